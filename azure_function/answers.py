@@ -1,4 +1,4 @@
-"""The policies of the clients' pipelines: where requests may go, and what every answer of success holds."""
+"""Pipeline policies of the SDK clients: restrict where requests go, and validate successful responses."""
 
 from __future__ import annotations
 
@@ -16,40 +16,43 @@ from shared.errors import NotUnderstood, Transient
 from shared.parsing import is_html, parse_int, require
 from shared.redaction import remember_secret
 
-Call = PipelineRequest[Any] | PipelineResponse[Any, Any]  # both hold the request
+Call = PipelineRequest[Any] | PipelineResponse[Any, Any]  # both carry the request
 Pipe = Any  # the SDK's policies are generic in types that it does not export
 
 
-class LoopbackToken(BearerTokenCredentialPolicy[Any, Any]):
-    """Sends tokens over plain HTTP too, which the SDK's own policy rightly refuses: for loopback endpoints only."""
+class LoopbackTokenPolicy(BearerTokenCredentialPolicy[Any, Any]):
+    """Sends tokens over plain HTTP. Only for loopback endpoints: the SDK's policy requires HTTPS, with good reason."""
 
     def on_request(self, request: PipelineRequest[Any]) -> None:
         request.context.options["enforce_https"] = False
         super().on_request(request)
 
 
-def retry_passing(response: PipelineResponse[Any, Any]) -> None:
-    """Raise Transient for an identity endpoint that is busy, before the SDK turns the answer into "no identity"."""
+def raise_busy_identity_endpoint(response: PipelineResponse[Any, Any]) -> None:
+    """Raise Transient if the identity endpoint is busy.
+
+    Without this hook, the SDK would report the same response as a missing identity.
+    """
     status = response.http_response.status_code
-    if status in PASSING or status >= HTTP_SERVER_ERROR:
+    if status in TRANSIENT_STATUSES or status >= HTTP_SERVER_ERROR:
         raise Transient(
             "identity-endpoint",
-            f"the endpoint that issues tokens answered {status}",
-            "Nothing at first: it is tried again. If it lasts, restart the function app, and see its identity.",
+            f"the endpoint that issues tokens returned {status}",
+            "Nothing at first: the function retries. If the error persists, restart the function app and check its "
+            "managed identity.",
             retry_after=retry_after(response.http_response.headers),
         )
 
 
-class ClientType(SansIOHTTPPolicy[Any, Any]):
-    """Names the client, so that Cost Management counts its calls by themselves."""
+class ClientTypePolicy(SansIOHTTPPolicy[Any, Any]):
+    """Sends the ClientType header, so that Cost Management counts the calls of this client separately."""
 
     def on_request(self, request: PipelineRequest[Any]) -> None:
         request.http_request.headers["ClientType"] = CLIENT_TYPE
 
 
-# What every successful response contains, by the end of its path: one without it was cut off or came from another
-# server.
-# The first that matches counts; what is not listed has to be an object.
+# The fields that every successful response contains, by the path of its request: a response without them was truncated
+# or came from another server. The first pattern that matches counts; any other response must be a JSON object.
 EXPECTED: tuple[tuple[re.Pattern[str], Mapping[str, type]], ...] = (
     (re.compile(r".*/Microsoft\.CostManagement/exports/[^/]+", re.I), {"name": str, "properties.definition.type": str}),
     (re.compile(r".*/providers/Microsoft\.CostManagementExports", re.I), {"registrationState": str}),
@@ -65,10 +68,10 @@ EXPECTED: tuple[tuple[re.Pattern[str], Mapping[str, type]], ...] = (
 )
 
 
-class OwnHost(SansIOHTTPPolicy[Any, Any]):
-    """Refuses a request to another host than the client's own, such as the next page that an answer points to.
+class SameOriginPolicy(SansIOHTTPPolicy[Any, Any]):
+    """Rejects requests to any host but the client's own, for example a next link that points elsewhere.
 
-    It comes before the token is put in: no credential is sent to a host that an answer has named.
+    It runs before the policy that adds the token, so no credential is sent to a host that a response names.
     """
 
     def __init__(self, url: str) -> None:
@@ -76,58 +79,61 @@ class OwnHost(SansIOHTTPPolicy[Any, Any]):
 
     def on_request(self, request: PipelineRequest[Any]) -> None:
         if _origin(request.http_request.url) != self._origin:
-            raise NotUnderstood(_named(request), "it leads to another host, which is never followed")
+            raise NotUnderstood(_name_of(request), "its URL is on another host, which is never contacted")
 
 
-class Understood(ContentDecodePolicy):
-    """Decodes answers, and proves that one of success is what the call answers with. Raises NotUnderstood."""
+class ResponseValidationPolicy(ContentDecodePolicy):
+    """Decodes responses, and validates that a successful one has the fields of its call. Raises NotUnderstood."""
 
     def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
-        status, what = response.http_response.status_code, _named(request)
-        _note_credentials(request, status)
+        status, what = response.http_response.status_code, _name_of(request)
+        _register_credentials(request, status)
         if 300 <= status < 400:
-            raise NotUnderstood(what, f"it redirects ({status}), which is never followed")
+            raise NotUnderstood(what, f"it is a redirect ({status}), which is never followed")
         try:
             super().on_response(request, response)
         except DecodeError as error:
             if status >= 300:
                 raise
-            # After "Content:" comes the response itself, which may be a secret; the original would carry it along.
+            # The text after "Content:" is the response itself, which may be a secret; a chained error would keep it.
             raise NotUnderstood(what, str(error).partition("Content:")[0].strip()) from None
         if status in (200, 201) and request.http_request.method in ("GET", "PUT"):
             path = urlsplit(request.http_request.url).path.rstrip("/")
             expected = next((fields for pattern, fields in EXPECTED if pattern.fullmatch(path)), {})
             document = require(response.context.get(self.CONTEXT_NAME), expected, what)
             listed = document.get("value")
-            if isinstance(listed, list) and not all(isinstance(one, Mapping) for one in listed):
-                raise NotUnderstood(what, "its list holds something that is not an object")
+            if isinstance(listed, list) and not all(isinstance(item, Mapping) for item in listed):
+                raise NotUnderstood(what, "an item of its list is not an object")
 
 
-def prove_storage(response: PipelineResponse[Any, Any]) -> None:
-    """Prove that an answer of success is blob storage's own: listings whole, everything else with its ETag."""
-    answer, request, what = response.http_response, response.http_request, _named(response)
-    _note_credentials(response, answer.status_code)
-    if 300 <= answer.status_code < 400 and answer.status_code != 304:
-        raise NotUnderstood(what, f"it redirects ({answer.status_code}), which is never followed")
-    if answer.status_code >= 300 or request.method == "DELETE":
+def validate_storage_response(response: PipelineResponse[Any, Any]) -> None:
+    """Validate that a successful response is from Blob Storage. Raises NotUnderstood.
+
+    A listing must be complete XML. Every other response must have an ETag, and a download its length.
+    """
+    http, request, what = response.http_response, response.http_request, _name_of(response)
+    _register_credentials(response, http.status_code)
+    if 300 <= http.status_code < 400 and http.status_code != 304:
+        raise NotUnderstood(what, f"it is a redirect ({http.status_code}), which is never followed")
+    if http.status_code >= 300 or request.method == "DELETE":
         return
     if "comp=list" in request.url:
-        body = answer.body()
+        body = http.body()
         if b"<EnumerationResults" not in body[:512] or not body.rstrip().endswith(b"</EnumerationResults>"):
-            raise NotUnderstood(what, "it is an HTML page" if is_html(body) else "it is not a whole listing")
+            raise NotUnderstood(what, "it is an HTML page" if is_html(body) else "it is not a complete listing")
         return
-    # A part of a blob to come has no version yet.
-    if "comp=block&" not in f"{request.url}&" and not answer.headers.get("ETag"):
+    # A staged block has no ETag; only the committed blob has one.
+    if "comp=block&" not in f"{request.url}&" and not http.headers.get("ETag"):
         raise NotUnderstood(what, "it has no ETag")
-    if request.method == "GET" and parse_int(answer.headers.get("Content-Length")) is None:
-        raise NotUnderstood(what, "it does not say how long it is")
+    if request.method == "GET" and parse_int(http.headers.get("Content-Length")) is None:
+        raise NotUnderstood(what, "it has no valid Content-Length")
 
 
-def _note_credentials(request: Call, status: int) -> None:
-    """Note the token of a request that was not answered well, so that an answer that quotes it is recognized."""
+def _register_credentials(request: Call, status: int) -> None:
+    """Register the credential of a failed request as a secret, so that messages that quote it are redacted."""
     if status >= 300:
         credential = request.http_request.headers.get("Authorization", "").partition(" ")[2]
-        # A shared key signs as "account:signature", and the account's name belongs into messages.
+        # A shared key is sent as "account:signature"; the account name is not secret and belongs in messages.
         remember_secret(credential.rpartition(":")[2])
 
 
@@ -136,10 +142,10 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme.lower(), parts.netloc.lower()
 
 
-def _named(request: Call) -> str:
-    """Return a call as messages name it: without its query, which may hold a signature."""
+def _name_of(request: Call) -> str:
+    """Return method and path of a call for messages, without the query, which may contain a signature."""
     return f"{request.http_request.method} {urlsplit(request.http_request.url).path}"
 
 
-CLIENT_TYPE = "tailpipe-exports"  # an own name is an own bucket: unnamed clients share one
-PASSING, HTTP_SERVER_ERROR = (408, 429), 500  # answers of the token endpoint that say nothing about the credentials
+CLIENT_TYPE = "tailpipe-exports"  # a named client has its own quota; unnamed clients share one
+TRANSIENT_STATUSES, HTTP_SERVER_ERROR = (408, 429), 500  # of the token endpoint; they do not concern the credentials

@@ -1,4 +1,4 @@
-"""Azure clients: one connection pool, one credential, kept warm between invocations; the SDKs' own retries off."""
+"""Azure SDK clients with one connection pool and one credential, reused between invocations, without SDK retries."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from requests.adapters import HTTPAdapter
 
 from azure_function.answers import (
     CLIENT_TYPE,
-    ClientType,
-    LoopbackToken,
-    OwnHost,
+    ClientTypePolicy,
+    LoopbackTokenPolicy,
     Pipe,
-    Understood,
-    prove_storage,
-    retry_passing,
+    ResponseValidationPolicy,
+    SameOriginPolicy,
+    raise_busy_identity_endpoint,
+    validate_storage_response,
 )
 from azure_function.settings import AzureSettings
 from shared.redaction import remember_secret
@@ -49,13 +49,14 @@ if TYPE_CHECKING:
 COST, ARM_READ, ARM_WRITE, BILLING, STORAGE = "costmanagement", "arm-read", "arm-write", "billing", "storage"
 VAULT = "key-vault"
 
-# Cost Management: 200 calls a minute for a tenant and client type, seen in the headers of its 429. Nobody documents how
-# it is counted, so no span of a minute may hold more than 200: 193 in a steady stream, and room for calls that arrive
-# closer together than they left. Its second limit, 30 a minute for a scope, is out of reach of the few calls that one
-# scope ever gets. Resource Manager: reads 250, refilled 25 a second, writes 200, refilled 10 a second, for a
-# subscription ("Understand how Azure Resource Manager throttles requests"); most of it is left to others. Billing
-# publishes no figure. Storage: 20,000 requests a second for an account ("Scalability and performance targets for
-# standard storage accounts"). Key Vault: 4,000 reads of secrets in 10 seconds for a vault ("Key Vault service limits").
+# Cost Management: 200 calls a minute per tenant and client type, as the headers of its 429 responses show. Its window
+# is not documented, so no period of a minute may contain more than 200 calls: 193 at a steady rate, and a margin for
+# calls that arrive closer together than they were sent. Its second limit, 30 calls a minute per scope, cannot be
+# reached with the few calls that each scope gets. Resource Manager, per subscription: reads 250, refilled at 25 a
+# second; writes 200, refilled at 10 a second ("Understand how Azure Resource Manager throttles requests"). The rates
+# below leave most of that to other clients. Billing: no published limit. Storage: 20,000 requests a second per account
+# ("Scalability and performance targets for standard storage accounts"). Key Vault: 4,000 reads of secrets in 10 seconds
+# per vault ("Key Vault service limits").
 RATES = {
     COST: Rate(193 / 60, 2),
     ARM_READ: Rate(15, 50),
@@ -67,33 +68,34 @@ RATES = {
 
 CONNECT_S, READ_S = 5, 30
 STORAGE_SCOPE = "https://storage.azure.com/.default"
-NEVER = 2**33  # seconds of the epoch
-FIRST_READ = 16 * 1024 * 1024  # bytes; more than the state of 20,000 subscriptions
+NEVER_EXPIRES = 2**33  # Unix time in seconds, in the year 2242
+FIRST_READ = 16 * 1024 * 1024  # bytes; the state of 20,000 subscriptions is smaller
 LISTING_S = 60  # a page of 5,000 blobs is several megabytes
 
 
-class StaticToken:
-    """The credential of a loopback endpoint whose token is given."""
+class StaticTokenCredential:
+    """A credential that always returns the configured token; only for loopback endpoints."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
     def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
-        return AccessToken(self._token, NEVER)
+        return AccessToken(self._token, NEVER_EXPIRES)
 
 
 class Clients:
-    """Builds each client once, on first use, from any thread."""
+    """Creates each client once, on first use. Safe to use from several threads."""
 
     def __init__(self, settings: AzureSettings, environment: Mapping[str, str]) -> None:
         self._settings = settings
         self._lock = threading.RLock()
         self._built: dict[str, Any] = {}
-        self.read_secrets: dict[str, str] = {}  # by their URIs
+        self.read_secrets: dict[str, str] = {}  # URI → value
         self._in_functions = bool(environment.get("IDENTITY_ENDPOINT") or environment.get("MSI_ENDPOINT"))
         remember_secret(settings.client_secret, settings.arm_token, settings.blob_key)
         self._session = requests.Session()
-        # Reading proxy settings anew for each request costs as much as the request; loopback has no proxy.
+        # With trust_env, requests reads the proxy settings for every call, which takes as long as a local call itself.
+        # Loopback endpoints need no proxy.
         self._session.trust_env = not settings.arm_endpoint
         adapter = HTTPAdapter(
             pool_connections=8,
@@ -105,7 +107,7 @@ class Clients:
 
     @property
     def credential(self) -> TokenCredential:
-        """The identity of every call: service principal if one is configured, managed identity, else the default."""
+        """The credential of all calls: the service principal of the settings, the managed identity, or the default."""
         return cast("TokenCredential", self._once("credential", self._credential))
 
     @property
@@ -128,54 +130,54 @@ class Clients:
     def billing(self) -> BillingManagementClient:
         from azure.mgmt.billing import BillingManagementClient
 
-        # The client wants a subscription although nothing under billing accounts has one.
-        any_one = self._settings.destination[0].subscription
-        build = lambda: BillingManagementClient(subscription_id=any_one, **self._arm())  # noqa: E731 - built once
+        # The client requires a subscription, but its calls to billing accounts do not use it.
+        unused = self._settings.destination[0].subscription
+        build = lambda: BillingManagementClient(subscription_id=unused, **self._arm())  # noqa: E731 - built once
         return cast("BillingManagementClient", self._once("billing", build))
 
     def resources(self, subscription: str) -> ResourceManagementClient:
-        """Return the client of providers and generic resources in a subscription."""
+        """Return the client for the resource providers and generic resources of a subscription."""
         from azure.mgmt.resource.resources import ResourceManagementClient
 
         build = lambda: ResourceManagementClient(subscription_id=subscription, **self._arm())  # noqa: E731 - built once
         return cast("ResourceManagementClient", self._once(f"resources {subscription}", build))
 
     def arm_get(self, path: str, api_version: str) -> Any:
-        """Return the JSON at an absolute path of Resource Manager that no client of ours covers. Raises SDK errors."""
-        answer = self.cost.send_request(HttpRequest("GET", f"{path}?api-version={api_version}"))
-        answer.raise_for_status()
-        return answer.json()
+        """Return the JSON at a path of Resource Manager that none of the SDK clients covers. Raises SDK errors."""
+        response = self.cost.send_request(HttpRequest("GET", f"{path}?api-version={api_version}"))
+        response.raise_for_status()
+        return response.json()
 
     def container(self, account: str, container: str) -> ContainerClient:
-        """Return the client of a container in one of our storage accounts."""
+        """Return the client of a container in one of the destination's storage accounts."""
         return self._blobs(self._settings.blob_url(account), account).get_container_client(container)
 
     def state(self, container: str) -> ContainerClient:
-        """Return the client of a container in the host storage."""
+        """Return the client of a container in the storage account of the function app."""
         url = self._settings.state_url
         account = url.rsplit("/", 1)[1] if url.startswith("http://") else url.split("/")[2].split(".")[0]
         return self._blobs(url, account).get_container_client(container)
 
     def vault_url(self, reference: str) -> str:
-        """Return where a secret is read: its own URI, or the same path at the loopback address in its vault's place."""
+        """Return the URL to read a secret from: its own URI, or its path at the loopback endpoint if one is set."""
         override = self._settings.vault_endpoint.rstrip("/")
         return f"{override}{urlsplit(reference).path}" if override else reference.rstrip("/")
 
     def vault(self, reference: str) -> PipelineClient[Any, Any]:
-        """Return the client of the vault that holds a secret.
+        """Return a client for the vault of a secret.
 
-        It is Azure's own pipeline: the function ships no SDK of Key Vault for one kind of read.
+        It is an azure-core pipeline: reading secrets alone does not justify shipping the Key Vault SDK.
         """
         url, settings = self.vault_url(reference), self._settings
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
         loopback = parts.scheme == "http"
-        bearer: type[Pipe] = LoopbackToken if loopback else BearerTokenCredentialPolicy
+        bearer: type[Pipe] = LoopbackTokenPolicy if loopback else BearerTokenCredentialPolicy
         policies: list[Pipe] = [
             RequestIdPolicy(),
             UserAgentPolicy(CLIENT_TYPE),
-            OwnHost(origin),
-            Understood(),
+            SameOriginPolicy(origin),
+            ResponseValidationPolicy(),
             bearer(self.credential, f"https://{settings.cloud.vault_suffix}/.default"),
         ]
 
@@ -185,7 +187,7 @@ class Clients:
         return cast("PipelineClient[Any, Any]", self._once(f"vault {origin}", build))
 
     def claims(self) -> dict[str, str]:
-        """Return what the access token says of its bearer (``tid``, ``oid``, ``appid``); {} where it is opaque.
+        """Return the claims ``tid``, ``oid`` and ``appid`` of the access token; {} if the token is opaque.
 
         Raises the credential's errors.
         """
@@ -205,14 +207,14 @@ class Clients:
         return f"{self._settings.cloud.resource_manager}/.default"
 
     def _arm(self) -> dict[str, Any]:
-        """Return what every client of Resource Manager is built with.
+        """Return the keyword arguments that all clients of Resource Manager share.
 
-        The policies are listed one by one: by default the SDK would register providers and wait for them without end,
-        and try again for minutes by itself.
+        The policies are listed explicitly because the SDK's default pipeline registers resource providers, waits for
+        them without a limit, and retries for minutes.
         """
         settings = self._settings
         loopback = settings.arm_endpoint.startswith("http://")
-        bearer: type[Pipe] = LoopbackToken if loopback else BearerTokenCredentialPolicy
+        bearer: type[Pipe] = LoopbackTokenPolicy if loopback else BearerTokenCredentialPolicy
         authentication = bearer(self.credential, self._scope)
         return {
             "credential": self.credential,
@@ -221,9 +223,9 @@ class Clients:
             "policies": [
                 RequestIdPolicy(),
                 UserAgentPolicy(CLIENT_TYPE),
-                ClientType(),
-                OwnHost(settings.arm_endpoint or settings.cloud.resource_manager),
-                Understood(),
+                ClientTypePolicy(),
+                SameOriginPolicy(settings.arm_endpoint or settings.cloud.resource_manager),
+                ResponseValidationPolicy(),
                 authentication,
             ],
             "transport": self._transport(READ_S),
@@ -238,16 +240,16 @@ class Clients:
         def build() -> BlobServiceClient:
             loopback = url.startswith("http://")
             key = self._settings.blob_key if loopback else ""
-            by_token = None if loopback else self.credential
+            token_credential = None if loopback else self.credential
             return BlobServiceClient(
                 url,
-                credential=AzureNamedKeyCredential(account, key) if key else by_token,
+                credential=AzureNamedKeyCredential(account, key) if key else token_credential,
                 raw_request_hook=self._send_token if loopback and not key else None,
                 transport=self._transport(LISTING_S),
                 retry_total=0,
                 permit_redirects=False,
-                raw_response_hook=prove_storage,
-                # A state of megabytes goes up in one request: one write is one version.
+                raw_response_hook=validate_storage_response,
+                # Upload a state of several megabytes in one request, so that each save creates one version.
                 max_single_put_size=64 * 1024 * 1024,
                 max_single_get_size=FIRST_READ,
                 max_chunk_get_size=FIRST_READ,
@@ -256,18 +258,18 @@ class Clients:
         return cast("BlobServiceClient", self._once(f"blobs {url}", build))
 
     def _send_token(self, request: PipelineRequest[Any]) -> None:
-        """Send the token over plain HTTP, which the SDK rightly refuses: for loopback endpoints only."""
+        """Add the token to a plain HTTP request. Only for loopback endpoints: the SDK requires HTTPS for tokens."""
         token = self.credential.get_token(STORAGE_SCOPE).token
         request.http_request.headers["Authorization"] = f"Bearer {token}"
 
     def _credential(self) -> TokenCredential:
         settings = self._settings
         if settings.arm_token:
-            return cast("TokenCredential", StaticToken(settings.arm_token))
+            return cast("TokenCredential", StaticTokenCredential(settings.arm_token))
         from azure.identity import ClientSecretCredential, DefaultAzureCredential, ManagedIdentityCredential
 
         authority = settings.cloud.authority
-        own_retries: dict[str, Any] = {"retry_total": 0, "raw_response_hook": retry_passing}
+        own_retries: dict[str, Any] = {"retry_total": 0, "raw_response_hook": raise_busy_identity_endpoint}
         if settings.client_secret:
             return ClientSecretCredential(
                 settings.tenant, settings.client, settings.client_secret, authority=authority, **own_retries
@@ -277,11 +279,11 @@ class Clients:
         return DefaultAzureCredential(
             authority=authority,
             managed_identity_client_id=settings.client or None,
-            exclude_environment_credential=True,  # the settings alone say what is used
+            exclude_environment_credential=True,  # only the settings choose the credential
         )
 
     def close(self) -> None:
-        """Close the pooled connections; a client that is used again opens new ones."""
+        """Close the pooled connections. The clients can still be used; they open new ones."""
         self._session.close()
 
     def _once(self, name: str, build: Callable[[], Any]) -> Any:
@@ -295,7 +297,7 @@ _warm = WarmClients[Clients]()
 
 
 def warm_clients(settings: AzureSettings, environment: Mapping[str, str]) -> Clients:
-    """Return the clients of the last invocation if endpoints and credentials are the same, else new ones."""
+    """Return the clients of the previous invocation if endpoints and credentials are unchanged, else new ones."""
     key = (
         settings.cloud.resource_manager,
         settings.arm_endpoint,
@@ -315,5 +317,5 @@ def warm_clients(settings: AzureSettings, environment: Mapping[str, str]) -> Cli
 
 
 def drop_clients() -> None:
-    """Close and forget the warm clients."""
+    """Close the cached clients and remove them from the cache."""
     _warm.drop()

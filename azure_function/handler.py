@@ -1,4 +1,4 @@
-"""Functions' entry: a timer's tick or an HTTP request becomes a run, its report the answer."""
+"""Azure Functions entry points: run on a timer or an HTTP request, and return the report or the status."""
 
 from __future__ import annotations
 
@@ -35,50 +35,50 @@ from shared.state.session import READ_SECONDS, StateSession
 from shared.state.store import StateStore
 from shared.state.summary import remembered_status
 
-HTTP_SECONDS = 200.0  # the platform's load balancer ends an answer after 230 s, whatever the function does
+HTTP_SECONDS = 200.0  # Azure's load balancer closes an HTTP request after 230 s
 
 WORDING = Wording("Azure", "subscription", "subscriptions")
 
 app = func.FunctionApp()
 logger = logging.getLogger("tailpipe-exports")
 logger.setLevel(logging.INFO)
-# The SDKs tell every request and its headers at this level; the run's own events say what matters.
+# At INFO, the SDKs log each request with its headers; the run's own events already cover what matters.
 logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
 logging.getLogger("azure.identity").setLevel(logging.WARNING)
 
 
 class RunFailed(Exception):
-    """The run failed as a whole, or was unsafe: Functions counts a failed invocation, and alarms see it."""
+    """The whole run failed or was unsafe: Functions counts a failed invocation, on which an alarm fires."""
 
 
 @app.function_name("reconcile_timer")
 @app.timer_trigger(arg_name="timer", schedule="%SCHEDULE%", run_on_startup=False, use_monitor=True)
 def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
-    """Run once for a tick of the schedule.
+    """Run once on schedule.
 
-    Raises SettingsError before any call, RunFailed where the report's status is ``failed``, AnotherRun where a run is
-    under way.
+    Raises SettingsError before any call, RunFailed if the report's status is ``failed``, and AnotherRun if another run
+    is in progress.
     """
     on_tick(SystemClock())
 
 
 def on_tick(clock: Clock) -> None:
-    """Do what `reconcile_timer` does, by a clock that is handed in."""
-    finished = run_once(RunRequest(trigger=Trigger.TIMER), os.environ, logging_sink, clock, None)
-    log_metrics(logging_sink, finished.report, finished.metrics)
-    if finished.report["status"] == "failed":
-        raise RunFailed(failure_message(finished.report))
+    """Run `reconcile_timer` with the given clock."""
+    result = run_once(RunRequest(trigger=Trigger.TIMER), os.environ, logging_sink, clock, None)
+    log_metrics(logging_sink, result.report, result.metrics)
+    if result.report["status"] == "failed":
+        raise RunFailed(failure_message(result.report))
 
 
 @app.function_name("reconcile_http")
 @app.route(route="reconcile", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
-    """Run once for a request and answer the report: 200, 400 bad request, 409 another run, 500 failed."""
+    """Run once for an HTTP request, and return the report with the status code of `shared.http`."""
     return on_request(req, SystemClock())
 
 
 def on_request(req: func.HttpRequest, clock: Clock) -> func.HttpResponse:
-    """Do what `reconcile_http` does, by a clock that is handed in."""
+    """Run `reconcile_http` with the given clock."""
 
     def run(request: RunRequest) -> RunResult:
         result = run_once(request, os.environ, logging_sink, clock, HTTP_SECONDS)
@@ -91,12 +91,12 @@ def on_request(req: func.HttpRequest, clock: Clock) -> func.HttpResponse:
 @app.function_name("status")
 @app.route(route="status", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 def status(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the binding's name
-    """Answer coverage as the last runs saw it, from memory: one read of the state, no call to Resource Manager."""
+    """Return the coverage that earlier runs recorded. Reads the state only; calls no Resource Manager API."""
     return on_status(SystemClock())
 
 
 def on_status(clock: Clock) -> func.HttpResponse:
-    """Do what `status` does, by a clock that is handed in."""
+    """Run `status` with the given clock."""
     read = lambda: HttpAnswer(200, status_once(os.environ, logging_sink, clock))  # noqa: E731 - a name reads better
     return _response(answer(read, logging_sink))
 
@@ -109,11 +109,11 @@ def run_once(
     seconds: float | None,
     seed: int | None = None,
 ) -> RunResult:
-    """Reconcile once, within `seconds` (None: RUN_SECONDS).
+    """Reconcile once, within `seconds` (None: the setting RUN_SECONDS).
 
-    Raises SettingsError and RequestError before any call, and AnotherRun.
+    Raises SettingsError and RequestError before any call, and AnotherRun if another run is in progress.
     """
-    settings = msgspec.structs.replace(read_settings(environment), requested_months=_past(request.months, clock))
+    settings = msgspec.structs.replace(read_settings(environment), requested_months=_past_months(request.months, clock))
     clients = warm_clients(settings, environment)
     run = RunContext(
         "azure", settings.engine, sink, clock, seconds or float(settings.run_seconds), RATES, translate, seed
@@ -124,25 +124,25 @@ def run_once(
     return reconcile(AzureCloud(settings, clients, run), store, request, run, Publishing(WORDING, REACH, secret))
 
 
-def _past(months: tuple[str, ...], clock: Clock) -> tuple[str, ...]:
-    """Return the months that a request names. Raises RequestError for those that Azure cannot deliver now."""
+def _past_months(months: tuple[str, ...], clock: Clock) -> tuple[str, ...]:
+    """Return the months of a request. Raises RequestError if one is outside the range that Azure can deliver."""
     present = month_of(clock.now())
     oldest = month_before(present, MOST_BACKFILL)
-    wrong = [month for month in months if not oldest <= month < present]
-    if wrong:
-        past = f"only months from {oldest} to {month_before(present)} can be delivered again"
-        raise RequestError([f"'months': {', '.join(wrong)}: {past}"])
+    outside = [month for month in months if not oldest <= month < present]
+    if outside:
+        allowed = f"only months from {oldest} to {month_before(present)} can be delivered again"
+        raise RequestError([f"'months': {', '.join(outside)}: {allowed}"])
     return months
 
 
 def status_once(environment: Mapping[str, str], sink: Sink, clock: Clock) -> dict[str, Any]:
-    """Return what earlier runs learnt (see `remembered_status`). Raises SettingsError and ReportedError."""
+    """Return the status that earlier runs recorded (see `remembered_status`). Raises SettingsError, ReportedError."""
     store, run = open_state(environment, sink, clock)
     return remembered_status(StateSession(store, run, read_only=True).open())
 
 
 def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:
-    """Return the store of state and reports, to be read within READ_SECONDS, and the context of its calls.
+    """Return the store of the state and the reports, and the context of its calls, which end after READ_SECONDS.
 
     Raises SettingsError before any call.
     """
@@ -152,14 +152,14 @@ def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tupl
     return BlobStore(settings, clients, run), run
 
 
-def _response(found: HttpAnswer) -> func.HttpResponse:
-    return func.HttpResponse(found.body(), status_code=found.status, mimetype="application/json")
+def _response(result: HttpAnswer) -> func.HttpResponse:
+    return func.HttpResponse(result.body(), status_code=result.status, mimetype="application/json")
 
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 def logging_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
-    """Write one event as a line of JSON through logging, which Functions hands to Application Insights."""
+    """Log one event as a JSON line; Functions forwards it to Application Insights."""
     line = json.dumps({"level": level.upper(), "event": event, **fields}, default=str, ensure_ascii=False)
     logger.log(LEVELS.get(level, logging.INFO), line)

@@ -1,4 +1,4 @@
-"""The webhook's address and key, in Azure Key Vault."""
+"""Reads the webhook's address and key from Azure Key Vault."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ API_VERSION = "7.4"
 
 
 class WebhookSecret:
-    """The secret that NOTIFY_URL names, read once in the life of the clients."""
+    """The secret that NOTIFY_URL refers to, cached for as long as the clients are."""
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._reference = settings.notify_url
@@ -22,30 +22,30 @@ class WebhookSecret:
         self._run = run
 
     def read(self, again: bool) -> str:
-        """Return the secret, as it is known or (`again`) as it is now. Raises ReportedError.
+        """Return the cached secret, or with `again` read it anew. Raises ReportedError.
 
-        Source: "Get Secret", Azure Key Vault REST API; without a version in the URI it is the newest one.
+        Source: "Get Secret", Azure Key Vault REST API; a URI without a version returns the newest one.
         """
-        known = self._clients.read_secrets
-        if again or self._reference not in known:
+        cached = self._clients.read_secrets
+        if again or self._reference not in cached:
             try:
-                known[self._reference] = self._run.calls(VAULT, self._get)
+                cached[self._reference] = self._run.calls(VAULT, self._get)
             except Denied as denied:
                 remedy = (
-                    "Apply the deployment with notify_secret, which grants Key Vault Secrets User on it, and "
-                    "let the vault's firewall admit the function."
+                    "Apply the deployment with notify_secret, which grants Key Vault Secrets User on the secret, and "
+                    "allow the function through the vault's firewall."
                 )
                 raise Denied(
-                    denied.code, f"the secret of NOTIFY_URL may not be read: {denied.message}", remedy
+                    denied.code, f"could not read the secret of NOTIFY_URL: {denied.message}", remedy
                 ) from denied
-        return known[self._reference]
+        return cached[self._reference]
 
     def _get(self) -> str:
-        answer = self._clients.vault(self._reference).send_request(
+        response = self._clients.vault(self._reference).send_request(
             HttpRequest("GET", f"{self._clients.vault_url(self._reference)}?api-version={API_VERSION}")
         )
-        answer.raise_for_status()
-        value = mapping(answer.json()).get("value")
+        response.raise_for_status()
+        value = mapping(response.json()).get("value")
         if not isinstance(value, str) or not value:
-            raise NotUnderstood("the read of a secret", "it holds no value")
+            raise NotUnderstood("the read of a secret", "its field value is empty")
         return value

@@ -1,4 +1,7 @@
-"""The state and what lies beside it in the host storage, out of the connector's reach; the older state is read once."""
+"""Stores the state, and the documents beside it, in the function app's storage account.
+
+The connector has no access to that account. A state that the legacy scripts left in the export container is read once.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import msgspec
 from azure.core import MatchConditions
 from azure.storage.blob import ContainerClient, ContentSettings
 
-from azure_function.answers import prove_storage
+from azure_function.answers import validate_storage_response
 from azure_function.clients import STORAGE, Clients
 from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, PRECONDITION
 from azure_function.settings import STATE_CONTAINER, AzureSettings
@@ -19,11 +22,11 @@ from shared.runtime.context import RunContext
 from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, Conflict, aside_name, report_name, run_ids
 
 NAME = "known_subscriptions.json"
-LEGACY = "legacy:"  # the version of a blob that was read at the older place: the first save makes the new one
+LEGACY = "legacy:"  # version prefix of a state read from the legacy blob; the first save creates the new blob
 
 
 class BlobStore:
-    """A StateStore by blob storage's conditional writes (If-Match, If-None-Match)."""
+    """A StateStore with compare-and-swap by Blob Storage's conditional writes (If-Match, If-None-Match)."""
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
@@ -33,7 +36,7 @@ class BlobStore:
         self._read_from: ContainerClient = self._container
 
     def load(self, limit: int, document: str = STATE) -> Blob:
-        """Read a document, at most `limit` bytes; without a state, the older one in the export container.
+        """Read a document of at most `limit` bytes; a missing state falls back to the legacy one.
 
         Raises Denied, Transient.
         """
@@ -49,7 +52,7 @@ class BlobStore:
     def save(self, data: bytes, version: str | None, document: str = STATE) -> str:
         """Write a document if it still has `version`; return the new one.
 
-        Raises Conflict, Denied, NotFound (the container could not be made), Transient.
+        Raises Conflict, Denied, NotFound (the container could not be created), Transient.
         """
         condition: dict[str, Any] = {"etag": version, "match_condition": MatchConditions.IfNotModified}
         if version is None or version.startswith(LEGACY):
@@ -61,7 +64,7 @@ class BlobStore:
                 raise Conflict(error.message) from error
             raise
         except NotFound as error:
-            # With If-Match, a blob that was removed in between is answered like a missing one.
+            # A write with If-Match to a blob that was deleted in the meantime also returns 404.
             if error.code in CONTAINER_MISSING:
                 raise
             raise Conflict(error.message) from error
@@ -69,46 +72,46 @@ class BlobStore:
             raise self._explained(denied) from denied
 
     def age(self) -> timedelta | None:
-        """Return how long ago the state was written, by the storage's own clock. Raises CloudError."""
-        found: list[timedelta | None] = []
+        """Return how long ago the state was written, by the clock of the storage service. Raises CloudError."""
+        ages: list[timedelta | None] = []
 
-        def note(response: Any) -> None:
-            prove_storage(response)  # this hook takes the place of the client's own
-            found.append(age_of(response.http_response.headers))
+        def read_age(response: Any) -> None:
+            validate_storage_response(response)  # this hook replaces the client's own
+            ages.append(age_of(response.http_response.headers))
 
-        look: Any = self._container.get_blob_client(NAME).get_blob_properties  # generic, which a guarded call loses
-        self._run.calls(STORAGE, look, raw_response_hook=note)
-        return found[-1] if found else None
+        read: Any = self._container.get_blob_client(NAME).get_blob_properties  # its generic type is lost in `calls`
+        self._run.calls(STORAGE, read, raw_response_hook=read_age)
+        return ages[-1] if ages else None
 
     def set_aside(self, suffix: str, document: str = STATE) -> str:
-        """Copy the document that was loaded to a name that holds `suffix`; return that name. Raises CloudError."""
+        """Copy the loaded document to a name that contains `suffix`; return that name. Raises CloudError."""
         name = document or NAME
-        spare = aside_name(name, suffix)
+        copy = aside_name(name, suffix)
         read_from = self._container if document else self._read_from
         data = self._run.calls(STORAGE, self._download, read_from, name)
-        self._write(spare, data, BINARY if document else JSON, {"overwrite": True})
-        return spare
+        self._write(copy, data, BINARY if document else JSON, {"overwrite": True})
+        return copy
 
     def put(self, document: str, data: bytes, content_type: str) -> str:
-        """Write a document beside the state, whatever lies there; return its address. Raises CloudError."""
+        """Write a document beside the state, overwriting an existing one; return its URL. Raises CloudError."""
         self._write(document, data, content_type, {"overwrite": True})
         return f"{self._settings.state_url}/{STATE_CONTAINER}/{document}"
 
     def put_report(self, run_id: str, data: bytes) -> str:
-        """Write a run's whole report; return its address. Raises CloudError."""
+        """Write the full report of a run; return its URL. Raises CloudError."""
         name = report_name(run_id)
         self._write(name, data, JSON, {"overwrite": True})
         return f"{self._settings.state_url}/{STATE_CONTAINER}/{name}"
 
     def report(self, run_id: str) -> bytes:
-        """Return a run's whole report. Raises NotFound, Denied, Transient."""
+        """Return the full report of a run. Raises NotFound, Denied, Transient."""
         try:
             return self._run.calls(STORAGE, self._bytes, report_name(run_id))
         except Denied as denied:
             raise self._explained(denied) from denied
 
     def report_ids(self, since: str) -> list[str]:
-        """Return the ids of the stored reports from `since` on, oldest first. Raises Denied, Transient."""
+        """Return the ids of the stored reports since `since`, oldest first. Raises Denied, Transient."""
         try:
             return run_ids(self._run.calls(STORAGE, self._names), since)
         except NotFound:
@@ -123,7 +126,7 @@ class BlobStore:
         return self._container.get_blob_client(name).download_blob().readall()
 
     def _legacy(self, limit: int) -> Blob:
-        """Read the older blob where an export container still has it; ids in lower case, as scopes have them."""
+        """Read the legacy state from an export container, with its ids in lower case, as scopes have them."""
         for account in self._settings.destination:
             container = self._clients.container(account.name, self._settings.container)
             try:
@@ -131,19 +134,19 @@ class BlobStore:
             except NotFound:
                 continue
             except CloudError as error:
-                # It is a convenience: what cannot be read there is observed anew.
-                reason = f"not known: whether {account.name} holds the state of the older scripts: {error.message}"
+                # The legacy state is optional: without it, the run observes everything anew.
+                reason = f"could not check {account.name} for the state of the legacy scripts: {error.message}"
                 self._run.log("warning", "detail-unread", code=error.code, reason=reason)
                 continue
             self._read_from = container
-            return Blob(_lowered(blob.data), f"{LEGACY}{blob.version}", blob.size)
+            return Blob(_lowercase_ids(blob.data), f"{LEGACY}{blob.version}", blob.size)
         return Blob()
 
     def _read(self, container: ContainerClient, name: str, limit: int) -> Blob:
         stream = container.get_blob_client(name).download_blob()
         properties = stream.properties
         size = int(properties.size)
-        # The body is read within the guarded call, so that a connection lost halfway is tried again.
+        # The body is read inside the guarded call, so that a connection lost halfway is retried.
         data = stream.readall() if size <= limit else b""
         if data and len(data) != size:
             raise NotUnderstood("the read of the state", f"{name} has {len(data)} of {size} bytes")
@@ -154,42 +157,42 @@ class BlobStore:
 
     def _write(self, name: str, data: bytes, content_type: str, condition: dict[str, Any]) -> str:
         settings = ContentSettings(content_type=content_type)
-        upload: Any = self._container.get_blob_client(name).upload_blob  # generic in ways that a guarded call loses
+        upload: Any = self._container.get_blob_client(name).upload_blob  # its generic type is lost in `calls`
         for attempt in (1, 2):
             try:
-                answer = self._run.calls(STORAGE, upload, data, content_settings=settings, **condition)
+                result = self._run.calls(STORAGE, upload, data, content_settings=settings, **condition)
             except NotFound as error:
                 if error.code not in CONTAINER_MISSING or attempt == 2:
                     raise
-                self._make_container()
+                self._create_container()
                 continue
-            return str(answer["etag"])
+            return str(result["etag"])
         raise AssertionError("unreachable: the second attempt returns or raises")
 
-    def _make_container(self) -> None:
+    def _create_container(self) -> None:
         try:
             self._run.calls(STORAGE, self._container.create_container)
         except Permanent as error:
-            # Another run was quicker, which is as good.
+            # Another run has created it in the meantime.
             if error.code != "ContainerAlreadyExists":
                 raise
 
     def _explained(self, denied: Denied) -> Denied:
-        message = f"the state in {self._settings.state_url}/{STATE_CONTAINER} may not be used: {denied.message}"
+        message = f"could not access the state in {self._settings.state_url}/{STATE_CONTAINER}: {denied.message}"
         if denied.code == NETWORK_CLOSED:
             return Denied(denied.code, message, denied.remedy)
         return Denied(
             denied.code,
             message,
-            "Grant the function's identity Storage Blob Data Contributor on the host storage (the deployment does), or "
-            "correct STATE_ACCOUNT.",
+            "Apply the deployment, which grants the function's identity Storage Blob Data Contributor on the function "
+            "app's storage account, or correct STATE_ACCOUNT.",
         )
 
 
-def _lowered(data: bytes) -> bytes:
-    """Return a bare array of ids in lower case; anything else as it is."""
+def _lowercase_ids(data: bytes) -> bytes:
+    """Return a JSON array of ids in lower case; return any other data unchanged."""
     try:
         ids = msgspec.json.decode(data, type=list[str])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return data
-    return msgspec.json.encode([one.lower() for one in ids])
+    return msgspec.json.encode([name.lower() for name in ids])

@@ -1,4 +1,4 @@
-"""What must exist, as pure data: names, folders, shape, and which storage account an export delivers to."""
+"""Declares what must exist, as pure data: names, folders, managed fields, and the storage account of each export."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.target_state import TargetState
 
 REGISTRATION = Kind("registration", Stage.DESTINATION, grace=timedelta(minutes=10))
 CONTAINER = Kind("container", Stage.DESTINATION, grace=timedelta(minutes=1))
-EXPORT = Kind("export", Stage.EXPORT)  # a creation answers when it is done, and refuses to be done twice
+EXPORT = Kind("export", Stage.EXPORT)  # no grace: a creation is complete when it returns
 BACKFILL = Kind("backfill", Stage.DERIVED)
 
 EXPORTS_PROVIDER = "Microsoft.CostManagementExports"
@@ -26,18 +26,18 @@ ROOT = "tailpipe"
 NAME = "TailpipeDataExport"
 BILLING_NAME = "TailpipeAllSubs"
 DESCRIPTION = "Cost data for Tailpipe, kept by tailpipe-exports"
-UNTIL = datetime(2099, 12, 31)  # noqa: DTZ001 - written as Azure's own text with Z, never compared
+UNTIL = datetime(2099, 12, 31)  # noqa: DTZ001 - only formatted as text with Z, never compared
 UNTIL_TEXT = f"{UNTIL:%Y-%m-%dT%H:%M:%SZ}"
-OURS = "as configured"  # which of our own accounts is not managed: what already works on one stays there
+OURS = "as configured"  # any configured storage account: an export that works on one of them stays there
 FAR = "more than a year ahead"
-VERSIONS = "versions"  # a fact of exports with versions: {version of the settings: the one that Azure took}
-# Source: the FOCUS dataset versions that Cost Management has offered; they come and go.
+VERSIONS = "versions"  # fact of an export: {version in the settings: version that Azure accepted}
+# The FOCUS dataset versions that Cost Management has offered so far; it adds and removes versions.
 KNOWN_VERSIONS = ("1.0-preview(v1)", "1.0", "1.0r2", "1.2-preview", "1.2")
-UP_TO_DATE = "asked for or delivered"
-RHYTHM = timedelta(hours=48)  # exports run once a day, at no promised time; a new one delivers within two days
-COVERING = timedelta(hours=48)  # a billing scope's export without a delivery for this long covers nobody
+UP_TO_DATE = "requested or delivered"
+RHYTHM = timedelta(hours=48)  # exports run daily, at no guaranteed time; a new one delivers within two days
+COVERING = timedelta(hours=48)  # without a delivery for this long, a billing export covers no subscription
 
-# What is remembered of targets, by name and type.
+# The facts that the state document stores with targets: name → type.
 FACTS: Mapping[str, Any] = {
     "account": str,
     "empty_since": str,
@@ -55,10 +55,10 @@ FACTS: Mapping[str, Any] = {
 
 
 class Dataset(msgspec.Struct, frozen=True):
-    """A dataset: the suffix of its export's name, its types in order of preference, and whether it has versions.
+    """A dataset: the suffix of its export's name, its export types in order of preference, and if it has versions.
 
-    Source: "Understand export types", Microsoft Cost Management documentation. Pay-as-you-go agreements offer Usage
-    where others offer ActualCost; there is no substitute for the other two.
+    Pay-as-you-go agreements offer Usage where others offer ActualCost; the other two datasets have no alternative.
+    Source: "Understand export types", Microsoft Cost Management documentation.
     """
 
     suffix: str
@@ -73,8 +73,8 @@ DATASETS = {
 }
 
 
-class Place(msgspec.Struct, frozen=True):
-    """What the name and the scope of an export say of it: dataset, scope's path in Resource Manager, folder."""
+class ExportPlacement(msgspec.Struct, frozen=True):
+    """What an export's key determines: its dataset, the Resource Manager path of its scope, and its folder."""
 
     dataset: Dataset
     path: str
@@ -82,37 +82,37 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def targets_of(enumeration: Enumeration, settings: AzureSettings, known: KnownStates) -> list[Target]:
-    """Return the targets of every scope; destinations only of the subscriptions that take part in the enumeration."""
+    """Return the targets of all scopes; a destination only if its subscription is in the enumeration."""
     listed = {scope.id for scope in enumeration.scopes}
-    found = [
+    targets = [
         Target(Key(subscription, REGISTRATION.name, EXPORTS_PROVIDER), REGISTRATION)
-        for subscription in dict.fromkeys(one.subscription for one in settings.destination)
+        for subscription in dict.fromkeys(account.subscription for account in settings.destination)
         if subscription in listed
     ]
-    found += [
-        Target(container_key(one, settings), CONTAINER, {"state": "there"})
-        for one in settings.destination
-        if one.subscription in listed
+    targets += [
+        Target(container_key(account, settings), CONTAINER, {"state": "there"})
+        for account in settings.destination
+        if account.subscription in listed
     ]
-    containers = {target.key for target in found}
+    containers = {target.key for target in targets}
     for scope in enumeration.scopes:
         if scope.traits.get(ROLE) in (SUBSCRIPTION, BILLING):
-            found += _of_scope(scope, settings, known, containers)
-    return found
+            targets += _scope_targets(scope, settings, known, containers)
+    return targets
 
 
-def _of_scope(scope: Scope, settings: AzureSettings, known: KnownStates, containers: set[Key]) -> Iterator[Target]:
+def _scope_targets(scope: Scope, settings: AzureSettings, known: KnownStates, containers: set[Key]) -> Iterator[Target]:
     for dataset in settings.exports:
         name = export_name(scope, dataset)
         key = Key(scope.id, EXPORT.name, name)
-        skip = _covered(scope, dataset, known)
+        skip = _covered_by(scope, dataset, known)
         entry = known.state_of(key)
-        need = container_key(account_of(key, entry, settings), settings)
+        container = container_key(account_of(key, entry, settings), settings)
         yield Target(
             key,
             EXPORT,
             desired_shape(scope.id, name, entry, settings),
-            needs=(need,) if need in containers else (),
+            needs=(container,) if container in containers else (),
             skip=skip,
             rests_on=(Key(scope.traits[COVERED_BY], EXPORT.name, billing_name(dataset)),) if skip else (),
             rhythm=RHYTHM,
@@ -122,67 +122,66 @@ def _of_scope(scope: Scope, settings: AzureSettings, known: KnownStates, contain
 
 
 def export_name(scope: Scope, dataset: str) -> str:
-    """Return the exact name of a scope's export of a dataset."""
+    """Return the name of the export of a dataset in a scope."""
     if scope.traits.get(ROLE) == BILLING:
         return billing_name(dataset)
     return f"{NAME}-{scope.id[-6:]}{DATASETS[dataset].suffix}"
 
 
 def billing_name(dataset: str) -> str:
-    """Return the exact name of a billing scope's export of a dataset."""
+    """Return the name of the export of a dataset in a billing scope."""
     return BILLING_NAME + DATASETS[dataset].suffix
 
 
-def place_of(key: Key) -> Place:
-    """Return what follows from an export's key alone."""
+def placement_of(key: Key) -> ExportPlacement:
+    """Return the dataset, path and folder of the export with this key."""
     billing = key.scope.startswith("/")
     base = BILLING_NAME if billing else f"{NAME}-{key.scope[-6:]}"
-    dataset = next(one for one in DATASETS.values() if key.name == base + one.suffix)
+    dataset = next(dataset for dataset in DATASETS.values() if key.name == base + dataset.suffix)
     if billing:
-        # Colons of a customer agreement's ids, and whatever else a URL reserves, are refused in a folder.
-        return Place(dataset, key.scope, f"{ROOT}/billing/{safe(key.scope.rsplit('/', 1)[1])}")
-    return Place(dataset, f"/subscriptions/{key.scope}", f"{ROOT}/subscriptions/{key.scope}")
+        # Azure rejects folders with reserved URL characters, such as the colons in a customer agreement's ids.
+        return ExportPlacement(dataset, key.scope, f"{ROOT}/billing/{safe(key.scope.rsplit('/', 1)[1])}")
+    return ExportPlacement(dataset, f"/subscriptions/{key.scope}", f"{ROOT}/subscriptions/{key.scope}")
 
 
 def safe(text: str) -> str:
-    """Return `text` with everything but letters, digits, dot, dash and underscore replaced by a dash."""
+    """Return `text` with each character replaced by a dash, except letters, digits, dots, dashes and underscores."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)
 
 
 def container_key(account: Storage, settings: AzureSettings) -> Key:
-    """Return the key of an account's container."""
+    """Return the key of the export container in a storage account."""
     return Key(account.subscription, CONTAINER.name, f"{account.name}/{settings.container}")
 
 
 def account_of(key: Key, entry: TargetState | None, settings: AzureSettings) -> Storage:
-    """Return the storage account an export belongs to: where it works already, else the one its scope hashes to."""
+    """Return the storage account of an export: the one it already delivers to, else the one its scope hashes to."""
     if entry is not None:
-        known = settings.named(str(entry.facts.get("account", "")))
-        if known is not None:
-            return known
+        current = settings.named(str(entry.facts.get("account", "")))
+        if current is not None:
+            return current
     return assigned(key.scope, settings)
 
 
 def assigned(scope: str, settings: AzureSettings) -> Storage:
-    """Return the account with the highest hash of scope and account (rendezvous hashing).
+    """Return the storage account with the highest hash of scope and account (rendezvous hashing).
 
-    Each scope chooses by itself: another account takes its share of all of them, one that leaves gives its own away,
-    and nothing else moves. The accounts' ids are hashed in lower case, in which Resource Manager does not tell them
-    apart.
+    Adding an account moves only the scopes that the new account gets; removing one moves only its own scopes. Account
+    ids are hashed in lower case, because Resource Manager ignores their case.
     """
     if len(settings.destination) == 1:
         return settings.destination[0]
     return max(
         settings.destination,
-        key=lambda one: hashlib.blake2b(f"{scope}\n{one.id.lower()}".encode(), digest_size=8).digest(),
+        key=lambda account: hashlib.blake2b(f"{scope}\n{account.id.lower()}".encode(), digest_size=8).digest(),
     )
 
 
 def desired_shape(scope: str, name: str, entry: TargetState | None, settings: AzureSettings) -> Mapping[str, Any]:
-    """Return the managed fields in normal form; equal ones are one object, for there are thousands of them."""
-    place = place_of(Key(scope, EXPORT.name, name))
-    allowed = str(entry.facts.get("type", "")) if entry else ""
-    kind = allowed if allowed in place.dataset.types else place.dataset.types[0]
+    """Return the managed fields of an export in normal form."""
+    placement = placement_of(Key(scope, EXPORT.name, name))
+    accepted = str(entry.facts.get("type", "")) if entry else ""
+    kind = accepted if accepted in placement.dataset.types else placement.dataset.types[0]
     shape = {
         "type": kind,
         "schedule": "Active Daily",
@@ -193,10 +192,10 @@ def desired_shape(scope: str, name: str, entry: TargetState | None, settings: Az
         "overwrite": "OverwritePreviousReport",
         "destination": OURS,
         "container": settings.container,
-        "folder": place.folder,
+        "folder": placement.folder,
         "until": FAR,
     }
-    if place.dataset.versioned:
+    if placement.dataset.versioned:
         shape["version"] = accepted_version(entry, settings)
     if settings.identity:
         shape["identity"] = "SystemAssigned"
@@ -204,38 +203,40 @@ def desired_shape(scope: str, name: str, entry: TargetState | None, settings: Az
 
 
 def accepted_version(entry: TargetState | None, settings: AzureSettings) -> str:
-    """Return the FOCUS version of the settings, or the one that Azure took in its place."""
+    """Return the FOCUS version in the settings, or the one that Azure accepted instead."""
     wanted = settings.focus_version
-    taken = entry.facts.get(VERSIONS) if entry else None
-    found = taken.get(wanted) if isinstance(taken, Mapping) else None
-    return found if isinstance(found, str) and found else wanted
+    versions = entry.facts.get(VERSIONS) if entry else None
+    accepted = versions.get(wanted) if isinstance(versions, Mapping) else None
+    return accepted if isinstance(accepted, str) and accepted else wanted
 
 
 def version_order(version: str) -> tuple[int, int, bool, str]:
-    """Return by what FOCUS versions are compared: the number, then a preview before the release, then revisions."""
-    found = re.match(r"(\d+)\.(\d+)(.*)", version)
-    if found is None:
+    """Return the sort key of a FOCUS version: its number, a preview before the release, then the revision."""
+    match = re.match(r"(\d+)\.(\d+)(.*)", version)
+    if match is None:
         return (0, 0, False, version)
-    return (int(found[1]), int(found[2]), "preview" not in found[3], found[3])
+    return (int(match[1]), int(match[2]), "preview" not in match[3], match[3])
 
 
-def lower_version(wanted: str, offered: Sequence[str]) -> str:
-    """Return the best version to take where `wanted` is refused: of those offered, else of the known ones; "" if none.
+def fallback_version(wanted: str, offered: Sequence[str]) -> str:
+    """Return the version to use if Azure rejects `wanted`: of those offered, else of the known ones; "" if none.
 
-    It is never of a later number than `wanted`, whose rows the reader may not know.
+    The result never has a later number than `wanted`, because Tailpipe may not be able to read its rows.
     """
     number = version_order(wanted)[:2]
-    found = [one for one in offered or KNOWN_VERSIONS if version_order(one)[:2] <= number and one != wanted]
+    versions = [
+        version for version in offered or KNOWN_VERSIONS if version_order(version)[:2] <= number and version != wanted
+    ]
     if not offered:
-        found = [one for one in found if version_order(one) < version_order(wanted)]
-    return max(found, key=version_order, default="")
+        versions = [version for version in versions if version_order(version) < version_order(wanted)]
+    return max(versions, key=version_order, default="")
 
 
-def _covered(scope: Scope, dataset: str, known: KnownStates) -> str:
-    """Return by which billing scope's export a subscription's costs are delivered already; "" if by none.
+def _covered_by(scope: Scope, dataset: str, known: KnownStates) -> str:
+    """Return which billing export already delivers the costs of a subscription, as a reason; "" if none does.
 
-    A billing export that memory has not seen yet is made in this very run and counts; one with an error, or without
-    a delivery for two days, does not.
+    A billing export that the state does not contain yet counts, because this run creates it. One with an error, or
+    without a delivery for two days, does not count.
     """
     cover = scope.traits.get(COVERED_BY, "")
     if not cover:

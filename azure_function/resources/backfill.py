@@ -11,7 +11,7 @@ from azure_function.resources.deliveries import Deliveries
 from azure_function.resources.export_calls import ExportCalls
 from azure_function.resources.exports import Exports
 from azure_function.settings import MOST_BACKFILL, AzureSettings
-from azure_function.targets import BACKFILL, EXPORT, UP_TO_DATE, place_of
+from azure_function.targets import BACKFILL, EXPORT, UP_TO_DATE, placement_of
 from shared.errors import CloudError, NotApplicable, NotFound, Transient
 from shared.model import Action, Health, Key, Observation, Present, Result, Target
 from shared.monitor.months import Reach
@@ -125,7 +125,7 @@ class Backfill(BulkOnly):
         return Applied(Result.PENDING, f"{asked} months requested", {LEDGER: ledger})
 
     def _there(self, key: Key) -> set[str]:
-        delivery = self._deliveries.of(place_of(key).folder, key.name)
+        delivery = self._deliveries.of(placement_of(key).folder, key.name)
         return delivery.months if delivery else set()
 
     def _progress(self, target: Target) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Backfill(BulkOnly):
         return _is_coming(kept, now) or (parse_int(kept[0]) or 0) >= TRIES
 
     def _is_listed(self, key: Key) -> bool:
-        return self._deliveries.is_listed(place_of(key).folder, key.name)
+        return self._deliveries.is_listed(placement_of(key).folder, key.name)
 
 
 def period(month: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import msgspec
 from azure_function import manual_steps
 from azure_function.clients import ARM_READ, STORAGE, Clients
 from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED
-from azure_function.resources.deliveries import LISTING, Archived, Deliveries
+from azure_function.resources.deliveries import LISTING, ArchivedBlobs, Deliveries
 from azure_function.resources.evidence import Evidence
 from azure_function.resources.registration import unseen
 from azure_function.settings import AzureSettings, Storage
@@ -106,7 +106,7 @@ class Container:
             return _missing(account, listing)
         return unseen(listing, f"container {target.key.name}")
 
-    def _loss(self, account: Storage, archived: Archived | None, key: Key) -> tuple[ManualStep | None, str]:
+    def _loss(self, account: Storage, archived: ArchivedBlobs | None, key: Key) -> tuple[ManualStep | None, str]:
         """Return the step and its code if rules of the customer prevent exports from being written or read."""
         name = self._settings.container
         container = f"{account.id}/blobServices/default/containers/{name}"

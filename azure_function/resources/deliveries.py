@@ -1,9 +1,9 @@
-"""What was delivered, from the bulk listing of the storage accounts: the cheapest proof that an export lives.
+"""Lists the delivered blobs of the storage accounts in bulk: the cheapest proof that an export delivers.
 
-An account is listed a part a run, on from where the last run ended: Azure writes a scope's folder before the period's
-(``{folder}/{export}/{period}/…``), so no prefix names the newest periods of all scopes, and a listing of everything
-would grow with every month. A run reads as many pages as the blobs of the last two periods fill; a whole round takes
-half as many runs as there are months. What a run does not list stays as an earlier run saw it.
+Each run lists a part of an account and continues where the previous run stopped. In Azure's layout, the folder of the
+scope comes before that of the period (``{folder}/{export}/{period}/…``), so no prefix selects the newest periods of all
+scopes, and a full listing would grow every month. A run reads as many pages as the blobs of the last two periods fill,
+so a full round takes about half as many runs as there are months. For the rest, the results of earlier runs apply.
 
 The module is long because listing, position and merging of pages are one procedure.
 """
@@ -28,20 +28,20 @@ from shared.periods import Period
 from shared.runtime.context import RunContext
 from shared.target_state import Count, Moment, TargetState
 
-PAGE = 5000  # the most that storage returns at once
+PAGE = 5000  # blobs; the maximum of a List Blobs response
 MANIFEST = "/manifest.json"
-LISTING = "listing"  # the fact that holds the progress of an account's listing
+LISTING = "listing"  # the fact of a container that stores the progress of its listing
 # {folder}/{export}/{YYYYMMDD-YYYYMMDD}/{run, one or two levels}/manifest.json
 _PATH = re.compile(r"(?P<folder>.+)/(?P<export>[^/]+)/(?P<month>\d{6})\d\d-\d{8}/.+")
 
 
 class Delivery(msgspec.Struct, gc=False):
-    """What one export has delivered: the newest manifest's time, its account, and the months that have a manifest.
+    """The deliveries of one export, as far as they were listed.
 
-    `account` is the name of the storage account. `manifest` is the blob of the newest manifest of the newest `month`,
-    `written` its time: a backfill of past months says nothing about the present one. `bare` are manifests of
-    earlier months beside which nothing lies, by month. `files` are the blobs of each month (``YYYYMM``) as far as they
-    were listed.
+    `at` is the time of the newest manifest and `account` the name of its storage account. `months` are the months with
+    a manifest (``YYYYMM``). `manifest` is the blob name of the newest manifest of the newest `month`, `written` its
+    time; a backfill of past months does not change them. `bare` are the manifests of earlier months whose files are
+    gone, by month. `files` are the blobs of each month.
     """
 
     at: Moment
@@ -54,14 +54,14 @@ class Delivery(msgspec.Struct, gc=False):
     files: dict[str, MonthFiles] = {}
 
 
-class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far the listing of an account has come; it is remembered with the container.
+class ListingProgress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The progress of the listing of a storage account, stored with the state of its container.
 
-    The present round `begun` then, the whole one `before` it at that time. The next page is that of `marker`, after the
-    blob `after`; both are "" at the beginning. `recent` blobs were of recent periods in the last whole round, `counted`
-    of them in the present one so far. `cut` is what was seen of the export whose blobs the last page did not end.
-    `archived` of the recent blobs were in the archive tier in the present round so far, `archived_before` in the last
-    one; `example` is one of them.
+    `begun` is the start of the current round, `before` that of the last complete one. The next page is at `marker`,
+    after the blob `after`; both are "" at the start of a round. `recent` is the number of blobs of recent periods in
+    the last complete round, `counted` that of the current round so far. `cut` is the delivery of the export whose blobs
+    continue on the next page. `archived` is the number of recent blobs in the archive tier in the current round so far,
+    `archived_before` in the last one; `example` is the name of one.
     """
 
     begun: Moment
@@ -76,10 +76,10 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     example: str = ""
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """What is known of an export's deliveries: the last one's time, its account ("" if memory tells), and as of when.
+class LastDelivery(msgspec.Struct, frozen=True):
+    """The last known delivery of an export: its time, its storage account, and when its folder was listed.
 
-    `listed_at` is None where deliveries could not be listed.
+    `account` is "" if the time comes from the state document. `listed_at` is None if the listing failed.
     """
 
     at: datetime | None = None
@@ -87,11 +87,11 @@ class Seen(msgspec.Struct, frozen=True):
     listed_at: datetime | None = None
 
 
-class Page(msgspec.Struct, frozen=True):
-    """A page of a listing: its manifests with their times, its last blob, and how many blobs are of recent periods.
+class ListingPage(msgspec.Struct, frozen=True):
+    """A page of a listing: its manifests with their times, its last blob, and its number of blobs of recent periods.
 
-    `archived` are those of the recent ones that lie in the archive tier. `bare` are manifests of earlier periods beside
-    which nothing lies. `files` are the blobs by folder, export and month.
+    `archived` are the recent blobs in the archive tier. `bare` are the manifests of earlier periods whose files are
+    gone. `files` are the blobs by folder, export and month.
     """
 
     manifests: list[tuple[str, datetime]]
@@ -102,32 +102,32 @@ class Page(msgspec.Struct, frozen=True):
     files: dict[tuple[str, str, str], MonthFiles]
 
 
-class Part(msgspec.Struct, frozen=True):
-    """The part of an account that a run has listed: the folders between two positions (``folder/``), without them.
+class ListedRange(msgspec.Struct, frozen=True):
+    """A range of folders that a run has listed completely: those between two positions (``folder/``), exclusive.
 
-    `begin` is "" for the beginning, `end` None for the end.
+    `begin` "" is the start of the account, `end` None its end.
     """
 
     begin: str = ""
     end: str | None = None
 
-    def holds(self, folder: str) -> bool:
+    def contains(self, folder: str) -> bool:
         """Return whether everything below a folder was listed."""
         return (not self.begin or f"{folder}/" > self.begin) and (self.end is None or f"{folder}/" < self.end)
 
 
-class Archived(msgspec.Struct):
-    """How many blobs of an account that have to be readable lie in the archive tier, and one of them."""
+class ArchivedBlobs(msgspec.Struct):
+    """How many of the blobs that Tailpipe must read are in the archive tier, and the name of one of them."""
 
     count: int
     example: str
 
 
 class Deliveries:
-    """The deliveries of one run's survey.
+    """The deliveries that one run has listed.
 
-    `failed` holds the error of each account whose listing failed, by its resource id: of what lies there nothing is
-    known. `archived` holds, by resource id, what of this month and the last one cannot be read.
+    `failed` has the error of each storage account whose listing failed, by resource id; the blobs of that account are
+    unknown. `archived` has the blobs of this month and the last one that are in the archive tier, by resource id.
     """
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
@@ -137,16 +137,16 @@ class Deliveries:
         self._found: dict[tuple[str, str], Delivery] = {}
         self._files: dict[tuple[str, str], dict[str, MonthFiles]] = defaultdict(dict)
         self._read: set[tuple[str, str]] = set()
-        self._parts: dict[str, list[Part]] = {}  # by the account's name
-        self._rounds: dict[str, Progress] = {}  # as they stood when the run began
+        self._ranges: dict[str, list[ListedRange]] = {}  # by account name
+        self._rounds: dict[str, ListingProgress] = {}  # by account name, as of the start of the run
         self.failed: dict[str, CloudError] = {}
-        self.archived: dict[str, Archived] = {}
+        self.archived: dict[str, ArchivedBlobs] = {}
         self._lock = threading.Lock()
 
     def read(self, folder: str, export: str) -> None:
-        """List one export's folder in every account; called from several threads.
+        """List the folder of one export in every storage account. Safe to call from several threads.
 
-        Notes a failure in `failed`.
+        Records a failure in `failed`.
         """
         for account in self._settings.destination:
             client = self._clients.container(account.name, self._settings.container)
@@ -156,33 +156,35 @@ class Deliveries:
                     self._note_all(account, page)
                     with self._lock:
                         for name in page.archived:
-                            self.archived.setdefault(account.id, Archived(0, name)).count += 1
+                            self.archived.setdefault(account.id, ArchivedBlobs(0, name)).count += 1
             except CloudError as error:
                 self.failed[account.id] = error
         self._read.add((folder, export))
 
-    def go_on(self, account: Storage, progress: Progress | None) -> Progress | None:
-        """List the next part of an account's export container, all of it if there is no `progress`; return the new one.
+    def continue_listing(self, account: Storage, progress: ListingProgress | None) -> ListingProgress | None:
+        """List the next part of an account's export container, or all of it if there is no `progress`.
 
-        None where the listing failed: that is noted in `failed`.
+        Returns the new progress. Records a failure in `failed`, and returns None.
         """
         now = self._run.clock.now()
         try:
-            return self._go_on(account, progress or Progress(begun=now), limited=progress is not None)
+            return self._continue_listing(account, progress or ListingProgress(begun=now), limited=progress is not None)
         except Permanent as error:
             if progress is None or not progress.marker:
                 self.failed[account.id] = error
                 return None
-            # Azure no longer takes the marker that it gave: a new round begins.
-            return self.go_on(account, msgspec.structs.replace(progress, begun=now, marker="", after="", cut=None))
+            # Azure no longer accepts the stored marker: start a new round.
+            return self.continue_listing(
+                account, msgspec.structs.replace(progress, begun=now, marker="", after="", cut=None)
+            )
         except CloudError as error:
             self.failed[account.id] = error
             return None
 
-    def _go_on(self, account: Storage, progress: Progress, *, limited: bool) -> Progress:
+    def _continue_listing(self, account: Storage, progress: ListingProgress, *, limited: bool) -> ListingProgress:
         now, began = self._run.clock.now(), position(progress.after)
         self._rounds[account.name] = progress
-        parts = self._parts[account.name] = []
+        ranges = self._ranges[account.name] = []
         if progress.cut is not None:
             self._found[key_of(progress.after)] = progress.cut
             self._files[key_of(progress.after)] = progress.cut.files
@@ -203,8 +205,8 @@ class Deliveries:
                     example=page.archived[0] if page.archived else at.example,
                 )
             if page is None or not at.marker:
-                parts.append(Part(start))
-                at = Progress(
+                ranges.append(ListedRange(start))
+                at = ListingProgress(
                     begun=now,
                     before=at.begun,
                     recent=at.counted,
@@ -214,22 +216,22 @@ class Deliveries:
                 start = ""
                 if not began:
                     return self._with_archived(account, at)
-                pages = self._pages(account)  # on from the beginning, up to where this run began
+                pages = self._pages(account)  # continue from the start of the account, up to where this run began
             enough = limited and read > max(at.recent, at.counted, recent) // PAGE
             if enough or (not start and began and position(at.after) >= began):
                 break
-        parts.append(Part(start, position(at.after)))
+        ranges.append(ListedRange(start, position(at.after)))
         cut, files = self._found.pop(key_of(at.after), None), self._files.pop(key_of(at.after), {})
         if cut is not None:
             cut.files = files
         at = msgspec.structs.replace(at, cut=cut)
         return self._with_archived(account, at)
 
-    def _with_archived(self, account: Storage, at: Progress) -> Progress:
-        """Return the progress; note what lies in the archive tier by the present round, else by the last one."""
+    def _with_archived(self, account: Storage, at: ListingProgress) -> ListingProgress:
+        """Return the progress unchanged; record the archived blobs of the current round, else of the last one."""
         count = at.archived or at.archived_before
         if count:
-            self.archived[account.id] = Archived(count, at.example)
+            self.archived[account.id] = ArchivedBlobs(count, at.example)
         return at
 
     def _pages(self, account: Storage, marker: str = "") -> Any:
@@ -237,27 +239,27 @@ class Deliveries:
         return client.list_blobs(name_starts_with=f"{ROOT}/", results_per_page=PAGE).by_page(marker or None)
 
     def of(self, folder: str, export: str) -> Delivery | None:
-        """Return what an export has delivered to any of our accounts as this run has listed it, or None."""
+        """Return the deliveries of an export to any of the storage accounts that this run has listed, or None."""
         return self._found.get((folder, export))
 
     def periods(self, folder: str, export: str, since: datetime | None) -> dict[str, Period]:
-        """Return what this run's listing shows of an export's months; `since`: it delivered, and exists since then."""
+        """Return the months of an export that this run has listed (see `periods_of`)."""
         months = self._files.get((folder, export), {})
-        whole = not self.failed and ((folder, export) in self._read or self._parts_hold(folder))
+        whole = not self.failed and ((folder, export) in self._read or self._is_in_ranges(folder))
         return periods_of(months, self._run.clock.now(), whole=whole, since=since)
 
     def is_listed(self, folder: str, export: str) -> bool:
-        """Return whether this run has listed everything that an export may have delivered."""
+        """Return whether this run has listed all deliveries of an export."""
         if (folder, export) in self._found or (folder, export) in self._read:
             return True
-        return self._parts_hold(folder)
+        return self._is_in_ranges(folder)
 
-    def _parts_hold(self, folder: str) -> bool:
-        parts = [self._parts.get(one.name, ()) for one in self._settings.destination]
-        return all(any(part.holds(folder) for part in of_account) for of_account in parts)
+    def _is_in_ranges(self, folder: str) -> bool:
+        ranges = [self._ranges.get(account.name, ()) for account in self._settings.destination]
+        return all(any(listed.contains(folder) for listed in of_account) for of_account in ranges)
 
     def listed_at(self, folder: str, export: str) -> datetime | None:
-        """Return a time since which an export's folder has been listed, at the latest; None if that is not known."""
+        """Return the start of the listing round that last covered an export's folder; None if it is not known."""
         if self.failed:
             return None
         if self.is_listed(folder, export):
@@ -268,10 +270,10 @@ class Deliveries:
             if progress is None:
                 return None
             times.append(progress.begun if f"{folder}/" < position(progress.after) else progress.before)
-        known = [one for one in times if one is not None]
+        known = [time for time in times if time is not None]
         return min(known) if known and len(known) == len(times) else None
 
-    def _note_all(self, account: Storage, page: Page) -> None:
+    def _note_all(self, account: Storage, page: ListingPage) -> None:
         for (folder, export, month), files in page.files.items():
             known = self._files[folder, export].setdefault(month, files)
             if known is not files:
@@ -299,7 +301,7 @@ class Deliveries:
         if modified > known.at:
             known.at, known.account = modified, account.name
 
-    def _page(self, pages: Iterator[Any]) -> Page | None:
+    def _page(self, pages: Iterator[Any]) -> ListingPage | None:
         return self._run.calls(STORAGE, _next_page, pages, self._recent())
 
     def _recent(self) -> str:
@@ -307,37 +309,38 @@ class Deliveries:
         return f"{self._run.clock.now().replace(day=1) - timedelta(days=1):%Y%m}"
 
 
-def progress_of(entry: TargetState | None) -> Progress | None:
-    """Return how far the listing has come by what is remembered of the container; None if that is not known."""
+def progress_of(entry: TargetState | None) -> ListingProgress | None:
+    """Return the stored progress of a container's listing; None if there is none or it is not valid."""
     try:
-        return msgspec.convert(entry.facts[LISTING], Progress) if entry else None
+        return msgspec.convert(entry.facts[LISTING], ListingProgress) if entry else None
     except (KeyError, msgspec.ValidationError):
         return None
 
 
 def key_of(name: str) -> tuple[str, str]:
-    """Return folder and export of a blob's name; ("", "") for another's."""
+    """Return the folder and the export in a blob name; ("", "") if no export delivered it."""
     match = _PATH.fullmatch(name)
     return (match["folder"], match["export"]) if match else ("", "")
 
 
 def position(name: str) -> str:
-    """Return where in the order of folders a blob stands: its folder with a slash, or its name if it is another's."""
+    """Return the sort position of a blob: its folder and a slash, or its name if no export delivered it."""
     folder, _ = key_of(name)
     return f"{folder}/" if folder else name
 
 
-def _next_page(pages: Iterator[Any], since: str) -> Page | None:
-    """Return the next page; None after the last one. `since` is the first recent month.
+def _next_page(pages: Iterator[Any], since: str) -> ListingPage | None:
+    """Return the next page; None after the last one. `since` is the first recent month (``YYYYMM``).
 
-    The page is read whole within the guarded call. Other parts of reports are dropped at once: there are many more.
+    The whole page is read inside the guarded call. It is reduced to a summary here, because most blobs are report files
+    of which only size and time count.
     """
     page = next(pages, None)
     if page is None:
         return None
     manifests, archived, bare, last, recent = [], [], list[str](), "", 0
     files: dict[tuple[str, str, str], MonthFiles] = {}
-    alone = ""  # the manifest before this blob, if nothing came before it in its folder
+    alone = ""  # the manifest before this blob, if it was the first blob of its folder
     for blob in page:
         before, last = last.rpartition("/")[0], str(blob.name)
         match, folder = _PATH.fullmatch(last), last.rpartition("/")[0]
@@ -354,13 +357,13 @@ def _next_page(pages: Iterator[Any], since: str) -> Page | None:
             manifests.append((last, written))
         if match is not None:
             counted = not last.endswith(MANIFEST)
-            one = MonthFiles(folder, int(counted), int(blob.size or 0) if counted else 0, written, written)
-            known = files.setdefault((match["folder"], match["export"], match["month"]), one)
-            if known is not one:
-                known.add(one)
-    return Page(manifests, last, recent, archived, bare, files)
+            added = MonthFiles(folder, int(counted), int(blob.size or 0) if counted else 0, written, written)
+            known = files.setdefault((match["folder"], match["export"], match["month"]), added)
+            if known is not added:
+                known.add(added)
+    return ListingPage(manifests, last, recent, archived, bare, files)
 
 
 def _is_archived(blob: Any) -> bool:
-    """Return whether a listed blob lies in the archive tier, and is not being brought back from it."""
+    """Return whether a listed blob is in the archive tier, and is not being rehydrated."""
     return str(blob.blob_tier or "").lower() == "archive" and not blob.archive_status

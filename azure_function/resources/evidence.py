@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from azure_function.resources.deliveries import Deliveries, Delivery, Progress, Seen, progress_of
+from azure_function.resources.deliveries import Deliveries, Delivery, LastDelivery, ListingProgress, progress_of
 from azure_function.resources.export_health import LOST, MANIFEST_READ, SIZED, news
-from azure_function.resources.manifests import Content, Manifests
+from azure_function.resources.manifests import ManifestContent, Manifests
 from azure_function.settings import AzureSettings
-from azure_function.targets import container_key, place_of
+from azure_function.targets import container_key, placement_of
 from shared.errors import NotFound
 from shared.model import Key, Target
 from shared.parsing import parse_time
@@ -33,11 +33,11 @@ class Evidence:
         self._run = run
         self._deliveries = deliveries
         self._manifests = manifests
-        self._before: dict[Key, Progress | None] = {}  # how far earlier runs came
+        self._before: dict[Key, ListingProgress | None] = {}  # how far earlier runs came
         self._listed = False
         self.limited = False
         self.facts: dict[Key, dict[str, Any]] = {}
-        self.progress: dict[Key, Progress] = {}
+        self.progress: dict[Key, ListingProgress] = {}
 
     def remember(self, known: KnownStates) -> None:
         """Take over how far earlier runs came with the listing of each container."""
@@ -54,39 +54,39 @@ class Evidence:
         self._listed = True
         for account in self._settings.destination:
             key = container_key(account, self._settings)
-            progress = self._deliveries.go_on(account, self._before.get(key))
+            progress = self._deliveries.continue_listing(account, self._before.get(key))
             if progress is not None:
                 self.progress[key] = progress
 
     def list_folders(self, exports: Sequence[Target]) -> None:
         """List the folders of these exports, but for those that this run has listed already."""
-        folders = dict.fromkeys((place_of(one.key).folder, one.key.name) for one in exports)
+        folders = dict.fromkeys((placement_of(one.key).folder, one.key.name) for one in exports)
         due = [one for one in folders if not self._deliveries.is_listed(*one)]
         for _ in each(due, lambda one: self._deliveries.read(*one), self._settings.engine.workers, self._in_time):
             self._run.heartbeat()
 
     def of(self, target: Target) -> Delivery | None:
         """Return what an export has delivered, as this run has listed it, or None."""
-        return self._deliveries.of(place_of(target.key).folder, target.key.name)
+        return self._deliveries.of(placement_of(target.key).folder, target.key.name)
 
-    def seen(self, target: Target) -> Seen:
+    def seen(self, target: Target) -> LastDelivery:
         """Return what is known of an export's deliveries: as this run listed them, or as an earlier one did."""
-        place = (place_of(target.key).folder, target.key.name)
+        place = (placement_of(target.key).folder, target.key.name)
         delivery, listed_at = self._deliveries.of(*place), self._deliveries.listed_at(*place)
         if delivery is not None:
-            return Seen(delivery.at, delivery.account, listed_at)
+            return LastDelivery(delivery.at, delivery.account, listed_at)
         if listed_at is None or self._deliveries.is_listed(*place):
-            return Seen(None, "", listed_at)
+            return LastDelivery(None, "", listed_at)
         entry = target.state
         known = (entry.delivered_at, parse_time(entry.facts.get(MANIFEST_READ))) if entry else ()
-        return Seen(max((one for one in known if one is not None), default=None), "", listed_at)
+        return LastDelivery(max((one for one in known if one is not None), default=None), "", listed_at)
 
     def periods(self, target: Target) -> dict[str, Period]:
         """Return what this run's listing shows of the months that an export delivered."""
         entry = target.state
         delivered = entry is not None and (entry.delivered_at is not None or MANIFEST_READ in entry.facts)
         since = (entry.created_at or entry.delivered_at) if entry is not None and delivered else None
-        return self._deliveries.periods(place_of(target.key).folder, target.key.name, since)
+        return self._deliveries.periods(placement_of(target.key).folder, target.key.name, since)
 
     def is_complete(self) -> bool:
         """Return whether every account could be listed; one without the container has nothing to list."""
@@ -105,7 +105,7 @@ class Evidence:
         due.sort(key=lambda one: (one[0], one[1].key))
         chosen = due[: self._settings.engine.call_budget or None]
 
-        def read_one(one: tuple[str, Target, Delivery, bool]) -> Content | None:
+        def read_one(one: tuple[str, Target, Delivery, bool]) -> ManifestContent | None:
             return self._manifests.content(one[2], sized=one[3])
 
         for (_, target, delivery, _), content in each(chosen, read_one, self._settings.engine.workers, self._in_time):

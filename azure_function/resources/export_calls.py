@@ -1,4 +1,4 @@
-"""The calls on exports: read and written as documents, with the type and version that the agreement offers."""
+"""Calls the Exports API: reads, writes and executes exports, with a type and version that the agreement offers."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import msgspec
 
 from azure_function.clients import COST, Clients
 from azure_function.errors import TYPE_REFUSED, VERSION_REFUSED, valid_values
-from azure_function.resources.export_document import Wanted, document, later_version, understood
+from azure_function.resources.export_document import ExportVariant, document, validated, version_to_send
 from azure_function.settings import AzureSettings, Storage
-from azure_function.targets import DATASETS, lower_version, place_of
+from azure_function.targets import DATASETS, fallback_version, placement_of
 from shared.errors import CloudError, NotApplicable, Permanent
 from shared.model import Key
 from shared.runtime.context import RunContext
 
 
-class Put(msgspec.Struct, frozen=True):
-    """What a write came to: whether it made something new, and the type and version that were accepted."""
+class WriteResult(msgspec.Struct, frozen=True):
+    """The result of a write: whether it created the export, and the type and version that Azure accepted."""
 
     created: bool
-    taken: Wanted
+    accepted: ExportVariant
     live: Mapping[str, Any]
 
 
 def _status_and_json(pipeline: Any, _model: Any, _headers: Any) -> tuple[bool, Mapping[str, Any]]:
-    """Return whether the answer is 201, and its document as it came: the SDK's models only wrap it."""
+    """Return whether the status is 201, and the JSON document unchanged; the SDK's models would only wrap it."""
     response = pipeline.http_response
     return response.status_code == 201, response.json()
 
@@ -39,61 +39,63 @@ class ExportCalls:
         self._clients = clients
         self._run = run
 
-    def put(self, key: Key, wanted: Wanted, account: Storage, live: Mapping[str, Any] | None) -> Put:
-        """Write an export; where its type or version is refused, with the next one that is offered. Raises CloudError.
+    def put(self, key: Key, wanted: ExportVariant, account: Storage, live: Mapping[str, Any] | None) -> WriteResult:
+        """Write an export. If Azure rejects its type or version, use the next one that it offers.
 
-        Raises NotApplicable where the agreement offers none of the dataset's types.
+        Raises NotApplicable if the agreement offers none of the dataset's types, else CloudError.
         """
-        place = place_of(key)
-        types = list(dict.fromkeys((wanted.kind, *place.dataset.types)))
-        kind, version = types.pop(0), later_version(wanted.version, live)
-        tried: set[str] = set()
+        placement = placement_of(key)
+        types = list(dict.fromkeys((wanted.kind, *placement.dataset.types)))
+        kind, version = types.pop(0), version_to_send(wanted.version, live)
+        rejected: set[str] = set()
         while True:
-            body = document(place, Wanted(kind, version), account, self._settings, self._run.clock.now(), live)
+            body = document(
+                placement, ExportVariant(kind, version), account, self._settings, self._run.clock.now(), live
+            )
             try:
-                created, answer = self._run.calls(COST, self._send, place.path, key.name, body)
+                created, live = self._run.calls(COST, self._send, placement.path, key.name, body)
             except Permanent as error:
                 if error.code == TYPE_REFUSED:
                     allowed = valid_values(error)
-                    types = [one for one in types if not allowed or one in allowed]
+                    types = [name for name in types if not allowed or name in allowed]
                     if not types:
                         raise NotApplicable(TYPE_REFUSED, self._not_offered(kind, allowed, error)) from error
                     kind = types.pop(0)
                 elif error.code == VERSION_REFUSED and version:
-                    tried.add(version)
-                    offered = [one for one in valid_values(error) if one not in tried]
-                    version = lower_version(version, offered)
+                    rejected.add(version)
+                    offered = [value for value in valid_values(error) if value not in rejected]
+                    version = fallback_version(version, offered)
                     if not version:
                         raise
                 else:
                     raise
                 continue
-            return Put(created, Wanted(kind, version), answer)
+            return WriteResult(created, ExportVariant(kind, version), live)
 
     def _not_offered(self, kind: str, allowed: Sequence[str], error: CloudError) -> str:
-        """Return why a dataset is left out, and whether another one of EXPORTS would be accepted."""
+        """Return why a dataset has no export, and which other value of EXPORTS the agreement offers."""
         others = [
             name
             for name, dataset in DATASETS.items()
             if name not in self._settings.exports and set(dataset.types) & set(allowed or ("Usage",))
         ]
-        hint = f"; the dataset {others[0]} in EXPORTS would cover it" if others else ""
+        hint = f"; it offers the dataset {others[0]}, which EXPORTS does not contain" if others else ""
         return f"the agreement offers no {kind}{hint}: {error.message}"
 
     def _send(self, path: str, name: str, body: Mapping[str, Any]) -> tuple[bool, Mapping[str, Any]]:
-        write: Any = self._clients.cost.exports.create_or_update  # its stubs know models, which only wrap the document
-        answer: tuple[bool, Mapping[str, Any]] = write(path, name, body, cls=_status_and_json)
-        return answer
+        write: Any = self._clients.cost.exports.create_or_update  # its stubs accept only models, not the document
+        result: tuple[bool, Mapping[str, Any]] = write(path, name, body, cls=_status_and_json)
+        return result
 
     def get(self, key: Key, *, runs: bool = False) -> Mapping[str, Any]:
-        """Return an export as it is, with its runs if asked for. Raises CloudError."""
+        """Return the document of a live export, with its run history if `runs`. Raises CloudError."""
         expand = "runHistory" if runs else None
         get: Any = self._clients.cost.exports.get
-        answer = self._run.calls(COST, get, place_of(key).path, key.name, expand=expand, cls=_status_and_json)
-        return understood(answer[1], f"the read of export {key.name} of {key.scope}")
+        _, live = self._run.calls(COST, get, placement_of(key).path, key.name, expand=expand, cls=_status_and_json)
+        return validated(live, f"the read of export {key.name} of {key.scope}")
 
     def execute(self, key: Key, body: Mapping[str, Any] | None = None) -> None:
-        """Ask for one execution, of the present period or of that in `body`. Raises CloudError."""
-        execute: Any = self._clients.cost.exports.execute  # its overloads know models, which only wrap the document
+        """Start an execution of the export, for the current period or the one in `body`. Raises CloudError."""
+        execute: Any = self._clients.cost.exports.execute  # its overloads accept only models, not the document
         arguments = () if body is None else (body,)
-        self._run.calls(COST, execute, place_of(key).path, key.name, *arguments)
+        self._run.calls(COST, execute, placement_of(key).path, key.name, *arguments)

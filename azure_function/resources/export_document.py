@@ -1,4 +1,4 @@
-"""An export's document in Azure's form, and the same in the normal form in which exports are compared."""
+"""Converts exports between Azure's document and the normal form in which managed fields are compared."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any
 import msgspec
 
 from azure_function.settings import AzureSettings, Storage
-from azure_function.targets import DESCRIPTION, FAR, OURS, ROOT, UNTIL_TEXT, Place, version_order
+from azure_function.targets import DESCRIPTION, FAR, OURS, ROOT, UNTIL_TEXT, ExportPlacement, version_order
 from shared.errors import NotUnderstood
 from shared.model import Ownership
 from shared.parsing import mapping, parse_time
 
 NEAR_END = timedelta(days=365)
-LONGEST_WAIT = timedelta(hours=1)  # of a write, for the quota; no run lasts longer
+LONGEST_WAIT = timedelta(hours=1)  # how long a write can wait for its quota; no run lasts longer
 READ_ONLY = ("runHistory", "nextRunTimeEstimate", "systemSuspensionContext")
-SCRIPT_ACCOUNT = "tailpipedataexport"  # the older scripts' storage account, plus a suffix
+SCRIPT_ACCOUNT = "tailpipedataexport"  # the prefix of the storage account that the legacy scripts create
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """What of an export Azure may refuse: its type, and the version of its dataset ("" where there are none)."""
+class ExportVariant(msgspec.Struct, frozen=True):
+    """The fields of an export that Azure may reject: its type, and its dataset version ("" if it has none)."""
 
     kind: str
     version: str = ""
 
 
 def document(
-    place: Place,
-    wanted: Wanted,
+    placement: ExportPlacement,
+    wanted: ExportVariant,
     account: Storage,
     settings: AzureSettings,
     now: datetime,
     live: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the whole export as it is to be sent.
+    """Return the complete document to send for a new export, or for the repair of a live one.
 
-    A new one begins at the next midnight (UTC) that is still to come when the document arrives: its start must lie in
-    the future, and a write waits for its turn. A live one keeps its start, its eTag, and all that is not managed:
-    columns, filters, a description that a person wrote.
+    Azure requires a start in the future, and a write may wait for its quota. A new export therefore starts at the first
+    midnight (UTC) after LONGEST_WAIT. A live one keeps its start, its eTag, and all fields that are not managed, such
+    as columns, filters, and a custom description.
     """
     body: dict[str, Any] = {"properties": deepcopy(dict(live["properties"])) if live else {}}
     properties = body["properties"]
@@ -70,7 +70,7 @@ def document(
             "type": "AzureBlob",
             "resourceId": account.id,
             "container": settings.container,
-            "rootFolderPath": place.folder,
+            "rootFolderPath": placement.folder,
         }
     }
     live_identity = (live or {}).get("identity") or {}
@@ -82,8 +82,8 @@ def document(
     return body
 
 
-def later_version(wanted: str, live: Mapping[str, Any] | None) -> str:
-    """Return the dataset's version to send: a later one that a person has chosen on the live export is kept."""
+def version_to_send(wanted: str, live: Mapping[str, Any] | None) -> str:
+    """Return the dataset version to send: the wanted one, or that of the live export if it is later."""
     if not wanted or not live:
         return wanted
     return max(wanted, _version(((live["properties"].get("definition") or {}).get("dataSet")) or {}), key=version_order)
@@ -93,7 +93,7 @@ def _version(dataset: Mapping[str, Any]) -> str:
     return str((dataset.get("configuration") or {}).get("dataVersion") or "")
 
 
-# Parts of an export that may be missing, and are objects where they are there.
+# Fields of an export that may be missing or null, and are otherwise objects.
 PARTS = (
     "identity",
     "systemData",
@@ -108,10 +108,10 @@ PARTS = (
 )
 
 
-def understood(live: Mapping[str, Any], what: str) -> Mapping[str, Any]:
-    """Return an export's document as it is. Raises NotUnderstood where a part of it has another type than it may have.
+def validated(live: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    """Return an export's document unchanged. Raises NotUnderstood if an optional field has the wrong type.
 
-    What every answer holds was looked at before (see `clients.EXPECTED`); `what` names the call.
+    `what` names the call. The required fields are validated before (see `EXPECTED` in `answers`).
     """
     for path in PARTS:
         value: Any = live
@@ -120,8 +120,8 @@ def understood(live: Mapping[str, Any], what: str) -> Mapping[str, Any]:
         if value is not None and not isinstance(value, Mapping):
             raise NotUnderstood(what, f"its field {path} is {type(value).__name__}")
     runs = mapping(mapping(live.get("properties")).get("runHistory")).get("value")
-    if runs is not None and not (isinstance(runs, list) and all(_is_run(one) for one in runs)):
-        raise NotUnderstood(what, "its runs are not what runs are")
+    if runs is not None and not (isinstance(runs, list) and all(_is_run(run) for run in runs)):
+        raise NotUnderstood(what, "its field properties.runHistory.value is not a list of runs")
     return live
 
 
@@ -132,11 +132,11 @@ def _is_run(run: Any) -> bool:
     return error is None or isinstance(error, Mapping)
 
 
-def normal(live: Mapping[str, Any], settings: AzureSettings, now: datetime) -> dict[str, Any]:
+def normal_form(live: Mapping[str, Any], settings: AzureSettings, now: datetime) -> dict[str, Any]:
     """Return the managed fields of a live export in the form of `Target.desired`.
 
-    Answers leave out defaults and the destination's type, and write resource ids, folders and enumerated values as
-    they please; none of that is a difference.
+    Azure omits default values and the type of the destination, and may change the case or the slashes of what was sent.
+    The normal form does not contain these differences.
     """
     properties: Mapping[str, Any] = live.get("properties") or {}
     definition = properties.get("definition") or {}
@@ -162,16 +162,18 @@ def normal(live: Mapping[str, Any], settings: AzureSettings, now: datetime) -> d
     }
 
 
-def ownership(live: Mapping[str, Any], actual: Mapping[str, Any], place: Place, facts: Mapping[str, Any]) -> Ownership:
-    """Return whose an export of our name is.
+def ownership(
+    live: Mapping[str, Any], actual: Mapping[str, Any], placement: ExportPlacement, facts: Mapping[str, Any]
+) -> Ownership:
+    """Return the ownership of an export that has our name.
 
-    Ours: marked by its description, remembered as written by us, or delivering into our account under our folder.
-    One of a script or a policy has our folder or one of our accounts, and is adopted; not where it delivers elsewhere
-    and does not run every day, for then someone has stopped it or made it for once. Anything else of that name
-    belongs to another owner.
+    OURS: it has our description, the state records that we wrote it, or it delivers to our folder in our account.
+    UNMARKED, and so adopted: it has our account, or it runs daily and has our folder or an account of the legacy
+    scripts. An export that delivers elsewhere and is not scheduled was stopped on purpose or created for one run, so it
+    is not adopted. FOREIGN: any other export.
     """
     resource = str(((live.get("properties") or {}).get("deliveryInfo") or {}).get("destination", {}).get("resourceId"))
-    ours, folder = actual["destination"] == OURS, actual["folder"] == place.folder
+    ours, folder = actual["destination"] == OURS, actual["folder"] == placement.folder
     if is_marked(live) or facts.get("ours") or (ours and folder):
         return Ownership.OURS
     script = resource.rsplit("/", 1)[-1].lower().startswith(SCRIPT_ACCOUNT)
@@ -181,11 +183,11 @@ def ownership(live: Mapping[str, Any], actual: Mapping[str, Any], place: Place, 
 
 
 def account_in(live: Mapping[str, Any], settings: AzureSettings) -> Storage | None:
-    """Return the account of ours that a live export delivers to, or None."""
+    """Return the configured storage account that a live export delivers to, or None."""
     target = ((live.get("properties") or {}).get("deliveryInfo") or {}).get("destination") or {}
     return settings.own(str(target.get("resourceId", "")))
 
 
 def is_marked(live: Mapping[str, Any]) -> bool:
-    """Return whether a live export bears our description."""
+    """Return whether a live export has our description."""
     return str((live.get("properties") or {}).get("exportDescription", "")) == DESCRIPTION

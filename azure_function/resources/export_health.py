@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from azure_function.resources.manifests import Content
+from azure_function.resources.manifests import ManifestContent
 from shared.model import Health, ManualStep, Present
 from shared.parsing import parse_time
 from shared.target_state import LONG_AGO
@@ -175,7 +175,7 @@ def _first(snapshot: ExportSnapshot, over: Sequence[Mapping[str, Any]], now: dat
     }
 
 
-def news(written: datetime, content: Content, facts: Mapping[str, Any]) -> dict[str, Any]:
+def news(written: datetime, content: ManifestContent, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a manifest written at that time changes in the remembered facts."""
     known: dict[str, Any] = {MANIFEST_READ: written.isoformat()}
     if content.empty != bool(facts.get(EMPTY_SINCE)):

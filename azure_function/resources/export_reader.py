@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 
 from azure_function import manual_steps
-from azure_function.resources.deliveries import Seen
+from azure_function.resources.deliveries import LastDelivery
 from azure_function.resources.evidence import Evidence
 from azure_function.resources.export_calls import ExportCalls
-from azure_function.resources.export_document import account_in, is_marked, normal, ownership
+from azure_function.resources.export_document import account_in, is_marked, normal_form, ownership
 from azure_function.resources.export_health import FRESH, ExportSnapshot, evaluate_health, runs_of
 from azure_function.resources.permissions import Permissions
 from azure_function.settings import AzureSettings
-from azure_function.targets import FAR, RHYTHM, place_of, version_order
+from azure_function.targets import FAR, RHYTHM, placement_of, version_order
 from shared.errors import Denied, NotFound
 from shared.model import Absent, Health, Key, Observation, Ownership, Present, Target
 from shared.parsing import parse_time
@@ -58,29 +58,29 @@ class ExportReader:
             raise self._permissions.explained(denied, target.key, target.state) from denied
         return self.compare(target, live, seen)
 
-    def by_delivery(self, target: Target, seen: Seen) -> Present:
+    def by_delivery(self, target: Target, seen: LastDelivery) -> Present:
         """Return what a fresh delivery shows about an export, without reading its configuration."""
         entry = target.state
         facts = {**(entry.facts if entry else {}), **self._evidence.facts.get(target.key, {})}
-        path = place_of(target.key).path
+        path = placement_of(target.key).path
         snapshot = ExportSnapshot(target.key.name, (), facts, seen.at, seen.listed_at, None, *self._rhythm(entry), path)
-        health = self._as_listed(evaluate_health(snapshot, self._run.clock.now()), snapshot)
+        health = self._with_listing_age(evaluate_health(snapshot, self._run.clock.now()), snapshot)
         # The account is remembered, so that a change of the settings does not move working exports.
         known = {} if seen.account in ("", facts.get("account")) else {"account": seen.account}
         found = {**health.facts, **self._evidence.facts.get(target.key, {}), **known}
         periods = self._evidence.periods(target)
         return msgspec.structs.replace(health, verified=False, facts=found, periods=periods)
 
-    def compare(self, target: Target, live: Mapping[str, Any], seen: Seen) -> Present:
+    def compare(self, target: Target, live: Mapping[str, Any], seen: LastDelivery) -> Present:
         """Compare an export's live document with what is desired; `seen` is what its deliveries show."""
         entry = target.state
         news = self._evidence.facts.get(target.key, {})
         facts = {**(entry.facts if entry else {}), **news}
-        now, place = self._run.clock.now(), place_of(target.key)
-        actual = normal(live, self._settings, now)
+        now, placement = self._run.clock.now(), placement_of(target.key)
+        actual = normal_form(live, self._settings, now)
         if "identity" not in target.desired:
             actual.pop("identity")
-        whose = ownership(live, actual, place, facts)
+        whose = ownership(live, actual, placement, facts)
         if whose is Ownership.FOREIGN:
             manual_step = manual_steps.export_foreign(target.key, actual)
             return Present(
@@ -94,15 +94,15 @@ class ExportReader:
             seen.listed_at,
             _since(live, entry),
             *self._rhythm(entry),
-            place.path,
+            placement.path,
         )
-        health = self._as_listed(evaluate_health(snapshot, now), snapshot)
+        health = self._with_listing_age(evaluate_health(snapshot, now), snapshot)
         account = account_in(live, self._settings)
         known: dict[str, Any] = {"account": account.name} if account and account.name != facts.get("account") else {}
         if "version" in target.desired and version_order(actual["version"]) > version_order(target.desired["version"]):
             # A person raised the version; it is kept.
             actual["version"] = target.desired["version"]
-        types = place.dataset.types
+        types = placement.dataset.types
         if actual["type"] in types and types.index(actual["type"]) < types.index(target.desired["type"]):
             # A preferred type that was refused before is accepted now, so the agreement has changed; it is kept.
             known["type"] = actual["type"]
@@ -127,7 +127,7 @@ class ExportReader:
             ends=None if actual["until"] == FAR else parse_time(actual["until"]),
         )
 
-    def _as_listed(self, health: Present, snapshot: ExportSnapshot) -> Present:
+    def _with_listing_age(self, health: Present, snapshot: ExportSnapshot) -> Present:
         """Return the health, with the time since the last listing added to the time that silence is allowed."""
         ago = self._run.clock.now() - (snapshot.listed_at or self._run.clock.now())
         return msgspec.structs.replace(health, silent_after=snapshot.stale + ago) if ago else health

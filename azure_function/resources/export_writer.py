@@ -15,14 +15,14 @@ from azure_function.errors import (
     SOURCE_UNREGISTERED,
     namespace_of,
 )
-from azure_function.resources.deliveries import Seen
-from azure_function.resources.export_calls import ExportCalls, Put
-from azure_function.resources.export_document import Wanted, account_in, normal
+from azure_function.resources.deliveries import LastDelivery
+from azure_function.resources.export_calls import ExportCalls, WriteResult
+from azure_function.resources.export_document import ExportVariant, account_in, normal_form
 from azure_function.resources.export_reader import ExportReader
 from azure_function.resources.permissions import Permissions
 from azure_function.resources.registration import Registration
 from azure_function.settings import AzureSettings, Storage
-from azure_function.targets import EXPORTS_PROVIDER, VERSIONS, account_of, place_of
+from azure_function.targets import EXPORTS_PROVIDER, VERSIONS, account_of, placement_of
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, Transient
 from shared.model import Absent, Action, Health, Key, Ownership, Present, Target, Verb
 from shared.parsing import mapping
@@ -131,10 +131,10 @@ class ExportWriter:
                 self._probing.release()
         return Applied(facts=facts)
 
-    def _probe(self, key: Key, put: Put, account: Storage) -> None:
+    def _probe(self, key: Key, put: WriteResult, account: Storage) -> None:
         """Send the new export again without an eTag: an error shows that Azure refuses to overwrite."""
         try:
-            self._calls.put(key, put.taken, account, None)
+            self._calls.put(key, put.accepted, account, None)
         except Permanent as error:
             self._protected = error.code == ETAG
         except CloudError as error:
@@ -146,7 +146,7 @@ class ExportWriter:
     def _take_over(self, action: Action, live: Mapping[str, Any], entry: TargetState | None) -> Applied:
         """Adopt an existing export with our name, and repair it if it differs. Raises Manual if it is foreign."""
         target = action.target
-        seen = self._reader.compare(target, live, Seen())
+        seen = self._reader.compare(target, live, LastDelivery())
         self._reader.to_write.pop(target.key, None)
         if seen.ownership is Ownership.FOREIGN and seen.manual_step:
             raise Manual(seen.code, seen.manual_step)
@@ -175,14 +175,14 @@ class ExportWriter:
             facts["executed_at"] = self._run.clock.now().isoformat()
         return Applied(facts=facts)
 
-    def _facts(self, put: Put, account: Storage, key: Key, entry: TargetState | None) -> dict[str, Any]:
+    def _facts(self, put: WriteResult, account: Storage, key: Key, entry: TargetState | None) -> dict[str, Any]:
         """Return the facts of a write that differ from the defaults of an export."""
         facts: dict[str, Any] = {"account": account.name}
-        if put.taken.kind != place_of(key).dataset.types[0] or (entry and entry.facts.get("type")):
-            facts["type"] = put.taken.kind
+        if put.accepted.kind != placement_of(key).dataset.types[0] or (entry and entry.facts.get("type")):
+            facts["type"] = put.accepted.kind
         asked = self._settings.focus_version
-        if put.taken.version and put.taken.version != asked:
-            facts[VERSIONS] = {asked: put.taken.version}
+        if put.accepted.version and put.accepted.version != asked:
+            facts[VERSIONS] = {asked: put.accepted.version}
         return facts | ({"executed_at": ""} if entry and entry.facts.get("executed_at") else {})
 
     def _register(self, error: Transient, key: Key, account: Storage) -> None:
@@ -217,11 +217,11 @@ class ExportWriter:
         """Return a message for the report about an export that a creation overwrote."""
         message = f"export {key.name} existed, and Azure overwrote it (200 instead of 201)"
         try:
-            actual = normal(self._calls.get(key), self._settings, self._run.clock.now())
+            actual = normal_form(self._calls.get(key), self._settings, self._run.clock.now())
         except CloudError as error:
             return f"{message}; reading it afterwards failed: {error.message}"
         return f"{message}; it now has type {actual['type']}, schedule {actual['schedule']}, folder {actual['folder']}"
 
 
-def _wanted(target: Target) -> Wanted:
-    return Wanted(str(target.desired["type"]), str(target.desired.get("version", "")))
+def _wanted(target: Target) -> ExportVariant:
+    return ExportVariant(str(target.desired["type"]), str(target.desired.get("version", "")))

@@ -1,4 +1,4 @@
-"""The manifests of deliveries, compared with the blobs that lie beside them."""
+"""Reads the manifests of deliveries, and compares them with the delivered blobs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from shared.errors import CloudError, NotFound, NotUnderstood
 from shared.runtime.context import RunContext
 
 
-class Content(msgspec.Struct, frozen=True):
-    """What the manifest of a delivery lists, compared with the blobs beside it.
+class ManifestContent(msgspec.Struct, frozen=True):
+    """The files in the manifest of a delivery, compared with the delivered blobs.
 
-    `empty`: it lists no file, or only files without rows. `wrong` says which files are missing or have another size,
-    "" if none. `sized`: at least one file has exactly the size that the manifest gives.
+    `empty`: the manifest lists no files, or only files without rows. `wrong`: the files that are missing or have a
+    different size, as text; "" if none. `sized`: at least one blob has exactly the size in the manifest.
     """
 
     empty: bool
@@ -27,7 +27,7 @@ class Content(msgspec.Struct, frozen=True):
     sized: bool
 
 
-SHOWN = 3  # so many faults of one delivery are named
+SHOWN = 3  # problems of one delivery that a message names
 
 
 def _download(client: ContainerClient, name: str) -> bytes:
@@ -35,44 +35,44 @@ def _download(client: ContainerClient, name: str) -> bytes:
 
 
 def _sizes(client: ContainerClient, folder: str) -> dict[str, int]:
-    """Return the size of each blob of a run's folder by the last part of its name."""
+    """Return the size in bytes of each blob in the folder of a run, by file name."""
     blobs = client.list_blobs(name_starts_with=folder, results_per_page=PAGE)
     return {str(blob.name).rsplit("/", 1)[-1]: int(blob.size or 0) for blob in blobs}
 
 
-def compared(data: bytes, sizes: Mapping[str, int], *, sized: bool) -> Content:
-    """Return what a manifest says, compared with the sizes of the blobs of its folder (see `Manifests.content`).
+def compare_manifest(data: bytes, sizes: Mapping[str, int], *, sized: bool) -> ManifestContent:
+    """Compare a manifest with the sizes of the blobs in its folder (see `Manifests.content` for `sized`).
 
-    Row counts may be null, and `blobs` may be empty.
+    In a manifest, row counts may be null, and `blobs` may be empty.
     """
     try:
         document = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Content(empty=False, wrong="its manifest is not valid JSON", sized=False)
+        return ManifestContent(empty=False, wrong="its manifest is not valid JSON", sized=False)
     listed = document.get("blobs") if isinstance(document, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        return Content(empty=False, wrong="its manifest has no list of files", sized=False)
+    if not isinstance(listed, list) or not all(isinstance(file, dict) for file in listed):
+        return ManifestContent(empty=False, wrong="its manifest has no list of files", sized=False)
     config = document.get("deliveryConfig")
     compression = str(config.get("compressionMode") if isinstance(config, dict) else "").lower()
-    expected = {str(one.get("blobName", "")).rsplit("/", 1)[-1]: one.get("byteCount") for one in listed}
+    expected = {str(file.get("blobName", "")).rsplit("/", 1)[-1]: file.get("byteCount") for file in listed}
     matching = [name for name, size in expected.items() if sizes.get(name) == size]
     strict = bool(matching) or sized or compression == "none"
-    faults = [f"{name} is missing" for name in expected if name not in sizes]
-    faults += [
+    problems = [f"{name} is missing" for name in expected if name not in sizes]
+    problems += [
         f"{name} has {sizes[name]} bytes, not {size}"
         for name, size in expected.items()
         if strict and name in sizes and isinstance(size, int) and sizes[name] != size
     ]
-    counts = [one.get("dataRowCount") for one in listed] or [0]
+    counts = [file.get("dataRowCount") for file in listed] or [0]
     empty = not listed or document.get("dataRowCount") == 0 or all(count == 0 for count in counts)
-    more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    return Content(empty, "; ".join(faults[:SHOWN]) + more, bool(matching))
+    more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return ManifestContent(empty, "; ".join(problems[:SHOWN]) + more, bool(matching))
 
 
 class Manifests:
-    """Reads the manifests of one run.
+    """Reads manifests during one run.
 
-    `unread` counts the manifests that could not be read, with an example, by the code of the failure.
+    `unread` has the number of manifests that could not be read, and the message of one, by error code.
     """
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
@@ -82,26 +82,26 @@ class Manifests:
         self._lock = threading.Lock()
         self.unread: dict[str, tuple[int, str]] = {}
 
-    def content(self, delivery: Delivery, *, sized: bool) -> Content | None:
-        """Read a delivery's manifest and the names and sizes beside it; None where they could not be read.
+    def content(self, delivery: Delivery, *, sized: bool) -> ManifestContent | None:
+        """Read the manifest of a delivery, and compare it with the blobs. Return None if it could not be read.
 
-        `sized`: sizes in the export's earlier manifests were those of the blobs. Of compressed files only such sizes
-        are compared, since Microsoft does not document which size a manifest gives.
+        `sized`: in earlier manifests of this export, the sizes were those of the blobs. Sizes of compressed files are
+        compared only then, because Microsoft does not document which size a manifest contains.
         """
         client = self._clients.container(delivery.account, self._settings.container)
         folder = delivery.manifest.removesuffix(MANIFEST.removeprefix("/"))
         try:
             data = self._run.calls(STORAGE, _download, client, delivery.manifest)
-            found = self._run.calls(STORAGE, _sizes, client, folder)
-            size = found.get(MANIFEST.removeprefix("/"), len(data))
+            sizes = self._run.calls(STORAGE, _sizes, client, folder)
+            size = sizes.get(MANIFEST.removeprefix("/"), len(data))
             if size != len(data):
                 raise NotUnderstood(f"the read of {delivery.manifest}", f"it has {len(data)} of {size} bytes")
-            content = compared(data, found, sized=sized)
+            content = compare_manifest(data, sizes, sized=sized)
             if content.wrong:
-                # The next delivery takes this one away, its manifest too: then nothing is missing.
+                # If the next delivery has just replaced this one, the manifest is gone too: this raises NotFound.
                 self._run.calls(STORAGE, _download, client, delivery.manifest)
         except NotFound:
-            return None  # the next delivery has just taken it away
+            return None  # the next delivery has just replaced it
         except CloudError as error:
             with self._lock:
                 count, example = self.unread.get(error.code, (0, f"{delivery.manifest}: {error.message}"))

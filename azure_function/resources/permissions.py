@@ -11,7 +11,7 @@ from azure_function.clients import ARM_READ, Clients
 from azure_function.errors import RIGHTS, UNAUTHORIZED
 from azure_function.manual_steps import PORTAL
 from azure_function.settings import AzureSettings
-from azure_function.targets import Place, place_of
+from azure_function.targets import ExportPlacement, placement_of
 from shared.errors import CloudError, Denied
 from shared.model import Key, ManualStep
 from shared.parsing import parse_texts
@@ -44,16 +44,16 @@ class Permissions:
             return denied
         if not denied.escalation.exhausted(self._run.clock.now() - waiting, (entry.attempts if entry else 0) + 1):
             return denied
-        return self._with_step(denied, place_of(key), key.name)
+        return self._with_step(denied, placement_of(key), key.name)
 
-    def _with_step(self, denied: Denied, place: Place, name: str) -> Denied:
+    def _with_step(self, denied: Denied, placement: ExportPlacement, name: str) -> Denied:
         if denied.code not in (RIGHTS, UNAUTHORIZED) or denied.manual_step is not None:
             return denied
-        held = self._holds(place.path)
+        held = self._holds(placement.path)
         if not held:
-            manual_step = self._no_role(place, denied, unread=held is None)
+            manual_step = self._no_role(placement, denied, unread=held is None)
         else:
-            manual_step = self._no_app(place, name, denied, known=denied.code == RIGHTS)
+            manual_step = self._no_app(placement, name, denied, known=denied.code == RIGHTS)
         return Denied(denied.code, denied.message, denied.remedy, escalation=denied.escalation, manual_step=manual_step)
 
     def _holds(self, path: str) -> bool | None:
@@ -67,13 +67,13 @@ class Permissions:
             return None
         return all(any(allows(one, action) for one in permissions) for action in NEEDED)
 
-    def _no_role(self, place: Place, denied: Denied, *, unread: bool) -> ManualStep:
+    def _no_role(self, placement: ExportPlacement, denied: Denied, *, unread: bool) -> ManualStep:
         doubt = " (its permissions could not be read)" if unread else ""
         return ManualStep(
-            f"the function has no permission for exports on {place.path}{doubt}: {denied.message}",
+            f"the function has no permission for exports on {placement.path}{doubt}: {denied.message}",
             (
                 (
-                    f"Assign the deployment's custom role (or Cost Management Contributor) on {place.path} "
+                    f"Assign the deployment's custom role (or Cost Management Contributor) on {placement.path} "
                     f"to {self.who()}."
                 ),
                 "A role inherited from a management group also works. The next run continues automatically.",
@@ -81,24 +81,27 @@ class Permissions:
             ROLE_DOC,
         )
 
-    def _no_app(self, place: Place, name: str, denied: Denied, *, known: bool) -> ManualStep:
+    def _no_app(self, placement: ExportPlacement, name: str, denied: Denied, *, known: bool) -> ManualStep:
         """Return the step of a person; `known`: whether the refusal is the one of offers that accept no application."""
         settings = self._settings
-        kind, shape = place.dataset.types[0], "Parquet, snappy" if settings.parquet else "CSV, gzip"
+        kind, shape = placement.dataset.types[0], "Parquet, snappy" if settings.parquet else "CSV, gzip"
         account = settings.destination[0].name if len(settings.destination) == 1 else "one of DESTINATION"
         why = (
             "this offer does not allow applications" if known else "Azure denies the function access to this scope only"
         )
         keyless = ("Or deploy with EXPORT_IDENTITY=none.",) if settings.identity and not known else ()
         return ManualStep(
-            f"{why}: the function has its role on {place.path} and is refused all the same ({denied.message})",
+            f"{why}: the function has its role on {placement.path}, but Azure denies the write ({denied.message})",
             (
                 (
                     "Ask a person with access to the subscription to create the export once, in the portal: "
-                    f"name {name}, type {kind} (if not offered: {', '.join(place.dataset.types[1:]) or 'none'}), "
+                    f"name {name}, type {kind} (if not offered: {', '.join(placement.dataset.types[1:]) or 'none'}), "
                     f"daily, month to date, {shape}, partitioned, overwrite."
                 ),
-                f"Destination: storage account {account}, container {settings.container}, directory {place.folder}.",
+                (
+                    f"Destination: storage account {account}, container {settings.container}, "
+                    f"directory {placement.folder}."
+                ),
                 *keyless,
             ),
             PORTAL,

@@ -10,7 +10,7 @@ import pytest
 from azure.core.pipeline import PipelineContext, PipelineRequest
 from azure.core.rest import HttpRequest
 
-from azure_function.answers import _note_credentials
+from azure_function.answers import _register_credentials
 from azure_function.clients import drop_clients
 from azure_function.handler import run_once
 from localcloud.azure.cloud import LocalAzure
@@ -204,6 +204,6 @@ def test_a_signature_is_a_secret_and_the_accounts_name_is_not() -> None:
     signed = HttpRequest(
         "GET", "http://127.0.0.1/", headers={"Authorization": "SharedKey anamethatislong00:c2lnbmF0dXJl+/="}
     )
-    _note_credentials(PipelineRequest(signed, PipelineContext(None)), 403)
+    _register_credentials(PipelineRequest(signed, PipelineContext(None)), 403)
     said = redact("account anamethatislong00 refused c2lnbmF0dXJl+/= of anamethatislong00")
     assert said == "account anamethatislong00 refused … of anamethatislong00"

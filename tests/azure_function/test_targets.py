@@ -10,10 +10,10 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from azure_function.resources.export_document import PARTS, Wanted, document, normal, understood
+from azure_function.resources.export_document import PARTS, ExportVariant, document, normal_form, validated
 from azure_function.scopes import BILLING, COVERED_BY, ROLE, SUBSCRIPTION
 from azure_function.settings import AzureSettings, Storage, read_settings
-from azure_function.targets import assigned, place_of, targets_of
+from azure_function.targets import assigned, placement_of, targets_of
 from shared.errors import NotUnderstood
 from shared.model import Enumeration, Key, Scope, Target
 from shared.state.document import ScopeRecord, StateDocument, fresh
@@ -78,16 +78,16 @@ def test_billing_scopes_are_exported_under_a_folder_without_reserved_characters(
 )
 def test_a_new_export_begins_at_a_midnight_that_is_an_hour_away(now: str, start: str) -> None:
     """A start in the past is refused, and the document may wait for the quota before it is sent."""
-    place = place_of(Key(ONE, "export", "TailpipeDataExport-6789ab"))
+    place = placement_of(Key(ONE, "export", "TailpipeDataExport-6789ab"))
     moment = datetime.fromisoformat(f"{now}+00:00")
-    body = document(place, Wanted("ActualCost"), settings().destination[0], settings(), moment, None)
+    body = document(place, ExportVariant("ActualCost"), settings().destination[0], settings(), moment, None)
     assert body["properties"]["schedule"]["recurrencePeriod"]["from"] == start
 
 
 def test_the_shape_is_the_contract() -> None:
     """Daily, month to date, CSV, gzip, overwriting, partitioned, until 2099, from a midnight to come."""
     key = Key(ONE, "export", "TailpipeDataExport-6789ab")
-    body = document(place_of(key), Wanted("ActualCost"), settings().destination[0], settings(), NOW, None)
+    body = document(placement_of(key), ExportVariant("ActualCost"), settings().destination[0], settings(), NOW, None)
     properties = body["properties"]
     assert properties["schedule"] == {
         "status": "Active",
@@ -112,14 +112,14 @@ def test_what_is_sent_is_what_is_desired(name: str, more: dict[str, str]) -> Non
     made = settings(1, EXPORTS="actual,focus", **more)
     target = exports(targets_of(scopes(subscription()), made, fresh("azure")))[name]
     body = document(
-        place_of(target.key),
-        Wanted(target.desired["type"], target.desired.get("version", "")),
+        placement_of(target.key),
+        ExportVariant(target.desired["type"], target.desired.get("version", "")),
         made.destination[0],
         made,
         NOW,
         None,
     )
-    actual = normal(body, made, NOW)
+    actual = normal_form(body, made, NOW)
     assert {field: actual[field] for field in target.desired} == dict(target.desired)
 
 
@@ -128,14 +128,14 @@ def test_a_repair_keeps_what_is_not_managed() -> None:
     made = settings()
     key = Key(ONE, "export", "TailpipeDataExport-6789ab")
     live: dict[str, Any] = document(
-        place_of(key), Wanted("Usage"), made.destination[0], made, NOW - timedelta(days=90), None
+        placement_of(key), ExportVariant("Usage"), made.destination[0], made, NOW - timedelta(days=90), None
     )
     live["eTag"] = '"1"'
     live["properties"]["exportDescription"] = "ours, says finance"
     live["properties"]["definition"]["dataSet"]["configuration"] = {"columns": ["a", "b"]}
     live["properties"]["runHistory"] = {"value": []}
     before = msgspec.json.encode(live)
-    body = document(place_of(key), Wanted("ActualCost"), made.destination[0], made, NOW, live)
+    body = document(placement_of(key), ExportVariant("ActualCost"), made.destination[0], made, NOW, live)
     assert msgspec.json.encode(live) == before
     assert body["eTag"] == '"1"'
     assert body["properties"]["exportDescription"] == "ours, says finance"
@@ -239,10 +239,10 @@ def put(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("path", PARTS)
 def test_a_part_of_an_export_may_be_missing_and_is_never_of_another_type(path: str) -> None:
     """A wrong type inside an answer of success says nothing about the export; what is missing or null is normal."""
-    assert understood(put(path, None), "the read") == put(path, None)
+    assert validated(put(path, None), "the read") == put(path, None)
     for odd in ("text", [1], 5, True):
         with pytest.raises(NotUnderstood, match=f"the read was not understood: its field {path} is"):
-            understood(put(path, odd), "the read")
+            validated(put(path, odd), "the read")
 
 
 @pytest.mark.parametrize(
@@ -250,11 +250,11 @@ def test_a_part_of_an_export_may_be_missing_and_is_never_of_another_type(path: s
 )
 def test_a_run_history_of_another_shape_is_not_understood(runs: Any) -> None:
     """Runs that are no runs neither prove that an export works nor that it fails."""
-    with pytest.raises(NotUnderstood, match="its runs are not what runs are"):
-        understood(put("properties.runHistory", {"value": runs}), "the read")
+    with pytest.raises(NotUnderstood, match=r"its field properties\.runHistory\.value is not a list of runs"):
+        validated(put("properties.runHistory", {"value": runs}), "the read")
 
 
 @pytest.mark.parametrize("runs", [None, [], WHOLE["properties"]["runHistory"]["value"]])
 def test_a_run_history_may_be_empty(runs: Any) -> None:
     """A new export has none."""
-    assert understood(put("properties.runHistory", {"value": runs}), "the read")
+    assert validated(put("properties.runHistory", {"value": runs}), "the read")

@@ -8,7 +8,7 @@ from typing import Any
 
 from azure_function.clients import RATES, Clients
 from azure_function.errors import translate
-from azure_function.resources.deliveries import PAGE, Deliveries, Progress
+from azure_function.resources.deliveries import PAGE, Deliveries, ListingProgress
 from azure_function.settings import Storage, read_settings
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
@@ -69,13 +69,13 @@ def measures() -> Iterator[Measure]:
     """Yield how many pages a run lists, and how many runs see every subscription."""
     settings = read_settings({"DESTINATION": ACCOUNT, "STATE_ACCOUNT": "state"})
     container, most, runs, now = Container(), 0, 0, NOW
-    progress: Progress | None = None
+    progress: ListingProgress | None = None
     seen: set[int] = set()
     first = 0
     while len(seen) < SUBSCRIPTIONS:
         run = RunContext("azure", settings.engine, lambda *_: None, VirtualClock(now), 3600, RATES, translate, 1)
         deliveries, before = Deliveries(settings, container, run), container.pages
-        progress = deliveries.go_on(Storage(ACCOUNT), progress)
+        progress = deliveries.continue_listing(Storage(ACCOUNT), progress)
         if progress is None:
             raise RuntimeError(f"the listing failed: {deliveries.failed}")
         if runs == 0:

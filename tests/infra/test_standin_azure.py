@@ -199,11 +199,11 @@ def test_the_policy_creates_what_the_function_would(deployed: Deployed) -> None:
         "[concat('tailpipe/subscriptions/', subscription().subscriptionId)]": f"tailpipe/subscriptions/{subscription}",
     }.items():
         written = written.replace(expression, value)
-    place = targets.place_of(Key(subscription, "export", "TailpipeDataExport-abcdef"))
+    place = targets.placement_of(Key(subscription, "export", "TailpipeDataExport-abcdef"))
     now = datetime(2026, 5, 5, 10, tzinfo=UTC)
 
     assert json.loads(written) == export_document.document(
-        place, export_document.Wanted("ActualCost"), settings.destination[0], settings, now, None
+        place, export_document.ExportVariant("ActualCost"), settings.destination[0], settings, now, None
     )
     assert details["name"] == "[concat('TailpipeDataExport-', substring(subscription().subscriptionId, 30, 6))]"
 

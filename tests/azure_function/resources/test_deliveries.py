@@ -12,7 +12,7 @@ import pytest
 import azure_function.resources.deliveries as listing
 from azure_function.clients import RATES, Clients
 from azure_function.errors import translate
-from azure_function.resources.deliveries import Archived, Deliveries, Progress, progress_of
+from azure_function.resources.deliveries import ArchivedBlobs, Deliveries, ListingProgress, progress_of
 from azure_function.settings import AzureSettings, Storage, read_settings
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import CONTAINER
@@ -108,13 +108,15 @@ def history(subscriptions: int, months: Sequence[str], parts: int, now: datetime
     ]
 
 
-def one_run(container: Container, progress: Progress | None, now: datetime) -> tuple[Deliveries, Progress, int]:
+def one_run(
+    container: Container, progress: ListingProgress | None, now: datetime
+) -> tuple[Deliveries, ListingProgress, int]:
     """List as a run does; return what it found, the new progress, and how many pages it read."""
     clock = VirtualClock(now)
     own = settings()
     begun = RunContext("azure", own.engine, Lines(), clock, 3000, RATES, translate, 1)
     deliveries, before = Deliveries(own, OneContainer(container), begun), container.pages
-    after = deliveries.go_on(Storage(ACCOUNT), progress)
+    after = deliveries.continue_listing(Storage(ACCOUNT), progress)
     assert after is not None, deliveries.failed
     return deliveries, after, container.pages - before
 
@@ -174,7 +176,7 @@ def test_a_marker_that_azure_no_longer_takes_begins_a_new_round(monkeypatch: pyt
 
     container = Container(history(5, MONTHS, 0, START), refused="old")
     found, progress, _ = one_run(
-        container, Progress(begun=START, marker="old", after="tailpipe/subscriptions/f"), START
+        container, ListingProgress(begun=START, marker="old", after="tailpipe/subscriptions/f"), START
     )
     assert found.failed == {}
     assert (progress.begun, progress.marker != "old") == (START, True)
@@ -238,7 +240,7 @@ def test_a_blob_in_the_archive_tier_is_told_in_each_run_until_a_round_has_not_se
     for runs in range(1, 21):
         found, progress, _ = one_run(container, progress, START + timedelta(hours=runs))
         told.append(found.archived)
-    assert told == [{ACCOUNT: Archived(1, own[-1].name)}] * 21
+    assert told == [{ACCOUNT: ArchivedBlobs(1, own[-1].name)}] * 21
     own[-1].blob_tier = "Cool"
     runs = 21
     while found.archived:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from azure_function.resources.export_health import SILENT, ExportSnapshot, evaluate_health, runs_of
-from azure_function.resources.manifests import compared
+from azure_function.resources.manifests import compare_manifest
 from azure_function.resources.permissions import allows
 from shared.model import Health
 from shared.parsing import parse_time
@@ -161,13 +161,13 @@ def test_a_manifest_is_compared_with_what_lies_beside_it(
     data: bytes, sizes: Mapping[str, int], empty: bool, wrong: str
 ) -> None:
     """Missing files and other sizes are named; null counts are no emptiness, no file and no row are."""
-    found = compared(data, sizes, sized=False)
+    found = compare_manifest(data, sizes, sized=False)
     assert found.empty is empty
     assert found.wrong == wrong if len(wrong) != len("and 4 more") else found.wrong.endswith(wrong)
 
 
 def test_sizes_of_compressed_files_count_once_they_were_seen_to_match() -> None:
     """Which size a manifest gives for them is not documented: an export's earlier manifests say."""
-    assert compared(manifest(part(size=900)), ONE, sized=False).wrong == ""
-    assert compared(manifest(part(size=900)), ONE, sized=True).wrong == "part_0_0001.csv has 100 bytes, not 900"
-    assert compared(manifest(part()), ONE, sized=False).sized
+    assert compare_manifest(manifest(part(size=900)), ONE, sized=False).wrong == ""
+    assert compare_manifest(manifest(part(size=900)), ONE, sized=True).wrong == "part_0_0001.csv has 100 bytes, not 900"
+    assert compare_manifest(manifest(part()), ONE, sized=False).sized

@@ -375,7 +375,7 @@ def test_a_dataset_that_the_agreement_lacks_names_the_setting_that_would_cover_i
     finished = run(shared, [new], EXPORTS="focus")
     done = outcome(finished, new)
     assert (done.result, done.code) == (Result.EXCLUDED, "type-refused")
-    assert "the dataset actual in EXPORTS would cover it" in done.message
+    assert "it offers the dataset actual, which EXPORTS does not contain" in done.message
 
 
 def test_a_source_subscription_is_registered_only_when_azure_asks(shared: LocalAzure) -> None:
