@@ -5,7 +5,9 @@ It lies below the model, because a target carries it; the document that holds al
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
@@ -36,7 +38,8 @@ class TargetState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     them. `looked_at`: the last control-plane read, `verified_at`: the last one that succeeded. `unseen_since`:
     since when no delivered data shows it. `waiting_since`: since when something is to be done that is not done.
     `attempts`: tries in a row without success. `arrivals`: the last days (UTC) on which data arrived, oldest first.
-    `facts`: what the adapter wants to know again.
+    `remembered`: what the adapter wants to know again, None instead of an empty dictionary, since 100,000 empty ones
+    take 6 MB; it is read as `facts`, under which it is also stored.
     """
 
     at: Moment
@@ -56,4 +59,12 @@ class TargetState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     attempts: Count = 0
     error: LastError | None = None
     arrivals: tuple[date, ...] = ()
-    facts: dict[str, Any] = {}
+    remembered: dict[str, Any] | None = msgspec.field(default=None, name="facts")
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Return what the adapter remembered; empty without any."""
+        return self.remembered if self.remembered is not None else _NOTHING
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})

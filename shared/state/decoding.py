@@ -145,7 +145,7 @@ def _sound(document: StateDocument, facts: Mapping[str, Any]) -> StateDocument:
             ]
             if wrong:
                 left = {fact: value for fact, value in entry.facts.items() if fact not in wrong}
-                scope.targets[name] = msgspec.structs.replace(entry, facts=left)
+                scope.targets[name] = msgspec.structs.replace(entry, remembered=left or None)
     return document
 
 

@@ -43,7 +43,7 @@ def drop_times_ahead(document: StateDocument, now: datetime) -> int:
             if any(day > last for day in entry.arrivals):
                 wrong["arrivals"] = tuple(day for day in entry.arrivals if day <= last)
             if any(_is_ahead(fact, last) for fact in entry.facts.values()):
-                wrong["facts"] = {key: fact for key, fact in entry.facts.items() if not _is_ahead(fact, last)}
+                wrong["remembered"] = {key: fact for key, fact in entry.facts.items() if not _is_ahead(fact, last)}
             if wrong:
                 scope.targets[name] = msgspec.structs.replace(entry, **wrong)
                 found += 1

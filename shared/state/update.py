@@ -85,7 +85,7 @@ def _as_seen(outcome: Outcome, entry: TargetState, now: datetime, refused: bool)
     if seen.verified:
         changes |= {"looked_at": now, "verified_at": now}
     if seen.facts:
-        changes["facts"] = {**entry.facts, **seen.facts}
+        changes["remembered"] = {**entry.facts, **seen.facts}
     if seen.delivered_at:
         changes |= {"delivered_at": seen.delivered_at, "unseen_since": None}
         changes["arrivals"] = with_day(entry.arrivals, seen.delivered_at)
@@ -103,7 +103,7 @@ def _as_done(outcome: Outcome, entry: TargetState, now: datetime, rng: random.Ra
         if outcome.action.verb is Verb.CREATE:
             awaited = {"awaited_since": entry.awaited_since or now, "creations": entry.creations + 1}
             created = {"created_at": now, **awaited}
-        return {**settled, **created, "present": True, "applied_at": now, "facts": facts}
+        return {**settled, **created, "present": True, "applied_at": now, "remembered": facts or None}
     if outcome.result in (Result.UNCHANGED, Result.PENDING):
         return settled if seen is not NOT_LOOKED_AT else {}
     if outcome.result is Result.SKIPPED:

@@ -189,7 +189,7 @@ def test_a_marker_that_azure_no_longer_takes_begins_a_new_round(monkeypatch: pyt
 )
 def test_progress_that_is_damaged_counts_as_unknown(kept: dict[str, Any]) -> None:
     """Then the whole container is listed once."""
-    assert progress_of(TargetState(at=START, facts=kept)) is None
+    assert progress_of(TargetState(at=START, remembered=kept)) is None
     assert progress_of(None) is None
 
 

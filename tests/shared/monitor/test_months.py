@@ -36,7 +36,7 @@ def scope(first_seen: datetime = BEGUN, created: datetime | None = None, **field
     """Return a scope with one export and what is remembered of its backfill."""
     targets = {
         "export/focus": TargetState(at=NOW, present=True, created_at=created),
-        "backfill/focus": TargetState(at=NOW, facts={"asked": {"202512": [3, ""], "202511": [1, ""], "x": 7}}),
+        "backfill/focus": TargetState(at=NOW, remembered={"asked": {"202512": [3, ""], "202511": [1, ""], "x": 7}}),
     }
     return ScopeRecord(at=NOW, first_seen=first_seen, targets=targets, **fields)
 

@@ -52,7 +52,7 @@ def full() -> StateDocument:
         not_before=START + HOUR,
         attempts=2,
         error=LastError("denied", "no", "Grant it.", "manual", "a right", ["Grant it."], "https://console.example"),
-        facts={"types": ["a", "b"], "nested": {"id": 7}},
+        remembered={"types": ["a", "b"], "nested": {"id": 7}},
     )
     memory = fresh("memory")
     memory.owner, memory.cycle_since, memory.updated_at = "org-1", START - DAY, START
@@ -235,7 +235,7 @@ def test_what_json_cannot_hold_does_not_keep_the_state_from_being_saved(odd: obj
     """A name with half a character, or a fact beyond 64 bits, is written in a form that can be read again."""
     memory = known(key("s1"))
     memory.scopes["s1"].name = str(odd)
-    memory.scopes["s1"].targets["export/daily"] = TargetState(at=START, facts={"odd": odd})
+    memory.scopes["s1"].targets["export/daily"] = TargetState(at=START, remembered={"odd": odd})
     again = parse(dump(memory, START), "memory", START)
     assert list(again.scopes) == ["s1"]
 
@@ -321,7 +321,7 @@ ENTRIES = st.builds(
     present=st.none() | st.booleans(),
     attempts=st.integers(0, 2),
     applied_at=st.none() | MOMENTS,
-    facts=st.dictionaries(st.sampled_from("ab"), st.integers(0, 1), max_size=2),
+    remembered=st.none() | st.dictionaries(st.sampled_from("ab"), st.integers(0, 1), max_size=2),
 )
 SCOPES = st.builds(
     ScopeRecord,

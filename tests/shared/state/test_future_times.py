@@ -65,7 +65,7 @@ def test_facts_and_arrivals_ahead_are_forgotten_one_by_one() -> None:
         "arn": "arn:x",
         "n": 7,
     }
-    left = after(TargetState(at=START, facts=facts, arrivals=(date(2026, 1, 4), date(9999, 12, 31))))
+    left = after(TargetState(at=START, remembered=facts, arrivals=(date(2026, 1, 4), date(9999, 12, 31))))
     assert left.facts == {"arn": "arn:x", "n": 7}
     assert left.arrivals == (date(2026, 1, 4),)
 
@@ -79,7 +79,7 @@ def test_what_may_be_is_left_as_it_is() -> None:
                 delivered_at=START + HOUR,
                 not_before=START + 7 * DAY,
                 arrivals=(START.date(),),
-                facts={"read_on": START.date().isoformat()},
+                remembered={"read_on": START.date().isoformat()},
             )
         }
     )

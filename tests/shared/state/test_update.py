@@ -39,7 +39,7 @@ FAILED_BEFORE = TargetState(
     waiting_since=START,
     not_before=NOW - HOUR,
     error=LastError("old", result="failed"),
-    facts={"id": 1},
+    remembered={"id": 1},
 )
 
 
@@ -121,7 +121,7 @@ def seen(one: Outcome, entry: TargetState | None = None, *, refused: bool = Fals
         ),
         pytest.param(
             outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present(facts={"types": ["a"]})),
-            TargetState(at=START, facts={"id": 1, "types": []}),
+            TargetState(at=START, remembered={"id": 1, "types": []}),
             {"facts": {"id": 1, "types": ["a"]}},
             id="facts are added to what was known",
         ),
@@ -136,7 +136,7 @@ def test_what_was_seen_is_noted(one: Outcome, entry: TargetState | None, expecte
 
 def test_what_nobody_looked_at_leaves_its_entry_as_it_is() -> None:
     """A target outside the call budget is neither verified nor forgotten."""
-    entry = TargetState(at=START, present=True, state="test", verified_at=START, looked_at=START, facts={"id": 1})
+    entry = TargetState(at=START, present=True, state="test", verified_at=START, looked_at=START, remembered={"id": 1})
     found = seen(outcome(Result.UNCHANGED, verb=Verb.KEEP), entry)
     assert found == TargetState(**{**entry_fields(entry), "at": NOW})
 
