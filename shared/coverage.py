@@ -76,19 +76,17 @@ def classify(
 ) -> dict[str, Verdict]:
     """Return the verdict on every active scope that counts, by id, in the enumeration's order.
 
-    `targets` are all that must exist: where a run was limited to some of them, the state document covers the others.
+    `targets` are all that must exist: where a run was limited to some of them, also of a single scope, the state
+    document covers the others.
     """
     if enumeration is None:
         return {}
     judge = _Judge(outcomes, document, settings, now, targets)
     of_scope: dict[str, _Judged] = {}
-    for outcome in outcomes:
-        target = outcome.action.target
-        if outcome.result is Result.SKIPPED and not target.rests_on:
-            continue
-        found = judge.with_what_it_rests_on(target.key)
-        known = of_scope.get(target.key.scope)
-        of_scope[target.key.scope] = found if known is None else _worse(known, found)
+    for key in [*_looked_at(outcomes), *_left_out(outcomes, targets)]:
+        found = judge.with_what_it_rests_on(key)
+        known = of_scope.get(key.scope)
+        of_scope[key.scope] = found if known is None else _worse(known, found)
     # A run that ended before its plan has no evidence about any scope.
     unknown = _Judged(_RANK[Result.EXCLUDED], NOTHING_WANTED, 0) if outcomes else _Judged(2, NOT_BEGUN, 0)
     return {
@@ -96,6 +94,19 @@ def classify(
         for scope in enumeration.scopes
         if scope.counted and scope.state is ScopeState.ACTIVE
     }
+
+
+def _looked_at(outcomes: Sequence[Outcome]) -> list[Key]:
+    return [one.key for one in outcomes if one.result is not Result.SKIPPED or one.action.target.rests_on]
+
+
+def _left_out(outcomes: Sequence[Outcome], targets: Sequence[Target]) -> list[Key]:
+    """Return the targets that a run for events left out of the scopes that it looked at."""
+    if len(outcomes) >= len(targets):
+        return []
+    done = {outcome.key for outcome in outcomes}
+    scopes = {key.scope for key in done}
+    return [one.key for one in targets if one.key.scope in scopes and one.key not in done and not one.skip]
 
 
 def _remembered_rank(result: str) -> int:

@@ -186,6 +186,18 @@ class AnotherRun(RunStopped):
         self.until = until
 
 
+class TooSoon(RunStopped):
+    """The last run that events asked for began less than a minute ago; `wait_s` is how long this one has to wait."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(
+            "too-soon",
+            f"the last run for events began less than a minute ago; {wait_s:.0f} seconds are left",
+            "Nothing has to be done: the events stay in their queue, and the next run looks at what they name.",
+        )
+        self.wait_s = wait_s
+
+
 class ValidationError(ValueError):
     """Invalid input: all `problems` are named at once."""
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from shared.model import CLASSES
+from shared.model import CLASSES, WRITES, Result
 from shared.report import DEGRADED
 from shared.runtime.log import Sink
 
 FRESHNESS = "freshness_lag_hours"
+EVENT_TO_HEALED = "event_to_healed"  # seconds from the first event to the end of a run that wrote something for it
 CALLS_BY_QUOTA = "calls_by_quota"  # beside the metrics: {quota: calls}, from which dashboards make a series each
 
 
@@ -64,6 +65,8 @@ def metrics_of(
         "degraded": int(report["status"] == DEGRADED),
     }
     times = {"duration": report["duration_s"]}
+    if has_healed(report):
+        times[EVENT_TO_HEALED] = report["events"]["latency_s"]
     if last_success is not None:
         times["seconds_since_last_success"] = max(0.0, (now - last_success).total_seconds())
     hours = {} if freshness_lag is None else {FRESHNESS: round(freshness_lag.total_seconds() / 3600, 2)}
@@ -74,9 +77,17 @@ def metrics_of(
     )
 
 
+def has_healed(report: Mapping[str, Any]) -> bool:
+    """Return whether events asked for the run, one of them said when it happened, and a write was accepted."""
+    if report.get("events", {}).get("latency_s") is None:
+        return False
+    outcomes = report["outcomes"]
+    return any(outcomes.get(verb, {}).get(result, 0) for verb in WRITES for result in (Result.DONE, Result.PENDING))
+
+
 def log_metrics(sink: Sink, report: Mapping[str, Any], metrics: Sequence[Metric]) -> None:
     """Write the event ``figures``, from which alarms make their metrics; nothing where a run has no metrics."""
     if metrics:
-        head = {"run_id": report["run_id"], "cloud": report["cloud"], "status": report["status"]}
+        head = {name: report[name] for name in ("run_id", "cloud", "status", "trigger")}
         values = {one.name: one.value for one in metrics}
         sink("info", "figures", {**head, **values, CALLS_BY_QUOTA: report["calls"]})

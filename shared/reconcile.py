@@ -11,8 +11,9 @@ import msgspec
 
 from shared.apply import apply, unwritten
 from shared.coverage import classify
-from shared.errors import AnotherRun, ReportedError, RunStopped, clean, defect
+from shared.errors import AnotherRun, ReportedError, RunStopped, TooSoon, clean, defect
 from shared.guard import Guarded, guard
+from shared.hints import Hints, gap_left
 from shared.metrics import Metric, metrics_of
 from shared.model import CLASSES, WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
 from shared.observe import observe
@@ -58,27 +59,32 @@ def reconcile(
 
     Without `publishing` neither messages nor a page leave the run; a dry run publishes nothing.
 
-    Raises AnotherRun where another run holds the lock; every other failure of a cloud ends in a report with the status
+    Raises AnotherRun where another run holds the lock, and TooSoon where events ask for a run less than EVENT_GAP after
+    the last run that events asked for; every other failure of a cloud ends in a report with the status
     ``failed``.
     """
     session = StateSession(store, run, read_only=request.dry_run, facts=provider.facts)
-    run.log("info", "run-started", reason="dry run" if session.read_only else "")
+    run.log("info", "run-started", reason=_why(request))
     progress, plan = _begin(request, run), None
     try:
         document = session.open()
+        if request.hints is not None:
+            _keep_distance(document, run)
         enumeration = _with_sound_scopes(provider.enumerate(request.scopes))
         run.log.scope_names = {scope.id: scope.name for scope in enumeration.scopes}
         request = _as_listed(request, enumeration)
         _take_in(enumeration, request, progress, run)
         if progress.stopped:
             return _finish(None, progress, session, run, request, publishing)
+        if request.hints is not None:
+            document.event_run_at = run.started_at
         session.lock(enumeration.owner, enumeration.formerly)
         run.heartbeat = session.heartbeat
         record_scopes(document, enumeration, run.clock.now(), run.log)
         scopes = {scope.id: scope for scope in enumeration.scopes}
         progress.targets = document.pair(provider.targets(enumeration, document))
         retire(document, progress.targets, run.clock.now())
-        targets = select(progress.targets, request.scopes)
+        targets = select(progress.targets, request.scopes, request.hints)
         active = [one for one in targets if not one.skip and _is_active(scopes.get(one.key.scope))]
         budget = 0 if request.verify_all else run.settings.call_budget
         requested = scopes if request.verify_all else request.scopes
@@ -101,6 +107,9 @@ def reconcile(
     except AnotherRun as error:
         run.log("warning", "lock-refused", code=error.code, reason=error.message)
         raise
+    except TooSoon as error:
+        run.log("info", "events-wait", code=error.code, reason=error.message)
+        raise
     except ReportedError as error:
         progress.stop(error)
     except Exception as error:  # noqa: BLE001 - a defect ends the run with a report and gives the lock back
@@ -115,7 +124,25 @@ def _begin(request: RunRequest, run: RunContext) -> RunProgress:
         trigger=request.trigger.value,
         dry_run=request.dry_run,
         started_at=run.started_at,
+        hints=request.hints,
     )
+
+
+def _why(request: RunRequest) -> str:
+    """Return what is special about a run, for its first log line."""
+    if request.dry_run:
+        return "dry run"
+    if request.hints is None:
+        return ""
+    named = f"{len(request.hints.scopes)} scopes" if request.hints.scopes else "no scope in particular"
+    return f"{request.hints.count} events about {named}"
+
+
+def _keep_distance(document: StateDocument, run: RunContext) -> None:
+    """Raise TooSoon if the last run that events asked for began less than EVENT_GAP ago: a storm is merged instead."""
+    left = gap_left(document.event_run_at, run.clock.now())
+    if left:
+        raise TooSoon(left.total_seconds())
 
 
 def _with_sound_scopes(enumeration: Enumeration) -> Enumeration:
@@ -169,13 +196,17 @@ def _take_in(enumeration: Enumeration, request: RunRequest, progress: RunProgres
         raise RunStopped("nothing-enumerated", "no scope could be listed", enumeration.problems[0].remedy)
 
 
-def select(targets: Sequence[Target], wanted: Collection[str]) -> Sequence[Target]:
-    """Return the targets of the wanted scopes, and all that these need; all of them if no scope is named."""
+def select(targets: Sequence[Target], wanted: Collection[str], hints: Hints | None = None) -> Sequence[Target]:
+    """Return the targets of the wanted scopes, and all that these need; all of them if no scope is named.
+
+    With `hints`, of the scopes only the targets that they name.
+    """
     if not wanted:
         return targets
     by_key = {target.key: target for target in targets}
     chosen: dict[Key, Target] = {}
-    queue = [target for target in targets if target.key.scope in set(wanted)]
+    named = set(wanted)
+    queue = [one for one in targets if one.key.scope in named and (hints is None or hints.wants(one.key))]
     while queue:
         target = queue.pop()
         if target.key not in chosen:

@@ -22,6 +22,7 @@ import msgspec
 
 from shared.coverage import Silence, count_scopes, find_silence
 from shared.errors import ReportedError
+from shared.hints import Hints, latency
 from shared.model import OVERDUE, Enumeration, Outcome, Problem, Result, Target, Verdict
 from shared.runbook import entry_url
 from shared.settings import EngineSettings
@@ -49,6 +50,7 @@ class RunProgress(msgspec.Struct, kw_only=True):
     trigger: str
     dry_run: bool
     started_at: datetime
+    hints: Hints | None = None
     duration_s: float = 0.0
     calls: Mapping[str, int] = {}
     enumeration: Enumeration | None = None
@@ -68,7 +70,7 @@ class RunProgress(msgspec.Struct, kw_only=True):
 
 
 def make_report(progress: RunProgress, document: StateDocument, settings: EngineSettings) -> dict[str, Any]:
-    """Return the whole report, its lists uncut."""
+    """Return the whole report, its lists uncut; that of a run for events also has the key `events`."""
     outcomes = progress.outcomes
     overdue = [one for one in outcomes if is_overdue(one, document.state_of(one.key), progress.started_at)]
     silence = find_silence(outcomes, document, settings, progress.started_at)
@@ -92,6 +94,17 @@ def make_report(progress: RunProgress, document: StateDocument, settings: Engine
         "excluded": _excluded(progress.verdicts),
         "deliveries": {"new": progress.arrived, "late": len(silence.late), "missing": len(silence.missing)},
         "next_run_hint": _hint(progress, document),
+        **({"events": _events(progress.hints, progress)} if progress.hints else {}),
+    }
+
+
+def _events(hints: Hints, progress: RunProgress) -> dict[str, Any]:
+    """Return how many events asked for the run, since when, and how long it took from the first one until its end."""
+    passed = latency(hints, progress.started_at + timedelta(seconds=progress.duration_s))
+    return {
+        "count": hints.count,
+        "oldest": f"{hints.oldest:%Y-%m-%dT%H:%M:%SZ}" if hints.oldest else None,
+        "latency_s": None if passed is None else round(passed.total_seconds(), 3),
     }
 
 

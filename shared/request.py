@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from shared.errors import RequestError, cut
+from shared.hints import Hints
 from shared.parsing import is_id
 from shared.periods import is_period
 from shared.redaction import printable
@@ -33,8 +34,8 @@ class RunRequest(msgspec.Struct, frozen=True):
     the guard refuses. `verify_all`: read every target's configuration, whatever the call budget, and try again what
     an earlier run had put off, as naming its scope does. `writes_hash`: stop before the first write unless the
     plan's writes have this hash (`Plan.writes_hash`; empty: any). `months`: deliver these past months (``YYYY-MM``)
-    of the scopes again where they are missing, on a cloud that can (the others refuse). `trigger` is set by the
-    entry that was called, never by a payload.
+    of the scopes again where they are missing, on a cloud that can (the others refuse). `trigger` and `hints`, what
+    the events say that asked for the run, are set by the entry that was called, never by a caller's payload.
     """
 
     dry_run: bool = False
@@ -44,6 +45,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     writes_hash: str = ""
     months: tuple[str, ...] = ()
     trigger: Trigger = Trigger.CALL
+    hints: Hints | None = None
 
 
 FLAGS = ("dry_run", "force", "verify_all")
@@ -87,6 +89,11 @@ def parse_request(payload: object) -> RunRequest:
         months=tuple(sorted(set(months))),
         **{key: payload[key] for key in FLAGS if key in payload},
     )
+
+
+def hinted(hints: Hints) -> RunRequest:
+    """Return the request of a run that events ask for."""
+    return RunRequest(scopes=tuple(hints.scopes), trigger=Trigger.EVENT, hints=hints)
 
 
 def refuse_months(request: RunRequest, why: str) -> None:

@@ -86,7 +86,7 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
     `owner` is the organization, tenant or parent that all scopes belong to; `cycle_since` is when the present round of
     verification began (every target is read once a round). `notices` is what operators were told, None where the
     function sends no messages. `ledger` is the digest of the periods that the ledger of deliveries took in last: a run
-    that observes the same need not read the ledger.
+    that observes the same need not read the ledger. `event_run_at` is when the last run began that events asked for.
     """
 
     version: int
@@ -99,6 +99,7 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
     scopes: dict[str, ScopeRecord] = {}
     notices: Notices | None = None
     ledger: str = ""
+    event_run_at: Moment | None = None
 
     def state_of(self, key: Key) -> TargetState | None:
         """Return what is known of a target, or None."""
@@ -182,6 +183,7 @@ def merge(ours: StateDocument, theirs: StateDocument) -> StateDocument:
     merged.owner = ours.owner or theirs.owner
     merged.updated_at = max((one for one in (ours.updated_at, theirs.updated_at) if one), default=None)
     merged.cycle_since = max((one for one in (ours.cycle_since, theirs.cycle_since) if one), default=None)
+    merged.event_run_at = max((one for one in (ours.event_run_at, theirs.event_run_at) if one), default=None)
     merged.runs = _last_runs([*ours.runs, *theirs.runs])
     merged.notices = merge_notices(ours.notices, theirs.notices)
     merged.ledger = ours.ledger if ours.ledger == theirs.ledger else ""

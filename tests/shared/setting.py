@@ -11,7 +11,7 @@ from shared.errors import Permanent
 from shared.model import Action, Key
 from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
-from shared.request import parse_request
+from shared.request import RunRequest, parse_request
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
 from shared.settings import EngineSettings
@@ -49,10 +49,14 @@ class Setting:
 
     def run(self, **request: object) -> RunResult:
         """Run once, then let an hour pass, as the schedule does."""
-        run = self.new_run()
-        finished = reconcile(InMemoryCloud(self.world, run), self.store, parse_request(request), run, self.publishing)
+        finished = self.run_now(parse_request(request))
         self.clock.advance(3600)
         return finished
+
+    def run_now(self, request: RunRequest) -> RunResult:
+        """Run once for a request; no time passes afterwards."""
+        run = self.new_run()
+        return reconcile(InMemoryCloud(self.world, run), self.store, request, run, self.publishing)
 
     def memory(self) -> StateDocument:
         """Return the stored memory."""
