@@ -43,7 +43,7 @@ class Arns:
         self._services: dict[str, Callable[[str, dict[str, Any], Where], tuple[str, ...]]] = {
             "bcm-data-exports": self._export,
             "cloudformation": self._stack,
-            "cloudwatch": self._alarm,
+            "cloudwatch": self._monitor,
             "events": self._event,
             "iam": self._identity,
             "kms": self._key,
@@ -203,9 +203,14 @@ class Arns:
             return (str(named),)
         return (self._arn("sns", where, str(params["Name"])),) if params.get("Name") else _ANY
 
-    def _alarm(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
+    def _monitor(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         if params.get("ResourceARN"):
             return (str(params["ResourceARN"]),)
+        dashboards = [params["DashboardName"]] if params.get("DashboardName") else params.get("DashboardNames", [])
+        if dashboards:
+            # A dashboard belongs to an account, not to a region.
+            everywhere = Where(where.account, "")
+            return tuple(self._arn("cloudwatch", everywhere, f"dashboard/{name}") for name in dashboards)
         names = [params["AlarmName"]] if params.get("AlarmName") else params.get("AlarmNames", [])
         return tuple(self._arn("cloudwatch", where, f"alarm:{name}") for name in names) or _ANY
 

@@ -91,7 +91,8 @@ class Deployment:
 
     def deploy(self, package: Path, *more: str) -> Done:
         """Deploy with a package that fits this machine's Python."""
-        given = ("environment=prod", f"package={package}", 'notification_emails=["platform@example.com"]')
+        emails = 'notification_emails=["platform@example.com"]'
+        given = ("environment=prod", f"package={package}", emails, "dashboard=true")
         return self.tailpipe("deploy", "aws", *(part for one in given for part in ("--var", one)), *more)
 
     def accesses(self) -> set[tuple[str, str]]:

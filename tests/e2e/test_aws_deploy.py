@@ -208,7 +208,13 @@ def left_over(cloud: LocalAws) -> dict[str, list[str]]:
         "functions": [one["FunctionName"] for one in cloud.client("lambda").list_functions()["Functions"]],
         "exports": list(cloud.exports()),
         "instances": instances(cloud),
+        "dashboards": dashboards(cloud),
     }
+
+
+def dashboards(cloud: LocalAws) -> list[str]:
+    """Return the names of all dashboards."""
+    return [one["DashboardName"] for one in cloud.client("cloudwatch").list_dashboards()["DashboardEntries"]]
 
 
 def instances(cloud: LocalAws) -> list[str]:
@@ -412,7 +418,8 @@ def test_a_removal_with_everything_leaves_only_terraforms_state(story: Story) ->
     done = story.steps["destroy"]
     assert done.code == 0, done
     state = [f"tailpipe-terraform-{story.deployment.cloud.account}"]
-    assert story.facts["left"] == {"buckets": state, "roles": [], "functions": [], "exports": [], "instances": []}
+    nothing: dict[str, list[str]] = {name: [] for name in ("roles", "functions", "exports", "instances", "dashboards")}
+    assert story.facts["left"] == {"buckets": state, **nothing}
     assert done.err.index("is disabled") < done.err.index("deleting")
 
 

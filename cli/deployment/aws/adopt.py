@@ -150,6 +150,12 @@ def _alarm(session: Session, values: Values, region: str) -> str | None:
     return str(name) if answer["MetricAlarms"] or answer.get("CompositeAlarms") else None
 
 
+def _dashboard(session: Session, values: Values, region: str) -> str | None:
+    name = values["dashboard_name"]
+    session.aws.client("cloudwatch", region).get_dashboard(DashboardName=name)
+    return str(name)
+
+
 def _rule(session: Session, values: Values, region: str) -> str | None:
     bus = values.get("event_bus_name") or "default"
     session.aws.client("events", region).describe_rule(Name=values["name"], EventBusName=bus)
@@ -190,6 +196,7 @@ LOOKS: dict[str, Look] = {
     "aws_sns_topic": _topic,
     "aws_sns_topic_policy": _topic_policy,
     "aws_cloudwatch_metric_alarm": _alarm,
+    "aws_cloudwatch_dashboard": _dashboard,
     "aws_cloudwatch_event_rule": _rule,
     "aws_cloudwatch_event_target": _target,
     "aws_cloudformation_stack_set": _stack_set,

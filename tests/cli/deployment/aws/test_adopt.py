@@ -92,3 +92,14 @@ def test_what_is_left_of_the_earlier_scripts_is_adopted(bare: LocalAws, left: tu
     changes = planned(bare)
     adopted = {one.address for one in operator.adoptions(list(changes.values()), lambda _line: None)}
     assert adopted == {changes[part].address for part in left}
+
+
+def test_a_dashboard_is_adopted_by_its_name(bare: LocalAws) -> None:
+    """A dashboard whose Terraform state was lost is imported; one that is not there is made."""
+    bare.client("cloudwatch").put_dashboard(DashboardName="tailpipe-exports", DashboardBody="{}")
+    changes = [
+        Change(name, "aws_cloudwatch_dashboard", ("create",), {"dashboard_name": name})
+        for name in ("tailpipe-exports", "tailpipe-other")
+    ]
+    adopted = [(one.address, one.id) for one in at().adoptions(changes, lambda _line: None)]
+    assert adopted == [("tailpipe-exports", "tailpipe-exports")]
