@@ -20,6 +20,8 @@ from tests.limits import HANG_S
 GUIDE = REPOSITORY / "docs" / "gcp.md"
 # A person signs in at Google itself; there is nothing to try.
 SIGN_IN = "gcloud auth application-default login"
+# What the file holds that the guide stores as a secret.
+WEBHOOK = "https://hooks.example.com/services/one?two>three"
 # Which API each group of gcloud's commands asks, by the name of its override.
 GROUPS = {
     "services": "serviceusage",
@@ -111,12 +113,21 @@ def test_every_variable_that_the_guide_wants_is_exported(cloud: LocalGcp) -> Non
 @pytest.mark.parametrize("line", of_gcloud())
 def test_gcloud_does_what_the_guide_says(cloud: LocalGcp, tmp_path: Path, line: str) -> None:
     """Google's own tool runs each command against the local cloud and ends well."""
+    (tmp_path / "webhook.txt").write_text(WEBHOOK)
     if "jobs resume" not in line and "jobs pause" not in line:
         cloud.put_object("runs/one.json", "{}", cloud.deployment.state_bucket)
     done = subprocess.run(
-        shlex.split(line), env=environment(cloud, tmp_path), capture_output=True, text=True, timeout=HANG_S, check=False
+        shlex.split(line),
+        cwd=tmp_path,
+        env=environment(cloud, tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-500:]
+    if " secrets create " in line:
+        assert cloud.world.secrets["tailpipe-webhook"] == [WEBHOOK]
 
 
 @pytest.mark.slow
