@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.state import Behavior
 from tests.gcp_function.support import local_gcp, run
 
 
@@ -24,3 +25,10 @@ def covered(gcp: LocalGcp) -> LocalGcp:
     gcp.advance(600)
     gcp.clear_calls()
     return gcp
+
+
+@pytest.fixture
+def small_pages() -> Iterator[LocalGcp]:
+    """Return a project whose listings come in pages of three."""
+    with local_gcp(accounts=1, done=1, behavior=Behavior(page_size=3)) as cloud:
+        yield cloud

@@ -104,6 +104,11 @@ def messages(finished: RunResult) -> str:
     return json.dumps([finished.report["manual"], finished.report["failures"]], ensure_ascii=False)
 
 
+def export_bucket(cloud: LocalGcp) -> dict[str, Any]:
+    """Return the export bucket's document as Cloud Storage returns it."""
+    return dict(cloud.world.buckets.find(f"tailpipe-billing-export-{cloud.project}").document)
+
+
 def manifest(cloud: LocalGcp, account: str, day: str, kind: str = "standard") -> dict[str, Any]:
     """Return a partition's manifest."""
     found: dict[str, Any] = json.loads(cloud.read_object(f"{account}/{day}/{kind}/manifest.json"))

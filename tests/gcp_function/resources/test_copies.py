@@ -391,3 +391,17 @@ def test_copies_a_rule_deleted_for_their_age_are_not_made_again() -> None:
         run(cloud, verify_all=True)
         assert files(cloud, account, day_of(45)) == []
         assert files(cloud, account, day_of(38)) != []
+
+
+def test_a_listing_that_contradicts_the_bucket_makes_no_copy_absent(covered: LocalGcp) -> None:
+    """Where the bucket is there and its objects are "not found", nothing is called vanished, and no job is begun."""
+    covered.fail("storage.objects.list", 404, "notFound", times=None)
+    finished = run(covered)
+    copy = action(finished, "copy", accounts(covered)[0], "standard/2026-11-22")
+    assert (copy.verb, copy.reason) == (Verb.DEFER, "listing-contradicted")
+    assert "who deletes and creates the bucket" in (copy.remedy or "")
+    assert "vanished" not in messages(finished)
+    assert covered.calls.count("bigquery.jobs.insert") == 0
+    covered.clear_faults()
+    covered.advance(3600)
+    assert run(covered).report["status"] == "ok"

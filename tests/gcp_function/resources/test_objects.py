@@ -1,0 +1,59 @@
+"""Objects in the export bucket: complete listings, and the number of rows in each Parquet file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from gcp_function.clients import RATES, warm_clients
+from gcp_function.errors import translate
+from gcp_function.resources.objects import Objects
+from localcloud.gcp.cloud import LocalGcp
+from shared.errors import Permanent, Transient
+from shared.runtime.context import RunContext
+from tests.gcp_function.resources.test_parquet import footer
+from tests.gcp_function.support import Lines, run, settings_of
+
+EXPORT = "tailpipe-billing-export-tailpipe-dataexport"
+
+
+def objects(cloud: LocalGcp, bucket: str = EXPORT) -> Objects:
+    """Return the reader and writer of one bucket."""
+    chosen = settings_of(cloud)
+    run = RunContext("gcp", chosen.engine, Lines(), cloud.clock, 600, RATES, translate, 1)
+    return Objects(bucket, warm_clients(chosen), run)
+
+
+def test_a_footer_longer_than_the_first_read_is_read_whole(gcp: LocalGcp, tmp_path: Path) -> None:
+    """A file with very many columns has a long footer: it is read in a second, longer read."""
+    path = tmp_path / "wide.parquet"
+    columns = ", ".join(f"{number} AS a_rather_long_name_for_column_{number}" for number in range(1500))
+    duckdb.sql(f"COPY (SELECT {columns} FROM range(7)) TO '{path}' (FORMAT parquet)")  # noqa: S608 - its own names
+    assert len(footer(path)) > 64 * 1024
+    warm_clients(settings_of(gcp)).storage.bucket(EXPORT).blob("wide.parquet").upload_from_string(path.read_bytes())
+    store = objects(gcp)
+    (stored,) = store.below("wide")
+    assert store.rows(stored) == 7
+
+
+def test_a_file_that_is_no_parquet_is_refused(gcp: LocalGcp) -> None:
+    """A cut or foreign file is never counted as empty."""
+    gcp.put_object("odd.parquet", "PAR1 and nothing else")
+    store = objects(gcp)
+    (stored,) = store.below("odd")
+    with pytest.raises(Permanent, match="not-parquet"):
+        store.rows(stored)
+
+
+def test_a_page_that_fails_is_never_the_last_one(small_pages: LocalGcp) -> None:
+    """A listing whose page fails for good is an error; one that fails in passing is read to its end."""
+    run(small_pages)
+    names = small_pages.copies()
+    store = objects(small_pages)
+    small_pages.fail("storage.objects.list", 503, "backendError")
+    assert [one.name for one in store.below("")] == names
+    small_pages.fail("storage.objects.list", 503, "backendError", times=None)
+    with pytest.raises(Transient):
+        list(store.below(""))
