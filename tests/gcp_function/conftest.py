@@ -1,4 +1,4 @@
-"""A fresh project for each test that asks for one."""
+"""Fixtures: a fresh local GCP project for each test."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.gcp_function.support import local_gcp, run
 
 @pytest.fixture
 def gcp() -> Iterator[LocalGcp]:
-    """Return a project with three accounts as it is after a deployment, no run done yet."""
+    """Return a newly deployed project with three accounts, before its first run."""
     with local_gcp() as cloud:
         yield cloud
 
 
 @pytest.fixture
 def covered(gcp: LocalGcp) -> LocalGcp:
-    """Return a project that one run has brought to rest: every partition has its copy."""
+    """Return a project after one successful run: every partition has a copy."""
     assert run(gcp).report["status"] == "ok"
     gcp.advance(600)
     gcp.clear_calls()
@@ -29,6 +29,6 @@ def covered(gcp: LocalGcp) -> LocalGcp:
 
 @pytest.fixture
 def small_pages() -> Iterator[LocalGcp]:
-    """Return a project whose listings come in pages of three."""
+    """Return a project whose listings have pages of three items."""
     with local_gcp(accounts=1, done=1, behavior=Behavior(page_size=3)) as cloud:
         yield cloud

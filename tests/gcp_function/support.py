@@ -1,4 +1,4 @@
-"""One run of the function against a local GCP whose clock the test owns."""
+"""Run the function against a local GCP whose virtual clock the test controls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DAY = 24 * HOUR
 
 
 class Lines:
-    """A sink that keeps what was logged."""
+    """Log sink that keeps every line."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
@@ -36,7 +36,7 @@ class Lines:
 
 
 def local_gcp(**options: Any) -> LocalGcp:
-    """Return a local GCP with a virtual clock that begins at START: three accounts, all done, three days of data."""
+    """Return a local GCP at START in virtual time: three accounts that export, three days of data."""
     return LocalGcp(**{"accounts": 3, "done": 3, "clock": VirtualClock(START), "history_days": 3, "rows": 3, **options})
 
 
@@ -52,7 +52,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     **settings: str,
 ) -> RunResult:
-    """Run the function once with the local cloud's settings, changed by `environment` and `settings`."""
+    """Run the function once with the local cloud's settings, overridden by `environment` and `settings`."""
     return run_once(
         RunRequest(scopes=tuple(scopes), dry_run=dry_run, force=force, verify_all=verify_all),
         {**cloud.environment(), **(environment or {}), **settings},
@@ -64,22 +64,22 @@ def run(
 
 
 def settings_of(cloud: LocalGcp, **settings: str) -> GcpSettings:
-    """Return the function's settings in a local cloud."""
+    """Return the function's settings for a local cloud."""
     return read_settings({**cloud.environment(), **settings})
 
 
 def accounts(cloud: LocalGcp) -> list[str]:
-    """Return the billing accounts' ids, in the order in which they were opened."""
+    """Return the ids of the billing accounts in the order in which they were opened."""
     return list(cloud.accounts())
 
 
 def day_of(back: int = 0, start: datetime = START) -> str:
-    """Return the day so many days before the start."""
+    """Return the ISO date of the day that is `back` days before `start`."""
     return (start - timedelta(days=back)).date().isoformat()
 
 
 def outcome(finished: RunResult, kind: str, scope: str = "", name: str = "") -> Outcome:
-    """Return the one outcome of a kind, of a scope and name if several have it."""
+    """Return the only outcome of a kind, optionally limited to one scope and name."""
     found = [
         one
         for one in finished.outcomes
@@ -90,17 +90,17 @@ def outcome(finished: RunResult, kind: str, scope: str = "", name: str = "") -> 
 
 
 def action(finished: RunResult, kind: str, scope: str = "", name: str = "") -> Action:
-    """Return the one action of a kind."""
+    """Return the only action of a kind, optionally limited to one scope and name."""
     return outcome(finished, kind, scope, name).action
 
 
 def verbs(finished: RunResult) -> dict[str, int]:
-    """Return how many actions have each verb."""
+    """Return the number of actions by verb."""
     return {verb: sum(results.values()) for verb, results in finished.report["outcomes"].items()}
 
 
 def messages(finished: RunResult) -> str:
-    """Return everything the report tells people, as one text."""
+    """Return the report's manual steps and failures as one text."""
     return json.dumps([finished.report["manual"], finished.report["failures"]], ensure_ascii=False)
 
 
@@ -116,10 +116,10 @@ def manifest(cloud: LocalGcp, account: str, day: str, kind: str = "standard") ->
 
 
 def differences(cloud: LocalGcp, account: str, day: str, kind: str, folder: Path) -> tuple[int, int]:
-    """Return (rows of the partition that the manifest's files lack, rows of the files that the partition lacks).
+    """Compare a partition with the files that its manifest names.
 
-    The files are fetched as any reader would, by the names in the manifest, and read by DuckDB; a row that is there
-    twice counts as one too many.
+    Return the number of rows that only the partition has, and the number that only the files have; a duplicate row
+    counts. The files are fetched by their names in the manifest, as a reader would, and read with DuckDB.
     """
     world = cloud.world
     bucket = world.buckets.find(f"tailpipe-billing-export-{cloud.project}")
@@ -131,17 +131,17 @@ def differences(cloud: LocalGcp, account: str, day: str, kind: str, folder: Path
         paths.append(str(path))
     table = world.catalog.dataset(cloud.project, "billing_export").tables[EXPORTS[kind].table_of(account)]
     names = ", ".join(f'"{field["name"]}"' for field in table.fields)
-    there = f"SELECT {names} FROM {table.rows} WHERE _table = {table.uid} AND _PARTITIONTIME = TIMESTAMP '{day}'"  # noqa: S608 - its own names
-    copied = f"SELECT {names} FROM read_parquet({paths})"  # noqa: S608 - its own names
+    partition = f"SELECT {names} FROM {table.rows} WHERE _table = {table.uid} AND _PARTITIONTIME = TIMESTAMP '{day}'"  # noqa: S608 - only names from this test
+    copied = f"SELECT {names} FROM read_parquet({paths})"  # noqa: S608 - only names from this test
     counts = [
-        world.warehouse.query(f"SELECT count(*) FROM (({one}) EXCEPT ALL ({other}))")[0][0]  # noqa: S608 - its own names
-        for one, other in ((there, copied), (copied, there))
+        world.warehouse.query(f"SELECT count(*) FROM (({one}) EXCEPT ALL ({other}))")[0][0]  # noqa: S608 - only names from this test
+        for one, other in ((partition, copied), (copied, partition))
     ]
     return counts[0], counts[1]
 
 
 def broken_manifests(cloud: LocalGcp) -> list[str]:
-    """Return the manifests that would mislead a reader: a file is not there, or the rows do not add up."""
+    """Return the manifests that would mislead a reader: a file is missing, or the row counts do not add up."""
     names = set(cloud.copies())
     wrong = []
     for name in names:

@@ -1,4 +1,4 @@
-"""The HTTP function, served by functions-framework: codes, reports and log lines."""
+"""The HTTP function, served by functions-framework: status codes, reports and log lines."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ HEADER = {"X-Cloud-Trace-Context": f"{TRACE}/123;o=1"}
 
 @pytest.fixture(scope="module")
 def served() -> Any:
-    """Return a client of the function as functions-framework serves it."""
+    """Return a test client of the function as functions-framework serves it."""
     app = create_app("reconcile", str(Path(handler.__file__)), "http")  # type: ignore[no-untyped-call]  # it has no types
     return app.test_client()
 
 
 @pytest.fixture
 def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
-    """Return a project on the machine's clock, with the function's environment set for this process."""
+    """Return a project in real time, with the function's environment variables set in this process."""
     with local_gcp(accounts=2, done=2, history_days=2, clock=None) as cloud:
         for name, value in cloud.environment().items():
             monkeypatch.setenv(name, value)
@@ -39,14 +39,12 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
 
 
 def lines(text: str) -> list[dict[str, Any]]:
-    """Return the log lines of a call."""
+    """Return the JSON log lines in captured output."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def test_a_call_runs_and_answers_with_the_report(
-    served: Any, deployed: LocalGcp, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Cloud Scheduler's empty POST is a full run: 200, the report as JSON, and log lines with severity and trace."""
+def test_call_runs_and_returns_the_report(served: Any, deployed: LocalGcp, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cloud Scheduler's empty POST is a full run: 200, the report as JSON, log lines with severity and trace."""
     answer = served.post("/", headers=HEADER)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("application/json")
@@ -59,33 +57,31 @@ def test_a_call_runs_and_answers_with_the_report(
     assert {"run-started", "run-finished"} <= {line["event"] for line in written}
 
 
-def test_each_run_writes_its_figures_as_one_line(
-    served: Any, deployed: LocalGcp, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The counts are fields of one line, under the names that log-based metrics filter by; a dry run writes none."""
+def test_run_logs_its_metrics_as_one_line(served: Any, deployed: LocalGcp, capsys: pytest.CaptureFixture[str]) -> None:
+    """The counts are fields of one line, named as log-based metrics filter them; a dry run logs none."""
     served.post("/", json={"dry_run": True})
     assert "figures" not in {line["event"] for line in lines(capsys.readouterr().out)}
     served.post("/")
     deployed.revoke("roles/billing.viewer")
     served.post("/")
-    whole, blind = [line for line in lines(capsys.readouterr().out) if line["event"] == "figures"]
-    assert (whole["status"], whole["covered"], whole["missing"], whole["manual"]) == ("ok", 2, 0, 0)
-    assert whole["seconds_since_last_success"] < 60
-    assert (whole["severity"], whole["cloud"]) == ("INFO", "gcp")
-    assert blind["status"] == "degraded"
-    assert blind["calls"] > 0
+    complete, denied = [line for line in lines(capsys.readouterr().out) if line["event"] == "figures"]
+    assert (complete["status"], complete["covered"], complete["missing"], complete["manual"]) == ("ok", 2, 0, 0)
+    assert complete["seconds_since_last_success"] < 60
+    assert (complete["severity"], complete["cloud"]) == ("INFO", "gcp")
+    assert denied["status"] == "degraded"
+    assert denied["calls"] > 0
 
 
 @pytest.mark.parametrize(
     ("headers", "trigger"), [({"X-CloudScheduler": "true"}, "timer"), ({"ce-type": "google.x"}, "event"), ({}, "call")]
 )
-def test_the_report_names_its_trigger(served: Any, deployed: LocalGcp, headers: dict[str, str], trigger: str) -> None:
-    """Cloud Scheduler marks its calls and events carry their type; anything else is somebody's call."""
+def test_report_has_the_trigger(served: Any, deployed: LocalGcp, headers: dict[str, str], trigger: str) -> None:
+    """Cloud Scheduler marks its calls and events have a type; every other request is a call."""
     assert served.post("/", json={"dry_run": True}, headers=headers).get_json()["trigger"] == trigger
 
 
-def test_a_dry_run_for_one_account_is_asked_for_by_its_body(served: Any, deployed: LocalGcp) -> None:
-    """The body takes the same request as the other clouds."""
+def test_request_body_selects_a_dry_run_for_one_account(served: Any, deployed: LocalGcp) -> None:
+    """The body has the same format as on the other clouds."""
     account = accounts(deployed)[0]
     answer = served.post("/", json={"dry_run": True, "scopes": [account]})
     assert answer.status_code == 200
@@ -94,7 +90,7 @@ def test_a_dry_run_for_one_account_is_asked_for_by_its_body(served: Any, deploye
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "problem"),
     [
         (b"{not json", "not valid JSON"),
         (b'{"scope": []}', "unknown key"),
@@ -102,16 +98,16 @@ def test_a_dry_run_for_one_account_is_asked_for_by_its_body(served: Any, deploye
         (b'{"scopes": "all", "force": 1}', "'force' is int"),
     ],
 )
-def test_a_bad_request_makes_no_call(served: Any, deployed: LocalGcp, body: bytes, said: str) -> None:
-    """A request with faults is answered with 400 and every fault, before anything is asked of Google."""
+def test_invalid_request_makes_no_call(served: Any, deployed: LocalGcp, body: bytes, problem: str) -> None:
+    """The response is 400 and lists every problem, before any call to Google."""
     answer = served.post("/", data=body)
     assert answer.status_code == 400
-    assert said in "; ".join(answer.get_json()["faults"])
+    assert problem in "; ".join(answer.get_json()["faults"])
     assert deployed.calls.count() == 0
 
 
-def test_bad_settings_make_no_call(served: Any, deployed: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings with faults are answered with 500 and every fault."""
+def test_invalid_settings_make_no_call(served: Any, deployed: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response is 500 and lists every problem."""
     monkeypatch.setenv("COPY_DAYS", "many")
     monkeypatch.setenv("DATASET_LOCATION", "nowhere 1")
     answer = served.post("/")
@@ -120,8 +116,8 @@ def test_bad_settings_make_no_call(served: Any, deployed: LocalGcp, monkeypatch:
     assert deployed.calls.count() == 0
 
 
-def test_a_failed_run_is_an_error_that_schedulers_see(served: Any, deployed: LocalGcp) -> None:
-    """A run whose status is failed answers 500, with its report and the remedy."""
+def test_failed_run_returns_500(served: Any, deployed: LocalGcp) -> None:
+    """The response has the report and its remedy, and Cloud Scheduler counts the call as failed."""
     deployed.delete_project()
     answer = served.post("/")
     assert answer.status_code == 500
@@ -129,15 +125,15 @@ def test_a_failed_run_is_an_error_that_schedulers_see(served: Any, deployed: Loc
     assert "undelete" in answer.get_json()["failures"][0]["remedy"]
 
 
-def test_a_degraded_run_is_answered_with_its_report(served: Any, deployed: LocalGcp) -> None:
-    """What failed in part is told in the report: 200, since trying again at once would not help."""
+def test_degraded_run_returns_200(served: Any, deployed: LocalGcp) -> None:
+    """The report has the failures; the status is 200 because an immediate retry would not help."""
     deployed.revoke("roles/billing.viewer")
     answer = served.post("/")
     assert (answer.status_code, answer.get_json()["status"]) == (200, "degraded")
 
 
-def test_a_second_run_is_told_to_wait(served: Any, deployed: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another run holds the lock the answer is 409 and says who holds it."""
+def test_concurrent_run_returns_409(served: Any, deployed: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another run holds the lock, the response names that run."""
 
     def held(*_: object, **__: object) -> None:
         raise AnotherRun("run-1", "09:00", "09:05")
@@ -157,8 +153,8 @@ def test_a_second_run_is_told_to_wait(served: Any, deployed: LocalGcp, monkeypat
         ({}, ""),
     ],
 )
-def test_lines_are_tied_to_their_call(headers: dict[str, str], span: str | None) -> None:
-    """Both trace headers are understood; nonsense ties a line to nothing."""
+def test_log_lines_have_the_trace_of_their_request(headers: dict[str, str], span: str | None) -> None:
+    """Both trace headers are parsed; an invalid header adds no field."""
     fields = trace_of(headers, {"GOOGLE_CLOUD_PROJECT": "p"})
     if span == "":
         assert fields == {}
@@ -167,8 +163,8 @@ def test_lines_are_tied_to_their_call(headers: dict[str, str], span: str | None)
         assert fields.get("logging.googleapis.com/spanId") == span
 
 
-def test_severity_is_the_events_own() -> None:
-    """Cloud Logging shows an error as an error: severity is written, and the message says what and why."""
+def test_log_line_has_the_severity_of_its_event() -> None:
+    """Cloud Logging reads the severity field; the message has the event and its reason."""
     stream = io.StringIO()
     sink = cloud_logging({}, stream)
     for level in ("debug", "info", "warning", "error"):

@@ -1,4 +1,4 @@
-"""Hosts in Google's place: redirects are not followed, and what quotes a request shows no secret of it."""
+"""Hostile hosts instead of Google: the function follows no redirect and shows no secret of a quoted request."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.gcp_function.support import Lines, local_gcp
 
 PLACES = (*ENDPOINTS.values(), METADATA)
 
-# The SDK closes a connection that it gives up in the middle of an odd answer only when it is collected: here, and not
-# in whatever test happens to run by then.
+# The SDK closes the connection of an aborted response only on garbage collection. Collect here, so that the warning
+# does not appear in an unrelated test.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("collected"),
@@ -32,8 +32,8 @@ def project() -> Iterator[LocalGcp]:
         yield cloud
 
 
-def everything_said(cloud: LocalGcp, place: str, url: str) -> str:
-    """Run once and return what it leaves behind: log, report, terminal, stored state and reports, or its error."""
+def all_output(cloud: LocalGcp, place: str, url: str) -> str:
+    """Run once; return the log, report, terminal output, stored objects, or the run's error as one text."""
     lines = Lines()
     host = cloud.endpoint.removeprefix("http://")
     environment = {
@@ -42,7 +42,7 @@ def everything_said(cloud: LocalGcp, place: str, url: str) -> str:
         place: url.removeprefix("http://") if place == METADATA else url,
     }
     if place == ENDPOINTS["secretmanager"]:
-        # The secret is read only when a message is due, as the weekly digest is for a function without a state.
+        # The function reads the secret only when a message is due; without state, the weekly digest is due.
         environment |= {"NOTIFY_URL": f"projects/{cloud.project}/secrets/webhook", "NOTIFY_DIGEST": "weekly"}
         cloud.delete_objects(cloud.deployment.state_bucket)
     try:
@@ -55,22 +55,22 @@ def everything_said(cloud: LocalGcp, place: str, url: str) -> str:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_redirect_to_another_host_is_followed(project: LocalGcp, place: str) -> None:
-    """Whatever the status, nobody is called at the other host, and no credential gets there."""
+def test_redirect_to_another_host_is_not_followed(project: LocalGcp, place: str) -> None:
+    """The other host receives no request for any redirect status, and thus no credentials."""
     with Elsewhere() as elsewhere:
         for status in REDIRECTS if place == "STORAGE_EMULATOR_HOST" else (302, 307):
             with Redirecting(elsewhere.url, status) as redirecting:
-                everything_said(project, place, redirecting.url.replace("localhost", "127.0.0.1"))
+                all_output(project, place, redirecting.url.replace("localhost", "127.0.0.1"))
                 assert redirecting.seen, place
         assert elsewhere.seen == []
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_an_error_that_quotes_the_request_shows_no_secret(project: LocalGcp, place: str) -> None:
-    """The token of the quoted request appears nowhere: log, report, terminal, state, error."""
+def test_secret_in_a_quoted_request_is_not_shown(project: LocalGcp, place: str) -> None:
+    """The token of a quoted request appears in no log line, report, terminal output, state or error."""
     for status, shape in ((403, "arm"), (200, "page")):
         with Quoting(shape, status) as proxy:
-            said = everything_said(project, place, proxy.url)
+            output = all_output(project, place, proxy.url)
             secrets = proxy.secrets()
             assert secrets or place == METADATA, place
-            assert [one for one in secrets if one in said] == [], f"{place} {status}"
+            assert [one for one in secrets if one in output] == [], f"{place} {status}"

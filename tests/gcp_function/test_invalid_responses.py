@@ -1,4 +1,4 @@
-"""Answers of success that are not Google's: empty, cut off, a gateway's page, odd shapes. Unknown is never absent."""
+"""Successful responses that are not Google's: empty, truncated, gateway pages, other structures. They are Unknown."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ STATE = "known_billing_accounts.json"
 
 @dataclass(frozen=True)
 class Case:
-    """How a read comes about on a project at rest.
+    """How to provoke one read in a steady project.
 
-    `before` makes the next run call it, `request` are arguments of that run, `status` what the local cloud's answer
-    has to be turned into where the true one is an error. `begins`: a job may be started before the read. `manual`:
-    a step is left in the end. `metadata`: contents, which are read by the same method, stay as they are.
+    `before` prepares the project so that the next run makes the read; `request` returns that run's arguments. `status`
+    replaces an error status of the local cloud. `starts_job` allows the run to start a job before the read. `manual`
+    says that the last run reports a manual step. `metadata` corrupts only the metadata of an object: the same method
+    also returns its content.
     """
 
     before: Callable[[LocalGcp], None] = lambda _cloud: None
     request: Callable[[LocalGcp], Mapping[str, Any]] = lambda _cloud: {"verify_all": True}
     status: int | None = None
-    empty_is_an_answer: bool = False
-    begins: bool = False
+    empty_is_valid: bool = False
+    starts_job: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     manual: bool = False
     metadata: bool = False
@@ -45,7 +46,7 @@ def _forget(cloud: LocalGcp) -> None:
 
 def _hold_lock(cloud: LocalGcp) -> None:
     now = cloud.clock.now().isoformat()
-    held = {"run_id": "r-of-somebody", "since": now, "until": "2026-11-23T00:00:00+00:00"}
+    held = {"run_id": "another-run", "since": now, "until": "2026-11-23T00:00:00+00:00"}
     document = json.loads(cloud.read_object(STATE, cloud.deployment.state_bucket)) | {"running": held}
     cloud.put_object(STATE, json.dumps(document), cloud.deployment.state_bucket)
 
@@ -62,14 +63,14 @@ def _late(cloud: LocalGcp) -> None:
 
 
 def _slow(cloud: LocalGcp) -> None:
-    """Answer queries as not done yet, so that their results have to be asked for."""
+    """Return queries as incomplete, so that the function must ask for their results."""
 
-    def begun(true: bytes) -> bytes:
+    def incomplete(true: bytes) -> bytes:
         document = json.loads(true)
         kept = {name: document[name] for name in ("kind", "jobReference")}
         return json.dumps({**kept, "jobComplete": False}).encode()
 
-    cloud.world.faults.spoil("bigquery.jobs.query", begun)
+    cloud.world.faults.spoil("bigquery.jobs.query", incomplete)
 
 
 CASES: dict[str, Case] = {
@@ -78,17 +79,17 @@ CASES: dict[str, Case] = {
     "storage.buckets.get": Case(),
     "bigquery.jobs.query": Case(),
     "bigquery.jobs.getQueryResults": Case(before=_slow),
-    "bigquery.jobs.get": Case(before=_late, begins=True, options={"behavior": Behavior(extract_s=5)}),
+    "bigquery.jobs.get": Case(before=_late, starts_job=True, options={"behavior": Behavior(extract_s=5)}),
     "bigquery.datasets.get": Case(),
     "bigquery.datasets.list": Case(),
     "bigquery.tables.get": Case(before=_lose_table, status=200, manual=True),
-    "cloudbilling.billingAccounts.list": Case(empty_is_an_answer=True),
+    "cloudbilling.billingAccounts.list": Case(empty_is_valid=True),
     "cloudbilling.billingAccounts.get": Case(request=lambda cloud: {"scopes": accounts(cloud)[:1]}),
     "cloudbilling.projects.getBillingInfo": Case(before=_forget),
     "cloudresourcemanager.projects.get": Case(),
     "serviceusage.services.batchGet": Case(),
 }
-# Paths as the function calls them, one for each row of the table of answers.
+# A path of each call in the table of expected responses.
 PATHS = {
     r"/storage/v1/b/[^/]+": "/storage/v1/b/bucket",
     r"/storage/v1/b/[^/]+/o": "/storage/v1/b/bucket/o",
@@ -104,11 +105,11 @@ PATHS = {
     r"/v1/billingAccounts/[^/]+": "/v1/billingAccounts/000000-000000-000000",
     r"/v1/projects/[^/]+/billingInfo": "/v1/projects/p/billingInfo",
 }
-WARNINGS = {r"GET .*/versions/[^/]+:access"}  # reads whose failure is only a warning: `test_messages` breaks them
+WARNINGS = {r"GET .*/versions/[^/]+:access"}  # their failure is only a warning; `test_messages` covers them
 
 
-def test_every_read_whose_answer_is_proven_is_broken_here() -> None:
-    """The table of answers and these cases name the same reads: a row without a case would prove nothing."""
+def test_cases_cover_every_read_with_an_expected_response() -> None:
+    """The table of expected responses and these cases contain the same reads."""
     named = set()
     for pattern, _fields, _kind in _EXPECTED:
         verbs, path = pattern.split(" ", 1)
@@ -117,24 +118,24 @@ def test_every_read_whose_answer_is_proven_is_broken_here() -> None:
             found = match(verb, PATHS[path.removeprefix(".*")])
             assert found is not None, pattern
             named.add(found.route.id)
-    # Its empty listing is an answer, so that no row requires anything of it.
+    # The expected response has no required field, because an empty listing is valid.
     assert named | {"cloudbilling.billingAccounts.list"} == set(CASES)
 
 
 def breaks(case: Case, read: str) -> Iterator[tuple[str, bytes | Callable[[bytes], bytes]]]:
-    """Yield the ways in which a read's answer is broken."""
+    """Yield the ways in which a response is corrupted."""
     yield "empty", b""
     yield "page", PAGE
     yield "cut off", lambda true: true[: len(true) // 2]
     yield "another type", b"[1]"
-    if not case.empty_is_an_answer:
+    if not case.empty_is_valid:
         yield "no fields", b"{}"
         yield "null fields", lambda true: json.dumps(dict.fromkeys(json.loads(true))).encode()
     yield from ((f"wrong type of {name}", _retyped(name)) for name in required(read))
 
 
 def required(read: str) -> list[str]:
-    """Return the fields at the top of a read's answer that have to have a type."""
+    """Return the top-level fields of a response whose type is verified."""
     rows = [
         fields
         for pattern, fields, _kind in _EXPECTED
@@ -146,7 +147,7 @@ def required(read: str) -> list[str]:
 
 
 def _of_metadata(body: bytes | Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """Return the change for answers that describe an object."""
+    """Apply a corruption only to responses that describe an object."""
     change = body if callable(body) else lambda _true: body
     return lambda true: change(true) if b'"storage#object"' in true else true
 
@@ -156,8 +157,8 @@ def _retyped(name: str) -> Callable[[bytes], bytes]:
 
 
 @pytest.mark.parametrize("read", CASES)
-def test_an_answer_that_is_not_understood_concludes_nothing(read: str) -> None:
-    """Whatever a read is answered with, nothing is written; the run says what was not understood, with a remedy."""
+def test_invalid_response_changes_nothing(read: str) -> None:
+    """Nothing is written for an invalid response; the run reports the call, with a remedy."""
     case = CASES[read]
     with local_gcp(accounts=2, done=2, history_days=2, kinds=("standard", "pricing"), **case.options) as cloud:
         environment = {"EXPORTS": "standard,pricing,focus", "COPY": "standard"}
@@ -175,12 +176,12 @@ def test_an_answer_that_is_not_understood_concludes_nothing(read: str) -> None:
                 for call in cloud.calls.select()
                 if call.method.rpartition(".")[2] in WRITES
                 and "tailpipe-state" not in call.path
-                and not (case.begins and call.method == "bigquery.jobs.insert")
+                and not (case.starts_job and call.method == "bigquery.jobs.insert")
             ]
             assert written == [], f"{read} {name}"
             assert order.hits, f"{read} was not called"
-            told = lines.text() + json.dumps(finished.report)
-            assert [one for one in ("not-understood", "internal-error") if one in told] == ["not-understood"], name
+            output = lines.text() + json.dumps(finished.report)
+            assert [one for one in ("not-understood", "internal-error") if one in output] == ["not-understood"], name
             assert all(one["remedy"] for one in finished.report["failures"]), f"{read} {name}"
         cloud.advance(12 * HOUR)
         last = run(cloud, environment=environment)
@@ -209,39 +210,39 @@ def test_an_answer_that_is_not_understood_concludes_nothing(read: str) -> None:
         ("serviceusage.services.batchGet", "services"),
     ],
 )
-def test_a_field_of_another_type_is_not_understood_wherever_it_is_read(read: str, path: str) -> None:
-    """What an answer may leave out must still be what it is where it is there: no defect, no write, a remedy."""
+def test_optional_field_of_another_type_is_reported_with_a_remedy(read: str, path: str) -> None:
+    """The run reports no internal error and does not repair the bucket."""
     with local_gcp(accounts=1, done=1, history_days=1, kinds=("standard",)) as cloud:
         environment = {"EXPORTS": "standard,focus", "COPY": "standard"}
         run(cloud, environment=environment)
-        for odd in (7, "text", [7], [["text"]], {"rule": "text"}):
+        for invalid in (7, "text", [7], [["text"]], {"rule": "text"}):
             cloud.advance(600)
             CASES[read].before(cloud)
             cloud.clear_calls()
 
-            def changed(true: bytes, odd: object = odd) -> bytes:
+            def changed(true: bytes, invalid: object = invalid) -> bytes:
                 document = place = json.loads(true)
                 *parts, last = path.split(".")
                 for part in parts:
                     place = place.setdefault(part, {})
-                place[last] = odd
+                place[last] = invalid
                 return json.dumps(document).encode()
 
-            if isinstance(odd, str) and path in ("nextPageToken", "billingAccountName"):
+            if isinstance(invalid, str) and path in ("nextPageToken", "billingAccountName"):
                 continue
             cloud.world.faults.spoil(read, changed)
             finished = run(cloud, environment=environment, verify_all=True)
             cloud.world.faults.restore()
-            told = json.dumps(finished.report)
-            assert "internal-error" not in told, f"{odd}: {told}"
+            output = json.dumps(finished.report)
+            assert "internal-error" not in output, f"{invalid}: {output}"
             assert all(one["remedy"] for one in finished.report["failures"])
             deleted = [call for call in cloud.calls.select() if call.method in ("storage.buckets.patch",)]
-            assert deleted == [], odd
+            assert deleted == [], invalid
 
 
 @pytest.fixture(scope="module")
 def steady() -> Iterator[LocalGcp]:
-    """Return a project at rest."""
+    """Return a project after one successful run."""
     with local_gcp() as cloud:
         assert run(cloud).report["status"] == "ok"
         cloud.advance(600)
@@ -249,8 +250,8 @@ def steady() -> Iterator[LocalGcp]:
 
 
 @pytest.mark.parametrize("body", [b"", PAGE, b'{"version": 2, "scopes": {'])
-def test_a_state_that_was_damaged_on_its_way_is_read_again(steady: LocalGcp, body: bytes) -> None:
-    """One bad answer to the state's read sets nothing aside."""
+def test_state_damaged_in_transit_is_read_again(steady: LocalGcp, body: bytes) -> None:
+    """One invalid response to the read does not set the state aside."""
     order = steady.world.faults.spoil("storage.objects.get", body, times=1)
     lines = Lines()
     finished = run(steady, sink=lines)
@@ -260,13 +261,13 @@ def test_a_state_that_was_damaged_on_its_way_is_read_again(steady: LocalGcp, bod
     assert "state-corrupt" not in lines.text()
 
 
-@pytest.mark.parametrize("odd", ["01\ud80023", " 012345-6789AB-CDEF01", "01\u000023"])
-def test_an_account_with_an_id_that_cannot_be_one_is_left_out_and_told(steady: LocalGcp, odd: str) -> None:
-    """Half a character, blanks or control characters in an id cost that account; the listing is incomplete."""
+@pytest.mark.parametrize("invalid", ["01\ud80023", " 012345-6789AB-CDEF01", "01\u000023"])
+def test_account_with_an_invalid_id_is_skipped_and_reported(steady: LocalGcp, invalid: str) -> None:
+    """The listing counts as incomplete; all other accounts are covered."""
 
     def changed(true: bytes) -> bytes:
         document = json.loads(true)
-        document["billingAccounts"].append({**document["billingAccounts"][-1], "name": f"billingAccounts/{odd}"})
+        document["billingAccounts"].append({**document["billingAccounts"][-1], "name": f"billingAccounts/{invalid}"})
         return json.dumps(document).encode()
 
     steady.advance(600)

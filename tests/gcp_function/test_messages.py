@@ -1,4 +1,4 @@
-"""Messages and the page of the GCP function: from the secret in Secret Manager to the webhook, over HTTP."""
+"""Messages and the published page: from the webhook in Secret Manager to the delivery over HTTP."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ CANARY = "T0CANARY00/aVerySecretPart99"
 STATE = "known_billing_accounts.json"
 
 
-def named(gcp: LocalGcp) -> str:
+def secret_name(gcp: LocalGcp) -> str:
     """Return the secret's resource name."""
     return f"projects/{gcp.project}/secrets/{NOTIFY_SECRET}"
 
 
 def stored(gcp: LocalGcp, name: str) -> str:
-    """Return an object of the state's bucket."""
+    """Return an object of the state bucket."""
     return str(gcp.read_object(name, gcp.deployment.state_bucket))
 
 
-def test_what_a_person_must_do_is_said_shown_and_closed_again() -> None:
-    """An account without its console step: message, page, status; after the step the message that it is over."""
+def test_manual_step_is_sent_and_published_and_closed_when_done() -> None:
+    """An account without an export opens a message and appears on the page; enabling the export closes it."""
     with local_gcp(done=2) as gcp, receiving() as receiver:
         gcp.iam.grant(gcp.deployment.identity, "secretmanager.versions.access", f"projects/{gcp.project}", at_once=True)
         gcp.world.secrets[NOTIFY_SECRET] = [f"{receiver.url}/services/{CANARY}"]
-        lines, settings = Lines(), cast("dict[str, Any]", {"NOTIFY_URL": named(gcp), "PUBLISH_PAGE": "1"})
+        lines, settings = Lines(), cast("dict[str, Any]", {"NOTIFY_URL": secret_name(gcp), "PUBLISH_PAGE": "1"})
         first = run(gcp, sink=lines, **settings)
         (account,) = {one["scope"] for one in first.report["manual"]}
         kinds = [one["type"].split(".")[3:5] for one in receiver.documents()]
         assert ["manual", "opened"] in kinds
-        # It is the 23rd of the month: what the first enabling still brings is lost in a week.
+        # It is the 23rd: the data that enabling the export today would still backfill is lost in a week.
         assert ["expiry", "opened"] in kinds
         assert account in json.dumps(receiver.documents())
         state = parse(stored(gcp, STATE).encode(), "gcp", gcp.clock.now())
         assert overview(state, (), gcp.clock.now())["must_do"]
         page = stored(gcp, "status.html")
         assert account in page
-        said = len(receiver.got)
+        sent = len(receiver.got)
         gcp.advance(3600)
         run(gcp, sink=lines, **settings)
-        assert len(receiver.got) == said
+        assert len(receiver.got) == sent
         gcp.console_step(account)
         gcp.advance(3600)
         assert run(gcp, sink=lines, verify_all=True, **settings).report["manual"] == []
-        assert {tuple(one["type"].split(".")[3:5]) for one in receiver.documents()[said:]} >= {("manual", "closed")}
+        assert {tuple(one["type"].split(".")[3:5]) for one in receiver.documents()[sent:]} >= {("manual", "closed")}
         everything = lines.text() + json.dumps(first.report) + page + stored(gcp, STATE)
         assert "aVerySecretPart99" not in everything
 
 
-def test_a_rotated_secret_is_read_again_and_no_dry_run_sends(gcp: LocalGcp) -> None:
-    """The webhook was replaced: its former address answers 404, the newest version of the secret has the new one."""
+def test_rotated_webhook_is_read_again_and_dry_run_sends_nothing(gcp: LocalGcp) -> None:
+    """After the old webhook answers 404, the run reads the newest version of the secret."""
     with receiving() as former, receiving() as receiver:
         gcp.iam.grant(gcp.deployment.identity, "secretmanager.versions.access", f"projects/{gcp.project}", at_once=True)
         gcp.world.secrets[NOTIFY_SECRET] = [former.url]
-        settings: dict[str, Any] = {"NOTIFY_URL": named(gcp), "NOTIFY_DIGEST": "weekly"}
+        settings: dict[str, Any] = {"NOTIFY_URL": secret_name(gcp), "NOTIFY_DIGEST": "weekly"}
         run(gcp, dry_run=True, **settings)
         assert former.got == []
         run(gcp, **settings)
@@ -72,18 +72,18 @@ def test_a_rotated_secret_is_read_again_and_no_dry_run_sends(gcp: LocalGcp) -> N
         assert "GCP: week 2026-W49" in [one["data"]["title"] for one in receiver.documents()]
 
 
-def test_a_secret_that_may_not_be_read_is_a_warning() -> None:
-    """Without the grant the run goes on; the reason says what to apply."""
+def test_denied_read_of_the_secret_is_a_warning() -> None:
+    """The run continues, and the warning names the setting and the missing role."""
     with local_gcp(done=2) as gcp:
         gcp.world.secrets[NOTIFY_SECRET] = ["https://example.com/x"]
         lines = Lines()
-        run(gcp, sink=lines, NOTIFY_URL=named(gcp))
+        run(gcp, sink=lines, NOTIFY_URL=secret_name(gcp))
         (failed,) = [fields for _, event, fields in lines.lines if event == "notify-failed"]
         assert "NOTIFY_URL" in failed["reason"]
 
 
-def test_an_invalid_response_of_secret_manager_is_a_warning(gcp: LocalGcp) -> None:
-    """Whatever answers in its place, the run succeeds and no message is sent."""
+def test_invalid_response_of_secret_manager_is_a_warning(gcp: LocalGcp) -> None:
+    """The run succeeds, sends no message and does not log the content."""
     gcp.iam.grant(gcp.deployment.identity, "secretmanager.versions.access", f"projects/{gcp.project}", at_once=True)
     with receiving() as receiver:
         gcp.world.secrets[NOTIFY_SECRET] = [receiver.url]
@@ -92,7 +92,7 @@ def test_an_invalid_response_of_secret_manager_is_a_warning(gcp: LocalGcp) -> No
             gcp.world.faults.restore()
             corruption = gcp.world.faults.spoil("secretmanager.projects.secrets.versions.access", content)
             lines = Lines()
-            finished = run(gcp, sink=lines, COPY="off", NOTIFY_URL=named(gcp), NOTIFY_DIGEST="weekly")
+            finished = run(gcp, sink=lines, COPY="off", NOTIFY_URL=secret_name(gcp), NOTIFY_DIGEST="weekly")
             assert finished.report["status"] == "ok"
             assert "notify-failed" in [event for _, event, _ in lines.lines], content
             assert corruption.hits > 0, content

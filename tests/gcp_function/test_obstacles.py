@@ -1,4 +1,4 @@
-"""What loses, hides or blocks data although the export is switched on: each is seen, named and not covered."""
+"""Settings that lose, hide or block exported data: the run detects and names each, and the account is not covered."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ ONLY = {"EXPORTS": "standard", "COPY": "standard"}
 KEY = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
 
 
-def scope_of(finished: Any) -> dict[str, int]:
-    """Return the report's counts of scopes."""
+def scope_counts(finished: Any) -> dict[str, int]:
+    """Return the report's scope counts."""
     counts: dict[str, int] = finished.report["scopes"]
     return counts
 
 
 def expire(cloud: LocalGcp) -> None:
-    """Let new tables go after the sandbox's sixty days."""
+    """Expire new tables after 60 days, as the BigQuery sandbox does."""
     cloud.expire_tables(60)
 
 
 def encrypt(cloud: LocalGcp) -> None:
-    """Give the dataset a key, with which no rows arrive any more."""
+    """Set a customer-managed key on the dataset; after that, no rows arrive."""
     cloud.encrypt_dataset(KEY)
     cloud.advance(3 * DAY)
 
 
 def expire_copies(cloud: LocalGcp) -> None:
-    """Let a lifecycle rule delete copies within days."""
+    """Add a lifecycle rule that deletes copies after five days."""
     cloud.set_lifecycle([{"action": {"type": "Delete"}, "condition": {"age": 5, "matchesSuffix": [".parquet"]}}])
 
 
 @pytest.mark.parametrize(
-    ("happens", "kind", "code", "words", "undo"),
+    ("change", "kind", "code", "words", "undo"),
     [
         (expire, "expiration", "tables-expire", "bq update --default_table_expiration 0", "expire_tables"),
         (encrypt, "encryption", "customer-managed-key", "bq update --default_kms_key", "encrypt_dataset"),
@@ -60,16 +60,16 @@ def expire_copies(cloud: LocalGcp) -> None:
         (expire_copies, "object-policy", "copies-are-deleted", "Remove the rule", "lifecycle"),
     ],
 )
-def test_what_loses_or_blocks_data_is_named_and_no_account_is_covered(
-    covered: LocalGcp, happens: Callable[[LocalGcp], None], kind: str, code: str, words: str, undo: str
+def test_setting_that_loses_or_blocks_data_is_reported_and_no_account_is_covered(
+    covered: LocalGcp, change: Callable[[LocalGcp], None], kind: str, code: str, words: str, undo: str
 ) -> None:
-    """A setting of dataset or bucket that loses or blocks data has its step, and what rests on it is not covered."""
-    happens(covered)
+    """A setting of the dataset or bucket becomes a manual step, and the accounts that depend on it are not covered."""
+    change(covered)
     finished = run(covered)
     assert (action(finished, kind).verb, action(finished, kind).reason) == (Verb.MANUAL, code)
     assert words in messages(finished)
-    assert scope_of(finished)["covered"] == 0
-    assert scope_of(finished)["manual"] == scope_of(finished)["active"] == 3
+    assert scope_counts(finished)["covered"] == 0
+    assert scope_counts(finished)["manual"] == scope_counts(finished)["active"] == 3
     undone: dict[str, Callable[[], object]] = {
         "expire_tables": lambda: covered.expire_tables(None),
         "encrypt_dataset": lambda: covered.encrypt_dataset(""),
@@ -82,15 +82,15 @@ def test_what_loses_or_blocks_data_is_named_and_no_account_is_covered(
     assert action(run(covered), kind).verb is Verb.KEEP
 
 
-def test_a_key_with_which_rows_arrive_is_no_obstacle(covered: LocalGcp) -> None:
-    """Rows that arrived lately prove that Google can write, whatever the dataset's key suggests."""
+def test_key_is_accepted_while_rows_arrive(covered: LocalGcp) -> None:
+    """Recently delivered rows prove that Google can write with the dataset's key."""
     covered.encrypt_dataset(KEY)
     assert action(run(covered), "encryption").verb is Verb.KEEP
 
 
 @pytest.mark.parametrize(("place", "verb"), [("europe-southwest1", Verb.MANUAL), ("europe-west1", Verb.KEEP)])
-def test_a_region_that_cloud_billing_does_not_export_to_is_named(place: str, verb: Verb) -> None:
-    """A dataset where the console refuses an export is told with the setting that helps."""
+def test_region_without_billing_exports_is_reported(place: str, verb: Verb) -> None:
+    """The console refuses exports to some regions; the manual step names the setting to change."""
     with local_gcp(accounts=1, done=0, history_days=0, location=place) as cloud:
         finished = run(cloud, DATASET_LOCATION=place)
         assert action(finished, "region").verb is verb
@@ -99,8 +99,8 @@ def test_a_region_that_cloud_billing_does_not_export_to_is_named(place: str, ver
             assert "Set DATASET_LOCATION to US or EU" in messages(finished)
 
 
-def test_rows_behind_an_access_policy_are_never_no_rows(gcp: LocalGcp) -> None:
-    """Where the catalog counts rows that no query sees, the policy is named, and no copy is called complete."""
+def test_rows_hidden_by_an_access_policy_are_reported(gcp: LocalGcp) -> None:
+    """If the catalog counts rows that queries do not return, the policy is reported and no copy counts as complete."""
     first, second, _ = accounts(gcp)
     gcp.protect_rows(first)
     finished = run(gcp, environment=ONLY)
@@ -111,7 +111,7 @@ def test_rows_behind_an_access_policy_are_never_no_rows(gcp: LocalGcp) -> None:
     assert "FILTER USING (TRUE)" in messages(finished)
     copies = [one for one in finished.outcomes if one.key.kind == "copy" and one.key.scope == first]
     assert {one.result for one in copies if one.action.reason == "rows-hidden"} == {Result.SKIPPED}
-    assert scope_of(finished)["manual"] == 1
+    assert scope_counts(finished)["manual"] == 1
     assert gcp.copies(f"{first}/") == []
     assert gcp.copies(f"{second}/") != []
     gcp.unprotect_rows(first)
@@ -120,15 +120,15 @@ def test_rows_behind_an_access_policy_are_never_no_rows(gcp: LocalGcp) -> None:
     assert gcp.copies(f"{first}/") != []
 
 
-def test_hidden_rows_are_seen_where_nothing_is_copied(gcp: LocalGcp) -> None:
-    """With copies switched off the policy is found by the watermark that tells how fresh the export is."""
+def test_hidden_rows_are_detected_without_copies(gcp: LocalGcp) -> None:
+    """With copies off, the query for the newest rows detects the policy."""
     first = accounts(gcp)[0]
     gcp.protect_rows(first)
     assert action(run(gcp, EXPORTS="standard", COPY="off"), "export", first).reason == "rows-hidden"
 
 
-def test_rows_that_are_hidden_in_part_are_waited_for_before_anybody_is_asked(gcp: LocalGcp) -> None:
-    """A catalog that counts more rows than are seen may be late: a person is asked after a day, copies go on."""
+def test_partly_hidden_rows_are_deferred_for_a_day_then_reported(gcp: LocalGcp) -> None:
+    """The catalog may be ahead of the query: copies continue, and the manual step appears after one day."""
     first = accounts(gcp)[0]
     table = gcp.world.catalog.dataset(gcp.project, "billing_export").tables[
         f"gcp_billing_export_v1_{first.replace('-', '_')}"
@@ -146,8 +146,8 @@ def test_rows_that_are_hidden_in_part_are_waited_for_before_anybody_is_asked(gcp
 
 
 @pytest.mark.parametrize("keep", [1, 0])
-def test_a_partition_that_lost_rows_is_noticed_although_its_time_stands_still(covered: LocalGcp, keep: int) -> None:
-    """Copies are compared with the catalog's number of rows: fewer rows make the copy anew, with its own reason."""
+def test_partition_that_lost_rows_is_copied_again(covered: LocalGcp, keep: int) -> None:
+    """The row count in the catalog shows the loss although the newest export_time is unchanged."""
     account, day = accounts(covered)[0], day_of(1)
     assert manifest(covered, account, day)["rows"] == 3
     covered.delete_rows(account, day, keep=keep)
@@ -163,8 +163,8 @@ def test_a_partition_that_lost_rows_is_noticed_although_its_time_stands_still(co
     assert covered.calls.count("bigquery.jobs.insert") == (1 if keep else 0)
 
 
-def test_an_older_partition_that_lost_rows_is_noticed_in_its_turn() -> None:
-    """The same holds for partitions before the window, when they are verified."""
+def test_older_partition_that_lost_rows_is_copied_again_when_verified() -> None:
+    """Partitions before the window are compared when they are verified."""
     with local_gcp(accounts=1, done=1, history_days=40, rows=4, kinds=("standard",)) as cloud:
         account, old = accounts(cloud)[0], day_of(38)
         run(cloud, environment=ONLY)
@@ -174,8 +174,8 @@ def test_an_older_partition_that_lost_rows_is_noticed_in_its_turn() -> None:
         assert manifest(cloud, account, old)["rows"] == 1
 
 
-def test_a_copy_that_may_not_be_replaced_costs_no_job_and_says_until_when(covered: LocalGcp) -> None:
-    """Under a retention policy a young copy is left alone with the reason; it is replaced when its time is over."""
+def test_retained_copy_starts_no_job_and_reports_when_it_can_be_replaced(covered: LocalGcp) -> None:
+    """A copy under a retention policy is replaced as soon as its retention ends."""
     account, day = accounts(covered)[0], day_of(1)
     covered.retain_objects(2)
     covered.late_data(account, day)
@@ -198,10 +198,10 @@ def test_a_copy_that_may_not_be_replaced_costs_no_job_and_says_until_when(covere
         (lambda cloud, bucket: cloud.hold_objects(True, bucket), "object-held", "--no-event-based-hold"),
     ],
 )
-def test_a_state_that_may_not_be_replaced_ends_the_run_with_the_step(
+def test_protected_state_object_fails_the_run_with_a_manual_step(
     covered: LocalGcp, protect: Callable[[LocalGcp, str], None], code: str, words: str
 ) -> None:
-    """A protected state bucket is told as what it is, with the bucket's name, and never as a missing right."""
+    """The step names the retention policy or hold and the bucket instead of a missing role."""
     bucket = covered.deployment.state_bucket
     protect(covered, bucket)
     covered.put_object(
@@ -218,8 +218,8 @@ def test_a_state_that_may_not_be_replaced_ends_the_run_with_the_step(
     assert f"gs://{bucket}" in messages(finished)
 
 
-def test_a_perimeter_is_named_with_its_identifier_and_asks_for_no_right(covered: LocalGcp) -> None:
-    """VPC Service Controls refuses the reads: a person is told by the identifier, from the first run on."""
+def test_perimeter_is_reported_with_its_identifier_and_without_a_grant(covered: LocalGcp) -> None:
+    """A refusal by VPC Service Controls is reported in the first run."""
     covered.close_perimeter(["bigquery.googleapis.com"])
     finished = run(covered)
     assert action(finished, "dataset").reason == "vpc-service-controls"
@@ -229,17 +229,17 @@ def test_a_perimeter_is_named_with_its_identifier_and_asks_for_no_right(covered:
     assert run(covered).report["manual"] == []
 
 
-def test_a_metadata_server_that_fails_for_moments_costs_no_run(gcp: LocalGcp) -> None:
-    """Two failures of the credentials' source in a row are tried again within the run."""
+def test_run_survives_transient_failures_of_the_metadata_server(gcp: LocalGcp) -> None:
+    """Two consecutive failures are retried within the run."""
     gcp.fail_metadata(503, times=2)
     assert run(gcp).report["status"] == "ok"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html></html>", b"[]"])
-def test_an_odd_answer_about_billing_is_never_an_unlinked_account(
+def test_invalid_billing_response_does_not_mean_an_unlinked_project(
     gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    """What is not Google's answer proves nothing: nobody is asked to link an account, and no price is given up."""
+    """An invalid response proves nothing: the billing and pricing targets are deferred."""
     original = requests.Session.send
 
     def send(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
@@ -255,26 +255,26 @@ def test_an_odd_answer_about_billing_is_never_an_unlinked_account(
     assert action(finished, "export", accounts(gcp)[0], "pricing").verb is Verb.DEFER
 
 
-def test_an_account_billed_once_a_month_is_not_stale_between_its_days() -> None:
-    """Rows on the first of each month are this account's rhythm: nobody is asked to look after 48 hours."""
+def test_monthly_billed_account_is_not_stale_between_its_deliveries() -> None:
+    """Rows on the first of each month are the account's normal interval."""
     with local_gcp(accounts=2, done=2, history_days=1, kinds=("standard",)) as cloud:
         monthly, daily = accounts(cloud)
-        asked = 0
+        reported = 0
         for _ in range(50):
             cloud.stream(days=1, rows=1, accounts=[daily])
             if cloud.clock.now().day == 1:
                 cloud.stream(days=1, rows=1, accounts=[monthly])
             finished = run(cloud, EXPORTS="standard", COPY="off")
-            asked += action(finished, "export", monthly).verb is Verb.MANUAL
+            reported += action(finished, "export", monthly).verb is Verb.MANUAL
             cloud.advance(DAY)
-        assert asked == 0
-        # A daily account that stops is told after two days all the same.
+        assert reported == 0
+        # The account with daily rows is still reported two days after its last row.
         cloud.advance(2 * DAY)
         assert action(run(cloud, EXPORTS="standard", COPY="off"), "export", daily).reason == "stale"
 
 
-def test_an_export_that_goes_to_another_dataset_is_recognized() -> None:
-    """The step names that dataset and what redirecting costs, instead of sending a person to break it."""
+def test_export_to_another_dataset_is_detected() -> None:
+    """The step names that dataset and warns that redirecting the export causes no backfill."""
     with local_gcp(accounts=1, done=0, history_days=0) as cloud:
         account = accounts(cloud)[0]
         cloud.make_dataset("finops")
@@ -283,14 +283,14 @@ def test_an_export_that_goes_to_another_dataset_is_recognized() -> None:
         finished = run(cloud, EXPORTS="standard,detailed", COPY="off")
         assert action(finished, "export", account, "detailed").reason == "exports-elsewhere"
         assert action(finished, "export", account, "standard").reason == "console-step"
-        told = json.dumps([one for one in finished.report["manual"] if one["code"] == "exports-elsewhere"])
-        assert "set BILLING_DATASET to finops" in told
-        assert "is not backfilled" in told
+        steps = json.dumps([one for one in finished.report["manual"] if one["code"] == "exports-elsewhere"])
+        assert "set BILLING_DATASET to finops" in steps
+        assert "is not backfilled" in steps
         assert run(cloud, EXPORTS="detailed", COPY="off", BILLING_DATASET="finops").report["manual"] == []
 
 
-def test_an_export_is_recognized_among_many_datasets() -> None:
-    """Datasets whose names speak of billing are searched first, however many others there are."""
+def test_export_is_found_among_many_datasets() -> None:
+    """Datasets whose names suggest billing are searched first."""
     with local_gcp(accounts=1, done=0, history_days=0) as cloud:
         account = accounts(cloud)[0]
         for number in range(15):
@@ -303,22 +303,22 @@ def test_an_export_is_recognized_among_many_datasets() -> None:
         assert "set BILLING_DATASET to team_costs" in messages(finished)
 
 
-def test_a_resellers_sub_accounts_need_no_step_of_their_own(gcp: LocalGcp) -> None:
-    """Their costs are in the master's export: they are covered as it is, and nobody is sent to the console for them."""
+def test_reseller_sub_accounts_are_covered_by_the_master_export(gcp: LocalGcp) -> None:
+    """Their costs are in the master account's export, so no manual step is reported for them."""
     master = accounts(gcp)[0]
     below = [gcp.add_account(f"customer {number}", master=master) for number in range(3)]
     finished = run(gcp, environment=ONLY)
     assert {action(finished, "export", one).reason for one in below} == {"in-masters-export"}
     assert finished.report["manual"] == []
-    assert scope_of(finished)["covered"] == scope_of(finished)["active"] == 6
+    assert scope_counts(finished)["covered"] == scope_counts(finished)["active"] == 6
     gcp.advance(5 * DAY)
     stale = run(gcp, environment=ONLY)
-    assert scope_of(stale)["covered"] == 0
+    assert scope_counts(stale)["covered"] == 0
     assert {one["scope"] for one in stale.report["manual"]} == set(accounts(gcp)[:3])
 
 
-def test_a_sub_account_with_an_export_of_its_own_is_watched_by_it(gcp: LocalGcp) -> None:
-    """A table of the sub-account itself is judged and copied like any other's."""
+def test_sub_account_with_its_own_export_is_observed_and_copied(gcp: LocalGcp) -> None:
+    """Its own table is handled like any other account's."""
     below = gcp.add_account("customer", master=accounts(gcp)[0])
     gcp.console_step(below, ["standard"])
     gcp.stream(days=1, rows=2, accounts=[below])
@@ -327,8 +327,8 @@ def test_a_sub_account_with_an_export_of_its_own_is_watched_by_it(gcp: LocalGcp)
     assert gcp.copies(f"{below}/") != []
 
 
-def test_an_account_that_delivered_once_is_asked_about_within_days() -> None:
-    """Rows on one day teach no rhythm: after ten days the step names both cases, and the next rows close it."""
+def test_account_with_a_single_delivery_is_reported_after_ten_days() -> None:
+    """One day of rows shows no interval: the step names both possible causes, and the next rows close it."""
     with local_gcp(accounts=1, done=1, history_days=1, kinds=("standard",)) as cloud:
         settings = {"EXPORTS": "standard", "COPY": "off"}
         reasons = []
@@ -338,7 +338,7 @@ def test_an_account_that_delivered_once_is_asked_about_within_days() -> None:
             cloud.advance(DAY)
         assert reasons.index("single-delivery") == 10
         finished = run(cloud, environment=settings)
-        assert scope_of(finished)["manual"] == 1
+        assert scope_counts(finished)["manual"] == 1
         assert "billed monthly" in messages(finished)
         assert "Billing Account Costs Manager (or Administrator) on the account and BigQuery User" in messages(finished)
         assert "Google backfills data only when an export is first enabled" in messages(finished)
@@ -346,8 +346,8 @@ def test_an_account_that_delivered_once_is_asked_about_within_days() -> None:
         assert action(run(cloud, environment=settings), "export").verb is Verb.KEEP
 
 
-def test_every_step_about_an_export_says_who_can_take_it_and_what_comes_back() -> None:
-    """Roles on account and project, and that only the first enabling brings back data, stand in each such step."""
+def test_export_steps_name_the_required_roles_and_the_backfill() -> None:
+    """Each step names the roles on account and project, and says that only the first enabling backfills data."""
     with local_gcp(accounts=2, done=1, history_days=12, kinds=("standard", "detailed", "pricing")) as cloud:
         cloud.advance(5 * DAY)
         finished = run(cloud, COPY="off")

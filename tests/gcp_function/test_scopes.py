@@ -1,4 +1,4 @@
-"""Which accounts take part, and what an empty or refused listing means."""
+"""Enumeration of billing accounts, and the meaning of an empty or denied listing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def failures(cloud: LocalGcp, *scopes: str) -> dict[str, str]:
     return {one["code"]: one["remedy"] for one in run(cloud, scopes).report["failures"]}
 
 
-def test_every_page_is_read() -> None:
-    """With more accounts than a page holds (100) all of them take part."""
+def test_all_pages_of_accounts_are_read() -> None:
+    """Every account becomes a scope, also with more than 100, the size of a page."""
     with local_gcp(accounts=230, done=0, history_days=0) as cloud:
         finished = run(cloud, COPY="off", EXPORTS="standard")
         assert finished.report["scopes"]["total"] == 230
         assert cloud.calls.count("cloudbilling.billingAccounts.list") == 3
 
 
-def test_a_closed_account_is_skipped_and_its_copies_stay(covered: LocalGcp) -> None:
-    """An account that was closed gets no writes and loses nothing; its reason is in the plan."""
+def test_closed_account_is_skipped_and_its_copies_are_kept(covered: LocalGcp) -> None:
+    """A closed account gets no writes, and the plan has the reason."""
     account = accounts(covered)[1]  # the first one pays for the project
     before = covered.copies(f"{account}/")
     covered.close_account(account)
@@ -35,8 +35,8 @@ def test_a_closed_account_is_skipped_and_its_copies_stay(covered: LocalGcp) -> N
     assert action(run(covered), "export", account, "standard").verb is Verb.KEEP
 
 
-def test_an_empty_listing_means_that_a_right_is_missing(covered: LocalGcp) -> None:
-    """No visible account is never "nothing to do": the run is degraded with the right to grant, and forgets nothing."""
+def test_empty_listing_is_reported_as_a_missing_role(covered: LocalGcp) -> None:
+    """An empty listing never means that nothing is to be done: the run is degraded and the state keeps all scopes."""
     covered.revoke("roles/billing.viewer")
     finished = run(covered)
     assert finished.report["status"] == "degraded"
@@ -49,8 +49,8 @@ def test_an_empty_listing_means_that_a_right_is_missing(covered: LocalGcp) -> No
     assert verbs(run(covered)).get("CREATE") is None
 
 
-def test_a_refused_listing_is_incomplete_and_the_project_is_still_looked_after(gcp: LocalGcp) -> None:
-    """Where Cloud Billing is off, the run says with which command to enable it, and heals the project's own targets."""
+def test_denied_listing_is_incomplete_and_the_project_is_still_reconciled(gcp: LocalGcp) -> None:
+    """If the Cloud Billing API is off, the run reports the command to enable it and repairs the project's targets."""
     gcp.disable_api("cloudbilling.googleapis.com")
     gcp.delete_bucket()
     finished = run(gcp)
@@ -61,35 +61,35 @@ def test_a_refused_listing_is_incomplete_and_the_project_is_still_looked_after(g
 
 
 def test_accounts_are_included_and_excluded_by_id(gcp: LocalGcp) -> None:
-    """INCLUDE_ACCOUNTS and EXCLUDE_ACCOUNTS choose; who is not chosen is no scope."""
+    """INCLUDE_ACCOUNTS and EXCLUDE_ACCOUNTS select the scopes."""
     one, other, third = accounts(gcp)
     chosen = run(gcp, INCLUDE_ACCOUNTS=f"{one},{other}", EXCLUDE_ACCOUNTS=third, dry_run=True)
     assert {outcome.key.scope for outcome in chosen.outcomes} == {"tailpipe-dataexport", one, other}
 
 
-def test_an_account_of_another_organization_is_named_with_the_reason(gcp: LocalGcp) -> None:
-    """What the function can see and does not serve is told, never left out silently; nothing is asked of anybody."""
-    stranger = gcp.add_account_elsewhere("elsewhere")
+def test_account_of_another_organization_is_skipped_with_the_reason(gcp: LocalGcp) -> None:
+    """A visible account that is not served is reported, without a manual step."""
+    outside = gcp.add_account_elsewhere("elsewhere")
     finished = run(gcp)
-    (one,) = [one for one in finished.outcomes if one.key.scope == stranger]
+    (one,) = [one for one in finished.outcomes if one.key.scope == outside]
     assert (one.action.verb, one.action.reason) == (Verb.SKIP, "outside-organization")
     assert "organizations/999999999999" in one.action.detail
     assert "INCLUDE_ACCOUNTS" in one.action.detail
     assert finished.report["enumeration_complete"]
-    assert not [step for step in finished.report["manual"] if step["scope"] == stranger]
+    assert not [step for step in finished.report["manual"] if step["scope"] == outside]
 
 
-def test_including_an_account_wins_over_the_organization(gcp: LocalGcp) -> None:
-    """An account that is named in INCLUDE_ACCOUNTS is served wherever it belongs."""
-    stranger = gcp.add_account_elsewhere("elsewhere")
+def test_included_account_is_served_in_any_organization(gcp: LocalGcp) -> None:
+    """INCLUDE_ACCOUNTS takes precedence over ORGANIZATION."""
+    outside = gcp.add_account_elsewhere("elsewhere")
     everything = run(gcp, ORGANIZATION="", dry_run=True)
-    assert action(everything, "export", stranger, "standard").reason == "console-step"
-    finished = run(gcp, INCLUDE_ACCOUNTS=f"{stranger},{accounts(gcp)[0]}")
-    assert action(finished, "export", stranger, "standard").reason == "console-step"
+    assert action(everything, "export", outside, "standard").reason == "console-step"
+    finished = run(gcp, INCLUDE_ACCOUNTS=f"{outside},{accounts(gcp)[0]}")
+    assert action(finished, "export", outside, "standard").reason == "console-step"
 
 
-def test_an_account_that_shows_no_organization_takes_part(gcp: LocalGcp) -> None:
-    """An account without a parent, and a reseller's sub-account whose master is hidden, are served like any other."""
+def test_account_without_a_visible_organization_is_served(gcp: LocalGcp) -> None:
+    """This includes accounts without a parent and a reseller's sub-accounts whose master account is hidden."""
     alone = gcp.add_account_elsewhere("never moved into the organization", parent="")
     reseller = gcp.add_account("the reseller's", parent="organizations/999999999999")
     below = gcp.add_account("a customer's", master=reseller)
@@ -100,8 +100,8 @@ def test_an_account_that_shows_no_organization_takes_part(gcp: LocalGcp) -> None
     assert finished.report["status"] == "ok"
 
 
-def test_only_accounts_of_other_organizations_mean_that_a_right_is_missing(gcp: LocalGcp) -> None:
-    """Where none of the visible accounts belongs to ORGANIZATION, nothing is forgotten, and the right is named."""
+def test_listing_with_only_other_organizations_is_reported_as_a_missing_role(gcp: LocalGcp) -> None:
+    """If no visible account belongs to ORGANIZATION, the enumeration is incomplete and the role is named."""
     gcp.add_account_elsewhere("elsewhere")
     gcp.revoke("roles/billing.viewer", "organizations/*")
     finished = run(gcp)
@@ -110,22 +110,22 @@ def test_only_accounts_of_other_organizations_mean_that_a_right_is_missing(gcp: 
 
 
 @pytest.mark.parametrize(("close", "words"), [(False, "gcloud billing projects link"), (True, "is closed")])
-def test_a_project_that_nobody_pays_for_is_told_with_the_step(covered: LocalGcp, close: bool, words: str) -> None:
-    """Without an open billing account the run fails with the step that helps, and never asks for a right."""
+def test_project_without_open_billing_account_fails_the_run(covered: LocalGcp, close: bool, words: str) -> None:
+    """The manual step says how to link or reopen the billing account, and does not suggest a role."""
     if close:
         covered.close_account(accounts(covered)[0])
     else:
         covered.unlink_billing()
     finished = run(covered)
     assert finished.report["status"] == "failed"
-    told = messages(finished)
-    assert "project-without-billing" in told
-    assert "Grant the right" not in told
-    assert words in told or "reopen it" in told
+    text = messages(finished)
+    assert "project-without-billing" in text
+    assert "Grant the function's service account" not in text
+    assert words in text or "reopen it" in text
 
 
-def test_a_request_for_one_account_asks_for_that_one(covered: LocalGcp) -> None:
-    """A run limited to an account lists nothing, and looks at what the account rests on too."""
+def test_request_for_one_account_reads_only_that_account(covered: LocalGcp) -> None:
+    """The run lists no accounts, and also observes the project's targets that the account depends on."""
     account = accounts(covered)[1]
     finished = run(covered, [account])
     assert covered.calls.count("cloudbilling.billingAccounts.list") == 0
@@ -137,14 +137,14 @@ def test_a_request_for_one_account_asks_for_that_one(covered: LocalGcp) -> None:
 @pytest.mark.parametrize(
     ("account", "code"), [("012345-6789ab-cdef01", "account-malformed"), ("012345-6789AB-CDEF01", "account-not-found")]
 )
-def test_an_account_that_cannot_be_is_named_with_the_remedy(gcp: LocalGcp, account: str, code: str) -> None:
-    """An id of another form, or one that nobody sees, is a failure with its remedy; the others go on."""
+def test_invalid_or_unknown_account_is_reported_with_a_remedy(gcp: LocalGcp, account: str, code: str) -> None:
+    """The other requested accounts are still reconciled."""
     found = failures(gcp, account, accounts(gcp)[0])
     assert found[code]
 
 
-def test_a_project_pending_deletion_stops_the_run(covered: LocalGcp) -> None:
-    """Nothing is done in a project that is going: undelete it or choose another."""
+def test_project_pending_deletion_ends_the_run(covered: LocalGcp) -> None:
+    """The remedy is to undelete the project or to choose another one."""
     covered.delete_project()
     finished = run(covered)
     assert finished.report["status"] == "failed"
@@ -153,16 +153,16 @@ def test_a_project_pending_deletion_stops_the_run(covered: LocalGcp) -> None:
     assert run(covered).report["status"] == "ok"
 
 
-def test_a_wrong_project_stops_the_run(gcp: LocalGcp) -> None:
-    """A project that does not exist ends the run with the setting to correct; nothing is made."""
+def test_nonexistent_project_ends_the_run(gcp: LocalGcp) -> None:
+    """The failure names the setting to correct, and nothing is created."""
     finished = run(gcp, GOOGLE_CLOUD_PROJECT="no-such-project-1", STATE_BUCKET="tailpipe-state-tailpipe-dataexport")
     assert finished.report["status"] == "failed"
     assert "GOOGLE_CLOUD_PROJECT" in messages(finished)
     assert gcp.calls.count("bigquery.datasets.insert") == 0
 
 
-def test_an_owner_that_was_changed_on_purpose_begins_anew(covered: LocalGcp) -> None:
-    """What the remedy says works: with the state moved away, the next run copies nothing again and is ok."""
+def test_run_with_a_new_owner_starts_fresh_once_the_state_is_moved(covered: LocalGcp) -> None:
+    """As the remedy says: with the state object moved away, the next run succeeds and copies nothing again."""
     state = "tailpipe-state-tailpipe-dataexport"
     covered.put_object("moved.json", covered.read_object("known_billing_accounts.json", state), state)
     covered.delete_objects(state, "known_billing_accounts.json")
@@ -171,8 +171,8 @@ def test_an_owner_that_was_changed_on_purpose_begins_anew(covered: LocalGcp) -> 
     assert covered.calls.count("bigquery.jobs.insert") == 0
 
 
-def test_state_of_another_organization_is_refused(covered: LocalGcp) -> None:
-    """Memory that belongs to another owner is neither used nor overwritten."""
+def test_state_of_another_owner_ends_the_run(covered: LocalGcp) -> None:
+    """The run neither uses nor overwrites it."""
     before = covered.read_object("known_billing_accounts.json", "tailpipe-state-tailpipe-dataexport")
     finished = run(covered, ORGANIZATION="organizations/555")
     assert finished.report["status"] == "failed"
@@ -182,8 +182,8 @@ def test_state_of_another_organization_is_refused(covered: LocalGcp) -> None:
     assert after == before
 
 
-def test_a_closed_account_is_told_as_gone_once(covered: LocalGcp) -> None:
-    """After three runs that found it closed the log says so, never again, and its return is told once, too."""
+def test_closed_account_is_logged_once_as_gone_and_once_as_returned(covered: LocalGcp) -> None:
+    """The log has one event after three runs that found it closed, and one when it is open again."""
     account = accounts(covered)[1]
     covered.close_account(account)
     lines = Lines()
@@ -191,8 +191,8 @@ def test_a_closed_account_is_told_as_gone_once(covered: LocalGcp) -> None:
         covered.stream(days=1, rows=1)
         run(covered, sink=lines)
         covered.advance(3600)
-    told = [(event, fields["scope"]) for _, event, fields in lines.lines if event.startswith("scope-")]
-    assert told == [("scope-gone", account)]
+    events = [(event, fields["scope"]) for _, event, fields in lines.lines if event.startswith("scope-")]
+    assert events == [("scope-gone", account)]
     covered.open_account(account)
     again = Lines()
     for _ in range(2):

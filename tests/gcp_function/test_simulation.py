@@ -1,4 +1,4 @@
-"""Sixty days of billing data, late and in bursts, with a crash after any call: every row is copied exactly once."""
+"""Sixty days of late and bursty billing data, with a crash after any call: every row is copied exactly once."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from shared.request import RunRequest
 from shared.runtime.context import RunContext
 from tests.gcp_function.support import DAY, HOUR, accounts, broken_manifests, differences, local_gcp, run, settings_of
 
-# It begins first, and to measure its branches, which other tests cover, would take half as long again.
+# `long` starts these tests first. Coverage would add half of their time and is measured by other tests.
 pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 KINDS = ("standard", "detailed")
 
 
 class Crash(BaseException):
-    """The process ends here: nothing after this call is done, nothing is cleaned up."""
+    """The process ends here: no later call is made, and nothing is cleaned up."""
 
 
 class CrashAfter:
-    """Calls that end the run once so many of them were answered."""
+    """Calls that crash the run after a given number of responses."""
 
     def __init__(self, calls: Any, number: int) -> None:
         self._calls = calls
@@ -50,10 +50,13 @@ class CrashAfter:
 
 
 def crashed(cloud: LocalGcp, number: int) -> RunResult | None:
-    """Run the function and let it crash after `number` calls; return the run that needed fewer, None for a crash."""
+    """Run the function and crash it after `number` calls.
+
+    Return the result of a run that needs fewer calls, and None for a crash.
+    """
     settings = settings_of(cloud, CALLS_AT_ONCE="1")
     run = RunContext("gcp", settings.engine, lambda *_: None, cloud.clock, 900, RATES, translate, number)
-    run.calls = CrashAfter(run.calls, number)  # type: ignore[assignment]  # stands in for the calls of a dying process
+    run.calls = CrashAfter(run.calls, number)  # type: ignore[assignment]  # replaces the calls of a process that crashes
     clients = warm_clients(settings)
     try:
         return reconcile(GcpCloud(settings, clients, run), GcsStore(settings, clients, run), RunRequest(), run)
@@ -62,12 +65,12 @@ def crashed(cloud: LocalGcp, number: int) -> RunResult | None:
 
 
 def all_partitions(cloud: LocalGcp) -> list[tuple[str, str, str]]:
-    """Return (account, day, kind) of every partition that holds rows outside the streaming buffer."""
+    """Return (account, day, kind) of every partition that has rows outside the streaming buffer."""
     return [(one, day, kind) for one in accounts(cloud) for kind in KINDS for day in cloud.watermarks(one, kind)]
 
 
 def assert_every_row_once(cloud: LocalGcp, folder: Path) -> int:
-    """Compare every partition with the files that its manifest names; return how many there are."""
+    """Compare every partition with the files that its manifest names; return the number of partitions."""
     partitions = all_partitions(cloud)
     wrong = {one: found for one in partitions if (found := differences(cloud, *one, folder)) != (0, 0)}
     assert not wrong, wrong
@@ -75,7 +78,7 @@ def assert_every_row_once(cloud: LocalGcp, folder: Path) -> int:
 
 
 def simulate(cloud: LocalGcp, days: int, seed: int) -> None:
-    """Let days pass: fresh, buffered and late rows, a run that crashes, and every other day one that does not."""
+    """Simulate days of new, buffered and late rows, with a crashed run each day and a complete one every other day."""
     rng = random.Random(seed)
     for day in range(days):
         cloud.stream(days=1, rows=rng.randint(1, 4), buffered=rng.random() < 0.5)
@@ -102,8 +105,8 @@ def simulate(cloud: LocalGcp, days: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_sixty_days_of_late_data_and_crashes_lose_and_double_no_row(tmp_path: Path) -> None:
-    """After sixty days with late rows, buffered rows and a crash each day, the files hold each row exactly once."""
+def test_sixty_days_of_late_data_and_crashes_lose_or_duplicate_no_row(tmp_path: Path) -> None:
+    """After sixty days of late rows, buffered rows and daily crashes, the files hold each row exactly once."""
     behavior = Behavior(extract_shard_rows=5, extract_s=4)
     with local_gcp(accounts=1, done=1, history_days=0, behavior=behavior) as cloud:
         simulate(cloud, 60, seed=1)
@@ -112,8 +115,8 @@ def test_sixty_days_of_late_data_and_crashes_lose_and_double_no_row(tmp_path: Pa
         assert oldest < (cloud.clock.now() - timedelta(days=55)).date().isoformat()
 
 
-def test_a_crash_after_any_call_costs_nothing_but_time(tmp_path: Path) -> None:
-    """Whichever call a run ends after, no manifest is ever half, the next run finishes, and no job is run twice."""
+def test_run_after_a_crash_at_any_call_completes_the_copies(tmp_path: Path) -> None:
+    """No crash leaves a partial manifest, the next run completes the copies, and no job runs twice."""
     with local_gcp(accounts=1, done=1, history_days=2) as cloud:
         run(cloud)
         (account,) = accounts(cloud)
@@ -137,8 +140,8 @@ def test_a_crash_after_any_call_costs_nothing_but_time(tmp_path: Path) -> None:
         assert len(jobs) == 4 + moved
 
 
-def test_a_second_run_beside_the_first_is_refused(covered: LocalGcp) -> None:
-    """While a run that crashed holds the lock another one is refused, until the lock expires by itself."""
+def test_concurrent_run_is_refused_until_the_lock_expires(covered: LocalGcp) -> None:
+    """The lock of a crashed run refuses other runs until it expires."""
     assert crashed(covered, 8) is None
     with pytest.raises(AnotherRun):
         run(covered)

@@ -1,4 +1,4 @@
-"""What lies in Cloud Storage beyond the store's contract: odd states, pages, and rows counted by footers."""
+"""The state object in Cloud Storage, beyond the store's contract: damaged, denied, or without its bucket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXPORT = "tailpipe-billing-export-tailpipe-dataexport"
 
 
 def test_corrupt_state_is_set_aside_and_rebuilt(covered: LocalGcp) -> None:
-    """An unreadable blob is kept under another name, warned of, and everything is looked at again."""
+    """The run copies the unreadable object to another name, logs a warning and observes everything again."""
     covered.put_object(KEY, "{broken", bucket=STATE)
     lines = Lines()
     finished = run(covered, sink=lines)
@@ -22,16 +22,16 @@ def test_corrupt_state_is_set_aside_and_rebuilt(covered: LocalGcp) -> None:
     assert [covered.read_object(name, STATE) for name in kept] == ["{broken"]
 
 
-def test_empty_state_is_corrupt_and_not_missing(covered: LocalGcp) -> None:
-    """A blob of no bytes is read as what it is."""
+def test_empty_state_is_treated_as_corrupt(covered: LocalGcp) -> None:
+    """An object of zero bytes is corrupt, not missing."""
     covered.put_object(KEY, "", bucket=STATE)
     lines = Lines()
     assert run(covered, sink=lines).report["status"] == "ok"
     assert any(event == "state-corrupt" for _, event, _ in lines.lines)
 
 
-def test_forbidden_state_stops_the_run(covered: LocalGcp) -> None:
-    """State that may not be read is neither missing nor empty: the run ends with the right to grant."""
+def test_denied_read_of_the_state_ends_the_run(covered: LocalGcp) -> None:
+    """State that cannot be read is neither missing nor empty: the failure names the permission to grant."""
     covered.deny("storage.objects.get", f"buckets/{STATE}")
     finished = run(covered)
     assert finished.report["status"] == "failed"
@@ -40,16 +40,16 @@ def test_forbidden_state_stops_the_run(covered: LocalGcp) -> None:
     assert "storage.objects.get" in failure["remedy"]
 
 
-def test_the_client_reads_no_bucket_behind_the_functions_back(gcp: LocalGcp) -> None:
-    """Only the export bucket's own look is a read of a bucket: one a run, and none of the state's bucket."""
+def test_storage_client_makes_no_implicit_bucket_reads(gcp: LocalGcp) -> None:
+    """Each run reads the export bucket once, and the state bucket not at all."""
     run(gcp)
     run(gcp)
-    read = [call.path.rpartition("/")[2] for call in gcp.calls.select("storage.buckets.get")]
-    assert read == [EXPORT, EXPORT]
+    buckets = [call.path.rpartition("/")[2] for call in gcp.calls.select("storage.buckets.get")]
+    assert buckets == [EXPORT, EXPORT]
 
 
-def test_a_missing_state_bucket_is_said_and_the_run_goes_on(gcp: LocalGcp) -> None:
-    """Without its bucket the state cannot be kept: the copies are made all the same, and the remedy is told."""
+def test_missing_state_bucket_degrades_the_run_and_copies_are_made(gcp: LocalGcp) -> None:
+    """The state cannot be saved, so the report has the remedy."""
     gcp.delete_bucket(STATE)
     finished = run(gcp)
     assert finished.report["status"] == "degraded"

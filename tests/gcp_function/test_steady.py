@@ -1,4 +1,4 @@
-"""What a run does when nothing has to be done, what it costs, and what it plans."""
+"""The steady state: what a run writes, calls and plans when nothing has changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGES = {"cloudbilling.billingAccounts.list", "storage.objects.list"}
 
 
 def test_first_run_covers_everything_and_the_second_writes_nothing(gcp: LocalGcp) -> None:
-    """A deployed project is covered by one run; the next one finds everything as wanted."""
+    """One run covers a newly deployed project; the next run keeps everything."""
     first = run(gcp)
     assert first.report["status"] == "ok"
     assert first.report["scopes"]["covered"] == 3
@@ -27,8 +27,8 @@ def test_first_run_covers_everything_and_the_second_writes_nothing(gcp: LocalGcp
     assert set(verbs(second)) == {"KEEP", "SKIP"}
 
 
-def test_steady_state_makes_ten_calls_beyond_the_pages() -> None:
-    """However many accounts there are, only the pages of accounts, copies and tables grow."""
+def test_steady_state_makes_at_most_ten_calls_besides_pages() -> None:
+    """Only the pages of accounts, copies and tables grow with the number of accounts."""
     with local_gcp(accounts=4, done=3, history_days=38, rows=1) as cloud:
         for _ in range(3):
             run(cloud)
@@ -41,8 +41,8 @@ def test_steady_state_makes_ten_calls_beyond_the_pages() -> None:
         assert calls["storage.objects.list"] <= 5, calls
 
 
-def test_a_long_history_costs_no_page_of_the_listing() -> None:
-    """Three years of copies are one history's business a run: the window's listing does not see them."""
+def test_long_history_adds_no_page_to_the_listing_of_the_window() -> None:
+    """Of three years of copies, a run lists only the one history that it verifies."""
     with local_gcp(accounts=4, done=4, history_days=4, rows=1, behavior=Behavior(page_size=50)) as cloud:
         for _ in range(3):
             run(cloud, COPY_DAYS="3")
@@ -58,11 +58,11 @@ def test_a_long_history_costs_no_page_of_the_listing() -> None:
                     day = (now - timedelta(days=age)).date().isoformat()
                     cloud.put_object(f"{account}/{day}/standard/manifest.json", "{}")
                     cloud.put_object(f"{account}/{day}/detailed/manifest.json", "{}")
-        assert counts[1] - counts[0] == 400 // 50, "the one history that this run looks at"
+        assert counts[1] - counts[0] == 400 // 50, "only the history that this run verifies"
 
 
-def test_dry_run_plans_the_same_and_writes_nothing(gcp: LocalGcp) -> None:
-    """A dry run has the real run's plan and hash, and changes nothing, not even the state."""
+def test_dry_run_has_the_same_plan_and_writes_nothing(gcp: LocalGcp) -> None:
+    """The plan hash equals that of the real run, and not even the state is saved."""
     planned = run(gcp, dry_run=True)
     assert set(gcp.calls.by_method()) <= {
         "bigquery.datasets.get", "bigquery.datasets.list", "bigquery.jobs.query", "cloudbilling.billingAccounts.list",
@@ -74,16 +74,16 @@ def test_dry_run_plans_the_same_and_writes_nothing(gcp: LocalGcp) -> None:
     assert planned.report["plan_hash"] == run(gcp).report["plan_hash"]
 
 
-def test_a_lost_state_costs_calls_and_nothing_else(covered: LocalGcp) -> None:
-    """Manifests tell what they are copies of: without memory nothing is copied again, and no watermark asked."""
+def test_run_without_state_copies_nothing_again(covered: LocalGcp) -> None:
+    """The manifests identify what they are copies of, so no copy and no watermark query is repeated."""
     covered.delete_objects("tailpipe-state-tailpipe-dataexport")
     assert set(verbs(run(covered))) == {"KEEP", "SKIP"}
-    # The tables of all kinds together, and the newest prices.
+    # One query for the tables of all kinds, and one for the newest prices.
     assert covered.calls.count("bigquery.jobs.query") == 2
 
 
-def test_the_function_needs_no_right_beyond_its_deployments(covered: LocalGcp) -> None:
-    """Every permission that a run with copies, repairs and deletes asks for is one that the deployment gives."""
+def test_run_needs_only_the_deployed_permissions(covered: LocalGcp) -> None:
+    """Runs with copies, repairs and deletions use only permissions that the deployment grants."""
     for _ in range(3):
         covered.late_data(accounts(covered)[0], day_of(1))
         covered.advance(HOUR)
@@ -91,8 +91,8 @@ def test_the_function_needs_no_right_beyond_its_deployments(covered: LocalGcp) -
     assert covered.calls.permissions() <= covered.deployment.permissions()
 
 
-def test_an_account_that_appears_is_taken_in(covered: LocalGcp) -> None:
-    """A new account is asked for its console step, and copied as soon as it has data."""
+def test_new_account_gets_a_manual_step_and_then_copies(covered: LocalGcp) -> None:
+    """The run reports the console step, and copies the data as soon as it arrives."""
     new = covered.add_account("new")
     assert "is not enabled for dataset" in messages(run(covered))
     covered.console_step(new)
@@ -103,8 +103,8 @@ def test_an_account_that_appears_is_taken_in(covered: LocalGcp) -> None:
     assert [name for name in covered.copies(f"{new}/") if name.endswith("manifest.json")]
 
 
-def test_thirty_five_thousand_copies_are_planned_in_little_time() -> None:
-    """Targets and plan of 500 accounts with two kinds and 35 days take seconds neither of time nor of patience."""
+def test_thirty_five_thousand_copies_are_planned_within_five_seconds() -> None:
+    """Targets and plan for 500 accounts, two copied kinds and 35 days."""
     settings = read_settings({"GOOGLE_CLOUD_PROJECT": "tailpipe-dataexport"})
     scopes = [Scope(f"{number:06X}-000000-000000", traits={"standing": "account"}) for number in range(500)]
     began = time.process_time()
@@ -113,5 +113,5 @@ def test_thirty_five_thousand_copies_are_planned_in_little_time() -> None:
     plan = make_plan(targets, {one.id: one for one in scopes}, {one.key: kept for one in targets}, START)
     assert len(plan.actions) == 500 * (4 + 2 + 70)
     assert plan.writes() == []
-    # Ten times what it takes: only a plan that grows with the square of its size would be caught here.
+    # Ten times the measured time: this detects only quadratic growth.
     assert time.process_time() - began < 5

@@ -1,4 +1,4 @@
-"""The export bucket: created where it is missing, repaired field by field, never taken from another project."""
+"""The export bucket: created if missing, repaired field by field, and never taken from another project."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.gcp_function.support import accounts, action, export_bucket, local_gc
 BUCKET = "tailpipe-billing-export-tailpipe-dataexport"
 
 
-def test_a_deleted_bucket_comes_back_with_all_copies(covered: LocalGcp) -> None:
-    """A bucket that somebody deleted is made again, and so is every copy, once that is confirmed by force."""
+def test_deleted_bucket_is_recreated_with_all_copies(covered: LocalGcp) -> None:
+    """Because all copies vanish with it, the guard refuses the run until it is forced."""
     before = {name for name in covered.copies() if name.endswith("manifest.json")}
     covered.delete_bucket()
     (refused,) = run(covered).report["failures"]
@@ -24,8 +24,8 @@ def test_a_deleted_bucket_comes_back_with_all_copies(covered: LocalGcp) -> None:
     assert {name for name in covered.copies() if name.endswith("manifest.json")} == before
 
 
-def test_drift_is_repaired_field_by_field_and_foreign_rules_stay(covered: LocalGcp) -> None:
-    """Uniform access comes back, and nothing is taken away: neither public access prevention nor foreign rules."""
+def test_drift_is_repaired_and_foreign_rules_are_kept(covered: LocalGcp) -> None:
+    """The repair restores uniform access and keeps public access prevention and foreign lifecycle rules."""
     document = covered.world.buckets.find(BUCKET).document
     foreign = {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7}}
     document["iamConfiguration"] = {
@@ -43,8 +43,8 @@ def test_drift_is_repaired_field_by_field_and_foreign_rules_stay(covered: LocalG
     assert action(run(covered), "bucket").verb is Verb.KEEP
 
 
-def test_a_bucket_that_could_be_made_public_is_a_persons_business(covered: LocalGcp) -> None:
-    """Lifted public access prevention is told with the one command that sets it; nothing is tried, nothing blocked."""
+def test_missing_public_access_prevention_is_reported(covered: LocalGcp) -> None:
+    """The manual step has the command; the run does not change the setting, and copies continue."""
     document = covered.world.buckets.find(BUCKET).document
     document["iamConfiguration"]["publicAccessPrevention"] = "inherited"
     covered.late_data(accounts(covered)[0], "2026-11-22")
@@ -58,8 +58,8 @@ def test_a_bucket_that_could_be_made_public_is_a_persons_business(covered: Local
     assert action(run(covered), "privacy").verb is Verb.KEEP
 
 
-def test_soft_delete_of_copies_is_told_and_no_account_suffers(covered: LocalGcp) -> None:
-    """A bucket that keeps deleted copies costs money only: the command is told, and every account stays covered."""
+def test_soft_delete_is_reported_and_accounts_stay_covered(covered: LocalGcp) -> None:
+    """Soft delete only costs money: the step has the command. A recreated bucket has it disabled."""
     document = covered.world.buckets.find(BUCKET).document
     document["softDeletePolicy"] = {"retentionDurationSeconds": "604800"}
     finished = run(covered)
@@ -71,16 +71,16 @@ def test_soft_delete_of_copies_is_told_and_no_account_suffers(covered: LocalGcp)
     assert export_bucket(covered)["softDeletePolicy"]["retentionDurationSeconds"] in (0, "0")
 
 
-def test_tiers_that_somebody_chose_are_left_alone(covered: LocalGcp) -> None:
-    """Other colder tiers than ours are no drift: the function would only fight the deployment."""
+def test_other_storage_classes_are_kept(covered: LocalGcp) -> None:
+    """A lifecycle rule with another storage class is not drift, because the deployment may have set it."""
     covered.world.buckets.find(BUCKET).document["lifecycle"] = {
         "rule": [{"action": {"type": "SetStorageClass", "storageClass": "ARCHIVE"}, "condition": {"age": 9}}]
     }
     assert action(run(covered), "bucket").verb is Verb.KEEP
 
 
-def test_a_rule_that_deletes_copies_is_reported_and_not_fought(covered: LocalGcp) -> None:
-    """A rule that deletes copies after 90 days, as the old script set it, is shown to a person; nothing is blocked."""
+def test_rule_that_deletes_old_copies_is_reported_and_kept(covered: LocalGcp) -> None:
+    """A rule that deletes copies after 90 days, as the old script set it, becomes a manual step and blocks nothing."""
     document = covered.world.buckets.find(BUCKET).document
     rule = {"action": {"type": "Delete"}, "condition": {"age": 90}}
     document["lifecycle"] = {"rule": [*document["lifecycle"]["rule"], rule]}
@@ -91,8 +91,8 @@ def test_a_rule_that_deletes_copies_is_reported_and_not_fought(covered: LocalGcp
     assert action(finished, "bucket").verb is Verb.KEEP
 
 
-def test_a_bucket_in_another_location_than_the_dataset_is_a_persons_business() -> None:
-    """No extract job is even tried where BigQuery cannot write: the step is to choose another bucket."""
+def test_bucket_in_an_unreachable_location_is_reported() -> None:
+    """BigQuery cannot write there, so no extract job starts and the step asks for another bucket."""
     with local_gcp(location="EU") as cloud:
         cloud.world.buckets.find(BUCKET).document["location"] = "US"
         finished = run(cloud)
@@ -102,8 +102,8 @@ def test_a_bucket_in_another_location_than_the_dataset_is_a_persons_business() -
         assert cloud.calls.count("bigquery.jobs.insert") == 0
 
 
-def test_a_bucket_name_that_somebody_else_took_is_left_alone(gcp: LocalGcp) -> None:
-    """A bucket of our name in another project is neither read into nor changed; the step is another name."""
+def test_bucket_of_another_project_is_left_alone(gcp: LocalGcp) -> None:
+    """The step asks for another name; the run does not change the bucket."""
     document = gcp.world.buckets.find(BUCKET).document
     document["projectNumber"] = "4711"
     finished = run(gcp)
@@ -124,6 +124,6 @@ def test_a_bucket_name_that_somebody_else_took_is_left_alone(gcp: LocalGcp) -> N
         ("europe-west1", "EU", False),
     ],
 )
-def test_where_a_dataset_can_be_extracted_to(dataset: str, place: str, reached: bool) -> None:
-    """The documented rules of location decide, before any job is tried."""
+def test_extract_reaches_the_documented_locations(dataset: str, place: str, reached: bool) -> None:
+    """BigQuery's documented location rules decide before any job starts."""
     assert reaches(dataset, place) is reached

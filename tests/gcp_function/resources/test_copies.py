@@ -1,4 +1,4 @@
-"""The copies: complete, current, never half, and never written over somebody else's object."""
+"""Copies of partitions: complete, current, never partial, and never written over a foreign object."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ COPY = f"standard/{YESTERDAY}"
 
 
 def files(cloud: LocalGcp, account: str, day: str = YESTERDAY, kind: str = "standard") -> list[str]:
-    """Return the names of a partition's files, whether a manifest names them or not."""
+    """Return the names of a partition's Parquet files, including those that no manifest names."""
     return [name for name in cloud.copies(f"{account}/{day}/{kind}/") if name.endswith(".parquet")]
 
 
-def test_every_partition_gets_files_and_a_manifest_that_counts_them(gcp: LocalGcp, tmp_path: Path) -> None:
-    """The manifest names the files by their full names, their rows by their footers, and the watermark."""
+def test_partition_gets_files_and_a_manifest_with_row_counts(gcp: LocalGcp, tmp_path: Path) -> None:
+    """The manifest has the full name and row count of each file, and the watermark."""
     run(gcp)
     account = accounts(gcp)[0]
     found = manifest(gcp, account, YESTERDAY, "detailed")
@@ -51,8 +51,8 @@ def test_every_partition_gets_files_and_a_manifest_that_counts_them(gcp: LocalGc
     assert differences(gcp, account, YESTERDAY, "detailed", tmp_path) == (0, 0)
 
 
-def test_a_partition_of_several_files_is_copied_whole(tmp_path: Path) -> None:
-    """Where BigQuery writes several shards the manifest names them all."""
+def test_partition_with_several_shards_is_copied_completely(tmp_path: Path) -> None:
+    """The manifest names every shard that BigQuery writes."""
     behavior = Behavior(extract_shard_rows=2)
     with local_gcp(accounts=1, done=1, rows=7, behavior=behavior) as cloud:
         run(cloud)
@@ -61,10 +61,8 @@ def test_a_partition_of_several_files_is_copied_whole(tmp_path: Path) -> None:
         assert differences(cloud, account, YESTERDAY, "standard", tmp_path) == (0, 0)
 
 
-def test_late_rows_move_the_watermark_and_the_set_before_stays_one_change_long(
-    covered: LocalGcp, tmp_path: Path
-) -> None:
-    """A reader of the manifest before still finds its files; after one more change they are gone."""
+def test_late_rows_replace_the_copy_and_keep_the_previous_files_once(covered: LocalGcp, tmp_path: Path) -> None:
+    """A reader of the previous manifest still finds its files; the next change deletes them."""
     account = accounts(covered)[0]
     first = files(covered, account)
     covered.late_data(account, YESTERDAY)
@@ -82,8 +80,8 @@ def test_late_rows_move_the_watermark_and_the_set_before_stays_one_change_long(
     assert differences(covered, account, YESTERDAY, "standard", tmp_path) == (0, 0)
 
 
-def test_rows_that_arrive_with_an_older_export_time_are_copied_too(covered: LocalGcp, tmp_path: Path) -> None:
-    """Rows that come out of the buffer late leave the newest export_time where it was: their number tells."""
+def test_rows_with_an_older_export_time_are_copied(covered: LocalGcp, tmp_path: Path) -> None:
+    """Rows leaving the streaming buffer late do not change the newest export_time; the row count shows them."""
     account = accounts(covered)[0]
     covered.stream(days=1, rows=2, accounts=[account], kinds=["standard"], buffered=True)
     covered.late_data(account, day_of(), rows=1)
@@ -96,8 +94,8 @@ def test_rows_that_arrive_with_an_older_export_time_are_copied_too(covered: Loca
     assert differences(covered, account, day_of(), "standard", tmp_path) == (0, 0)
 
 
-def test_rows_in_the_streaming_buffer_never_count(tmp_path: Path) -> None:
-    """A partition whose rows are all in the buffer is no partition yet; once they are flushed it is copied."""
+def test_rows_in_the_streaming_buffer_are_not_copied(tmp_path: Path) -> None:
+    """A partition with only buffered rows is skipped, and copied after they are flushed."""
     with local_gcp(accounts=1, done=1, history_days=0) as cloud:
         (account,) = accounts(cloud)
         cloud.stream(days=1, rows=4, buffered=True)
@@ -109,8 +107,8 @@ def test_rows_in_the_streaming_buffer_never_count(tmp_path: Path) -> None:
         assert differences(cloud, account, day_of(), "standard", tmp_path) == (0, 0)
 
 
-def test_rows_that_arrive_during_the_job_are_copied_in_the_same_run(gcp: LocalGcp, tmp_path: Path) -> None:
-    """The watermark is asked for again after the job: where it moved the partition is copied again, never half."""
+def test_rows_arriving_during_the_job_are_copied_in_the_same_run(gcp: LocalGcp, tmp_path: Path) -> None:
+    """The run reads the watermark again after the job, and repeats the copy if it has changed."""
     account = accounts(gcp)[0]
     gcp.faults.before("bigquery.jobs.insert", lambda: gcp.late_data(account, YESTERDAY), path="*")
     run(gcp)
@@ -118,8 +116,8 @@ def test_rows_that_arrive_during_the_job_are_copied_in_the_same_run(gcp: LocalGc
     assert broken_manifests(gcp) == []
 
 
-def test_a_partition_that_never_stops_moving_is_left_to_the_next_run(gcp: LocalGcp, tmp_path: Path) -> None:
-    """After three copies that were overtaken the run goes on with the others and comes back later."""
+def test_partition_that_keeps_changing_is_deferred_to_the_next_run(gcp: LocalGcp, tmp_path: Path) -> None:
+    """After three outdated copies of one partition, the run continues with the others."""
     account = accounts(gcp)[0]
     gcp.faults.before("storage.objects.list", lambda: gcp.late_data(account, YESTERDAY), path="*", times=None)
     finished = run(gcp)
@@ -131,8 +129,8 @@ def test_a_partition_that_never_stops_moving_is_left_to_the_next_run(gcp: LocalG
     assert differences(gcp, account, YESTERDAY, "standard", tmp_path) == (0, 0)
 
 
-def test_a_partition_written_without_change_is_not_copied_again(covered: LocalGcp) -> None:
-    """A partition that was touched without a change is asked once for its watermark, then settled."""
+def test_modified_partition_with_the_same_rows_is_not_copied_again(covered: LocalGcp) -> None:
+    """One watermark query shows that the rows are unchanged; the next run does not repeat it."""
     account = accounts(covered)[0]
     moment = covered.clock.now().replace(tzinfo=None)
     with covered.world.warehouse._transaction() as database:
@@ -148,9 +146,9 @@ def test_a_partition_written_without_change_is_not_copied_again(covered: LocalGc
     assert covered.calls.count("bigquery.jobs.insert") == 0
 
 
-@pytest.mark.parametrize("manifest_too", [True, False], ids=["all of it", "the files only"])
-def test_a_deleted_copy_comes_back(covered: LocalGcp, tmp_path: Path, *, manifest_too: bool) -> None:
-    """A copy that somebody deleted, or whose files are gone under its manifest, is made again."""
+@pytest.mark.parametrize("manifest_too", [True, False], ids=["files and manifest", "files only"])
+def test_deleted_copy_is_made_again(covered: LocalGcp, tmp_path: Path, *, manifest_too: bool) -> None:
+    """The copy is restored whether its manifest was deleted with the files or not."""
     account = accounts(covered)[0]
     covered.delete_copy(account, YESTERDAY, manifest=manifest_too)
     covered.clear_calls()
@@ -158,11 +156,11 @@ def test_a_deleted_copy_comes_back(covered: LocalGcp, tmp_path: Path, *, manifes
     assert outcome(finished, "copy", account, COPY).result is Result.DONE
     assert verbs(finished).get("CREATE", 0) + verbs(finished).get("REPAIR", 0) == 1
     assert differences(covered, account, YESTERDAY, "standard", tmp_path) == (0, 0)
-    assert covered.calls.count("bigquery.jobs.insert") == 2  # the id of the first job is used up
+    assert covered.calls.count("bigquery.jobs.insert") == 2  # the id of the first job cannot be used again
 
 
-def test_a_copy_that_is_deleted_again_and_again_comes_back_each_time(covered: LocalGcp, tmp_path: Path) -> None:
-    """Each deletion uses a job's id up; however many are, the next free one is found within one run."""
+def test_copy_deleted_repeatedly_is_made_again_each_time(covered: LocalGcp, tmp_path: Path) -> None:
+    """Each copy uses up one job id; a run finds the next free one."""
     account = accounts(covered)[0]
     for _ in range(6):
         covered.delete_copy(account, YESTERDAY, manifest=True)
@@ -171,8 +169,10 @@ def test_a_copy_that_is_deleted_again_and_again_comes_back_each_time(covered: Lo
         assert differences(covered, account, YESTERDAY, "standard", tmp_path) == (0, 0)
 
 
-def test_used_up_job_ids_are_no_dead_end(covered: LocalGcp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Beyond the ids that are tried one by one each hour has its own: at worst a copy waits for the next hour."""
+def test_copy_continues_after_all_job_ids_are_used_up(
+    covered: LocalGcp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """When the numbered ids are used up, each hour has one more id: the copy waits at most for the next hour."""
     monkeypatch.setattr("gcp_function.resources.copy_jobs.MOST_ATTEMPTS", 2)
     account = accounts(covered)[0]
     for _ in range(3):
@@ -188,15 +188,15 @@ def test_used_up_job_ids_are_no_dead_end(covered: LocalGcp, monkeypatch: pytest.
     assert outcome(run(covered), "copy", account, COPY).result is Result.DONE
     assert differences(covered, account, YESTERDAY, "standard", tmp_path) == (0, 0)
     covered.advance(2 * HOUR)
-    assert set(verbs(run(covered))) <= {"KEEP", "SKIP"}  # what was published under such a number is found again
+    assert set(verbs(run(covered))) <= {"KEEP", "SKIP"}  # the copies published under these job ids are found
 
 
-@pytest.mark.parametrize("hidden", ["another identity's", "in another location"])
-def test_a_job_id_that_is_taken_out_of_sight_is_no_dead_end(covered: LocalGcp, tmp_path: Path, hidden: str) -> None:
-    """A run from a laptop, or in the dataset's former place, uses an id up too: the next one is taken at once."""
+@pytest.mark.parametrize("cause", ["owned by another identity", "in another location"])
+def test_invisible_job_with_the_same_id_does_not_block_the_copy(covered: LocalGcp, tmp_path: Path, cause: str) -> None:
+    """A job by another identity or in another location also uses up an id; the run takes the next one."""
     account = accounts(covered)[0]
     covered.delete_copy(account, YESTERDAY, manifest=True)
-    if hidden == "another identity's":
+    if cause == "owned by another identity":
         for job in covered.world.jobs._jobs.values():
             job.identity = "operator@example.com"
     else:
@@ -207,25 +207,27 @@ def test_a_job_id_that_is_taken_out_of_sight_is_no_dead_end(covered: LocalGcp, t
     assert differences(covered, account, YESTERDAY, "standard", tmp_path) == (0, 0)
 
 
-def test_a_foreign_object_under_our_manifests_name_is_never_overwritten(gcp: LocalGcp) -> None:
-    """Something else under the manifest's name is left alone, shown to a person, and blocks that day only."""
+def test_foreign_object_with_the_manifests_name_is_not_overwritten(gcp: LocalGcp) -> None:
+    """The run reports it and blocks only the copy of that day."""
     account = accounts(gcp)[0]
     name = f"{account}/{YESTERDAY}/standard/manifest.json"
-    gcp.put_object(name, '{"format": "somebody else\'s"}')
+    gcp.put_object(name, '{"format": "foreign"}')
     finished = run(gcp)
     assert action(finished, "copy", account, COPY).reason == "foreign"
     assert "rename it" in messages(finished)
-    assert gcp.read_object(name) == '{"format": "somebody else\'s"}'
+    assert gcp.read_object(name) == '{"format": "foreign"}'
     assert outcome(finished, "copy", account, f"standard/{day_of(2)}").result is Result.DONE
     gcp.clear_calls()
     assert action(run(gcp), "copy", account, COPY).reason == "foreign"
-    assert gcp.calls.count("storage.objects.get") == 1  # the state: who it is of is remembered by generation
+    assert (
+        gcp.calls.count("storage.objects.get") == 1
+    )  # only the state: the object's generation identifies it as foreign
     gcp.delete_objects(prefix=name)
     assert outcome(run(gcp), "copy", account, COPY).result is Result.DONE
 
 
-def test_a_foreign_object_that_appears_at_the_last_moment_is_not_overwritten_either() -> None:
-    """Between look and write somebody puts an object there: the precondition refuses, and it stays."""
+def test_foreign_object_created_during_the_run_is_not_overwritten() -> None:
+    """The precondition refuses the write of an object that appeared after the listing."""
     with local_gcp(accounts=1, done=1, history_days=1) as cloud:
         (account,) = accounts(cloud)
         name = f"{account}/{day_of()}/standard/manifest.json"
@@ -238,8 +240,8 @@ def test_a_foreign_object_that_appears_at_the_last_moment_is_not_overwritten_eit
         assert "rename it" in messages(finished)
 
 
-def test_files_that_do_not_hold_the_partitions_rows_are_never_published(covered: LocalGcp, tmp_path: Path) -> None:
-    """Rows are counted in the files themselves: one that was replaced is not taken."""
+def test_files_with_wrong_row_counts_are_not_published(covered: LocalGcp, tmp_path: Path) -> None:
+    """The run counts the rows in the files and discards a replaced file."""
     account = accounts(covered)[0]
     covered.late_data(account, day_of(2), rows=4)
     run(covered)
@@ -253,8 +255,8 @@ def test_files_that_do_not_hold_the_partitions_rows_are_never_published(covered:
     assert differences(covered, account, YESTERDAY, "standard", tmp_path) == (0, 0)
 
 
-def test_a_manifest_that_lost_its_mark_is_adopted(covered: LocalGcp) -> None:
-    """A manifest of our form without our mark, as after a restore, is taken over without a new job's files."""
+def test_manifest_without_our_mark_is_adopted(covered: LocalGcp) -> None:
+    """A restored manifest has our format but not our mark; it is adopted without a new job."""
     account = accounts(covered)[0]
     name = f"{account}/{YESTERDAY}/standard/manifest.json"
     covered.put_object(name, covered.read_object(name))
@@ -265,15 +267,15 @@ def test_a_manifest_that_lost_its_mark_is_adopted(covered: LocalGcp) -> None:
 
 
 @pytest.mark.parametrize("reason", ["rateLimitExceeded", "backendError", "internalError"])
-def test_a_job_that_failed_in_passing_is_tried_under_the_next_id(gcp: LocalGcp, reason: str) -> None:
-    """Failures that pass are tried again at once, under an id of their own."""
+def test_transient_job_failure_is_retried_with_the_next_id(gcp: LocalGcp, reason: str) -> None:
+    """The retry happens in the same run."""
     gcp.fail_jobs("extract", reason, times=2)
     assert run(gcp).report["status"] == "ok"
     assert gcp.calls.count("bigquery.jobs.insert") == 18 + 2
 
 
-def test_a_job_that_keeps_failing_is_left_to_the_next_run(gcp: LocalGcp) -> None:
-    """After three failures a partition is deferred with the reason; later runs step over the used ids."""
+def test_job_that_fails_three_times_is_deferred_to_the_next_run(gcp: LocalGcp) -> None:
+    """Later runs skip the job ids that are used up."""
     gcp.fail_jobs("extract", "backendError", times=None)
     finished = run(gcp)
     stuck = outcome(finished, "copy", accounts(gcp)[0], COPY)
@@ -284,8 +286,8 @@ def test_a_job_that_keeps_failing_is_left_to_the_next_run(gcp: LocalGcp) -> None
     assert run(gcp).report["status"] == "ok"
 
 
-def test_a_spent_quota_waits_for_the_next_day(tmp_path: Path) -> None:
-    """When the day's extract jobs are used up no more are begun; the rest is copied on the next day."""
+def test_exhausted_daily_quota_defers_copies_to_the_next_day(tmp_path: Path) -> None:
+    """No job starts until the quota is renewed; then the remaining partitions are copied."""
     behavior = Behavior(extract_jobs_per_day=5)
     with local_gcp(accounts=1, done=1, behavior=behavior) as cloud:
         (account,) = accounts(cloud)
@@ -303,8 +305,8 @@ def test_a_spent_quota_waits_for_the_next_day(tmp_path: Path) -> None:
         assert differences(cloud, account, YESTERDAY, "standard", tmp_path) == (0, 0)
 
 
-def test_a_lost_answer_of_a_job_starts_no_second_one(gcp: LocalGcp) -> None:
-    """A job that was accepted although its answer was lost is found again by its id."""
+def test_lost_response_of_a_job_starts_no_second_job(gcp: LocalGcp) -> None:
+    """The run finds the accepted job by its id."""
     gcp.lose_answer("bigquery.jobs.insert", times=3)
     gcp.lose_answer("storage.objects.insert", times=2, path="*tailpipe-billing-export*")
     assert run(gcp).report["status"] == "ok"
@@ -313,8 +315,8 @@ def test_a_lost_answer_of_a_job_starts_no_second_one(gcp: LocalGcp) -> None:
     assert broken_manifests(gcp) == []
 
 
-def test_a_job_that_outlives_the_run_is_picked_up_by_the_next(tmp_path: Path) -> None:
-    """When time is up the jobs go on by themselves; the next run finds them done and writes the manifests."""
+def test_job_that_outlasts_the_run_is_completed_by_the_next_run(tmp_path: Path) -> None:
+    """The next run finds the jobs done and writes the manifests."""
     behavior = Behavior(extract_s=400)
     with local_gcp(accounts=1, done=1, behavior=behavior) as cloud:
         (account,) = accounts(cloud)
@@ -328,8 +330,8 @@ def test_a_job_that_outlives_the_run_is_picked_up_by_the_next(tmp_path: Path) ->
         assert differences(cloud, account, YESTERDAY, "standard", tmp_path) == (0, 0)
 
 
-def test_older_partitions_are_copied_once_and_then_verified_in_turn(tmp_path: Path) -> None:
-    """What lies before the window gets its copies in the first run; later a lost one is found when its turn comes."""
+def test_older_partitions_are_copied_once_and_verified_in_turn(tmp_path: Path) -> None:
+    """The first run copies partitions before the window; later runs verify one account's history at a time."""
     with local_gcp(accounts=2, done=2, history_days=50, rows=1) as cloud:
         first, second = accounts(cloud)
         old = day_of(45)
@@ -346,16 +348,16 @@ def test_older_partitions_are_copied_once_and_then_verified_in_turn(tmp_path: Pa
             assert differences(cloud, account, old, "standard", tmp_path) == (0, 0)
 
 
-def test_older_partitions_are_not_forgotten_where_the_bucket_is_made_first(tmp_path: Path) -> None:
-    """A first run that has to make the bucket copies the older partitions too, and does not take none for all."""
+def test_first_run_that_creates_the_bucket_copies_older_partitions(tmp_path: Path) -> None:
+    """A run without a bucket does not record the older partitions as copied."""
     with local_gcp(accounts=1, done=1, history_days=38, rows=1) as cloud:
         cloud.delete_bucket()
         assert run(cloud).report["status"] == "ok"
         assert differences(cloud, accounts(cloud)[0], day_of(37), "standard", tmp_path) == (0, 0)
 
 
-def test_a_run_that_is_to_verify_all_verifies_every_history(tmp_path: Path) -> None:
-    """With verify_all every older partition is compared in one run, whatever the call budget."""
+def test_verify_all_compares_all_older_partitions(tmp_path: Path) -> None:
+    """One run with verify_all compares every account's history, whatever the call budget."""
     with local_gcp(accounts=2, done=2, history_days=40, rows=1) as cloud:
         run(cloud)
         for account in accounts(cloud):
@@ -365,8 +367,8 @@ def test_a_run_that_is_to_verify_all_verifies_every_history(tmp_path: Path) -> N
             assert differences(cloud, account, day_of(38), "detailed", tmp_path) == (0, 0)
 
 
-def test_memory_does_not_grow_with_the_days() -> None:
-    """What left the window long ago is forgotten: after three months memory holds a window's worth of copies."""
+def test_state_does_not_grow_with_time() -> None:
+    """After a month of runs, the state holds only the copies of the window and a few days more."""
     with local_gcp(accounts=1, done=1, history_days=0) as cloud:
         for _ in range(12):
             cloud.stream(days=2, rows=1)
@@ -377,8 +379,8 @@ def test_memory_does_not_grow_with_the_days() -> None:
         assert 5 <= len(names) <= 5 + 8
 
 
-def test_copies_a_rule_deleted_for_their_age_are_not_made_again() -> None:
-    """Where somebody's rule deletes old copies, they are not copied again and again."""
+def test_copies_deleted_by_a_lifecycle_rule_are_not_made_again() -> None:
+    """Copies older than the rule's age stay deleted; a younger one is restored."""
     with local_gcp(accounts=1, done=1, history_days=50, rows=1) as cloud:
         (account,) = accounts(cloud)
         run(cloud)
@@ -393,8 +395,8 @@ def test_copies_a_rule_deleted_for_their_age_are_not_made_again() -> None:
         assert files(cloud, account, day_of(38)) != []
 
 
-def test_a_listing_that_contradicts_the_bucket_makes_no_copy_absent(covered: LocalGcp) -> None:
-    """Where the bucket is there and its objects are "not found", nothing is called vanished, and no job is begun."""
+def test_copies_are_deferred_if_the_listing_contradicts_the_bucket(covered: LocalGcp) -> None:
+    """The bucket exists but its listing is "not found": no copy counts as vanished, and no job starts."""
     covered.fail("storage.objects.list", 404, "notFound", times=None)
     finished = run(covered)
     copy = action(finished, "copy", accounts(covered)[0], "standard/2026-11-22")

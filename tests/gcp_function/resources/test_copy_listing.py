@@ -1,4 +1,4 @@
-"""The listing of copies: every page is read, and only the days of the window are listed."""
+"""The listing of copies: reads every page, and lists only the days of the window."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from localcloud.gcp.services.objects import glob_pattern
 from tests.gcp_function.support import run, verbs
 
 
-def test_listings_in_small_pages_show_every_copy(small_pages: LocalGcp) -> None:
-    """However small the pages are, the next run finds every copy and makes none again."""
+def test_all_pages_are_listed(small_pages: LocalGcp) -> None:
+    """With pages of three items, the next run finds every copy and makes none again."""
     run(small_pages)
     small_pages.clear_calls()
     assert set(verbs(run(small_pages))) == {"KEEP", "SKIP"}
     assert small_pages.calls.count("storage.objects.list") > 3
 
 
-def test_years_of_older_copies_are_leapt_over(gcp: LocalGcp) -> None:
-    """Copies before the window are not listed in every run: a page or two for each account at most."""
+def test_older_copies_are_not_listed(gcp: LocalGcp) -> None:
+    """Copies before the window cost at most two pages per account and run."""
     run(gcp)
     before = gcp.clock.now().date()
     for account in gcp.accounts():
@@ -39,8 +39,8 @@ def test_years_of_older_copies_are_leapt_over(gcp: LocalGcp) -> None:
 
 
 @given(st.dates(date(2023, 1, 1), date(2030, 12, 31)), st.integers(1, 365))
-def test_the_globs_of_a_window_match_its_days_and_none_before(today: date, length: int) -> None:
-    """Whole months and tens of days are named together, and no day is left out or in by mistake."""
+def test_globs_match_exactly_the_days_of_the_window(today: date, length: int) -> None:
+    """Whole months and tens of days share a glob; no earlier day matches."""
     days = [(today - timedelta(days=age)).isoformat() for age in range(length - 1, -1, -1)]
     globs = day_globs(days)
     assert len(globs) <= 16 + length // 28
@@ -51,21 +51,21 @@ def test_the_globs_of_a_window_match_its_days_and_none_before(today: date, lengt
 
 
 class ShortPages(Objects):
-    """A bucket whose listings come in short pages, every second one empty, as a filtered listing's may."""
+    """A bucket whose listing has short pages and every second one empty, as a filtered listing may."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        self.asked: list[tuple[str, str]] = []
+        self.listed: list[tuple[str, str]] = []
         self._run: Any = SimpleNamespace(calls=lambda _quota, call, *arguments: call(*arguments))
 
     def _page(self, token: str, prefix: str, glob: str) -> tuple[list[Stored], str]:
-        self.asked.append((prefix, glob))
+        self.listed.append((prefix, glob))
         number = int(token or 0)
         found = [Stored(self.names[number // 2], 1, 1)] if number % 2 else []
         return found, str(number + 1) if number + 1 < 2 * len(self.names) else ""
 
 
-def test_a_short_or_empty_page_is_not_the_last_one() -> None:
+def test_short_or_empty_page_does_not_end_the_listing() -> None:
     """Only a page without a token ends a listing."""
     names = [f"A/2026-11-0{day}/standard/manifest.json" for day in range(1, 6)]
     found = CopyListing(ShortPages(names)).of({"A"}, [f"2026-11-0{day}" for day in range(1, 6)])
@@ -76,8 +76,8 @@ def test_a_short_or_empty_page_is_not_the_last_one() -> None:
     ("accounts", "prefix", "first"),
     [({"A"}, "A/", "A/"), ({"A", "B"}, "", "{A,B}/"), ({*map(str, range(30))}, "", "*/")],
 )
-def test_few_accounts_are_named_and_many_are_not(accounts: set[str], prefix: str, first: str) -> None:
-    """A run for one account lists its folder alone; a run for all of them names none."""
+def test_listing_names_few_accounts_and_uses_a_wildcard_for_many(accounts: set[str], prefix: str, first: str) -> None:
+    """A run for one account lists only that account's folder."""
     bucket = ShortPages(["A/2026-11-01/standard/manifest.json"])
     CopyListing(bucket).of(accounts, ["2026-11-01"])
-    assert bucket.asked[0] == (prefix, f"{first}{{2026-11-*}}/**")
+    assert bucket.listed[0] == (prefix, f"{first}{{2026-11-*}}/**")

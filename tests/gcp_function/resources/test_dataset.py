@@ -1,4 +1,4 @@
-"""Dataset and bucket: created where they are wanted, respected where they are, never taken from somebody else."""
+"""The dataset: created if missing, used where it exists, with its access entries unchanged."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from shared.model import Result, Verb
 from tests.gcp_function.support import accounts, action, export_bucket, local_gcp, messages, outcome, run
 
 
-def test_what_is_missing_is_created_in_the_wanted_place() -> None:
-    """An empty project gets dataset and bucket in DATASET_LOCATION, private, with uniform access and colder tiers."""
+def test_dataset_and_bucket_are_created_in_the_configured_location() -> None:
+    """The new bucket is private, with uniform access and lifecycle rules for cheaper storage classes."""
     with local_gcp(bare=True) as cloud:
         run(cloud, DATASET_LOCATION="EU", ORGANIZATION="organizations/123456789012")
         dataset = cloud.world.catalog.datasets["tailpipe-dataexport", "billing_export"]
@@ -20,8 +20,8 @@ def test_what_is_missing_is_created_in_the_wanted_place() -> None:
         assert {rule["action"]["type"] for rule in made["lifecycle"]["rule"]} == {"SetStorageClass"}
 
 
-def test_a_dataset_elsewhere_is_respected_and_reported() -> None:
-    """A dataset in a region is used as it is, with the bucket beside it; a person is told that it has no back data."""
+def test_dataset_in_another_location_is_used_and_reported() -> None:
+    """The bucket is created in the dataset's location; the step says that older data is not backfilled there."""
     with local_gcp(location="europe-west1") as cloud:
         cloud.delete_bucket()
         finished = run(cloud, DATASET_LOCATION="US")
@@ -33,8 +33,8 @@ def test_a_dataset_elsewhere_is_respected_and_reported() -> None:
         assert action(run(cloud, DATASET_LOCATION="europe-west1"), "location").verb is Verb.KEEP
 
 
-def test_a_deleted_dataset_is_made_again_and_the_step_is_asked_for_again() -> None:
-    """With the dataset Google's entry and all tables are gone: the dataset comes back, the rest is a person's step."""
+def test_deleted_dataset_is_recreated_and_the_console_step_is_reported() -> None:
+    """Google's access entry and the tables are lost with the dataset, so a person must enable the exports again."""
     with local_gcp(accounts=1, done=1) as cloud:
         run(cloud)
         copies = cloud.copies()
@@ -48,7 +48,7 @@ def test_a_deleted_dataset_is_made_again_and_the_step_is_asked_for_again() -> No
         assert set(copies) <= set(cloud.copies())
 
 
-def test_googles_access_entry_is_never_touched(covered: LocalGcp) -> None:
-    """No run ever writes the dataset's access entries, so Google's own is never lost."""
+def test_run_never_writes_access_entries(covered: LocalGcp) -> None:
+    """Google's own entry therefore stays in place."""
     run(covered)
     assert covered.calls.count("bigquery.datasets.patch") == covered.calls.count("bigquery.datasets.update") == 0

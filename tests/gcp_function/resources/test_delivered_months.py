@@ -1,4 +1,4 @@
-"""The months that hold data: read with the tables, complete, and marked empty when their partitions are deleted."""
+"""Months with delivered data: read with the tables, and marked empty once their partitions are deleted."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def micros(month: int, day: int) -> int:
 
 
 def periods_of(cloud: LocalGcp, kind: str = "standard", **settings: str) -> dict[str, Period]:
-    """Return the periods that a run observes of the first account's export."""
+    """Return the periods that a run observes for an export of the first account."""
     observation = action(run(cloud, environment=settings), "export", accounts(cloud)[0], kind).observation
     assert isinstance(observation, Present)
     return dict(observation.periods)
 
 
-def test_months_before_the_window_and_the_days_in_it_add_up() -> None:
-    """The window begins within February: its days are added to the older part of that month."""
+def test_month_adds_older_days_to_the_days_in_the_window() -> None:
+    """The window begins within February, so that month is the sum of both parts."""
     table = TableSeen(
         days={
             "2026-02-20": Partition(5, micros(2, 21), 50),
@@ -55,44 +55,42 @@ def test_months_before_the_window_and_the_days_in_it_add_up() -> None:
 @pytest.mark.parametrize(
     ("known_since", "first", "number"),
     [
-        ("2026-01", "2026-01", 3),  # what was there and is gone
+        ("2026-01", "2026-01", 3),  # known from an earlier run, and now gone
         ("2025-12-24", None, 0),  # not a month
         ("nonsense", None, 0),
         ("", None, 0),
         ("0001-01", "2019-03", MONTHS + 1),
     ],
 )
-def test_months_that_an_earlier_run_saw_are_empty_once_they_are_gone(
-    known_since: str, first: str | None, number: int
-) -> None:
-    """A table without partitions has the empty months that are known of it, and none it never had."""
+def test_known_months_without_partitions_are_empty(known_since: str, first: str | None, number: int) -> None:
+    """A table without partitions keeps the months that earlier runs found, and no others."""
     found = delivered_months(TableSeen(), {}, known_since, NOW)
     assert (next(iter(found), None), len(found)) == (first, number)
     assert set(found.values()) <= {EMPTY}
 
 
-def test_a_run_observes_every_month_with_the_query_it_makes_anyway() -> None:
-    """BigQuery counts the months before the window; the watermark is known of the partition that is compared."""
+def test_run_observes_all_months_without_another_query() -> None:
+    """BigQuery counts the months before the window; only the compared partition has a watermark."""
     with local_gcp(accounts=1, done=1, history_days=60, rows=1) as cloud:
         found = periods_of(cloud, EXPORTS="standard", COPY="off", COPY_DAYS="3")
         assert {month: one.files for month, one in found.items()} == {"2026-09": 6, "2026-10": 31, "2026-11": 23}
-        assert cloud.calls.count("bigquery.jobs.query") == 2, "the tables, and one watermark"
+        assert cloud.calls.count("bigquery.jobs.query") == 2, "one for the tables, one for a watermark"
         october, november = found["2026-10"], found["2026-11"]
         assert october.bytes == 31 * (november.bytes or 0) // 23 > 0
         assert october.first is not None is not october.last
         assert (october.watermark is None, november.watermark is None) == (True, False)
 
 
-def test_copies_show_the_watermark_of_their_month(covered: LocalGcp) -> None:
-    """In a steady state no watermark is asked for: the manifests hold it."""
+def test_watermark_of_a_month_comes_from_the_manifests(covered: LocalGcp) -> None:
+    """In the steady state no query for a watermark is needed."""
     (november,) = periods_of(covered).values()
     assert november.watermark is not None
     assert november.watermark.replace(microsecond=0) == START
     assert covered.calls.count("bigquery.jobs.query") == 1
 
 
-def test_a_month_whose_partitions_were_deleted_is_empty() -> None:
-    """The oldest month stays in view after its rows are gone."""
+def test_month_is_empty_after_its_partitions_are_deleted() -> None:
+    """The oldest month stays listed after its rows are deleted."""
     with local_gcp(accounts=1, done=1, history_days=30, rows=1) as cloud:
         assert periods_of(cloud, COPY="off")["2026-10"].files == 7
         for back in range(30):

@@ -1,4 +1,4 @@
-"""The console step: seen, explained, dated, and closed by itself."""
+"""Exports: enabling one is a manual step, which the run detects, explains, dates and closes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.gcp_function.support import DAY, HOUR, Lines, accounts, action, day_o
 ONLY = {"EXPORTS": "standard", "COPY": "standard"}
 
 
-def test_the_ladder_from_nothing_to_healthy() -> None:
-    """One account goes up every rung: no step, step done and pending, healthy; each closes by itself."""
+def test_export_goes_from_manual_to_pending_to_healthy() -> None:
+    """Each stage closes the one before: console step, enabled without data, data arrives."""
     with local_gcp(accounts=1, done=0, history_days=0, behavior=Behavior(table_delay_s=6 * HOUR)) as cloud:
         (account,) = accounts(cloud)
         first = run(cloud, environment=ONLY)
@@ -31,25 +31,25 @@ def test_the_ladder_from_nothing_to_healthy() -> None:
         assert healthy.report["scopes"]["covered"] == 1
 
 
-def test_the_step_names_everything_a_person_needs(gcp: LocalGcp) -> None:
-    """Link to the account's export page, project, dataset and switch are in the report, and in the log at WARNING."""
+def test_console_step_names_link_project_dataset_and_export(gcp: LocalGcp) -> None:
+    """The step is in the report, and in the log at WARNING."""
     gcp.add_account("new")
     lines = Lines()
     finished = run(gcp, sink=lines)
     new = accounts(gcp)[-1]
     steps = {one["what"]: one for one in finished.report["manual"]}
-    (told,) = [one for what, one in steps.items() if "Detailed usage cost" in what]
-    assert told["scope"] == new
-    assert told["url"] == f"https://console.cloud.google.com/billing/{new}/export/bigquery"
-    text = " ".join(told["steps"])
+    (step,) = [one for what, one in steps.items() if "Detailed usage cost" in what]
+    assert step["scope"] == new
+    assert step["url"] == f"https://console.cloud.google.com/billing/{new}/export/bigquery"
+    text = " ".join(step["steps"])
     assert "Project: tailpipe-dataexport. Dataset: billing_export." in text
     warned = [fields for level, event, fields in lines.lines if (level, event) == ("warning", "manual-step")]
     assert {one["scope"] for one in warned} == {new}
     assert finished.report["status"] == "ok"
 
 
-def test_it_says_since_when_it_has_been_asking(gcp: LocalGcp) -> None:
-    """A step that is still open after a day says since when."""
+def test_step_open_for_a_day_shows_when_it_began(gcp: LocalGcp) -> None:
+    """The step has the time of the first run that reported it."""
     gcp.add_account("new")
     run(gcp)
     gcp.advance(DAY)
@@ -57,8 +57,8 @@ def test_it_says_since_when_it_has_been_asking(gcp: LocalGcp) -> None:
     assert "(since 2026-11-23 09:00 UTC)" in messages(run(gcp))
 
 
-def test_pending_becomes_a_step_after_five_days() -> None:
-    """Without rows for five days after Google was admitted, a person is asked; not a day before."""
+def test_enabled_export_without_rows_becomes_manual_after_five_days() -> None:
+    """The export stays pending for five days after Google's access entry appears."""
     behavior = Behavior(table_delay_s=30 * DAY)
     with local_gcp(accounts=1, done=1, history_days=0, behavior=behavior, kinds=("standard",)) as cloud:
         for day in range(7):
@@ -68,8 +68,8 @@ def test_pending_becomes_a_step_after_five_days() -> None:
             cloud.advance(DAY)
 
 
-def test_one_missing_kind_is_asked_for_and_the_others_go_on(gcp: LocalGcp) -> None:
-    """Where only the standard export is on, its copies are made and the step for the detailed one is asked for."""
+def test_missing_kind_is_reported_and_the_others_are_copied(gcp: LocalGcp) -> None:
+    """With only the standard export enabled, it is copied, and the step asks for the detailed export."""
     new = gcp.add_account("half")
     gcp.console_step(new, ["standard", "pricing"])
     gcp.stream(days=1, rows=3, accounts=[new])
@@ -79,8 +79,8 @@ def test_one_missing_kind_is_asked_for_and_the_others_go_on(gcp: LocalGcp) -> No
     assert outcome(finished, "copy", new, f"standard/{day_of()}").result is Result.DONE
 
 
-def test_entries_that_may_not_be_read_are_unknown_and_never_not_done(gcp: LocalGcp) -> None:
-    """Without bigquery.datasets.getIamPolicy nobody is sent to the console: the missing right is named."""
+def test_denied_read_of_access_entries_is_not_a_missing_export(gcp: LocalGcp) -> None:
+    """Without bigquery.datasets.getIamPolicy, the run reports the permission instead of the console step."""
     new = gcp.add_account("new")
     gcp.deny("bigquery.datasets.getIamPolicy")
     finished = run(gcp)
@@ -92,8 +92,8 @@ def test_entries_that_may_not_be_read_are_unknown_and_never_not_done(gcp: LocalG
     assert action(run(gcp), "export", new, "standard").reason == "console-step"
 
 
-def test_a_stale_table_is_a_persons_business_until_rows_come_again(covered: LocalGcp) -> None:
-    """No new export_time for 48 hours: the step is shown with the last moment; new rows close it."""
+def test_stale_table_is_reported_until_new_rows_arrive(covered: LocalGcp) -> None:
+    """After 48 hours without a newer export_time, the step shows the last one; new rows close it."""
     account = accounts(covered)[0]
     covered.advance(47 * HOUR)
     for other in accounts(covered)[1:]:
@@ -108,8 +108,8 @@ def test_a_stale_table_is_a_persons_business_until_rows_come_again(covered: Loca
     assert action(run(covered), "export", account, "standard").verb is Verb.KEEP
 
 
-def test_a_table_stale_for_longer_than_the_window_is_stale_and_not_pending() -> None:
-    """A cold start over a table whose last rows are months old does not take it for a new one."""
+def test_table_without_rows_in_the_window_is_stale_and_not_pending() -> None:
+    """A first run does not mistake a table with months-old rows for a new one."""
     with local_gcp(accounts=1, done=1, history_days=3) as cloud:
         cloud.advance(60 * DAY)
         finished = run(cloud)
@@ -117,8 +117,8 @@ def test_a_table_stale_for_longer_than_the_window_is_stale_and_not_pending() -> 
         assert action(finished, "export", name="detailed").reason == "stale"
 
 
-def test_freshness_is_watched_where_nothing_is_copied(gcp: LocalGcp) -> None:
-    """With copies switched off exports still get healthy and stale, asking only tables that were written."""
+def test_staleness_is_detected_without_copies(gcp: LocalGcp) -> None:
+    """With copies off, the run queries only tables that were written since."""
     account = accounts(gcp)[0]
     assert action(run(gcp, COPY="off"), "export", account, "standard").verb is Verb.KEEP
     gcp.clear_calls()
@@ -129,8 +129,8 @@ def test_freshness_is_watched_where_nothing_is_copied(gcp: LocalGcp) -> None:
     assert gcp.copies() == []
 
 
-def test_a_lost_table_is_confirmed_twice_before_it_is_called_lost(covered: LocalGcp) -> None:
-    """A table that was there is reported as lost only when a second, other read agrees."""
+def test_lost_table_is_confirmed_by_a_second_read(covered: LocalGcp) -> None:
+    """A known table is reported as lost only if a different read agrees."""
     account = accounts(covered)[0]
     covered.delete_table(account, "standard")
     finished = run(covered)
@@ -139,8 +139,8 @@ def test_a_lost_table_is_confirmed_twice_before_it_is_called_lost(covered: Local
     assert "its last rows are from" in messages(finished)
 
 
-def test_prices_are_wanted_of_the_paying_account_only(gcp: LocalGcp) -> None:
-    """Google exports prices of the account that pays for the project: for the others they do not apply, for ever."""
+def test_pricing_is_expected_only_from_the_account_that_pays_for_the_project(gcp: LocalGcp) -> None:
+    """Google exports pricing only for that account; for the others it never applies."""
     payer, *others = accounts(gcp)
     for day in range(15):
         gcp.advance(DAY)
@@ -153,8 +153,8 @@ def test_prices_are_wanted_of_the_paying_account_only(gcp: LocalGcp) -> None:
         assert finished.report["scopes"]["covered"] == finished.report["scopes"]["active"]
 
 
-def test_prices_follow_the_account_that_pays(gcp: LocalGcp) -> None:
-    """When another account pays for the project, its prices are wanted from the next run on."""
+def test_pricing_is_expected_from_the_new_account_after_a_billing_change(gcp: LocalGcp) -> None:
+    """The change applies from the next run on."""
     first, second, _ = accounts(gcp)
     gcp.link_billing(second)
     finished = run(gcp, EXPORTS="pricing", COPY="off")
@@ -167,8 +167,8 @@ def test_prices_follow_the_account_that_pays(gcp: LocalGcp) -> None:
 @pytest.mark.parametrize(
     ("enabled", "pending", "missing"), [("pricing", "pricing", "standard"), ("standard", "standard", "pricing")]
 )
-def test_each_writer_of_google_tells_of_its_own_kind(enabled: str, pending: str, missing: str) -> None:
-    """Usage and prices are written by different principals: the entry of one proves nothing for the other."""
+def test_access_entry_proves_only_the_kinds_of_its_writer(enabled: str, pending: str, missing: str) -> None:
+    """Different Google principals write usage and pricing."""
     behavior = Behavior(table_delay_s=DAY)
     with local_gcp(accounts=1, done=0, history_days=0, behavior=behavior) as cloud:
         cloud.console_step(accounts(cloud)[0], [enabled])
@@ -177,8 +177,8 @@ def test_each_writer_of_google_tells_of_its_own_kind(enabled: str, pending: str,
         assert action(finished, "export", name=missing).reason == "console-step"
 
 
-def test_a_stale_export_of_prices_names_its_own_writer(gcp: LocalGcp) -> None:
-    """The step says whose access entry to look for: that of the kind which is stale."""
+def test_stale_pricing_export_names_the_pricing_writer(gcp: LocalGcp) -> None:
+    """The step names the access entry of the stale kind."""
     run(gcp, EXPORTS="pricing", COPY="off")
     gcp.advance(3 * DAY)
     assert "cloud-account-pricing@cloud-account-pricing.iam.gserviceaccount.com" in messages(
@@ -193,16 +193,16 @@ def test_a_stale_export_of_prices_names_its_own_writer(gcp: LocalGcp) -> None:
         ("pricing", ("Billing Account Administrator", "BigQuery Admin", "resourcemanager.projects.update")),
     ],
 )
-def test_the_step_names_the_roles_and_what_redirecting_costs(kind: str, words: tuple[str, ...]) -> None:
-    """Whoever takes the step knows beforehand which roles it needs, and that editing brings no back data."""
+def test_console_step_names_the_roles_and_the_missing_backfill(kind: str, words: tuple[str, ...]) -> None:
+    """The step lists the required roles, and says that redirecting an export backfills nothing."""
     with local_gcp(accounts=1, done=0, history_days=0) as cloud:
-        told = messages(run(cloud, EXPORTS=kind, COPY="off"))
+        text = messages(run(cloud, EXPORTS=kind, COPY="off"))
         for one in (*words, "redirects it, without a backfill", "first enabled"):
-            assert one in told
+            assert one in text
 
 
-def test_focus_is_watched_where_its_linked_dataset_is(gcp: LocalGcp) -> None:
-    """An account that shares FOCUS data is watched for it; the others are not asked to."""
+def test_focus_is_expected_only_where_it_is_enabled(gcp: LocalGcp) -> None:
+    """An account with FOCUS data is observed for it; for the others it is skipped."""
     first, second, _ = accounts(gcp)
     gcp.console_step(first, ["focus"])
     gcp.stream(days=1, rows=2, accounts=[first], kinds=["focus"])
@@ -211,8 +211,8 @@ def test_focus_is_watched_where_its_linked_dataset_is(gcp: LocalGcp) -> None:
     assert action(finished, "export", second, "focus").verb is Verb.SKIP
 
 
-def test_a_table_of_another_shape_is_named_and_spoils_no_other(covered: LocalGcp) -> None:
-    """Without export_time a table can be neither watched nor copied: that is said, and the others go on."""
+def test_table_with_another_schema_is_reported_and_the_others_are_copied(covered: LocalGcp) -> None:
+    """A table without export_time can be neither observed nor copied."""
     first, second, _ = accounts(covered)
     covered.rename_column(first, "export_time", "exported")
     covered.late_data(second, day_of(1), "standard")
@@ -228,8 +228,8 @@ def test_a_table_of_another_shape_is_named_and_spoils_no_other(covered: LocalGcp
     assert outcome(finished, "copy", first, f"detailed/{day_of(1)}").result is Result.DONE
 
 
-def test_an_added_column_is_copied_like_the_others(covered: LocalGcp) -> None:
-    """Google adds columns from time to time: nothing has to be told to the function."""
+def test_added_column_is_copied(covered: LocalGcp) -> None:
+    """Google adds columns over time; no setting has to change."""
     account = accounts(covered)[0]
     covered.add_column(account, "brand_new")
     covered.late_data(account, day_of(1))

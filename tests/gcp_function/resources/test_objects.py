@@ -1,4 +1,4 @@
-"""Objects in the export bucket: complete listings, and the number of rows in each Parquet file."""
+"""Objects in the export bucket: complete listings, and the number of rows of each Parquet file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def objects(cloud: LocalGcp, bucket: str = EXPORT) -> Objects:
     return Objects(bucket, warm_clients(chosen), run)
 
 
-def test_a_footer_longer_than_the_first_read_is_read_whole(gcp: LocalGcp, tmp_path: Path) -> None:
-    """A file with very many columns has a long footer: it is read in a second, longer read."""
+def test_footer_longer_than_the_first_read_is_read_completely(gcp: LocalGcp, tmp_path: Path) -> None:
+    """A file with very many columns needs a second, longer read."""
     path = tmp_path / "wide.parquet"
     columns = ", ".join(f"{number} AS a_rather_long_name_for_column_{number}" for number in range(1500))
-    duckdb.sql(f"COPY (SELECT {columns} FROM range(7)) TO '{path}' (FORMAT parquet)")  # noqa: S608 - its own names
+    duckdb.sql(f"COPY (SELECT {columns} FROM range(7)) TO '{path}' (FORMAT parquet)")  # noqa: S608 - only names from this test
     assert len(footer(path)) > 64 * 1024
     warm_clients(settings_of(gcp)).storage.bucket(EXPORT).blob("wide.parquet").upload_from_string(path.read_bytes())
     store = objects(gcp)
@@ -38,17 +38,17 @@ def test_a_footer_longer_than_the_first_read_is_read_whole(gcp: LocalGcp, tmp_pa
     assert store.rows(stored) == 7
 
 
-def test_a_file_that_is_no_parquet_is_refused(gcp: LocalGcp) -> None:
-    """A cut or foreign file is never counted as empty."""
-    gcp.put_object("odd.parquet", "PAR1 and nothing else")
+def test_file_that_is_not_parquet_is_refused(gcp: LocalGcp) -> None:
+    """A truncated or foreign file never counts as empty."""
+    gcp.put_object("invalid.parquet", "PAR1 and nothing else")
     store = objects(gcp)
-    (stored,) = store.below("odd")
+    (stored,) = store.below("invalid")
     with pytest.raises(Permanent, match="not-parquet"):
         store.rows(stored)
 
 
-def test_a_page_that_fails_is_never_the_last_one(small_pages: LocalGcp) -> None:
-    """A listing whose page fails for good is an error; one that fails in passing is read to its end."""
+def test_failed_page_does_not_end_the_listing(small_pages: LocalGcp) -> None:
+    """A permanently failing page raises; a transient failure is retried and the listing is complete."""
     run(small_pages)
     names = small_pages.copies()
     store = objects(small_pages)

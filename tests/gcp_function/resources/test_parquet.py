@@ -15,30 +15,30 @@ from gcp_function.resources.parquet import rows_of_footer
 
 
 def footer(path: Path) -> bytes:
-    """Return a Parquet file's footer."""
+    """Return the footer of a Parquet file."""
     data = path.read_bytes()
     (length,) = struct.unpack("<I", data[-8:-4])
     return data[-8 - length : -8]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2049, 300_000])
-def test_rows_are_counted_by_the_footer(tmp_path: Path, rows: int) -> None:
-    """The number in a footer is the file's, for nested columns and for several row groups."""
+def test_rows_are_counted_from_the_footer(tmp_path: Path, rows: int) -> None:
+    """The count is right for nested columns and for several row groups."""
     path = tmp_path / "file.parquet"
     columns = "i, [i, i + 1] AS l, {'a': i, 'b': {'c': 'x' || i}} AS s, i % 2 = 0 AS t, [{'k': 'v'}] AS m"
-    duckdb.sql(f"COPY (SELECT {columns} FROM range({rows}) r(i)) TO '{path}' (FORMAT parquet, ROW_GROUP_SIZE 4096)")  # noqa: S608 - its own names
+    duckdb.sql(f"COPY (SELECT {columns} FROM range({rows}) r(i)) TO '{path}' (FORMAT parquet, ROW_GROUP_SIZE 4096)")  # noqa: S608 - only names from this test
     assert rows_of_footer(footer(path)) == rows
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
-def test_a_footer_that_is_none_is_refused_and_never_runs_wild(data: bytes) -> None:
-    """Whatever bytes come, a number is found or the file refused; nothing hangs and nothing else is raised."""
+def test_arbitrary_bytes_are_refused_or_parsed_without_other_errors(data: bytes) -> None:
+    """Any input returns a number or raises ValueError or IndexError."""
     with contextlib.suppress(ValueError, IndexError):
         assert isinstance(rows_of_footer(data), int)
 
 
-def test_a_list_longer_than_its_footer_is_refused() -> None:
+def test_list_longer_than_its_footer_is_refused() -> None:
     """A few bytes that announce billions of elements do not keep the function busy."""
     with pytest.raises(ValueError, match="longer than the footer"):
         rows_of_footer(bytes.fromhex("19f3ffffffff7f"))
