@@ -12,7 +12,7 @@ from localcloud.aws.cloud import LocalAws
 from shared.errors import CloudError
 from shared.request import RunRequest
 from tests.aws_lambda.support import Lines
-from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
+from tests.hostile_servers import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
 
 TOKEN = "IQoJb3JpZ2luX2VjEJrPLANTED/session+token/that/nobody+may/see=="
 SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:webhook-AbCdEf"

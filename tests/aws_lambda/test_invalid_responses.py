@@ -23,7 +23,7 @@ from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
 from tests.aws_lambda.support import START, Lines, local_aws, outcome, wrote_nothing
 from tests.aws_lambda.support import run as run_function
-from tests.elsewhere import Elsewhere
+from tests.hostile_servers import Elsewhere
 
 IN_TROUBLE = {"ListExecutions", "DescribeStackSetOperation", "HeadObject"}
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"

@@ -14,7 +14,7 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.azurite import Azurite
 from shared.request import RunRequest
 from tests.azure_function.support import Lines, local_azure
-from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
+from tests.hostile_servers import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
 
 PLACES = ("ARM_ENDPOINT", "BLOB_ENDPOINT", "STATE_ACCOUNT", "IDENTITY_ENDPOINT")
 

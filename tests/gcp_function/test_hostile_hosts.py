@@ -12,8 +12,8 @@ from gcp_function.settings import ENDPOINTS, METADATA
 from localcloud.gcp.cloud import LocalGcp
 from shared.errors import CloudError
 from shared.request import RunRequest
-from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
 from tests.gcp_function.support import Lines, local_gcp
+from tests.hostile_servers import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
 
 PLACES = (*ENDPOINTS.values(), METADATA)
 
