@@ -1,4 +1,4 @@
-"""What a cloud's contract suite needs to be told about the cloud."""
+"""The ports through which a contract suite controls one cloud or one store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class CloudHarness(Protocol):
     """One cloud in the state after a deployment, with active scopes and no export yet."""
 
     def run(self) -> RunContext:
-        """Return a new run against the cloud."""
+        """Return the context of a new run against the cloud."""
         ...
 
     def cloud(self, run: RunContext) -> Provider:
@@ -25,15 +25,15 @@ class CloudHarness(Protocol):
         ...
 
     def store(self, run: RunContext) -> StateStore:
-        """Return the state store under test, over the same stored blob each time."""
+        """Return the state store under test; every call uses the same stored object."""
         ...
 
-    def forget(self) -> None:
-        """Delete the stored state blob."""
+    def delete_state(self) -> None:
+        """Delete the stored state."""
         ...
 
     def delete(self, key: Key) -> None:
-        """Delete a target behind the function's back; only ever asked for `export_key`."""
+        """Delete a target without the function; only called with `export_key`."""
         ...
 
     def export_key(self) -> Key:
@@ -41,19 +41,19 @@ class CloudHarness(Protocol):
         ...
 
     def exports(self) -> list[str]:
-        """Return the names of all exports that really exist in the scope of `export_key`, repeated names and all."""
+        """Return the names of all existing exports in the scope of `export_key`, including duplicates."""
         ...
 
-    def no_enumeration(self) -> AbstractContextManager[None]:
-        """While it is open, the scopes may not be listed."""
+    def enumeration_denied(self) -> AbstractContextManager[None]:
+        """Deny the listing of scopes within the context."""
         ...
 
-    def no_reads(self) -> AbstractContextManager[None]:
-        """While it is open, exports may be neither listed nor read."""
+    def reads_denied(self) -> AbstractContextManager[None]:
+        """Deny listing and reading exports within the context."""
         ...
 
     def settle(self) -> None:
-        """Let everything that was accepted come true."""
+        """Let all accepted changes become visible."""
         ...
 
 
@@ -65,15 +65,15 @@ class StoreHarness(Protocol):
         ...
 
     def stored(self, name: str) -> bytes:
-        """Return what lies under a name that `set_aside`, `put` or `put_report` returned."""
+        """Return the content of an object whose name `set_aside`, `put` or `put_report` returned."""
         ...
 
-    def forbid(self) -> AbstractContextManager[None]:
-        """While it is open, neither reading nor writing is allowed."""
+    def denied(self) -> AbstractContextManager[None]:
+        """Deny reading and writing within the context."""
         ...
 
 
-def finished(harness: CloudHarness, **request: object) -> RunResult:
-    """Return one whole run of the engine."""
+def run_once(harness: CloudHarness, **request: object) -> RunResult:
+    """Run the engine once and return the result."""
     run = harness.run()
     return reconcile(harness.cloud(run), harness.store(run), parse_request(request), run)

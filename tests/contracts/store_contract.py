@@ -1,4 +1,4 @@
-"""The suite that every implementation of the state-store port passes unchanged."""
+"""Contract suite that every implementation of the state-store port must pass."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from shared.state.store import HTML, Blob, Conflict
 from tests.contracts.harness import StoreHarness
 
 LIMIT = 1_000_000
-BESIDE = "ledger.bin"
+OTHER = "ledger.bin"
 
 
 class StoreContract:
-    """Subclasses give the fixture `store_harness`."""
+    """Subclasses provide the fixture `store_harness`."""
 
-    def test_a_missing_blob_is_no_error(self, store_harness: StoreHarness) -> None:
-        """An empty store loads as a blob without version."""
+    def test_missing_object_loads_as_an_empty_blob(self, store_harness: StoreHarness) -> None:
+        """The blob of an empty store has no version."""
         assert store_harness.store().load(LIMIT) == Blob()
 
-    def test_what_is_saved_is_loaded(self, store_harness: StoreHarness) -> None:
-        """Bytes come back as they were saved, under the version that the save returned."""
+    def test_saved_bytes_are_loaded_with_their_version(self, store_harness: StoreHarness) -> None:
+        """The loaded version is the one that the save returned."""
         store = store_harness.store()
         version = store.save(b'{"a":"\xc3\xa9"}', None)
         blob = store.load(LIMIT)
         assert (blob.data, blob.version, blob.size) == (b'{"a":"\xc3\xa9"}', version, 10)
 
-    def test_versions_follow_each_other(self, store_harness: StoreHarness) -> None:
-        """A save with the version of the last save succeeds, again and again."""
+    def test_save_with_the_last_version_succeeds(self, store_harness: StoreHarness) -> None:
+        """Consecutive saves each use the version that the last one returned."""
         store = store_harness.store()
         version = store.save(b"1", None)
         version = store.save(b"2", version)
         store.save(b"3", version)
         assert store.load(LIMIT).data == b"3"
 
-    def test_a_first_save_never_overwrites(self, store_harness: StoreHarness) -> None:
-        """Saving as the first one conflicts when a blob exists, and leaves it alone."""
+    def test_first_save_conflicts_with_an_existing_object(self, store_harness: StoreHarness) -> None:
+        """A save without a version does not overwrite."""
         store = store_harness.store()
         store.save(b"first", None)
         with pytest.raises(Conflict):
             store.save(b"second", None)
         assert store.load(LIMIT).data == b"first"
 
-    def test_a_stale_version_conflicts(self, store_harness: StoreHarness) -> None:
-        """Of two writers that loaded the same version the second one conflicts, and the first one's data stays."""
+    def test_save_with_a_stale_version_conflicts(self, store_harness: StoreHarness) -> None:
+        """The second of two writers with the same version conflicts, and the first one's data is kept."""
         one, other = store_harness.store(), store_harness.store()
         version = one.save(b"base", None)
         one.save(b"one", version)
@@ -53,23 +53,23 @@ class StoreContract:
             other.save(b"other", version)
         assert one.load(LIMIT).data == b"one"
 
-    def test_a_blob_over_the_limit_is_not_read(self, store_harness: StoreHarness) -> None:
-        """A blob that is too large loads with its size and version, and without its data."""
+    def test_object_over_the_limit_loads_without_its_data(self, store_harness: StoreHarness) -> None:
+        """The blob still has its size and version."""
         store = store_harness.store()
         version = store.save(b"x" * 5000, None)
         assert store.load(4999) == Blob(b"", version, 5000)
         assert store.load(5000).data == b"x" * 5000
 
-    def test_the_age_is_told_by_the_stores_own_clock(self, store_harness: StoreHarness) -> None:
-        """What was just written is young, whatever clock the writer has."""
+    def test_age_is_measured_by_the_stores_clock(self, store_harness: StoreHarness) -> None:
+        """A new object is young, whatever the writer's clock."""
         store = store_harness.store()
         store.save(b"1", None)
         age = store.age()
         assert age is not None
         assert timedelta(0) <= age < timedelta(minutes=1)
 
-    def test_setting_aside_keeps_a_copy(self, store_harness: StoreHarness) -> None:
-        """The blob is copied to a name that ends in the suffix, and stays where it is under the same version."""
+    def test_set_aside_copies_the_object(self, store_harness: StoreHarness) -> None:
+        """The copy's name contains the suffix, and the original keeps its version."""
         store = store_harness.store()
         version = store.save(b"\xff broken", None)
         name = store.set_aside("20260105T000000Z")
@@ -77,8 +77,8 @@ class StoreContract:
         assert store_harness.stored(name) == b"\xff broken"
         assert store.load(LIMIT).version == version
 
-    def test_reports_lie_under_runs(self, store_harness: StoreHarness) -> None:
-        """A report is stored under its run's id, and does not touch the state."""
+    def test_report_is_stored_under_its_run_id(self, store_harness: StoreHarness) -> None:
+        """Storing a report does not change the state."""
         store = store_harness.store()
         name = store.put_report("20260105T000000Z-0000abcd", b"{}")
         assert "runs/20260105T000000Z-0000abcd" in name
@@ -86,7 +86,7 @@ class StoreContract:
         assert store.load(LIMIT) == Blob()
 
     def test_reports_are_read_and_listed_in_the_order_of_their_runs(self, store_harness: StoreHarness) -> None:
-        """A report comes back as it was stored; the list begins with the run that is asked for."""
+        """A report is returned as it was stored; the list begins with the given run."""
         store = store_harness.store()
         assert store.report_ids("") == []
         ids = ["20260105T000000Z-0000abcd", "20260105T010000Z-00000001", "20260207T000000Z-ffffffff"]
@@ -101,52 +101,52 @@ class StoreContract:
         with pytest.raises(NotFound):
             store.report("20260105T020000Z-00000000")
 
-    def test_forbidden_is_neither_missing_nor_empty(self, store_harness: StoreHarness) -> None:
-        """Without the right to it, loading and saving are denied."""
+    def test_denied_state_is_neither_missing_nor_empty(self, store_harness: StoreHarness) -> None:
+        """Without permission, loading and saving raise Denied."""
         store = store_harness.store()
         version = store.save(b"1", None)
-        with store_harness.forbid():
+        with store_harness.denied():
             with pytest.raises(Denied):
                 store.load(LIMIT)
             with pytest.raises(Denied):
                 store.save(b"2", version)
         assert store.load(LIMIT).data == b"1"
 
-    def test_other_documents_lie_beside_the_state(self, store_harness: StoreHarness) -> None:
-        """Each document has its own bytes and versions; writing one leaves the other alone."""
+    def test_other_documents_are_independent_of_the_state(self, store_harness: StoreHarness) -> None:
+        """Each document has its own bytes and versions."""
         store = store_harness.store()
-        assert store.load(LIMIT, BESIDE) == Blob()
-        version = store.save(b"\x00\xff", None, BESIDE)
+        assert store.load(LIMIT, OTHER) == Blob()
+        version = store.save(b"\x00\xff", None, OTHER)
         assert store.load(LIMIT) == Blob()
         state = store.save(b"{}", None)
-        assert store.load(LIMIT, BESIDE) == Blob(b"\x00\xff", version, 2)
-        assert store.load(1, BESIDE) == Blob(b"", version, 2)
+        assert store.load(LIMIT, OTHER) == Blob(b"\x00\xff", version, 2)
+        assert store.load(1, OTHER) == Blob(b"", version, 2)
         assert store.load(LIMIT) == Blob(b"{}", state, 2)
 
     def test_other_documents_are_written_by_compare_and_swap(self, store_harness: StoreHarness) -> None:
-        """A first save never overwrites, a stale version conflicts, and the present one succeeds."""
+        """A first save does not overwrite, a stale version conflicts, and the current one succeeds."""
         store = store_harness.store()
-        version = store.save(b"1", None, BESIDE)
+        version = store.save(b"1", None, OTHER)
         with pytest.raises(Conflict):
-            store.save(b"2", None, BESIDE)
-        newer = store.save(b"2", version, BESIDE)
+            store.save(b"2", None, OTHER)
+        newer = store.save(b"2", version, OTHER)
         with pytest.raises(Conflict):
-            store.save(b"3", version, BESIDE)
-        store.save(b"3", newer, BESIDE)
-        assert store.load(LIMIT, BESIDE).data == b"3"
+            store.save(b"3", version, OTHER)
+        store.save(b"3", newer, OTHER)
+        assert store.load(LIMIT, OTHER).data == b"3"
 
-    def test_setting_another_document_aside_keeps_a_copy(self, store_harness: StoreHarness) -> None:
-        """It is copied to a name of its own, and neither it nor the state is touched."""
+    def test_set_aside_copies_another_document(self, store_harness: StoreHarness) -> None:
+        """Neither the document nor the state is changed."""
         store = store_harness.store()
         state = store.save(b"{}", None)
-        version = store.save(b"\xff broken", None, BESIDE)
-        name = store.set_aside("20260105T000000Z", BESIDE)
+        version = store.save(b"\xff broken", None, OTHER)
+        name = store.set_aside("20260105T000000Z", OTHER)
         assert "ledger.corrupt-20260105T000000Z.bin" in name
         assert store_harness.stored(name) == b"\xff broken"
-        assert (store.load(LIMIT).version, store.load(LIMIT, BESIDE).version) == (state, version)
+        assert (store.load(LIMIT).version, store.load(LIMIT, OTHER).version) == (state, version)
 
-    def test_a_published_document_is_replaced_in_any_case(self, store_harness: StoreHarness) -> None:
-        """It is written beside the state whatever lies there, and can be loaded again."""
+    def test_put_replaces_a_published_document_without_a_version(self, store_harness: StoreHarness) -> None:
+        """The document is stored beside the state and can be loaded again."""
         store = store_harness.store()
         assert store.put("page.html", b"one", HTML) == store.put("page.html", b"two", HTML)
         assert store_harness.stored(store.put("page.html", b"three", HTML)) == b"three"

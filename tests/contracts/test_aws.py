@@ -45,7 +45,7 @@ class AwsHarness:
     def store(self, run: RunContext | None = None) -> S3Store:
         return S3Store(self.settings, self.local.account, self.clients, run or self.run())
 
-    def forget(self) -> None:
+    def delete_state(self) -> None:
         bucket = self.settings.bucket_of(self.local.account)
         self.local.client("s3").delete_object(Bucket=bucket, Key=STATE)
 
@@ -59,7 +59,7 @@ class AwsHarness:
         return [str(one["ExportName"]) for one in self.local.client("bcm-data-exports").list_exports()["Exports"]]
 
     @contextmanager
-    def denied(self, *actions: str) -> Iterator[None]:
+    def deny_actions(self, *actions: str) -> Iterator[None]:
         for action in actions:
             self.local.deny(action)
         try:
@@ -68,26 +68,26 @@ class AwsHarness:
             for action in actions:
                 self.local.allow(action)
 
-    def no_enumeration(self) -> AbstractContextManager[None]:
-        return self.denied("organizations:ListAccounts")
+    def enumeration_denied(self) -> AbstractContextManager[None]:
+        return self.deny_actions("organizations:ListAccounts")
 
-    def no_reads(self) -> AbstractContextManager[None]:
-        return self.denied("bcm-data-exports:ListExports", "bcm-data-exports:GetExport")
+    def reads_denied(self) -> AbstractContextManager[None]:
+        return self.deny_actions("bcm-data-exports:ListExports", "bcm-data-exports:GetExport")
 
     def settle(self) -> None:
         self.local.advance(60)
 
 
 class AwsStoreHarness(AwsHarness):
-    """The same, seen as a store."""
+    """The same organization as a store harness."""
 
     def stored(self, name: str) -> bytes:
         bucket, key = name.removeprefix("s3://").split("/", 1) if "://" in name else ("", name)
         bucket = bucket or self.settings.bucket_of(self.local.account)
         return bytes(self.local.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
-    def forbid(self) -> AbstractContextManager[None]:
-        return self.denied("s3:GetObject", "s3:PutObject")
+    def denied(self) -> AbstractContextManager[None]:
+        return self.deny_actions("s3:GetObject", "s3:PutObject")
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def local() -> Iterator[LocalAws]:
 
 
 class TestAwsCloud(CloudContract):
-    """The AWS adapter keeps the port's contract."""
+    """Run the provider contract with the AWS adapter."""
 
     @pytest.fixture
     def harness(self, local: LocalAws) -> AwsHarness:
@@ -106,7 +106,7 @@ class TestAwsCloud(CloudContract):
 
 
 class TestAwsStore(StoreContract):
-    """The S3 store keeps the port's contract."""
+    """Run the store contract with the S3 store."""
 
     @pytest.fixture
     def store_harness(self, local: LocalAws) -> AwsStoreHarness:

@@ -42,7 +42,7 @@ class AzureHarness:
     def store(self, run: RunContext | None = None) -> BlobStore:
         return BlobStore(self.settings, self.clients, run or self.run())
 
-    def forget(self) -> None:
+    def delete_state(self) -> None:
         with self.local.blob_client(self.local.host_account.name) as client:
             client.get_blob_client(STATE_CONTAINER, NAME).delete_blob()
 
@@ -57,7 +57,7 @@ class AzureHarness:
         return [str(one["name"]) for one in self.local.exports(self.export_key().scope)]
 
     @contextmanager
-    def denied(self, *actions: str) -> Iterator[None]:
+    def deny_actions(self, *actions: str) -> Iterator[None]:
         for action in actions:
             self.local.faults.add(action, "AuthorizationFailed", "not allowed", status=403, times=None)
         try:
@@ -65,11 +65,11 @@ class AzureHarness:
         finally:
             self.local.faults.clear()
 
-    def no_enumeration(self) -> AbstractContextManager[None]:
-        return self.denied("Microsoft.Resources/subscriptions/read")
+    def enumeration_denied(self) -> AbstractContextManager[None]:
+        return self.deny_actions("Microsoft.Resources/subscriptions/read")
 
-    def no_reads(self) -> AbstractContextManager[None]:
-        return self.denied("Microsoft.CostManagement/exports/read")
+    def reads_denied(self) -> AbstractContextManager[None]:
+        return self.deny_actions("Microsoft.CostManagement/exports/read")
 
     def settle(self) -> None:
         self.local.advance(60)
@@ -78,7 +78,7 @@ class AzureHarness:
 
 
 class AzureStoreHarness(AzureHarness):
-    """The same, seen as a store."""
+    """The same tenant as a store harness."""
 
     def stored(self, name: str) -> bytes:
         blob = name.partition(f"/{STATE_CONTAINER}/")[2] or name
@@ -86,8 +86,8 @@ class AzureStoreHarness(AzureHarness):
             return client.get_blob_client(STATE_CONTAINER, blob).download_blob().readall()
 
     @contextmanager
-    def forbid(self) -> Iterator[None]:
-        """Storage refuses the function's key while it is open, as it refuses an identity that has lost its role."""
+    def denied(self) -> Iterator[None]:
+        """Make Storage refuse the function's key, as it refuses an identity without its role."""
         signer: Any = self.clients.state(STATE_CONTAINER).credential
         key, signer.account_key = signer.account_key, "bm8ga2V5"
         try:
@@ -105,7 +105,7 @@ def local() -> Iterator[LocalAzure]:
 
 
 class TestAzureCloud(CloudContract):
-    """The Azure adapter keeps the port's contract."""
+    """Run the provider contract with the Azure adapter."""
 
     @pytest.fixture
     def harness(self, local: LocalAzure) -> AzureHarness:
@@ -113,7 +113,7 @@ class TestAzureCloud(CloudContract):
 
 
 class TestAzureStore(StoreContract):
-    """The blob store keeps the port's contract."""
+    """Run the store contract with the blob store."""
 
     @pytest.fixture
     def store_harness(self, local: LocalAzure) -> AzureStoreHarness:

@@ -25,7 +25,7 @@ MANIFEST = "/manifest.json"
 
 
 class GcpHarness:
-    """Three accounts whose console step is done, with data and without a copy."""
+    """Three accounts with enabled exports, with data and without a copy."""
 
     def __init__(self, local: LocalGcp) -> None:
         self.local = local
@@ -44,7 +44,7 @@ class GcpHarness:
     def store(self, run: RunContext | None = None) -> GcsStore:
         return GcsStore(self.settings, self.clients, run or self.run())
 
-    def forget(self) -> None:
+    def delete_state(self) -> None:
         self.local.delete_objects(self.settings.state_bucket, KEY)
 
     def delete(self, key: Key) -> None:
@@ -60,7 +60,7 @@ class GcpHarness:
         return [f"{kind}/{day}" for _, day, kind in parts]
 
     @contextmanager
-    def denied(self, *permissions: str) -> Iterator[None]:
+    def deny_permissions(self, *permissions: str) -> Iterator[None]:
         for permission in permissions:
             self.local.deny(permission)
         try:
@@ -69,37 +69,37 @@ class GcpHarness:
             for permission in permissions:
                 self.local.allow(permission)
 
-    def no_enumeration(self) -> AbstractContextManager[None]:
-        return self.denied("billing.accounts.list", "billing.accounts.get")
+    def enumeration_denied(self) -> AbstractContextManager[None]:
+        return self.deny_permissions("billing.accounts.list", "billing.accounts.get")
 
-    def no_reads(self) -> AbstractContextManager[None]:
-        return self.denied("storage.objects.list", "storage.objects.get")
+    def reads_denied(self) -> AbstractContextManager[None]:
+        return self.deny_permissions("storage.objects.list", "storage.objects.get")
 
     def settle(self) -> None:
         self.local.advance(60)
 
 
 class GcpStoreHarness(GcpHarness):
-    """The same, seen as a store."""
+    """The same project as a store harness."""
 
     def stored(self, name: str) -> bytes:
         bucket, key = name.removeprefix("gs://").split("/", 1) if "://" in name else ("", name)
         storage = self.clients.storage
         return bytes(storage.bucket(bucket or self.settings.state_bucket).blob(key).download_as_bytes())
 
-    def forbid(self) -> AbstractContextManager[None]:
-        return self.denied("storage.objects.get", "storage.objects.create")
+    def denied(self) -> AbstractContextManager[None]:
+        return self.deny_permissions("storage.objects.get", "storage.objects.create")
 
 
 @pytest.fixture
 def local() -> Iterator[LocalGcp]:
-    """Return a fresh project with three accounts and four days of data."""
+    """Return a new project with three accounts and four days of data."""
     with LocalGcp(accounts=3, done=3, clock=VirtualClock(START), history_days=4, rows=3) as cloud:
         yield cloud
 
 
 class TestGcpCloud(CloudContract):
-    """The GCP adapter keeps the port's contract."""
+    """Run the provider contract with the GCP adapter."""
 
     @pytest.fixture
     def harness(self, local: LocalGcp) -> GcpHarness:
@@ -107,7 +107,7 @@ class TestGcpCloud(CloudContract):
 
 
 class TestGcpStore(StoreContract):
-    """The store in Cloud Storage keeps the port's contract."""
+    """Run the store contract with the Cloud Storage store."""
 
     @pytest.fixture
     def store_harness(self, local: LocalGcp) -> GcpStoreHarness:

@@ -20,7 +20,7 @@ from tests.inmemory import RATES, InMemoryCloud, InMemoryStore, World
 
 
 class InMemoryHarness:
-    """Twelve scopes whose roles take a minute to show."""
+    """Twelve scopes whose roles become visible after one minute."""
 
     def __init__(self) -> None:
         self.world = World(12)
@@ -42,7 +42,7 @@ class InMemoryHarness:
     def store(self, run: RunContext) -> InMemoryStore:
         return self.blob
 
-    def forget(self) -> None:
+    def delete_state(self) -> None:
         self.blob.documents.clear()
 
     def delete(self, key: Key) -> None:
@@ -55,13 +55,13 @@ class InMemoryHarness:
         return [key.name for key in self.world.things if key[:2] == ("s00003", "export")]
 
     @contextmanager
-    def no_enumeration(self) -> Iterator[None]:
+    def enumeration_denied(self) -> Iterator[None]:
         self.world.faults["enumerate", "*"] = Denied("access-denied", "listing scopes is not allowed")
         yield
         self.world.faults.clear()
 
     @contextmanager
-    def no_reads(self) -> Iterator[None]:
+    def reads_denied(self) -> Iterator[None]:
         for operation in ("list", "read"):
             self.world.faults[operation, "*"] = Denied("access-denied", "reading is not allowed")
         yield
@@ -72,7 +72,7 @@ class InMemoryHarness:
 
 
 class InMemoryStoreHarness:
-    """One dictionary."""
+    """One store in a dictionary."""
 
     def __init__(self) -> None:
         self.blob = InMemoryStore(VirtualClock())
@@ -85,15 +85,15 @@ class InMemoryStoreHarness:
         return {**self.blob.documents, **self.blob.aside, **reports}[name]
 
     @contextmanager
-    def forbid(self) -> Iterator[None]:
-        denied = Denied("access-denied", "not allowed")
-        self.blob.faults = {"load": denied, "save": denied}
+    def denied(self) -> Iterator[None]:
+        error = Denied("access-denied", "not allowed")
+        self.blob.faults = {"load": error, "save": error}
         yield
         self.blob.faults = {}
 
 
 class TestInMemoryCloud(CloudContract):
-    """The in-memory cloud keeps the port's contract."""
+    """Run the provider contract with the in-memory cloud."""
 
     @pytest.fixture
     def harness(self) -> InMemoryHarness:
@@ -101,7 +101,7 @@ class TestInMemoryCloud(CloudContract):
 
 
 class TestInMemoryStore(StoreContract):
-    """The in-memory store keeps the port's contract."""
+    """Run the store contract with the in-memory store."""
 
     @pytest.fixture
     def store_harness(self) -> InMemoryStoreHarness:

@@ -1,4 +1,4 @@
-"""No failure and no manual step is ever reported without a way out, whichever code a cloud answers."""
+"""Every reported failure and manual step has a remedy, for every error code of every cloud."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from shared.settings import EngineSettings
 from shared.target_state import TargetState
 from tests.shared.builders import DAY, START, action, enumeration, remembering, scopes, target
 
-WORDS = "words of the cloud that are not known"
+MESSAGE = "an unlisted message of the cloud"
 STATUSES = (400, 401, 402, 403, 404, 405, 406, 409, 410, 412, 415, 418, 422, 424, 429, 451, 500, 501, 502, 503, 504)
-# So long has it been tried that no patience is left.
-TIRED = TargetState(at=START, waiting_since=START - 30 * DAY, attempts=99)
+# Tried for so long that every escalation policy is exhausted.
+EXHAUSTED = TargetState(at=START, waiting_since=START - 30 * DAY, attempts=99)
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Yield every text in a table, however it is built."""
+    """Yield every string in a table of any structure."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -49,14 +49,14 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def codes_of(module: ModuleType) -> list[str]:
-    """Return whatever a cloud's tables of errors name, as far as it has the form of a code."""
+    """Return all strings in a cloud's error tables that have the form of a code."""
     tables = [value for name, value in vars(module).items() if name.strip("_").isupper()]
     found = {text for table in tables for text in texts(table)}
     return sorted(text for text in found if text and " " not in text and "://" not in text and len(text) < 80)
 
 
-class Answer:
-    """An HTTP answer, as azure-core reads it."""
+class Response:
+    """An HTTP response as azure-core reads it."""
 
     reason = "refused"
     request = None
@@ -64,40 +64,40 @@ class Answer:
     def __init__(self, status: int, code: str) -> None:
         self.status_code = status
         self.headers: Mapping[str, str] = {}
-        self._body = json.dumps({"error": {"code": code, "message": WORDS}})
+        self._body = json.dumps({"error": {"code": code, "message": MESSAGE}})
 
     def text(self) -> str:
         return self._body
 
 
-def of_aws(code: str, status: int) -> ReportedError:
-    """Return what botocore's exception for an answer is translated to."""
-    answer: Any = {"Error": {"Code": code, "Message": WORDS}, "ResponseMetadata": {"HTTPStatusCode": status}}
+def aws_error(code: str, status: int) -> ReportedError:
+    """Return the translation of botocore's exception for an error response."""
+    answer: Any = {"Error": {"Code": code, "Message": MESSAGE}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return aws.translate(ClientError(answer, "Operation"))
 
 
-def of_azure(code: str, status: int) -> ReportedError:
-    """Return what azure-core's exception for an answer is translated to."""
+def azure_error(code: str, status: int) -> ReportedError:
+    """Return the translation of azure-core's exception for an error response."""
     kind = ClientAuthenticationError if status == 401 else HttpResponseError
-    answer: Any = Answer(status, code)
+    answer: Any = Response(status, code)
     return azure.translate(kind(response=answer, error_format=ARMErrorFormat))
 
 
-def of_gcp(code: str, status: int) -> ReportedError:
-    """Return what Google's reasons are translated to."""
-    return gcp.translate_reason([code], WORDS, status)
+def gcp_error(code: str, status: int) -> ReportedError:
+    """Return the translation of Google's reason."""
+    return gcp.translate_reason([code], MESSAGE, status)
 
 
 TRANSLATE: Mapping[str, tuple[ModuleType, Callable[[str, int], ReportedError]]] = {
-    "aws": (aws, of_aws),
-    "azure": (azure, of_azure),
-    "gcp": (gcp, of_gcp),
+    "aws": (aws, aws_error),
+    "azure": (azure, azure_error),
+    "gcp": (gcp, gcp_error),
 }
 
 
 def outcomes_of(error: ReportedError) -> Iterator[Outcome]:
-    """Yield what becomes of a target whose write, or whose read, ends like this: at first, and after long patience."""
-    for entry in (None, TIRED):
+    """Yield the outcomes of a failed write and a failed read: the first time, and after the escalation policy ends."""
+    for entry in (None, EXHAUSTED):
         yield outcome_of(action(Verb.CREATE, state=entry), error, START)
         if isinstance(error, CloudError):
             seen = as_observation(error)
@@ -107,8 +107,8 @@ def outcomes_of(error: ReportedError) -> Iterator[Outcome]:
 
 
 def entries(outcomes: Iterable[Outcome], problems: Iterable[Problem] = ()) -> Iterator[tuple[str, str, str]]:
-    """Yield code, message and remedy (or the joined steps) of everything that a report tells of these outcomes."""
-    memory, settings = remembering({target().key: TIRED}), EngineSettings()
+    """Yield code, message and remedy (or the joined steps) of everything that a report contains for these outcomes."""
+    memory, settings = remembering({target().key: EXHAUSTED}), EngineSettings()
     for outcome in outcomes:
         progress = RunProgress(
             cloud="aws",
@@ -127,47 +127,47 @@ def entries(outcomes: Iterable[Outcome], problems: Iterable[Problem] = ()) -> It
 
 
 @pytest.mark.parametrize("cloud", sorted(TRANSLATE))
-def test_each_code_of_a_clouds_tables_has_a_way_out(cloud: str) -> None:
-    """Every code that the tables name, with every status, has code, message and remedy, whatever becomes of it."""
+def test_every_code_of_the_error_tables_is_reported_with_a_remedy(cloud: str) -> None:
+    """Every code of a cloud's tables, with every HTTP status, is reported with code, message and remedy."""
     module, translate = TRANSLATE[cloud]
     codes = codes_of(module)
     assert len(codes) > 40
-    told = 0
+    reported = 0
     for code in codes:
         for status in STATUSES:
             for found in entries(outcomes_of(translate(code, status))):
-                told += 1
+                reported += 1
                 assert all(part.strip() for part in found), f"{code} with {status}: {found}"
-    assert told > len(codes)
+    assert reported > len(codes)
 
 
 @pytest.mark.parametrize("cloud", sorted(TRANSLATE))
 @pytest.mark.parametrize("status", [400, 402, 405, 406, 415, 418, 422])
-def test_a_code_that_nobody_knows_keeps_the_clouds_words_and_leads_to_the_runbook(cloud: str, status: int) -> None:
-    """Where the status means nothing either, an operator reads what the cloud said, and where to look."""
-    error = TRANSLATE[cloud][1]("SomethingNobodyHasSeen", status)
+def test_unlisted_code_is_reported_with_its_message_and_the_runbook(cloud: str, status: int) -> None:
+    """This holds where the HTTP status has no meaning of its own."""
+    error = TRANSLATE[cloud][1]("AnUnlistedCode", status)
     assert isinstance(error, Permanent)
     failed = [one for one in outcomes_of(error) if one.result is Result.FAILED]
     assert failed
     for _, message, remedy in entries(failed):
-        assert WORDS in message
+        assert MESSAGE in message
         assert "runbook" in remedy
 
 
-def test_a_problem_of_the_whole_run_has_a_way_out() -> None:
-    """Also where the code that raised it gave none."""
+def test_problem_of_the_run_without_a_remedy_refers_to_the_runbook() -> None:
+    """The report adds the remedy that the problem lacks."""
     (found,) = [one for one in entries([_unchanged()], [Problem("broken", "it broke")]) if one[0] == "broken"]
     assert "docs/runbook.md" in found[2]
 
 
 REMEDY_AT = {"Transient": 2, "Throttled": 2, "Permanent": 2, "Denied": 2, "RunStopped": 2, "Unknown": 2}
 ROOT = Path(__file__).parents[2]
-# These carry on what another error said, or are given their remedy by whoever catches them.
-CAUGHT = {"state-contended", "internal-error"}
+# These repeat another error's message, or get their remedy where they are caught.
+REMEDY_ADDED_LATER = {"state-contended", "internal-error"}
 
 
 def failures_without_remedy(source: str) -> Iterator[str]:
-    """Yield the code of each failure that a module makes under a code of its own, with neither remedy nor step."""
+    """Yield the codes of the failures that a module raises with neither a remedy nor a manual step."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in REMEDY_AT:
             continue
@@ -175,7 +175,7 @@ def failures_without_remedy(source: str) -> Iterator[str]:
         named = {one.arg for one in node.keywords}
         if (
             code
-            and code not in CAUGHT
+            and code not in REMEDY_ADDED_LATER
             and len(node.args) <= REMEDY_AT[node.func.id]
             and not named & {"remedy", "manual_step"}
         ):
@@ -183,14 +183,14 @@ def failures_without_remedy(source: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("package", ["shared", "aws_lambda", "azure_function", "gcp_function"])
-def test_each_failure_that_the_function_itself_finds_has_a_remedy(package: str) -> None:
-    """What no cloud's table names (a listing that contradicts itself, a copy that differs) leads somewhere too."""
+def test_every_failure_raised_by_the_functions_has_a_remedy(package: str) -> None:
+    """This covers failures that no cloud reports, such as a listing that contradicts itself."""
     without = {
         f"{path.name}: {code}"
         for path in sorted((ROOT / package).rglob("*.py"))
-        if path.name not in ("errors.py", "refusals.py")  # their tables are walked above
+        if path.name not in ("errors.py", "refusals.py")  # `codes_of` reads their tables
         for code in failures_without_remedy(path.read_text(encoding="utf-8"))
-        if code != "not-looked-at"  # deferred by the call budget: no failure
+        if code != "not-looked-at"  # deferred by the call budget, which is not a failure
     }
     assert not without
 
@@ -199,7 +199,7 @@ def _unchanged() -> Outcome:
     return Outcome(action(Verb.KEEP), Result.UNCHANGED)
 
 
-def test_the_walk_finds_codes_wherever_they_stand() -> None:
-    """Sets, tables, structs and names: a table that is added is walked without a change here."""
+def test_codes_are_found_in_tables_of_any_structure() -> None:
+    """Codes are found in sets, mappings and structs, so a new table needs no change here."""
     found = set(codes_of(aws)) | set(codes_of(azure)) | set(codes_of(gcp))
     assert {"ThrottlingException", "AccountCostDisabled", "rateLimitExceeded", "RBACAccessDenied"} <= found

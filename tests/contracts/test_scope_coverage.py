@@ -1,4 +1,4 @@
-"""On each cloud a scope is covered no better than the thing that holds its data, and only scopes are counted."""
+"""On each cloud, a scope is covered only if the export that has its data is, and only scopes are counted."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.gcp_function import support as gcp
 
 
 def counts(report: dict[str, Any]) -> dict[str, int]:
-    """Return the classes that are not empty."""
+    """Return the non-zero coverage classes of a report."""
     scopes = report["scopes"]
     assert sum(scopes[name] for name in CLASSES) == scopes["active"]
     return {name: scopes[name] for name in CLASSES if scopes[name]}
 
 
-def test_without_the_organizations_only_export_no_account_is_covered() -> None:
-    """It was deleted and AWS takes no new one: 1 of 6 accounts has the export, and all 6 have their costs in it."""
+def test_no_account_is_covered_without_the_organizations_export() -> None:
+    """The one export has the costs of all six accounts, and AWS refuses to create it again."""
     with aws.local_aws(accounts=6) as cloud:
         aws.run(cloud)
         cloud.deliver()
@@ -34,11 +34,11 @@ def test_without_the_organizations_only_export_no_account_is_covered() -> None:
         cloud.faults.add("bcm-data-exports", "CreateExport", "SomethingNew", times=None)
         after = aws.run(cloud).report
         assert counts(after) == {"failed": 6}
-        assert len(after["failures"]) == 1, "it is told once, not once for each account"
+        assert len(after["failures"]) == 1, "one failure, not one per account"
 
 
-def test_a_run_for_one_account_judges_it_by_what_the_last_run_found_of_the_export() -> None:
-    """An account's event looks at that account only; the export's failure is remembered against it."""
+def test_run_for_one_account_uses_the_recorded_state_of_the_export() -> None:
+    """The run does not read the export; its recorded failure still keeps the account from being covered."""
     with aws.local_aws(accounts=4) as cloud:
         cloud.faults.add("bcm-data-exports", "CreateExport", "SomethingNew", times=None)
         aws.run(cloud)
@@ -49,8 +49,8 @@ def test_a_run_for_one_account_judges_it_by_what_the_last_run_found_of_the_expor
         assert cloud.calls.count("bcm-data-exports") == 0
 
 
-def test_what_new_roles_need_says_nothing_of_those_that_exist() -> None:
-    """With organizations access switched off the members keep their roles, and their costs are exported."""
+def test_disabled_organizations_access_leaves_existing_members_covered() -> None:
+    """Members keep their roles and exports; only the management account needs a manual step."""
     with aws.local_aws(accounts=4) as cloud:
         aws.run(cloud)
         cloud.deliver()
@@ -61,8 +61,8 @@ def test_what_new_roles_need_says_nothing_of_those_that_exist() -> None:
         assert counts(report) == {"covered": 3, "manual": 1}
 
 
-def test_no_subscription_is_covered_that_delivers_to_a_closed_account() -> None:
-    """Deliveries of an hour ago show that exports live; with the account's keys off nothing arrives tomorrow."""
+def test_no_subscription_is_covered_if_the_storage_account_refuses_keys() -> None:
+    """Recent deliveries do not count, because no further delivery can arrive."""
     with azure.local_azure(subscriptions=3) as cloud:
         azure.run(cloud)
         cloud.deliver()
@@ -72,8 +72,8 @@ def test_no_subscription_is_covered_that_delivers_to_a_closed_account() -> None:
         assert counts(azure.run(cloud).report) == {"manual": 3}
 
 
-def test_where_costs_are_hidden_nothing_is_called_covered() -> None:
-    """Not one export exists: report, status and the stored state say so, and why."""
+def test_no_subscription_is_covered_if_costs_are_hidden() -> None:
+    """Without any export, the report and the stored status say so and give the reason."""
     with azure.local_azure(subscriptions=3, agreements={"students": 1}) as cloud:
         finished = azure.run(cloud)
         assert cloud.exports() == []
@@ -84,12 +84,12 @@ def test_where_costs_are_hidden_nothing_is_called_covered() -> None:
         }
         status = status_once(cloud.environment(), azure.Lines(), cloud.clock)
         assert status["scopes"] == finished.report["scopes"]
-        told = len(finished.report["manual"]) + sum(one["count"] for one in finished.report["excluded"])
-        assert told >= 3
+        reported = len(finished.report["manual"]) + sum(one["count"] for one in finished.report["excluded"])
+        assert reported >= 3
 
 
-def test_a_project_is_no_billing_account_and_all_accounts_rest_on_its_dataset() -> None:
-    """Two accounts are two scopes; where the project is closed to BigQuery, neither is covered."""
+def test_project_is_not_counted_and_its_dataset_decides_for_all_accounts() -> None:
+    """Two accounts are two scopes; if the project's BigQuery API is disabled, neither is covered."""
     with gcp.local_gcp(accounts=2, done=2, history_days=2) as cloud:
         report = gcp.run(cloud).report
         assert (report["scopes"]["total"], counts(report)) == (2, {"covered": 2})
@@ -100,12 +100,12 @@ def test_a_project_is_no_billing_account_and_all_accounts_rest_on_its_dataset() 
 
 
 @pytest.mark.parametrize("number", [3, 60])
-def test_the_stored_report_is_whole_and_the_answer_is_cut(number: int) -> None:
-    """The report under runs/ names every account's action; the answer names fifty and says where the rest is."""
+def test_stored_report_is_complete_and_the_response_is_shortened(number: int) -> None:
+    """The response lists fifty actions and says where the complete report is."""
     with aws.local_aws(accounts=number) as cloud:
         finished = aws.run(cloud)
         assert {one["scope"] for one in finished.report["actions"]} == set(cloud.accounts())
-        answer = finished.answer()
-        assert answer == cut_lists(finished.report, finished.stored_as)
+        response = finished.answer()
+        assert response == cut_lists(finished.report, finished.stored_as)
         assert finished.stored_as.startswith("s3://") or "runs/" in finished.stored_as
-        assert (len(answer["actions"]) == 51) is (number > 50)
+        assert (len(response["actions"]) == 51) is (number > 50)

@@ -1,4 +1,4 @@
-"""A month of hourly runs over a world in which things keep happening, in virtual time."""
+"""A month of hourly runs, in virtual time, on a cloud that keeps changing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from shared.state.document import RUNS_KEPT
 from tests.inmemory import InMemoryStore
 from tests.shared.setting import Setting
 
-# To measure its branches, which other tests cover, would take half as long again.
-# Minutes together: `make simulate` and `make test-all` run them.
+# Coverage would add half of their time and is measured by other tests. They take minutes: `make simulate` and
+# `make test-all` run them.
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 DAY = 24
 SCOPES = 120
@@ -24,7 +24,10 @@ PROPAGATION = EscalationPolicy(longest=timedelta(hours=1))
 
 
 class Month:
-    """One world with its damage; `lost` holds since which hour an export of an active scope is gone."""
+    """A cloud with random damage.
+
+    `lost` has, for each export that was deleted in an active scope, the hour of its deletion.
+    """
 
     def __init__(self, seed: int) -> None:
         self.setting = Setting(SCOPES, call_budget=BUDGET)
@@ -32,22 +35,22 @@ class Month:
         self.world.evidence = True
         self.rng = random.Random(seed)
         self.lost: dict[Key, int] = {}
-        self.healed_after: list[int] = []
+        self.repaired_after: list[int] = []
         self.joined = 0
 
     def hour(self, hour: int) -> None:
-        """Let one hour's damage happen, run once, and note what is healed."""
+        """Apply one hour's damage, run once, and record what was repaired."""
         if hour % 24 == 0:
             self.world.deliver(self.setting.clock.now())
         self.damage(hour)
         self.setting.run()
         for key, since in list(self.lost.items()):
             if key in self.world.things:
-                self.healed_after.append(hour - since + 1)
+                self.repaired_after.append(hour - since + 1)
                 del self.lost[key]
 
     def damage(self, hour: int) -> None:
-        """Delete, change, deny, throttle, suspend and add, each now and then."""
+        """Delete, change, deny, throttle, suspend and add at random."""
         exports = sorted(key for key in self.world.things if key.kind == "export")
         if exports and self.rng.random() < 0.5:
             key = self.rng.choice(exports)
@@ -66,9 +69,9 @@ class Month:
         self.world.faults.clear()
         if self.rng.random() < 0.1:
             scope = self.rng.choice(sorted(self.world.scopes))
-            manual_step = ManualStep("grant the right")
+            manual_step = ManualStep("grant the permission")
             self.world.faults["write", scope] = Denied(
-                "denied", "no rights", escalation=PROPAGATION, manual_step=manual_step
+                "denied", "no permission", escalation=PROPAGATION, manual_step=manual_step
             )
         if self.rng.random() < 0.05:
             self.world.faults["list", "*"] = Throttled("throttled", "slow down", retry_after=timedelta(seconds=30))
@@ -76,7 +79,7 @@ class Month:
             self.setting.store.documents.clear()
 
     def suspend(self, scope: str) -> None:
-        """Suspend a scope; its exports are nobody's loss any more."""
+        """Suspend a scope; its exports no longer have to be restored."""
         if scope != "owner":
             self.world.suspend(scope)
             self.lost = {key: since for key, since in self.lost.items() if key.scope != scope}
@@ -85,18 +88,18 @@ class Month:
 @pytest.mark.parametrize(
     ("seed", "days"), [(1, 10), *(pytest.param(seed, 30, marks=pytest.mark.slow) for seed in (2, 3, 4))]
 )
-def test_a_month_of_damage_ends_with_everything_covered(seed: int, days: int) -> None:
-    """Whatever happens, exports come back within a round of verification, nothing is written twice, all is covered."""
+def test_month_of_damage_ends_with_every_scope_covered(seed: int, days: int) -> None:
+    """Deleted exports are restored within one round of verification, and no role is created twice."""
     month = Month(seed)
     for hour in range(days * DAY):
         month.hour(hour)
-    round_of = math.ceil((len(month.world.scopes) + 2) / BUDGET)
-    healed = sorted(month.healed_after)
-    assert len(healed) > 5 * days
-    # A target whose write failed waits for its back-off too, hence the tail beyond one round.
-    assert healed[len(healed) * 95 // 100] <= round_of
-    assert healed[-1] <= 24 + round_of
-    for _ in range(3 * round_of):
+    round_runs = math.ceil((len(month.world.scopes) + 2) / BUDGET)
+    repaired = sorted(month.repaired_after)
+    assert len(repaired) > 5 * days
+    # A target whose write failed also waits for its back-off, so a few take longer than one round.
+    assert repaired[len(repaired) * 95 // 100] <= round_runs
+    assert repaired[-1] <= 24 + round_runs
+    for _ in range(3 * round_runs):
         month.world.faults.clear()
         month.setting.run()
     assert month.setting.covered()
@@ -105,8 +108,8 @@ def test_a_month_of_damage_ends_with_everything_covered(seed: int, days: int) ->
     assert len(month.setting.memory().runs) <= RUNS_KEPT
 
 
-def test_a_month_without_damage_writes_once_and_stays_within_its_calls() -> None:
-    """After the first run nothing is written any more, and each run reads no more than its budget."""
+def test_month_without_damage_writes_only_in_the_first_run() -> None:
+    """Every later run stays within its call budget."""
     setting = Setting(SCOPES, call_budget=BUDGET)
     setting.world.evidence = True
     setting.run()
@@ -121,14 +124,14 @@ def test_a_month_without_damage_writes_once_and_stays_within_its_calls() -> None
     assert len(setting.world.written) == written
 
 
-def test_a_month_tells_who_delivers_who_waits_and_who_fell_silent() -> None:
-    """The report's numbers are those of the world: existing is not delivering, and monthly is not silent."""
+def test_reports_distinguish_delivering_waiting_and_silent_exports() -> None:
+    """An existing export is not necessarily delivering, and a monthly one is not silent between deliveries."""
     setting = Setting(30)
     world, clock = setting.world, setting.clock
     exports = [Key(scope, "export", "daily") for scope in sorted(world.scopes) if scope != "owner"]
     monthly, silent, newcomers = exports[:5], exports[5:8], exports[8:10]
     days_of_monthly = {0, 28, 56}
-    told = []
+    reports = []
     for day in range(60):
         now = clock.now()
         setting.run()
@@ -138,25 +141,25 @@ def test_a_month_tells_who_delivers_who_waits_and_who_fell_silent() -> None:
                 world.things[key].delivered_at = now
         clock.advance(11 * 3600)
         report = setting.run().report
-        told.append((report["scopes"], report["deliveries"]))
+        reports.append((report["scopes"], report["deliveries"]))
         assert report["scopes"]["covered"] == report["scopes"]["active"] == len(exports) + 1
         clock.advance(11 * 3600)
-    # Nothing has arrived of the newcomers for weeks, which is missing; all others deliver from the first day on.
-    scopes, deliveries = told[0]
+    # The newcomers have not delivered yet; all others deliver from the first day.
+    scopes, deliveries = reports[0]
     assert (scopes["delivering"], scopes["awaiting_first_data"], deliveries["missing"]) == (28, 2, 0)
-    # What is billed monthly looks silent once, until its rhythm is known.
-    assert told[10][1] == {"new": 23, "late": 5, "missing": 2}
-    scopes, deliveries = told[39]
+    # The monthly exports count as late once, until their interval is known.
+    assert reports[10][1] == {"new": 23, "late": 5, "missing": 2}
+    scopes, deliveries = reports[39]
     assert (scopes["delivering"], scopes["awaiting_first_data"]) == (28, 2)
     assert deliveries == {"new": 23, "late": 0, "missing": 2}
-    # Two days after they stopped, the silent ones are late; the newcomers have arrived by then.
-    scopes, deliveries = told[50]
+    # The silent exports are late two days after their last delivery; the newcomers have delivered by then.
+    scopes, deliveries = reports[50]
     assert (scopes["delivering"], scopes["awaiting_first_data"]) == (27, 0)
     assert deliveries == {"new": 22, "late": 3, "missing": 0}
 
 
-def test_every_run_may_be_the_first_one() -> None:
-    """With the state lost before every single run the cloud ends in the same state, and nothing is created twice."""
+def test_losing_the_state_before_every_run_creates_nothing_twice() -> None:
+    """The cloud ends in the same covered state."""
     setting = Setting(20)
     for _ in range(24):
         setting.store = InMemoryStore()
