@@ -1,4 +1,4 @@
-"""Azurites that the tests of one process take in turns: to start one takes a second, and most tests less."""
+"""Azurite emulators that the tests of one process share: starting one takes longer than most tests."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.services.blobs import Blobs
 from shared.runtime.clock import Clock, SystemClock
 
-# How many destinations most tenants of the tests have at most; who wants more gets an emulator of its own.
+# The storage accounts of each shared emulator. A test that needs more starts an emulator of its own.
 ACCOUNTS = 2
 _idle: defaultdict[bool, list[Azurite]] = defaultdict(list)
 _start = cloud.start_azurite
 
 
 def install() -> None:
-    """Let every local Azure of this process that brings no Azurite take one of these."""
-    cloud.start_azurite = lent
+    """Make every local Azure of this process use a shared emulator unless it is given one."""
+    cloud.start_azurite = borrow
 
 
-def lent(storage_accounts: int = 1, clock: Clock | None = None) -> Azurite:
-    """Return an emulator that is empty and shows the clock's time; to stop it gives it back."""
+def borrow(storage_accounts: int = 1, clock: Clock | None = None) -> Azurite:
+    """Return an empty emulator that is set to the clock's time; its `stop` returns it to the shared ones."""
     if storage_accounts > ACCOUNTS:
         return _start(storage_accounts, clock)
     virtual = clock is not None and not isinstance(clock, SystemClock)
     if not _idle[virtual]:
         started = _start(ACCOUNTS, clock)
-        started.stop = partial(_idle[virtual].append, started)  # type: ignore[method-assign]  # its only way back
+        started.stop = partial(_idle[virtual].append, started)  # type: ignore[method-assign]  # returns it instead of stopping it
         return started
     azurite = _idle[virtual].pop()
     if clock is not None and virtual:
@@ -40,7 +40,7 @@ def lent(storage_accounts: int = 1, clock: Clock | None = None) -> Azurite:
 
 
 def close() -> None:
-    """End those that nobody has."""
+    """Stop all emulators that are not in use."""
     for azurites in _idle.values():
         while azurites:
             Azurite.stop(azurites.pop())

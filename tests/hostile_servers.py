@@ -1,4 +1,4 @@
-"""Loopback servers that stand in a cloud's place: one that records whoever is sent there, one that quotes requests."""
+"""Loopback servers that imitate hostile hosts: they record, redirect or quote the requests that they receive."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rich.console import Console
 from cli.terminal.render import show_report
 
 REDIRECTS = (301, 302, 303, 307, 308)
-PLANTED = "ya29.a0PLANTED-of-some_other_hop.1234567890"
+PLANTED = "ya29.a0PLANTED-by-another_proxy.1234567890"
 _SECRET_HEADERS = ("authorization", "x-amz-security-token", "x-identity-header")
 
 
-class Elsewhere:
-    """A host that nobody has business with: it notes each request's headers, and answers 200 with nothing of use."""
+class RecordingServer:
+    """A host that must receive no request: it records the headers of each, and answers 200 with an empty object."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, str]] = []
@@ -30,7 +30,7 @@ class Elsewhere:
 
     @property
     def url(self) -> str:
-        """The address under another name than the clouds' own, so that it is another host to every client."""
+        """The address by host name, so that every client treats it as another host than the clouds' 127.0.0.1."""
         return f"http://localhost:{self._server.server_port}"
 
     def __enter__(self) -> Self:
@@ -59,9 +59,9 @@ class Elsewhere:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 owner.seen.append(headers)
-                status, answered, body = owner.answer(self.command, self.path, headers)
+                status, response_headers, body = owner.answer(self.command, self.path, headers)
                 self.send_response_only(status)
-                for name, value in answered.items():
+                for name, value in response_headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -70,14 +70,14 @@ class Elsewhere:
 
             do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = _respond
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's own signature
-                """Keep quiet."""
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's signature
+                """Log nothing."""
 
         return Handler
 
 
-class Redirecting(Elsewhere):
-    """Sends every request on to another host."""
+class RedirectingServer(RecordingServer):
+    """Redirects every request to another host."""
 
     def __init__(self, to: str, status: int) -> None:
         super().__init__()
@@ -88,8 +88,8 @@ class Redirecting(Elsewhere):
         return self._status, {"Location": f"{self._to}{path}", "x-amz-bucket-region": "us-west-2"}, b""
 
 
-class Quoting(Elsewhere):
-    """A proxy that refuses every request, and quotes the whole of it in the error: `form` is xml, json, arm or page."""
+class QuotingServer(RecordingServer):
+    """A proxy that refuses every request and quotes it in the error; `form` is xml, json, arm or page."""
 
     def __init__(self, form: str, status: int) -> None:
         super().__init__()
@@ -105,14 +105,14 @@ class Quoting(Elsewhere):
         kind = "text/html" if self._form == "page" else "application/xml" if self._form == "xml" else "application/json"
         body = {
             "page": f"<html><body><pre>{escape(quoted)}</pre></body></html>",
-            "xml": f"<Error><Code>Odd</Code><Message>{escape(quoted)}</Message></Error>",
-            "json": json.dumps({"__type": "OddException", "message": quoted}),
-            "arm": json.dumps({"error": {"code": "Odd", "message": quoted, "errors": [{"reason": "odd"}]}}),
+            "xml": f"<Error><Code>Unlisted</Code><Message>{escape(quoted)}</Message></Error>",
+            "json": json.dumps({"__type": "UnlistedException", "message": quoted}),
+            "arm": json.dumps({"error": {"code": "Unlisted", "message": quoted, "errors": [{"reason": "unlisted"}]}}),
         }[self._form]
         return self._status, {"Content-Type": kind}, body.encode()
 
     def secrets(self) -> set[str]:
-        """Return what no text may hold of the requests that came: tokens and signatures, whole and their beginnings."""
+        """Return the tokens and signatures of the received requests, and the first 20 characters of each."""
         found = {PLANTED, PLANTED[:20]} if self.seen else set()
         for headers in self.seen:
             for name in _SECRET_HEADERS:
@@ -124,7 +124,7 @@ class Quoting(Elsewhere):
 
 
 def on_screen(report: dict[str, Any]) -> str:
-    """Return what a terminal shows of a run, everything of it."""
+    """Return the complete terminal output for a report."""
     screen = io.StringIO()
     show_report(Console(file=screen, width=4000), "scopes", report, everything=True)
     return screen.getvalue()

@@ -1,7 +1,7 @@
 """A cloud and a state store in memory, for simulations, property tests and the contract suites.
 
-Both keep the contracts of the ports: bulk listings and single reads are calls on quotas, an accepted write may take
-time to become visible, listings may fail, and a create never overwrites what exists.
+Both keep the contracts of the ports: bulk listings and single reads are calls on quotas, an accepted write may become
+visible later, listings may fail, and a create never overwrites.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ RATES = {"list": Rate(50, 50), "read": Rate(100, 100), "write": Rate(50, 50)}
 class Thing(msgspec.Struct):
     """What exists under one key.
 
-    `delivered_at`: when it last delivered data; `visible_at`: when listings show it; `periods`: what it delivered.
+    `delivered_at`: its last delivery; `visible_at`: when listings start to show it; `periods`: the delivered periods.
     """
 
     fields: dict[str, Any]
@@ -66,16 +66,16 @@ class Thing(msgspec.Struct):
 
 
 class World:
-    """The state of the cloud; a test may change it at any time.
+    """The state of the cloud, which a test may change at any time.
 
     `faults` maps (operation, scope) or (operation, "*") to the error that it raises; operations are ``enumerate``,
-    ``list``, ``read`` and ``write``. `calls` counts (operation, kind). `delay` is how long kinds with a grace take to
-    show.
+    ``list``, ``read`` and ``write``. `calls` counts (operation, kind). `delay` is how long new targets whose kind has a
+    grace stay invisible.
     """
 
     def __init__(self, scopes: int = 0, owner: str = "org-1") -> None:
         self.owner = owner
-        self.scopes: dict[str, Scope] = {OWNER_SCOPE: Scope(OWNER_SCOPE, "the owner's own scope")}
+        self.scopes: dict[str, Scope] = {OWNER_SCOPE: Scope(OWNER_SCOPE, "the owner's scope")}
         self.things: dict[Key, Thing] = {Key(OWNER_SCOPE, "switch", "sharing"): Thing({"on": True})}
         self.faults: dict[tuple[str, str], ReportedError] = {}
         self.problems: tuple[Problem, ...] = ()
@@ -88,19 +88,19 @@ class World:
             self.join(f"s{number:05d}")
 
     def join(self, scope: str) -> None:
-        """A scope appears."""
+        """Add an active scope."""
         self.scopes[scope] = Scope(scope, f"scope {scope}")
 
     def suspend(self, scope: str) -> None:
-        """A scope stays in the listing, but is not active any more."""
+        """Make a scope inactive; it stays in the listing."""
         self.scopes[scope] = msgspec.structs.replace(self.scopes[scope], state=ScopeState.INACTIVE, reason="SUSPENDED")
 
     def remove(self, scope: str) -> None:
-        """A scope is not listed any more."""
+        """Remove a scope from the listing."""
         del self.scopes[scope]
 
     def deliver(self, now: datetime) -> None:
-        """Every healthy export delivers its data."""
+        """Deliver data from every healthy export."""
         for key, thing in self.things.items():
             if key.kind == EXPORT.name and thing.health is Health.HEALTHY:
                 thing.delivered_at = now
@@ -109,23 +109,23 @@ class World:
                 thing.periods = {**thing.periods, month_of(now): more}
 
     def trip(self, operation: str, scope: str = "*") -> None:
-        """Raise the fault that is set for this operation, if there is one."""
+        """Raise the fault that is set for this operation, if any."""
         fault = self.faults.get((operation, scope)) or self.faults.get((operation, "*"))
         if fault:
             raise fault
 
 
-WANTED: Mapping[str, Mapping[str, Any]] = {
+DESIRED: Mapping[str, Mapping[str, Any]] = {
     DESTINATION.name: {"private": True},
     SWITCH.name: {"on": True},
     EXPORT.name: {"format": "csv", "destination": "data"},
     ROLE.name: {"trusts": "reader"},
 }
-SWITCH_GUIDE = ManualStep("sharing is switched off", ("Switch it on again.",), "https://console.example/sharing")
+SWITCH_STEP = ManualStep("sharing is switched off", ("Switch it on again.",), "https://console.example/sharing")
 
 
 class InMemoryCloud:
-    """The cloud port over a `World`, for one run."""
+    """The provider port over a `World`, for one run."""
 
     name = "memory"
     facts: Mapping[str, Any] = {}
@@ -142,7 +142,7 @@ class InMemoryCloud:
         try:
             found = self.run.calls("list", listing)
         except Denied as error:
-            problem = Problem(error.code, error.message, "Grant the right to list the scopes.")
+            problem = Problem(error.code, error.message, "Grant the permission to list the scopes.")
             return Enumeration(self.world.owner, (), complete=False, problems=(problem,))
         return Enumeration(self.world.owner, found, not self.world.problems, self.world.problems)
 
@@ -150,32 +150,32 @@ class InMemoryCloud:
         destination = Key(OWNER_SCOPE, DESTINATION.name, "data")
         switch = Key(OWNER_SCOPE, SWITCH.name, "sharing")
         targets = [
-            Target(destination, DESTINATION, WANTED[DESTINATION.name]),
-            Target(switch, SWITCH, WANTED[SWITCH.name], manual_step=SWITCH_GUIDE),
+            Target(destination, DESTINATION, DESIRED[DESTINATION.name]),
+            Target(switch, SWITCH, DESIRED[SWITCH.name], manual_step=SWITCH_STEP),
         ]
         for scope in enumeration.scopes:
             if scope.id != OWNER_SCOPE:
                 export, role = Key(scope.id, EXPORT.name, "daily"), Key(scope.id, ROLE.name, "reader")
                 targets.append(
-                    Target(export, EXPORT, WANTED[EXPORT.name], needs=(destination,), rhythm=timedelta(hours=48))
+                    Target(export, EXPORT, DESIRED[EXPORT.name], needs=(destination,), rhythm=timedelta(hours=48))
                 )
-                targets.append(Target(role, ROLE, WANTED[ROLE.name], needs=(switch,)))
+                targets.append(Target(role, ROLE, DESIRED[ROLE.name], needs=(switch,)))
         return targets
 
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         roles = [target.key for target in targets if target.kind is ROLE]
         exports = [target.key for target in targets if target.kind is EXPORT] if self.world.evidence else []
-        seen: dict[Key, Observation] = {}
+        observations: dict[Key, Observation] = {}
         try:
             self.run.calls("list", lambda: self._count_and_trip("list", "*", ROLE.name))
-            seen.update({key: self._look(key) for key in roles})
+            observations.update({key: self._look(key) for key in roles})
         except Denied as error:
-            seen.update({key: Unknown(error.code, error.message) for key in roles})
+            observations.update({key: Unknown(error.code, error.message) for key in roles})
         for key in exports:
             thing = self.world.things.get(key)
             if thing and thing.delivered_at and self.run.clock.now() - thing.delivered_at < timedelta(hours=36):
-                seen[key] = Present(verified=False, delivered_at=thing.delivered_at, periods=thing.periods)
-        return seen
+                observations[key] = Present(verified=False, delivered_at=thing.delivered_at, periods=thing.periods)
+        return observations
 
     def observe(self, target: Target) -> Observation:
         self.run.calls("read", lambda: self._count_and_trip("read", target.key.scope, target.kind.name))
@@ -200,7 +200,7 @@ class InMemoryCloud:
             thing.health,
             thing.ownership,
             code=thing.health.value if thing.health is not Health.HEALTHY else "",
-            manual_step=SWITCH_GUIDE if thing.health in (Health.MANUAL, Health.WAITING) else None,
+            manual_step=SWITCH_STEP if thing.health in (Health.MANUAL, Health.WAITING) else None,
             delivered_at=thing.delivered_at,
             periods=thing.periods,
         )
@@ -229,8 +229,8 @@ class InMemoryCloud:
 class InMemoryStore:
     """The state-store port in a dictionary; `faults` are raised by the operation of that name.
 
-    With a `clock` it says how old the state is, as stores of real clouds do. `lost_answers` saves are carried out, and
-    their answers lost. `documents` holds what lies beside the state, by name.
+    With a `clock`, the store reports the age of the state, as real stores do. `lost_answers` is the number of saves
+    that succeed without a response. `documents` has all documents by name.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -247,7 +247,7 @@ class InMemoryStore:
 
     @property
     def data(self) -> bytes | None:
-        """The state as it is stored, None without one."""
+        """The stored state, or None."""
         return self.documents.get(STATE)
 
     def replace(self, data: bytes, document: str = STATE) -> None:
@@ -281,7 +281,7 @@ class InMemoryStore:
         self.replace(data, document)
         if self.lost_answers:
             self.lost_answers -= 1
-            raise Transient("connection", "the answer was lost")
+            raise Transient("connection", "the response was lost")
         return str(self._versions[document])
 
     def set_aside(self, suffix: str, document: str = STATE) -> str:
@@ -303,7 +303,7 @@ class InMemoryStore:
     def report(self, run_id: str) -> bytes:
         self._trip("report")
         if run_id not in self.reports:
-            raise NotFound("report-missing", f"there is no report of run {run_id}")
+            raise NotFound("report-missing", f"no report of run {run_id}")
         return self.reports[run_id]
 
     def report_ids(self, since: str) -> list[str]:

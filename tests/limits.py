@@ -1,16 +1,15 @@
-"""How long a test waits for what should have happened long before, and how many examples it tries."""
+"""Time limit for waiting, and the number of examples of property tests."""
 
 from __future__ import annotations
 
 import os
 
-# One limit for every wait on a process, a thread or a server. It ends a test that hangs and measures nothing. On a busy
-# machine everything takes several times as long, so it is more than ten times what the slowest wait takes on a quiet
-# machine with two cores: `deploy` with Terraform's AWS provider, about 90 s. pytest's own limit, in pyproject.toml, is
-# longer, so that the wait that hangs is the one that is reported.
+# One limit for every wait on a process, a thread or a server. It only ends a test that hangs. It is more than ten times
+# the slowest wait on an idle machine with two cores (`deploy` with Terraform's AWS provider, about 90 s), because busy
+# machines are several times slower. pytest's limit, in pyproject.toml, is longer, so that the hanging wait is reported.
 HANG_S = 1200.0
 
 
 def examples(most: int) -> int:
-    """Return how many examples a property is tried with: `most` in `make test-all`, a quarter of them otherwise."""
+    """Return the number of examples for a property: `most` in `make test-all`, otherwise a quarter of them."""
     return most if os.environ.get("THOROUGH") else most // 4

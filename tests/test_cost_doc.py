@@ -1,4 +1,4 @@
-"""docs/cost.md prices what was counted, and says how."""
+"""docs/cost.md shows the counted calls, priced, and how they were counted."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ RUN = {
 
 
 def counts() -> dict[str, dict[str, dict[str, object]]]:
-    """Return what was counted."""
+    """Return the stored counts."""
     found: dict[str, dict[str, dict[str, object]]] = json.loads(cost.COUNTS.read_text(encoding="utf-8"))
     return found
 
 
-def test_the_page_is_what_was_counted_and_priced(capsys: pytest.CaptureFixture[str]) -> None:
-    """A price, a default of a module or a number of alarms that changed shows: `make cost` writes the page anew."""
+def test_page_matches_the_counts_and_prices(capsys: pytest.CaptureFixture[str]) -> None:
+    """A changed price, module default or number of alarms fails this test; `make cost` rewrites the page."""
     assert cost.main(["--check"]) == 0, capsys.readouterr().err
 
 
-def test_a_stale_page_is_found(
+def test_check_detects_a_stale_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The check ends with 1 where the page is missing or another; writing mends it."""
+    """The check exits with 1 if the page is missing or outdated; writing it corrects that."""
     monkeypatch.setattr(cost, "PAGE", tmp_path / "cost.md")
     assert cost.main(["--check"]) == 1
     assert "make cost" in capsys.readouterr().err
@@ -53,30 +53,30 @@ def test_a_stale_page_is_found(
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_every_size_was_counted_in_a_run_that_was_ok(cloud: str) -> None:
-    """Figures of runs that did not serve all scopes would mean nothing."""
+def test_counts_come_from_successful_runs(cloud: str) -> None:
+    """Counts of a run that does not serve all scopes are meaningless."""
     found = counts()[cloud]
     assert sorted(map(int, found)) == sorted(cost.COUNTED[cloud])
     for size, run in found.items():
         assert (run["status"], run["active"]) == ("ok", int(size))
 
 
-def test_a_run_takes_its_cpu_and_its_calls_or_the_wait_for_a_quota() -> None:
-    """Ten calls one after another, and the CPU; where a quota makes it wait longer, that."""
+def test_duration_is_cpu_and_calls_or_the_wait_for_a_quota() -> None:
+    """Ten sequential calls and the CPU time; if the wait for a quota is longer, that wait."""
     assert cost.seconds(RUN) == 1.0 + 10 * cost.LATENCY_S
     assert cost.seconds({**RUN, "waited_s": 300.0}) == 300.0
 
 
-def test_a_size_that_was_not_counted_is_carried_on_in_proportion() -> None:
-    """From the two largest that were: calls of each kind, bytes and seconds; a size that was counted stays as it is."""
+def test_uncounted_size_is_extrapolated() -> None:
+    """The two largest counted sizes give calls, bytes and seconds; a counted size is unchanged."""
     smaller = {**RUN, "calls": {"s3": 2}, "log_bytes": 50}
     found = cost.at({"gcp": {"10": smaller, "20": RUN}}, "gcp", 40)
     assert (found["calls"], found["log_bytes"], found["status"]) == ({"s3": 8.0, "organizations": 18.0}, 200.0, "ok")
     assert cost.at({"gcp": {"10": smaller, "20": RUN}}, "gcp", 20) == RUN
 
 
-def test_a_months_amounts_follow_from_a_run_and_the_modules_defaults(repository: Path) -> None:
-    """730 runs at the module's memory, its alarms, the reports of 90 days, and what it counts beside."""
+def test_monthly_amounts_follow_from_one_run_and_the_module_defaults(repository: Path) -> None:
+    """730 runs at the module's memory, its alarms, 90 days of reports, and the other resources."""
     module = modules.read(repository / "infra" / "aws")
     found = prices.amounts("aws", cost.run_of(RUN), cost.deployment_of(RUN, module), prices.MONTH_H)
     assert found["compute"] == pytest.approx(cost.seconds(RUN) * 730 / 2)
@@ -85,8 +85,8 @@ def test_a_months_amounts_follow_from_a_run_and_the_modules_defaults(repository:
     assert found["stored"] == pytest.approx(10 + 20 * 90 * 24, rel=0.001)
 
 
-def test_the_status_page_assumes_the_modules_defaults(repository: Path) -> None:
-    """Memory, alarms and metrics that it prices are those of the modules and of a run."""
+def test_status_page_uses_the_module_defaults(repository: Path) -> None:
+    """The prices on the page use the memory, alarms and metrics of the modules."""
     published = len(metrics_of(Setting(1).run().report, 0, START, START, timedelta(hours=1)))
     for cloud in CLOUDS:
         module = modules.read(repository / "infra" / cloud)
@@ -95,8 +95,8 @@ def test_the_status_page_assumes_the_modules_defaults(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_every_price_says_its_unit_and_source(cloud: str) -> None:
-    """A reader can look each price up again; the page says when it was, and what is not counted."""
+def test_every_price_has_a_unit_and_a_source(cloud: str) -> None:
+    """The page also has the date of the prices, and what is not included."""
     for name, price in prices.PRICES[cloud].items():
         assert price.each > 0, name
         assert price.unit, name
@@ -108,8 +108,8 @@ def test_every_price_says_its_unit_and_source(cloud: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("cloud", "scopes"), [("aws", 3), ("azure", 3), ("gcp", 2)])
-def test_a_run_is_counted_against_the_local_cloud(cloud: str, scopes: int) -> None:
-    """Calls, log, report and memory of a steady run are counted on each cloud."""
+def test_run_is_counted_against_the_local_cloud(cloud: str, scopes: int) -> None:
+    """The counts are calls, log, report and memory of a steady run."""
     found = cost.COUNTERS[cloud](scopes)
     assert (found["status"], found["active"]) == ("ok", scopes)
     assert min(sum(found["calls"].values()), found["log_bytes"], found["state_bytes"], found["report_bytes"]) > 0

@@ -1,4 +1,4 @@
-"""docs/data.md: its queries count what the local clouds delivered, once, whatever lies beside it."""
+"""docs/data.md: its queries return each delivered cost once, whatever other files the destination contains."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLACE = re.compile(r"(?:s3|gs)://BUCKET|az://CONTAINER")
 
 
 def query(repository: Path, title: str, folder: Path) -> list[dict[str, Any]]:
-    """Run the query of a section against what lies in `folder`, and return its rows."""
+    """Run the query of a section on the files in `folder`, and return its rows."""
     text = (repository / "docs" / "data.md").read_text(encoding="utf-8")
     section = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     (sql,) = re.findall(r"```sql\n(.+?)```", section, re.DOTALL)
@@ -46,8 +46,8 @@ def put(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
         path.write_bytes(content)
 
 
-def test_the_query_on_aws_counts_every_account_once(repository: Path, tmp_path: Path) -> None:
-    """Its costs are those of the delivered lines."""
+def test_aws_query_counts_every_account_once(repository: Path, tmp_path: Path) -> None:
+    """The sums equal the costs of the delivered lines."""
     with local_aws(accounts=3) as cloud:
         run_aws(cloud)
         cloud.deliver()
@@ -71,8 +71,8 @@ def test_the_query_on_aws_counts_every_account_once(repository: Path, tmp_path: 
     assert {one["month"] for one in rows} == {file.parent.name.partition("=")[2]}
 
 
-def test_the_query_on_azure_counts_the_newest_run_alone(repository: Path, tmp_path: Path) -> None:
-    """A second delivery of the month to date replaces the first one, though both lie there."""
+def test_azure_query_counts_only_the_newest_run(repository: Path, tmp_path: Path) -> None:
+    """A second month-to-date delivery replaces the first, although both files exist."""
     with local_azure(subscriptions=2) as cloud:
         run_azure(cloud)
         cloud.deliver()
@@ -90,19 +90,19 @@ def test_the_query_on_azure_counts_the_newest_run_alone(repository: Path, tmp_pa
 
 
 def azure_files(cloud: Any) -> list[tuple[str, bytes]]:
-    """Return the name and the content of every delivered blob."""
+    """Return name and content of every delivered blob."""
     with cloud.blob_client() as client:
         container = client.get_container_client("dataexport")
         return [(name, container.download_blob(name).readall()) for name in container.list_blob_names()]
 
 
 def table(content: bytes) -> list[list[str]]:
-    """Return the lines of a delivered file below its heading."""
+    """Return the rows of a delivered file without its header."""
     return [line.split(",") for line in gzip.decompress(content).decode("utf-8-sig").splitlines()[1:]]
 
 
-def test_the_query_on_google_counts_the_newest_copy_alone(repository: Path, tmp_path: Path) -> None:
-    """A file that no manifest names any more is not counted."""
+def test_gcp_query_counts_only_the_newest_copy(repository: Path, tmp_path: Path) -> None:
+    """A file that the manifest does not name is not counted."""
     with local_gcp(accounts=2, done=2) as cloud:
         run_gcp(cloud, EXPORTS="standard,detailed")
         put(tmp_path, gcp_files(cloud))
@@ -120,15 +120,15 @@ def test_the_query_on_google_counts_the_newest_copy_alone(repository: Path, tmp_
 
 
 def gcp_files(cloud: LocalGcp) -> list[tuple[str, bytes]]:
-    """Return the name and the content of every object in the export bucket."""
+    """Return name and content of every object in the export bucket."""
     bucket = cloud.world.buckets.find(cloud.deployment.bucket)
     found = ((name, bucket.objects.get(bucket.name, name).content) for name in cloud.objects(bucket.name))
     return [(name, content.read_bytes() if isinstance(content, Path) else content) for name, content in found]
 
 
 @pytest.mark.parametrize("field", ["connector=bigQuery", "type=TABLE", "projectId=", "datasetId=", "tableId="])
-def test_the_report_link_names_the_table(repository: Path, field: str) -> None:
-    """The link has each of the fields by which a report finds a BigQuery table, for one data source."""
+def test_report_link_contains_the_table(repository: Path, field: str) -> None:
+    """The link has all fields that a report needs to find a BigQuery table, for one data source."""
     text = (repository / "docs" / "data.md").read_text(encoding="utf-8")
     (link,) = re.findall(r"https://lookerstudio\.google\.com/reporting/create\?(\S+)", text)
     assert f"ds.ds0.{field}" in link

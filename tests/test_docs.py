@@ -1,4 +1,4 @@
-"""The documents are true of the tree: paths exist, the guides have one outline, and lines can be read in a diff."""
+"""The documents match the tree: paths exist, the guides have one outline, and lines can be read in a diff."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cli.main import main
 
 GUIDES = ("aws", "azure", "gcp")
 LONGEST = 140
-# A path in backticks: at least one slash and an ending, or a folder with a slash at its end.
+# A path in backticks: at least one slash, and a suffix or a final slash.
 PATH = re.compile(r"`((?:[\w.-]+/)+(?:[\w.-]+\.(?:py|tf|yaml|json|sh|toml|md|txt|yml))?)`")
 PATH_OR_FILE = re.compile(r"`([\w./-]+)`")
-# Words of a translated sentence; the clouds' own documentation writes "reports", "repairs", "no caller", "again".
+# Unidiomatic words; the clouds' documentation writes "reports", "repairs", "no caller", "again".
 AVOIDED = re.compile(r"\b(?:told|nobody|whoever|mend(?:s|ed|ing)?|for ever|anew|somebody)\b", re.IGNORECASE)
 # Folders that git does not track, and places in a cloud's bucket.
 MADE = re.compile(r"(?:build|dist|dataexport|state|runs|tailpipe-exports)/")
 
 
 def documents(repository: Path) -> list[Path]:
-    """Return every document that people write."""
+    """Return every hand-written document."""
     return [
         *sorted(repository.glob("*.md")),
         *sorted((repository / "docs").rglob("*.md")),
@@ -35,52 +35,52 @@ def documents(repository: Path) -> list[Path]:
 
 
 def long_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield number and beginning of each line that is too long, tables and bare addresses excepted."""
+    """Yield number and beginning of each line that is too long, except in tables and for single URLs."""
     for number, line in enumerate(text.splitlines(), start=1):
         if len(line) > LONGEST and not line.lstrip().startswith(("|", "([", "http")):
             yield number, line[:60]
 
 
 def missing_paths(text: str, root: Path) -> list[str]:
-    """Return the paths that a text names and `root` does not contain."""
+    """Return the paths in a text that do not exist below `root`."""
     named = [found for found in PATH.findall(text) if not MADE.match(found)]
     return [name for name in dict.fromkeys(named) if not (root / name).exists()]
 
 
 def headings(text: str) -> list[str]:
-    """Return a document's headings below its title, in order, without those in code blocks."""
+    """Return a document's headings below its title in order, except those in code blocks."""
     outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"^##+ .+$", outside, re.MULTILINE)
 
 
 @pytest.mark.parametrize("cloud", GUIDES[1:])
-def test_the_guides_have_the_same_headings_in_the_same_order(repository: Path, cloud: str) -> None:
-    """A reader who knows one cloud's guide finds the same things in the same place of another."""
+def test_guides_have_the_same_headings_in_the_same_order(repository: Path, cloud: str) -> None:
+    """Each topic is in the same place of every cloud's guide."""
     first, other = (headings((repository / "docs" / f"{name}.md").read_text("utf-8")) for name in (GUIDES[0], cloud))
     assert len(first) > 10
     assert other == first
 
 
 def test_every_path_in_a_document_exists(repository: Path) -> None:
-    """A file or folder that a document names in backticks is in the tree."""
+    """A file or folder in backticks is in the tree."""
     named = {path.name: missing_paths(path.read_text("utf-8"), repository) for path in documents(repository)}
     assert {name: paths for name, paths in named.items() if paths and name != "CHANGELOG.md"} == {}
 
 
 def test_lines_of_documents_can_be_read_in_a_diff(repository: Path) -> None:
-    """Outside tables no line of a document has more than 140 characters."""
+    """Lines outside tables have at most 140 characters."""
     found = {path.name: list(long_lines(path.read_text("utf-8"))) for path in documents(repository)}
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 
 def test_documents_use_the_words_of_the_field(repository: Path) -> None:
-    """No document has the words that make a sentence a riddle; the changelog's past sections stay as they were."""
+    """No document contains the unidiomatic words; past sections of the changelog are excepted."""
     found = {path.name: AVOIDED.findall(path.read_text("utf-8")) for path in documents(repository)}
     assert {name: words for name, words in found.items() if words and name != "CHANGELOG.md"} == {}
 
 
-def test_what_is_wrong_is_found(tmp_path: Path) -> None:
-    """A path that does not exist and a long line are reported; what is right is not."""
+def test_missing_path_and_long_line_are_reported(tmp_path: Path) -> None:
+    """Valid paths and lines are not reported."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "plan.py").touch()
     text = "`shared/plan.py`, `shared/`, `shared/gone.py`, `dist/`, `gone/` and `tests/a/b.py`"
@@ -90,7 +90,7 @@ def test_what_is_wrong_is_found(tmp_path: Path) -> None:
 
 
 def classes(folder: Path) -> dict[str, ast.ClassDef]:
-    """Return the classes that the modules below a folder define, by their names."""
+    """Return the classes in the modules below a folder, by name."""
     trees = (ast.parse(path.read_text("utf-8")) for path in sorted(folder.rglob("*.py")))
     return {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
 
@@ -101,8 +101,8 @@ def members(enumeration: ast.ClassDef) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-def test_the_glossary_has_the_names_of_the_code(repository: Path) -> None:
-    """Each class of the glossary exists in the engine, and each class of the engine's model is in the glossary."""
+def test_glossary_has_the_classes_of_the_engine(repository: Path) -> None:
+    """Each class of the glossary exists, and each class of the engine's model is in the glossary."""
     text = (repository / "docs" / "architecture.md").read_text("utf-8")
     glossary = text.partition("## Glossary\n")[2].partition("\nThe values")[0]
     named = {
@@ -116,8 +116,8 @@ def test_the_glossary_has_the_names_of_the_code(repository: Path) -> None:
     assert public - named == set()
 
 
-def test_the_glossary_lists_the_values_of_each_enumeration(repository: Path) -> None:
-    """Verbs, results and the others are listed in the code's order, none left out."""
+def test_glossary_lists_the_values_of_each_enumeration(repository: Path) -> None:
+    """The values are complete and in the code's order."""
     text = (repository / "docs" / "architecture.md").read_text("utf-8")
     part = text.partition("The values of the enumerations:\n")[2].partition("\n## ")[0]
     listed = {
@@ -128,7 +128,7 @@ def test_the_glossary_lists_the_values_of_each_enumeration(repository: Path) -> 
     assert listed == {name: members(code[name]) for name in listed}
 
 
-def test_a_newcomer_finds_where_to_change_what(repository: Path) -> None:
+def test_every_row_of_the_table_of_changes_names_an_existing_file(repository: Path) -> None:
     """The table of changes is long, and each row names at least one file that exists."""
     text = (repository / "docs" / "architecture.md").read_text("utf-8")
     rows = re.findall(
@@ -140,7 +140,7 @@ def test_a_newcomer_finds_where_to_change_what(repository: Path) -> None:
     ] == []
 
 
-def test_what_a_document_names_in_a_file_is_there(repository: Path) -> None:
+def test_names_that_a_document_locates_exist_in_the_file(repository: Path) -> None:
     """Where a document says `NAME` in `file`, the file contains that name."""
     text = (repository / "docs" / "architecture.md").read_text("utf-8")
     named = [
@@ -156,7 +156,7 @@ def test_what_a_document_names_in_a_file_is_there(repository: Path) -> None:
 
 
 def shown_commands(text: str) -> Iterator[list[str]]:
-    """Yield the words of each call of the command in a document, in code blocks and between backticks."""
+    """Yield the arguments of each command line in a document, from code blocks and backticks."""
     blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
     inline = re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL))
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
@@ -167,7 +167,7 @@ def shown_commands(text: str) -> Iterator[list[str]]:
 
 
 def mistakes(words: list[str]) -> Iterator[str]:
-    """Yield what the command line would refuse: a command, an argument's choice or an option that does not exist."""
+    """Yield each command, choice or option that the command line would refuse."""
     command: click.Command = main
     while isinstance(command, click.Group) and words and words[0].islower() and not words[0].startswith("-"):
         name, *words = words
@@ -182,8 +182,8 @@ def mistakes(words: list[str]) -> Iterator[str]:
     )
 
 
-def test_every_command_that_is_shown_exists(repository: Path) -> None:
-    """Each call of the command in a document names a command and options that exist; so does each `make`."""
+def test_every_documented_command_exists(repository: Path) -> None:
+    """Each documented command line has an existing command and existing options; so has each `make`."""
     targets = set(re.findall(r"^([a-z-]+):.*## ", (repository / "Makefile").read_text("utf-8"), re.MULTILINE))
     shown = 0
     for path in documents(repository):
@@ -197,13 +197,13 @@ def test_every_command_that_is_shown_exists(repository: Path) -> None:
     assert shown > 60
 
 
-# Options of the AWS CLI itself, and commands that it makes of several calls.
+# Global options of the AWS CLI, and its commands that combine several calls.
 AWS_CLI = {"--cli-read-timeout", "--cli-binary-format", "--region"}
 AWS_CLI_ONLY = {("logs", "tail")}
 
 
-def test_every_command_of_the_aws_cli_that_is_shown_exists(repository: Path) -> None:
-    """The CLI takes commands and options from the vendor's service models, which know each that a document shows."""
+def test_every_documented_aws_cli_command_exists(repository: Path) -> None:
+    """The vendor's service models define the commands and options of the AWS CLI."""
     session = botocore.session.get_session()
     shown = 0
     for path in documents(repository):
@@ -223,8 +223,8 @@ def test_every_command_of_the_aws_cli_that_is_shown_exists(repository: Path) -> 
 
 
 @pytest.mark.parametrize("cloud", GUIDES)
-def test_every_address_of_terraform_that_a_guide_shows_exists(repository: Path, cloud: str) -> None:
-    """What a guide imports or takes out of the state is a resource of its module."""
+def test_every_terraform_address_in_a_guide_exists(repository: Path, cloud: str) -> None:
+    """An address that a guide imports or removes from the state is a resource of its module."""
     module = "".join(path.read_text("utf-8") for path in sorted((repository / "infra" / cloud).glob("*.tf")))
     declared = {".".join(found) for found in re.findall(r'^resource "(\w+)" "(\w+)"', module, re.MULTILINE)}
     guide = (repository / "docs" / f"{cloud}.md").read_text("utf-8")

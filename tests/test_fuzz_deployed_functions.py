@@ -1,6 +1,7 @@
-"""The three entry points in a deployed cloud, with odd requests, settings and stored states.
+"""The three entry points on deployed local clouds, with invalid requests, settings and stored states.
 
-An answer is 200, 400, 409 or 500 and a document; what is refused makes no call that writes; damage costs itself.
+The status is 200, 400, 409 or 500 and the body is a document. A refused request writes nothing, and a damaged entry of
+the state affects only its own scope.
 """
 
 from __future__ import annotations
@@ -39,22 +40,22 @@ BODIES: Mapping[str, bytes] = {
     "ten megabytes": b'{"scopes": ["' + b"x" * 10_000_000 + b'"]}',
     "nested lists": b"[" * DEEP + b"]" * DEEP,
     "nested objects": b'{"a":' * DEEP + b"1" + b"}" * DEEP,
-    "a long number": b'{"scopes": ' + b"9" * 5000 + b"}",
-    "half a character": b'{"scopes": ["\\ud800"], "dry_run": true}',
-    "no text": bytes(range(256)),
+    "long number": b'{"scopes": ' + b"9" * 5000 + b"}",
+    "lone surrogate": b'{"scopes": ["\\ud800"], "dry_run": true}',
+    "not UTF-8": bytes(range(256)),
     "not a number": b'{"dry_run": NaN}',
     "ten thousand ids": json.dumps({"dry_run": True, "scopes": [f"{one:012d}" for one in range(10_000)]}).encode(),
 }
-ODD: list[Any] = [
+INVALID: list[Any] = [
     *(None, True, -1, 10**18, 10**400, 1e308, "", "²", "\ud800", "x" * 3000, [], {}, [[]], {"": None}),
     *("9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00Z"),
 ]
-ODD_TEXT = [
+INVALID_TEXT = [
     *("", " ", "²", "-1", "9" * 5000, "1e400", "nan", "\udcff", "x" * 70_000, "a,,b", "{}", "../..", "%s%n", "\n"),
     *("off", "0"),
 ]
-# Endpoints and credentials: an empty one would mean the real cloud.
-APART = ("ENDPOINT", "URL", "HOST", "KEY", "TOKEN", "SECRET", "CREDENTIALS", "CONTAINER_CRED", "FUNCTION_DIR")
+# Settings of endpoints and credentials are not varied: an empty value would select the real cloud.
+EXCLUDED = ("ENDPOINT", "URL", "HOST", "KEY", "TOKEN", "SECRET", "CREDENTIALS", "CONTAINER_CRED", "FUNCTION_DIR")
 ENGINE = (
     *("MAX_WRITES_PER_RUN", "MAX_VANISHED_PERCENT", "CALL_BUDGET", "CALLS_AT_ONCE"),
     *("STALE_MIN_HOURS", "STALE_MAX_HOURS", "RUN_SECONDS"),
@@ -62,7 +63,7 @@ ENGINE = (
 
 
 class Deployed:
-    """A function in its local cloud."""
+    """A function that is deployed in its local cloud."""
 
     names: tuple[str, ...] = ()
 
@@ -72,11 +73,11 @@ class Deployed:
 
     @abstractmethod
     def invoke(self, body: bytes) -> tuple[int, Any]:
-        """Return code and document of a call."""
+        """Return status and body of one call."""
 
     @abstractmethod
     def written(self) -> list[str]:
-        """Return the calls since `calm` that change anything but the state and the reports."""
+        """Return the writing calls since `calm`, except those for state and reports."""
 
     @abstractmethod
     def state(self) -> bytes:
@@ -87,12 +88,12 @@ class Deployed:
         """Store a state."""
 
     def calm(self) -> None:
-        """Forget the calls so far, and let some time pass."""
-        self.cloud.advance(20)  # no data is late, however many calls there are
+        """Clear the recorded calls and let some time pass."""
+        self.cloud.advance(20)  # so little that no delivery becomes late, however many calls are made
         self.cloud.calls.clear()
 
     def call(self, body: bytes = b"", **changed: str) -> tuple[int, Any]:
-        """Call with some settings changed; the answer is of the contract, and can be sent."""
+        """Call with some settings changed, and verify that the response keeps the contract."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**self.environment, **changed}.items():
                 patch.setenv(name, value)
@@ -103,15 +104,15 @@ class Deployed:
         if code == 400:
             assert document["faults"], document
         if code == 500 and "faults" not in document:
-            told = document.get("failures") or [document]
-            assert all(one["message"] and one["remedy"] for one in told), document
+            failures = document.get("failures") or [document]
+            assert all(one["message"] and one["remedy"] for one in failures), document
         if code != 200:
             assert self.written() == [], (code, document)
         return code, document
 
 
 class Aws(Deployed):
-    """Lambda's handler; an exception is its refusal."""
+    """Lambda's handler; an exception refuses the request."""
 
     names = ("INCLUDE_ACCOUNTS", "EXCLUDE_ACCOUNTS", "INCLUDE_OUS", "EXPORT_PREFIX", "KMS_KEY_ARN", "EXPORTS")
 
@@ -119,7 +120,7 @@ class Aws(Deployed):
         context: Any = Context()
         context.invoked_function_arn = f"arn:aws:lambda:eu-west-1:{self.cloud.account}:function:tailpipe-exports"
         try:
-            # Lambda's runtime parses the event, and refuses what is no JSON itself.
+            # Lambda's runtime parses the event and refuses invalid JSON.
             event = json.loads(body) if body else None
         except (ValueError, RecursionError):
             return 400, {"faults": ["not JSON"]}
@@ -140,13 +141,13 @@ class Aws(Deployed):
             call.operation
             for call in self.cloud.calls.select()
             if not call.operation.startswith(reads)
-            # The state and the reports; a damaged state is kept aside as a copy.
+            # Except for the state and the reports; a damaged state is copied to another name.
             and (call.service != "s3" or call.operation not in ("PutObject", "CopyObject"))
         ]
 
     def state(self) -> bytes:
-        found = self.cloud.client("s3").get_object(Bucket=self.environment["BUCKET_NAME"], Key=self._key())
-        with found["Body"] as body:
+        response = self.cloud.client("s3").get_object(Bucket=self.environment["BUCKET_NAME"], Key=self._key())
+        with response["Body"] as body:
             return bytes(body.read())
 
     def put_state(self, data: bytes) -> None:
@@ -157,7 +158,7 @@ class Aws(Deployed):
 
 
 class Azure(Deployed):
-    """The HTTP trigger; the timer is called beside it."""
+    """The HTTP trigger; an empty body also calls the timer."""
 
     names = (
         "BACKFILL_MONTHS",
@@ -192,13 +193,13 @@ class Gcp(Deployed):
     """The HTTP function."""
 
     names = ("COPY_DAYS", "INCLUDE_ACCOUNTS", "EXCLUDE_ACCOUNTS", "ORGANIZATION", "COPY", "EXPORTS")
-    gateway = Flask("odd")
+    gateway = Flask("gateway")
 
     def invoke(self, body: bytes) -> tuple[int, Any]:
         with self.gateway.test_request_context(method="POST", data=body):
-            reconcile: Any = gcp_function.handler.reconcile  # its decorator types the request alone
-            answered = reconcile(request, clock=self.cloud.clock)
-        return answered[1], json.loads(answered[0])
+            reconcile: Any = gcp_function.handler.reconcile  # its decorator declares only the request
+            response = reconcile(request, clock=self.cloud.clock)
+        return response[1], json.loads(response[0])
 
     def written(self) -> list[str]:
         writing = ("insert", "patch", "update", "delete", "compose", "copy", "rewrite")
@@ -222,8 +223,8 @@ CLOUDS: Mapping[str, tuple[type[Deployed], Callable[[Any], Any]]] = {
 
 
 @contextmanager
-def at_rest(name: str, azurite: Azurite) -> Iterator[Deployed]:
-    """Yield a function whose world is as it should be."""
+def steady_function(name: str, azurite: Azurite) -> Iterator[Deployed]:
+    """Yield a function on a cloud where nothing has to be done."""
     kind, made = CLOUDS[name]
     with made(azurite) as cloud:
         deployed = kind(cloud)
@@ -238,14 +239,14 @@ def at_rest(name: str, azurite: Azurite) -> Iterator[Deployed]:
 
 @pytest.fixture(scope="module", params=sorted(CLOUDS))
 def deployed(request: pytest.FixtureRequest, azurite: Azurite) -> Iterator[Deployed]:
-    """Return each cloud's function at rest; a test leaves it so."""
-    with at_rest(request.param, azurite) as found:
+    """Return each cloud's function in the steady state; a test leaves it unchanged."""
+    with steady_function(request.param, azurite) as found:
         yield found
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_odd_bodies_are_answered(deployed: Deployed, body: bytes) -> None:
-    """Megabytes, depth, long numbers and half characters are refused as requests; unknown scopes fail a run by name."""
+def test_invalid_body_is_refused(deployed: Deployed, body: bytes) -> None:
+    """Oversized, deeply nested and malformed bodies are refused with 400; unknown scopes fail the run."""
     deployed.calm()
     code, document = deployed.call(body)
     assert code == (500 if body is BODIES["ten thousand ids"] else 400), document
@@ -258,44 +259,44 @@ REQUESTS = st.fixed_dictionaries(
 
 
 def try_requests(deployed: Deployed, examples: settings) -> None:
-    """Call with any request."""
+    """Call with random requests."""
 
     @examples
     @given(REQUESTS)
-    def check(asked: dict[str, Any]) -> None:
+    def check(payload: dict[str, Any]) -> None:
         deployed.calm()
-        deployed.call(json.dumps(asked).encode())
-        assert deployed.written() == [], "nothing was to be done"
+        deployed.call(json.dumps(payload).encode())
+        assert deployed.written() == [], "a request wrote to the steady cloud"
 
     check()
 
 
 def try_settings(deployed: Deployed, examples: settings) -> None:
-    """Call with each variable odd."""
+    """Call with one setting invalid at a time."""
     names = sorted({*deployed.environment, *deployed.names, *ENGINE})
-    names = [name for name in names if not any(part in name for part in APART)]
+    names = [name for name in names if not any(part in name for part in EXCLUDED)]
 
     @examples
-    @given(st.sampled_from(names), st.sampled_from(ODD_TEXT))
+    @given(st.sampled_from(names), st.sampled_from(INVALID_TEXT))
     def check(name: str, value: str) -> None:
         deployed.calm()
         code, document = deployed.call(b'{"dry_run": true}', **{name: value})
         assert deployed.written() == []
         if code == 500 and "faults" in document:
-            assert len(deployed.cloud.calls.select()) == 0, "faults of the settings are told before any call"
+            assert len(deployed.cloud.calls.select()) == 0, "invalid settings are refused before any call"
 
     check()
 
 
-def places(document: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield the path of every value of a document, outer ones first."""
+def value_paths(document: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path of every value in a document, outer values first."""
     if path:
         yield path
     inner = (
         document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
     )
     for name, value in inner:
-        yield from places(value, (*path, name))
+        yield from value_paths(value, (*path, name))
 
 
 def damaged(data: bytes, path: tuple[str | int, ...], value: Any) -> bytes:
@@ -309,13 +310,13 @@ def damaged(data: bytes, path: tuple[str | int, ...], value: Any) -> bytes:
 
 
 def try_states(deployed: Deployed, examples: settings) -> None:
-    """Call with each field of the state damaged."""
+    """Call with one value of the state damaged at a time."""
     good = deployed.state()
-    paths = sorted(places(json.loads(good)), key=str)
+    paths = sorted(value_paths(json.loads(good)), key=str)
     scopes = deployed.call()[1]["scopes"]
 
     @examples
-    @given(st.sampled_from(paths), st.sampled_from(ODD))
+    @given(st.sampled_from(paths), st.sampled_from(INVALID))
     def check(path: tuple[str | int, ...], value: Any) -> None:
         deployed.put_state(damaged(good, path, value))
         deployed.calm()
@@ -325,9 +326,9 @@ def try_states(deployed: Deployed, examples: settings) -> None:
             return
         assert code in (200, 409 if path[0] == "running" else 200), (path, value, document)
         if code == 200:
-            found = document["scopes"]
-            assert found["active"] == scopes["active"]
-            assert sum(found[one] for one in ("covered", "pending")) >= scopes["active"] - 1, (path, value, document)
+            counts = document["scopes"]
+            assert counts["active"] == scopes["active"]
+            assert sum(counts[one] for one in ("covered", "pending")) >= scopes["active"] - 1, (path, value, document)
 
     try:
         check()
@@ -339,15 +340,17 @@ TRIALS = {"requests": try_requests, "settings": try_settings, "states": try_stat
 
 
 @pytest.mark.parametrize("trial", TRIALS.values(), ids=TRIALS)
-def test_a_handler_answers_whatever_comes(deployed: Deployed, trial: Callable[[Deployed, settings], None]) -> None:
-    """Odd requests, settings and states end in an answer of the contract, and write nothing into a good world."""
+def test_handler_keeps_its_contract_for_invalid_input(
+    deployed: Deployed, trial: Callable[[Deployed, settings], None]
+) -> None:
+    """Invalid requests, settings and states get a response of the contract, and write nothing to a steady cloud."""
     trial(deployed, FEW)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trial", TRIALS.values(), ids=TRIALS)
-def test_a_handler_answers_whatever_comes_at_length(
+def test_handler_keeps_its_contract_for_more_invalid_input(
     deployed: Deployed, trial: Callable[[Deployed, settings], None]
 ) -> None:
-    """The same, with many more examples."""
+    """The same with many more examples."""
     trial(deployed, MANY)

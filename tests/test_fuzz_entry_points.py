@@ -1,4 +1,4 @@
-"""The three entry points as the clouds call them, with any body: named faults, or the settings' own, and no call."""
+"""Property tests of the three entry points: any body is refused with named problems, and no call is made."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ GATEWAY = Flask("gateway")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def bare() -> Any:
-    """Take the settings away: what gets as far as reading them ends there, before any call."""
+def without_settings() -> Any:
+    """Remove all settings, so that a valid request fails while they are read, before any call."""
     with pytest.MonkeyPatch.context() as patch:
         for _, names in READERS.values():
             for name in names:
@@ -31,32 +31,32 @@ def bare() -> Any:
         yield
 
 
-def is_named(code: int, document: Any) -> bool:
-    """Return whether an answer names every fault in text that can be shown."""
+def names_problems(code: int, document: Any) -> bool:
+    """Return whether a response lists every problem as text that can be encoded."""
     named = document["error"] in ("bad-request", "bad-settings")
     return named and code in (400, 500) and bool(document["faults"]) and all(one.encode() for one in document["faults"])
 
 
 @settings(max_examples=examples(150), deadline=None)
 @given(BODIES)
-def test_any_body_posted_to_azure_ends_in_named_faults(body: bytes) -> None:
-    """400 for the request's, 500 for those of the settings."""
-    assert is_named(*post({name: one.get_user_function() for name, one in indexed().items()}, body))
+def test_any_body_posted_to_azure_is_refused_with_its_problems(body: bytes) -> None:
+    """The status is 400 for an invalid request and 500 for the missing settings."""
+    assert names_problems(*post({name: one.get_user_function() for name, one in indexed().items()}, body))
 
 
 @settings(max_examples=examples(150), deadline=None)
 @given(
     BODIES, st.dictionaries(st.sampled_from(["Content-Type", "User-Agent", "X-Cloud-Trace-Context"]), st.just("²/;o=1"))
 )
-def test_any_body_posted_to_google_ends_in_named_faults(body: bytes, headers: dict[str, str]) -> None:
-    """400 for the request's, 500 for those of the settings, whatever its headers say."""
+def test_any_body_posted_to_gcp_is_refused_with_its_problems(body: bytes, headers: dict[str, str]) -> None:
+    """The status is 400 for an invalid request and 500 for the missing settings, whatever the headers."""
     with GATEWAY.test_request_context(method="POST", data=body, headers=headers):
-        answered: Any = gcp_function.handler.reconcile(request)
-    assert is_named(answered[1], json.loads(answered[0]))
+        response: Any = gcp_function.handler.reconcile(request)
+    assert names_problems(response[1], json.loads(response[0]))
 
 
 class Context:
-    """What Lambda passes beside the event."""
+    """The context object that Lambda passes with the event."""
 
     invoked_function_arn = ""
 
@@ -66,8 +66,8 @@ class Context:
 
 @settings(max_examples=examples(150), deadline=None)
 @given(JSON | st.fixed_dictionaries({"source": TEXT, "detail": JSON}))
-def test_any_event_of_lambda_ends_in_named_faults(event: Any) -> None:
-    """The request's faults, or those of the settings, are raised by name: nothing else is."""
+def test_any_lambda_event_is_refused_with_its_problems(event: Any) -> None:
+    """The handler raises only errors of the request or of the settings."""
     context: Any = Context()
     with pytest.raises((RequestError, SettingsError)) as raised:
         aws_lambda.handler.handler(event, context)

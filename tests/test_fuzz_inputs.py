@@ -1,4 +1,4 @@
-"""Odd requests and settings on all three handlers: a request or settings error that names the faults, nothing else."""
+"""Property tests of parsing requests and settings on all clouds: the error for invalid input lists its problems."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ READERS: Mapping[str, tuple[Callable[[Mapping[str, str]], Any], tuple[str, ...]]
 
 @settings(max_examples=examples(400), deadline=None)
 @given(JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(("scopes", "dry_run", "force", "verify_all"), JSON)))
-def test_any_request_is_a_request_or_its_faults(payload: object) -> None:
-    """Whatever a trigger brings, each fault is named in text that can be written and sent."""
+def test_any_payload_is_parsed_or_refused_with_its_problems(payload: object) -> None:
+    """The problems are text that can be encoded, whatever the payload."""
     try:
-        asked = parse_request(payload)
+        parsed = parse_request(payload)
     except RequestError as error:
         "; ".join(error.problems).encode()
         return
-    assert all(scope.encode() for scope in asked.scopes)
+    assert all(scope.encode() for scope in parsed.scopes)
 
 
 @settings(max_examples=examples(400), deadline=None)
@@ -65,15 +65,15 @@ def test_any_request_is_a_request_or_its_faults(payload: object) -> None:
     JSON,
     JSON,
 )
-def test_any_event_of_organizations_is_a_request_or_refused(
-    name: object, service: object, response: object, asked: object, identity: object
+def test_any_organizations_event_is_parsed_or_refused(
+    name: object, service: object, response: object, parameters: object, identity: object
 ) -> None:
-    """Fields of another type ask for a full run: only an account's id of twelve ASCII digits names one."""
+    """Only an id of twelve ASCII digits selects an account; any other type selects a full run."""
     detail = {
         "eventName": name,
         "serviceEventDetails": service,
         "responseElements": response,
-        "requestParameters": asked,
+        "requestParameters": parameters,
         "userIdentity": identity,
     }
     try:
@@ -86,8 +86,8 @@ def test_any_event_of_organizations_is_a_request_or_refused(
 
 
 @pytest.mark.parametrize("cloud", READERS)
-def test_any_settings_are_settings_or_their_faults(cloud: str) -> None:
-    """Whatever the environment holds, each fault is named, and none is raised about later."""
+def test_any_environment_is_parsed_or_refused_with_its_problems(cloud: str) -> None:
+    """No other exception is raised, whatever the environment contains."""
     read, names = READERS[cloud]
 
     @settings(max_examples=examples(150), deadline=None)
@@ -101,10 +101,10 @@ def test_any_settings_are_settings_or_their_faults(cloud: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("odd", ["²", "٣", "9" * 5000, "1e3", "nan", "1_0", "+7"])
+@pytest.mark.parametrize("value", ["²", "٣", "9" * 5000, "1e3", "nan", "1_0", "+7"])
 @pytest.mark.parametrize("cloud", READERS)
-def test_a_number_in_the_settings_is_in_ascii_digits(cloud: str, odd: str) -> None:
-    """Digits of other scripts and numbers of thousands of digits are refused by the setting's name."""
+def test_number_in_settings_must_have_ascii_digits(cloud: str, value: str) -> None:
+    """Digits of other scripts and overlong numbers are refused with the setting's name."""
     with pytest.raises(SettingsError) as refused:
-        READERS[cloud][0]({"MAX_WRITES_PER_RUN": odd})
-    assert any(fault.startswith("MAX_WRITES_PER_RUN: ") for fault in refused.value.problems)
+        READERS[cloud][0]({"MAX_WRITES_PER_RUN": value})
+    assert any(problem.startswith("MAX_WRITES_PER_RUN: ") for problem in refused.value.problems)

@@ -1,4 +1,4 @@
-"""The engine knows no cloud, and a checker says so when somebody changes that."""
+"""Import contracts: the engine imports no cloud, and the checker detects violations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.limits import HANG_S
 
 PACKAGES = ("shared", "aws_lambda", "azure_function", "gcp_function", "localcloud", "cli", "tailpipe_exports")
 CLOUD_FOLDERS = ("aws_lambda", "azure_function", "gcp_function")
-# The same port in all three, so the same file name. Every other module is named after what it holds.
+# These modules have the same name in all three clouds because they implement the same port.
 CORE_MODULES = (
     "handler", "settings", "clients", "errors", "scopes", "targets", "provider", "state_store", "manual_steps",
 )  # fmt: skip
@@ -23,7 +23,7 @@ LINTER = Path(sys.executable).with_name("lint-imports")
 
 
 def lint(root: Path) -> subprocess.CompletedProcess[str]:
-    """Check the import contract of the tree below `root`, and of no other."""
+    """Check the import contracts of the tree below `root` only."""
     environment = {"PATH": os.environ["PATH"], "COLUMNS": "200", "HOME": os.environ["HOME"]}
     return subprocess.run(
         [str(LINTER), "--no-cache"],
@@ -38,7 +38,7 @@ def lint(root: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def copy(repository: Path, tmp_path: Path) -> Path:
-    """Return a copy of the packages and their contract that a test may spoil."""
+    """Return a copy of the packages and their contracts that a test may modify."""
     shutil.copy(repository / "pyproject.toml", tmp_path)
     for package in PACKAGES:
         if (repository / package).is_dir():
@@ -46,8 +46,8 @@ def copy(repository: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_import_contract_holds(repository: Path) -> None:
-    """No package of this project imports what it must not know."""
+def test_project_keeps_its_import_contracts(repository: Path) -> None:
+    """No package of this project imports what its contract forbids."""
     result = lint(repository)
     assert result.returncode == 0, result.stdout
 
@@ -66,8 +66,8 @@ def test_import_contract_holds(repository: Path) -> None:
         pytest.param("localcloud", "aws_lambda", id="local cloud imports a function"),
     ],
 )
-def test_offending_import_is_refused_by_name(copy: Path, folder: str, offence: str) -> None:
-    """An import against the contract fails the check, which names both ends of it."""
+def test_forbidden_import_is_reported_with_both_modules(copy: Path, folder: str, offence: str) -> None:
+    """The check fails and names the importing and the imported module."""
     (copy / folder / "offender.py").write_text(f"import {offence}\n", encoding="utf-8")
     result = lint(copy)
     assert result.returncode != 0
@@ -75,13 +75,13 @@ def test_offending_import_is_refused_by_name(copy: Path, folder: str, offence: s
 
 
 @pytest.mark.parametrize("folder", CLOUD_FOLDERS)
-def test_every_cloud_folder_has_the_fixed_core(repository: Path, folder: str) -> None:
-    """Whoever knows one cloud's function finds the same ports in the other two."""
+def test_every_cloud_folder_has_the_core_modules(repository: Path, folder: str) -> None:
+    """Each cloud's function has the same ports in the same files."""
     assert [name for name in CORE_MODULES if not (repository / folder / f"{name}.py").is_file()] == []
 
 
 def test_every_cloud_folder_has_an_import_contract(repository: Path) -> None:
-    """A cloud that is added gets a contract of its own in pyproject.toml."""
+    """A new cloud needs a contract of its own in pyproject.toml."""
     settings = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     held = {source for contract in settings["contracts"] for source in contract.get("source_modules", ())}
     handlers = {path.parent.name for path in repository.glob("*/handler.py")}

@@ -1,4 +1,4 @@
-"""Wheel and sdist, installed as an operator installs them: everything works from any folder, without a checkout."""
+"""Wheel and sdist, installed as an operator installs them: all commands work from any folder, without a checkout."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.cli.support.terraform_double import TerraformDouble, change
 from tests.cli.wheels import repacked
 from tests.limits import HANG_S
 
-__all__ = ["terraform"]  # a fixture, found by its name
+__all__ = ["terraform"]  # a fixture, which pytest finds by name
 pytestmark = pytest.mark.long
 
 LEFT_OUT = (".git", ".venv", "node_modules", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".setup.log")
-# What must never be packed: secrets in Terraform's own files, and a module that is no longer in the sources.
+# Files that must not be packed: secrets in Terraform's files, and a module that was removed from the sources.
 UNWANTED = (
     "infra/aws/terraform.tfstate",
     "infra/aws/terraform.tfstate.backup",
@@ -39,14 +39,14 @@ UNWANTED = (
     "build/lib/cli/gone.py",
 )
 CLOUDS = ("aws", "azure", "gcp")
-# The wheel and the sdist, which gives the same wheel, each in an environment of its own.
+# The wheel, and the sdist that builds the same wheel, each in its own environment.
 WAYS = ["tool", pytest.param("base", marks=pytest.mark.slow)]
 
 
 def call(
     *command: str | Path, cwd: Path, check: bool = True, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command without what the environment of the tests would let Python find."""
+    """Run a command without the variables through which Python would find the test environment."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "GIT_"))}
     done = subprocess.run(
         [str(one) for one in command],
@@ -63,7 +63,7 @@ def call(
 
 @dataclass(frozen=True)
 class Built:
-    """The wheel of a source tree, its sdist, the wheel of the sdist, and the commit of the tree."""
+    """The wheel of a source tree, its sdist, the sdist's wheel, and the tree's commit."""
 
     wheel: Path
     sdist: Path
@@ -73,7 +73,7 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Build from a copy of the checkout that is a repository of its own and holds what must not be packed."""
+    """Build from a copy of the checkout that is its own repository and contains files that must not be packed."""
     tree, out = tmp_path_factory.mktemp("built") / "tree", tmp_path_factory.mktemp("dist")
     shutil.copytree(repository, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
     who = ("-c", "user.name=me", "-c", "user.email=me@example.com", "-c", "commit.gpgsign=false")
@@ -90,25 +90,25 @@ def built(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     return Built(wheel, sdist, of_sdist, call("git", "rev-parse", "HEAD", cwd=tree).stdout.strip()[:12])
 
 
-def without_itself(project: Mapping[str, Any]) -> list[str]:
-    """Return what the base needs beside the lists of the clouds' extras."""
+def base_requirements(project: Mapping[str, Any]) -> list[str]:
+    """Return the requirements of the base in addition to the clouds' extras."""
     return [one for one in project["dependencies"] if not one.startswith(f"{project['name']}[")]
 
 
 @pytest.fixture(scope="module")
 def wheels(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with what the three clouds' extras need: all that the installers below can find."""
+    """Return a folder with the requirements of the three clouds' extras, the only source of the installers."""
     declared = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
     project = declared["project"]
     extras = [one for cloud in CLOUDS for one in project["optional-dependencies"][cloud]]
     folder = tmp_path_factory.mktemp("wheels")
-    repacked(folder, [*without_itself(project), *extras, *declared["build-system"]["requires"]])
+    repacked(folder, [*base_requirements(project), *extras, *declared["build-system"]["requires"]])
     return folder
 
 
 @dataclass(frozen=True)
 class Installed:
-    """An installed command, the interpreter that it has to itself, and a folder that is no checkout."""
+    """An installed command, its own interpreter, and a folder that is not a checkout."""
 
     command: Path
     python: Path
@@ -121,7 +121,7 @@ class Installed:
 
 
 def by_uv_tool(what: str, wheels: Path, folder: Path) -> Installed:
-    """Install as `uv tool install` does, into an environment that has not even pip."""
+    """Install as `uv tool install` does, into an environment without pip."""
     call(
         *(find_uv_bin(), "tool", "install", "--offline", "--no-index", "--find-links", wheels),
         *("--python", sys.executable, what),
@@ -139,7 +139,7 @@ def by_uv_tool(what: str, wheels: Path, folder: Path) -> Installed:
 
 
 def by_pip(what: str, wheels: Path, folder: Path) -> Installed:
-    """Install as `pip install` does into a new environment, and pipx with it."""
+    """Install as `pip install` and pipx do, into a new environment."""
     if not (folder / "venv").exists():
         call(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
     call(
@@ -168,14 +168,14 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return build("aws", tmp_path_factory.mktemp("archive")).path.read_bytes()
 
 
-def test_an_sdist_gives_the_wheel_of_the_tree(built: Built) -> None:
-    """The sdist holds all that a build needs: both wheels are the same bytes."""
+def test_sdist_builds_the_same_wheel_as_the_tree(built: Built) -> None:
+    """The sdist has everything that a build needs: both wheels have the same bytes."""
     assert built.wheel.name == built.wheel_of_sdist.name
     assert built.wheel.read_bytes() == built.wheel_of_sdist.read_bytes()
 
 
-def test_no_secret_and_nothing_stale_is_packed(built: Built) -> None:
-    """Terraform's state and values, and what an earlier build left, stay where they are."""
+def test_secrets_and_stale_files_are_not_packed(built: Built) -> None:
+    """Terraform's state and values, and the output of an earlier build, are left out."""
     with ZipFile(built.wheel) as wheel, tarfile.open(built.sdist) as sdist:
         for names in (wheel.namelist(), sdist.getnames()):
             assert not [
@@ -185,21 +185,21 @@ def test_no_secret_and_nothing_stale_is_packed(built: Built) -> None:
         assert not any(b"s3cr3t" in wheel.read(name) for name in wheel.namelist())
 
 
-def test_the_modules_are_packed_whole(built: Built, repository: Path) -> None:
-    """Whatever git tracks below infra/ is in the wheel."""
+def test_wheel_contains_all_terraform_modules(built: Built, repository: Path) -> None:
+    """The wheel has every file below infra/ that git tracks."""
     listed = call("git", "ls-files", "infra", cwd=repository, check=False)
     if listed.returncode:
-        pytest.skip("this is no repository, which alone knows what belongs to infra/")
+        pytest.skip("not a git repository, so the tracked files of infra/ are unknown")
     with ZipFile(built.wheel) as wheel:
         packed = {name.removeprefix("tailpipe_exports/carried/") for name in wheel.namelist()}
     assert set(listed.stdout.split()) <= packed
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_help_version_and_completion_work_anywhere(
+def test_help_version_and_completion_work_in_any_folder(
     name: str, built: Built, request: pytest.FixtureRequest, repository: Path
 ) -> None:
-    """The version is that of pyproject.toml, the commit the one that was built, whatever repository is around."""
+    """The version is that of pyproject.toml and the commit that of the build, whatever repository surrounds it."""
     installed: Installed = request.getfixturevalue(name)
     assert "Commands:" in installed("--help").stdout
     version = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
@@ -209,20 +209,18 @@ def test_help_version_and_completion_work_anywhere(
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_an_installed_command_packages_the_same_bytes(
-    name: str, archive: bytes, request: pytest.FixtureRequest
-) -> None:
-    """From wheel or sdist, the archive is the one that the checkout packages."""
+def test_installed_command_packages_the_same_archive(name: str, archive: bytes, request: pytest.FixtureRequest) -> None:
+    """The archive equals the checkout's, from the wheel and from the sdist."""
     installed: Installed = request.getfixturevalue(name)
     made = installed("package", "aws", "--out", "out").stdout.strip()
     assert (installed.elsewhere / made).read_bytes() == archive
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_plan_and_a_dry_deployment_need_no_checkout(
+def test_plan_and_dry_run_of_deploy_need_no_checkout(
     name: str, request: pytest.FixtureRequest, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
-    """Without an extra a plan reads the account; a dry deployment asks Terraform with the modules and makes nothing."""
+    """Without an extra, `plan` reads the account; `deploy --dry-run` runs Terraform and creates nothing."""
     installed: Installed = request.getfixturevalue(name)
     terraform.plan([change("terraform_data.one")])
     package = tmp_path / "given.zip"
@@ -243,8 +241,8 @@ def test_plan_and_a_dry_deployment_need_no_checkout(
 
 
 @pytest.mark.parametrize("command", ["local gcp", "local aws", "demo azure", "demo"])
-def test_a_missing_extra_is_one_sentence(tool: Installed, command: str) -> None:
-    """Without the extra `local` each command that needs it says so, with a command that installs it."""
+def test_missing_extra_is_reported_with_the_command_that_installs_it(tool: Installed, command: str) -> None:
+    """Every command that needs the extra `local` prints one sentence."""
     done = tool(*command.split(), check=False)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
@@ -253,27 +251,27 @@ def test_a_missing_extra_is_one_sentence(tool: Installed, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["plan azure", "doctor gcp", "deploy aws --dry-run"])
-def test_every_cloud_works_without_an_extra(tool: Installed, command: str) -> None:
-    """Whatever stops the other commands on an account that nobody signed in to, it is no module, and said briefly."""
+def test_every_cloud_works_without_extras(tool: Installed, command: str) -> None:
+    """Without credentials, the other commands fail with a short message rather than a missing module."""
     done = tool(*command.split(), check=False)
     assert done.returncode == 1
     assert "needs the module" not in done.stdout + done.stderr
     assert "installation is incomplete" not in done.stdout + done.stderr
-    assert "Credential: " not in done.stdout + done.stderr  # azure-identity's list of what it tried
+    assert "Credential: " not in done.stdout + done.stderr  # azure-identity's list of attempted credentials
     assert "Traceback" not in done.stdout + done.stderr
 
 
-# That the lists are complete, the packages' own tests prove for each cloud: they are made from the same pins.
+# The tests of each cloud's package prove that the lists are complete: both come from the same pins.
 @pytest.mark.slow
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_an_extra_brings_what_its_cloud_imports(
+def test_extra_contains_all_imports_of_its_cloud(
     cloud: str, built: Built, wheels: Path, repository: Path, tmp_path: Path
 ) -> None:
-    """With the list of one extra alone the cloud's function and all the operator's commands can be imported."""
+    """With one cloud's extra, its function and all of the operator's commands can be imported."""
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     python, offline = tmp_path / "venv" / "bin" / "python", {"UV_NO_CONFIG": "1", "UV_CACHE_DIR": str(tmp_path / "uv")}
     call(find_uv_bin(), "venv", "--python", sys.executable, tmp_path / "venv", cwd=tmp_path, variables=offline)
-    for what in ((*without_itself(project), *project["optional-dependencies"][cloud]), ("--no-deps", built.wheel)):
+    for what in ((*base_requirements(project), *project["optional-dependencies"][cloud]), ("--no-deps", built.wheel)):
         install = ("pip", "install", "--python", python, "--offline", "--no-index", "--find-links", wheels)
         call(find_uv_bin(), *install, *what, cwd=tmp_path, variables=offline)
     script = f"from cli.clouds import CLOUDS; CLOUDS[{cloud!r}].run_once(); CLOUDS[{cloud!r}].operator()"

@@ -1,4 +1,4 @@
-"""The guards around every test: nothing but loopback, and nobody's credentials."""
+"""The guards around every test: only loopback is reachable, and no credentials are visible."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from pytest_socket import SocketConnectBlockedError
 
 
-def test_other_hosts_cannot_be_reached() -> None:
-    """A connection to an address outside this machine is refused before a packet leaves."""
+def test_connection_to_another_host_is_refused() -> None:
+    """The connection is refused before a packet is sent."""
     with (
         pytest.raises(SocketConnectBlockedError),
         socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection,
@@ -20,8 +20,8 @@ def test_other_hosts_cannot_be_reached() -> None:
         connection.connect(("192.0.2.1", 443))
 
 
-def test_loopback_can_be_reached() -> None:
-    """A server on this machine answers."""
+def test_connection_to_loopback_succeeds() -> None:
+    """A server on this machine is reachable."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()) as client,
@@ -29,8 +29,8 @@ def test_loopback_can_be_reached() -> None:
         assert client.getpeername() == server.getsockname()
 
 
-def test_no_credentials_are_visible() -> None:
-    """The AWS SDK finds no credentials, no region and no endpoint unless a test gives them."""
+def test_sdk_finds_no_credentials() -> None:
+    """The AWS SDK finds no credentials, region or endpoint unless a test sets them."""
     session = boto3.Session()
     assert [session.get_credentials(), session.region_name] == [None, None]
     assert not [name for name in os.environ if "ENDPOINT_URL" in name]

@@ -1,4 +1,4 @@
-"""docs/operating.md tells the operator's commands as they are: every flag, and no other."""
+"""docs/operating.md documents every flag of the operator's commands, and no other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMANDS = ("deploy", "invoke", "plan", "run", "doctor", "onboarding", "package"
 ROW = re.compile(r"^\| `tailpipe-exports (\w+) [^`]+` \|", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
-# The section that tells a command's flags.
+# The section that documents a command's flags.
 SECTIONS = {
     "deploy": "Deploy",
     "invoke": "Invoke",
@@ -36,37 +36,37 @@ def text(repository: Path) -> str:
 
 
 def flags(command: str) -> set[str]:
-    """Return the flags of a command of the tool."""
+    """Return the flags of a command."""
     options = [one for one in main.commands[command].params if isinstance(one, click.Option)]
     return {name for one in options for name in one.opts if name.startswith("--")}
 
 
 def section(text: str, title: str) -> str:
-    """Return what stands below a heading."""
+    """Return the text below a heading."""
     found = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     assert found, title
     return found
 
 
-def test_every_command_has_its_row(text: str) -> None:
-    """The table at the top names each of the operator's commands once."""
+def test_every_command_has_one_row(text: str) -> None:
+    """The first table lists each of the operator's commands once."""
     assert sorted(ROW.findall(text)) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_flag_is_told_in_its_section(command: str, text: str) -> None:
-    """A flag that a command has stands where the command is explained."""
+def test_every_flag_is_documented_in_its_section(command: str, text: str) -> None:
+    """Each flag is in the section of its command."""
     assert flags(command) - set(FLAG.findall(section(text, SECTIONS[command]))) == set()
 
 
-def test_no_flag_is_made_up(text: str) -> None:
-    """Whatever looks like a flag is one of the commands that the document explains."""
+def test_every_documented_flag_exists(text: str) -> None:
+    """Each flag in the document belongs to a documented command."""
     assert set(FLAG.findall(text)) - {flag for command in COMMANDS for flag in flags(command)} == set()
 
 
 @pytest.mark.parametrize("name", ["operating.md", "security.md"])
-def test_links_lead_to_files(name: str, repository: Path) -> None:
-    """Each link of the two documents leads to a file of the repository, and the README leads to both."""
+def test_links_refer_to_existing_files(name: str, repository: Path) -> None:
+    """Each link of the two documents refers to a file of the repository, and the README links to both."""
     folder = repository / "docs"
     for link in LINK.findall((folder / name).read_text(encoding="utf-8")):
         assert (folder / link).is_file(), link

@@ -1,4 +1,4 @@
-"""The project keeps its own rules, and the checker finds what breaks them."""
+"""The project follows its rules, and the checker detects violations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tools.check_rules import main, violations
 
-# Put together here, so that this file does not break the rules it is about.
+# Concatenated, so that this file does not violate the rules it tests.
 INDEX = "https://" + "pypi" + ".org/simple"
 FLAG = "--" + "index-url"
 HOME = "/" + "home/ada/project"
@@ -20,14 +20,14 @@ WAIT, JOIN = "time" + "out=", ".jo" + "in"
 
 
 def write(root: Path, name: str, text: str) -> None:
-    """Write one file below `root`, with its folders."""
+    """Write one file below `root`, creating its folders."""
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
-def test_this_project_breaks_no_rule(repository: Path) -> None:
-    """Everything tracked, and everything about to be, keeps the rules."""
+def test_project_has_no_violations(repository: Path) -> None:
+    """This includes tracked files and new files that git does not ignore."""
     assert violations(repository) == []
 
 
@@ -48,8 +48,8 @@ def test_this_project_breaks_no_rule(repository: Path) -> None:
         pytest.param("a.txt", "x" * 500_000 + "\n", "a.txt:1: has 500,001 bytes", id="large file"),
     ],
 )
-def test_each_violation_is_named_with_its_place(tmp_path: Path, name: str, text: str, expected: str) -> None:
-    """A broken rule is reported by file, line and rule."""
+def test_violation_is_reported_with_its_location(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    """The report has file, line and rule."""
     write(tmp_path, name, text)
     found = violations(tmp_path)
     assert len(found) == 1
@@ -72,14 +72,14 @@ def test_each_violation_is_named_with_its_place(tmp_path: Path, name: str, text:
         pytest.param("a.txt", "x" * 499_999 + "\n", id="as large as is allowed"),
     ],
 )
-def test_what_is_allowed_is_not_reported(tmp_path: Path, name: str, text: str) -> None:
-    """Reasons are accepted, and look-alikes are not violations."""
+def test_valid_text_is_not_reported(tmp_path: Path, name: str, text: str) -> None:
+    """An ignore with a reason, and text that resembles a violation, are accepted."""
     write(tmp_path, name, text)
     assert violations(tmp_path) == []
 
 
-def test_all_violations_come_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One run names every violation and ends with 1; a clean tree ends with 0 and says nothing."""
+def test_all_violations_are_reported_in_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The checker exits with 1 and lists every violation; for a clean tree it exits with 0 and prints nothing."""
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().err == ""
     write(tmp_path, "a.txt", f"{INDEX}\n{HOME}\n")
@@ -88,8 +88,8 @@ def test_all_violations_come_at_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(capsys.readouterr().err.splitlines()) == 3
 
 
-def test_files_git_ignores_are_not_read(tmp_path: Path) -> None:
-    """What git ignores is not the project's, what it does not track yet is."""
+def test_ignored_files_are_not_checked(tmp_path: Path) -> None:
+    """Untracked files that git does not ignore are checked."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     write(tmp_path, ".gitignore", "out.txt\n")
     write(tmp_path, "out.txt", f"{INDEX}\n")

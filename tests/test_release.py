@@ -1,4 +1,4 @@
-"""What a release consists of: `make dist` writes it, and refuses a checkout that is not ready."""
+"""A release: `make dist` writes its files, and refuses a checkout that is not ready."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CHANGELOG = """# Changelog
 
 
 def checkout(root: Path, version: str = "1.10.0") -> Path:
-    """Write what of a checkout is looked at, and return it."""
+    """Write the files of a checkout that the release reads, and return its folder."""
     (root / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n', encoding="utf-8")
     (root / "CHANGELOG.md").write_text(CHANGELOG, encoding="utf-8")
     return root
 
 
-def test_the_notes_are_the_versions_own_section(tmp_path: Path) -> None:
-    """A release's notes are its section of the changelog, without the heading and without any other section."""
+def test_release_notes_are_the_versions_section_of_the_changelog(tmp_path: Path) -> None:
+    """The notes exclude the heading and all other sections."""
     root = checkout(tmp_path)
     assert notes(root, "1.10.0") == "### Added\n\n- What was released.\n"
     assert notes(root, "1.1.0") == "- Something older.\n"
@@ -46,21 +46,21 @@ def test_the_notes_are_the_versions_own_section(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tag", ["v1.10.0", None])
-def test_a_checkout_that_is_ready_is_not_refused(tmp_path: Path, tag: str | None) -> None:
-    """With the tag of the version and a section in the changelog, and also without a tag, nothing is wrong."""
+def test_ready_checkout_is_accepted(tmp_path: Path, tag: str | None) -> None:
+    """The tag of the version, or no tag, and a section in the changelog are sufficient."""
     assert faults(checkout(tmp_path), tag) == []
 
 
-def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
-    """A tag of another version and a missing section of the changelog are both named, each with its remedy."""
+def test_all_problems_of_a_release_are_reported_together(tmp_path: Path) -> None:
+    """A tag of another version and a missing changelog section are both reported, each with its remedy."""
     assert faults(checkout(tmp_path, "2.0.0"), "v1.10.0") == [
         "the tag is v1.10.0, and pyproject.toml has version 2.0.0; tag the commit v2.0.0",
         "CHANGELOG.md has no section `## [2.0.0] - YYYY-MM-DD`; move what is Unreleased below it",
     ]
 
 
-def test_this_checkout_can_be_released(repository: Path) -> None:
-    """The version in pyproject.toml has its section in the changelog."""
+def test_version_of_this_checkout_is_in_the_changelog(repository: Path) -> None:
+    """The version in pyproject.toml has a section."""
     assert faults(repository, None) == []
 
 
@@ -82,8 +82,8 @@ def test_this_checkout_can_be_released(repository: Path) -> None:
         ),
     ],
 )
-def test_an_archives_components_are_what_is_in_it(tmp_path: Path, names: list[str], listed: str) -> None:
-    """The bill of materials lists the pins that an archive carries, or else the distributions installed in it."""
+def test_bill_of_materials_lists_the_components_of_the_archive(tmp_path: Path, names: list[str], listed: str) -> None:
+    """It lists the pins that an archive contains, or else the distributions installed in it."""
     archive = tmp_path / "function.zip"
     with ZipFile(archive, "w") as opened:
         for name in names:
@@ -91,8 +91,8 @@ def test_an_archives_components_are_what_is_in_it(tmp_path: Path, names: list[st
     assert components(archive) == listed
 
 
-def test_the_sums_are_checked_by_sha256sum(tmp_path: Path) -> None:
-    """Every file is summed but the list itself, and sha256sum accepts the list until a file is changed."""
+def test_checksums_are_verified_by_sha256sum(tmp_path: Path) -> None:
+    """The list covers every other file, and sha256sum rejects it after a file is changed."""
     (tmp_path / "a.zip").write_bytes(b"first")
     (tmp_path / "b.whl").write_bytes(b"second")
     (tmp_path / "SHA256SUMS").write_text("an earlier list\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The runbook has an entry for everything that the function can say."""
+"""The runbook has an entry for every code and log event of the functions."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def codes_of(source: str) -> Iterator[str]:
 
 
 def entries(repository: Path) -> set[str]:
-    """Return what stands in the first column of the runbook's tables."""
+    """Return the first column of the runbook's tables."""
     text = (repository / "docs" / "runbook.md").read_text(encoding="utf-8")
     first = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     return {entry for cell in first for entry in re.findall(r"`([^`]+)`", cell)}
 
 
-def test_each_event_has_an_entry(repository: Path) -> None:
-    """An operator finds every event of the log in the runbook."""
+def test_every_event_has_an_entry(repository: Path) -> None:
+    """The runbook has every log event."""
     assert set(EVENTS) - entries(repository) == set()
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_each_code_has_an_entry(repository: Path, folder: str) -> None:
-    """An operator finds every constant code of a report in the runbook."""
+def test_every_code_has_an_entry(repository: Path, folder: str) -> None:
+    """The runbook has every constant code of a report."""
     found = {
         code: path.name
         for path in sorted((repository / folder).rglob("*.py"))
@@ -65,7 +65,7 @@ def test_each_code_has_an_entry(repository: Path, folder: str) -> None:
 
 
 def literals(source: str) -> Iterator[tuple[str, bool]]:
-    """Yield each text in a module, and whether it only begins one that is put together."""
+    """Yield each string of a module, and whether it is the beginning of a composed one."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value, False
@@ -73,8 +73,8 @@ def literals(source: str) -> Iterator[tuple[str, bool]]:
             yield str(node.values[0].value), True
 
 
-def test_each_entry_is_of_something_that_is_said(repository: Path) -> None:
-    """An entry of a code or an event that no module names any more would send an operator astray."""
+def test_every_entry_is_used_by_the_code(repository: Path) -> None:
+    """An entry for a removed code or event would mislead an operator."""
     paths = [path for folder in (*FOLDERS, "cli") for path in (repository / folder).rglob("*.py")]
     found = {one for path in paths for one in literals(path.read_text(encoding="utf-8"))}
     whole, beginnings = ({text for text, begins in found if begins is kind} for kind in (False, True))
@@ -83,7 +83,7 @@ def test_each_entry_is_of_something_that_is_said(repository: Path) -> None:
     assert ours - whole - made == set()
 
 
-def test_the_collector_finds_codes_in_every_form() -> None:
-    """Literals, keywords and constants of the module are found; what is computed is left out."""
+def test_codes_are_collected_from_literals_keywords_and_constants() -> None:
+    """Computed codes are left out."""
     source = 'A = "one"\nManual(A, guide)\nRunStopped("two", "x")\nPresent(code="three")\nPermanent(code or "x", "y")'
     assert set(codes_of(source)) == {"one", "two", "three"}

@@ -1,4 +1,4 @@
-"""Secrets in answers of success: the words of a run's history, of a job and of an instance are foreign text, too."""
+"""Secrets in successful responses: run histories, job errors and stack instances contain foreign text."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ QUOTES = (
 )
 
 
-class Seen:
-    """Everything that a person, a log or a disk gets of some runs."""
+class Output:
+    """Everything that some runs show, log or store."""
 
     def __init__(self) -> None:
         self.places: dict[str, str] = {"terminal": "", "log": "", "report": "", "state": ""}
@@ -47,22 +47,22 @@ class Seen:
         self.places["state"] += "\n".join(stored)
 
     def check(self, *arrived: str) -> None:
-        """Assert that the words arrived in these places, and the secret nowhere."""
+        """Assert that the sentinel appears in these outputs, and the secret in none."""
         for place, text in self.places.items():
             assert PLANTED not in text, f"{place}: {text[max(0, text.index(PLANTED) - 200) :][:300]}"
             assert PLANTED.lower() not in text.lower(), place
         assert all("SENTINEL" in self.places[place] for place in arrived)
 
 
-def logged(run: Callable[[Any], RunResult]) -> tuple[RunResult, str]:
-    """Return what a run came to, and its log as the function writes it."""
+def run_with_log(run: Callable[[Any], RunResult]) -> tuple[RunResult, str]:
+    """Return the result of a run, and its log as the function writes it."""
     stream = io.StringIO()
     with redirect_stderr(stream):
         finished = run(json_sink(stream))
     return finished, stream.getvalue()
 
 
-def stored_in(cloud: LocalAws) -> list[str]:
+def stored_by_aws(cloud: LocalAws) -> list[str]:
     """Return the stored state and reports."""
     s3, bucket = cloud.client("s3"), f"tailpipe-dataexport-{cloud.account}"
     names = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]]
@@ -78,8 +78,8 @@ def stored_by_azure(cloud: LocalAzure) -> list[str]:
         return [container.download_blob(blob.name).readall().decode() for blob in container.list_blobs()]
 
 
-def rewritten(change: Callable[[dict[str, Any]], None]) -> Callable[[bytes], bytes]:
-    """Return what changes a JSON answer on its way."""
+def edit_json(change: Callable[[dict[str, Any]], None]) -> Callable[[bytes], bytes]:
+    """Return a function that changes a JSON response in transit."""
 
     def rewrite(true: bytes) -> bytes:
         document = json.loads(true)
@@ -89,9 +89,9 @@ def rewritten(change: Callable[[dict[str, Any]], None]) -> Callable[[bytes], byt
     return rewrite
 
 
-def test_the_status_reasons_of_aws_are_redacted() -> None:
-    """The reason of an export, of its executions and of a stack instance reach nobody with a secret in them."""
-    seen, quote = Seen(), " ".join(QUOTES)
+def test_aws_status_reasons_are_redacted() -> None:
+    """This covers the reasons of an export, of its executions and of a stack instance."""
+    output, quote = Output(), " ".join(QUOTES)
 
     def unhealthy(document: dict[str, Any]) -> None:
         document["ExportStatus"] |= {"StatusCode": "UNHEALTHY", "StatusReason": f"KMS_KEY {quote}"}
@@ -105,37 +105,37 @@ def test_the_status_reasons_of_aws_are_redacted() -> None:
         run_aws(aws)
         aws.advance(600)
         run_aws(aws)
-        aws.faults.spoil("bcm-data-exports.GetExport", rewritten(unhealthy))
+        aws.faults.spoil("bcm-data-exports.GetExport", edit_json(unhealthy))
         instances = aws.faults.spoil("cloudformation.ListStackInstances", failed)
         for _ in range(5):
             aws.advance(2 * DAY)
-            finished, log = logged(lambda sink: run_aws(aws, sink=sink))
-            seen.add(finished, log, stored_in(aws))
+            finished, log = run_with_log(lambda sink: run_aws(aws, sink=sink))
+            output.add(finished, log, stored_by_aws(aws))
         assert instances.hits
-    seen.check("terminal", "report", "state")
+    output.check("terminal", "report", "state")
 
 
-def test_the_run_history_of_azure_is_redacted() -> None:
-    """The error of an export's last runs reaches nobody with a secret in it."""
-    seen, quote = Seen(), " ".join(QUOTES)
+def test_azure_run_history_is_redacted() -> None:
+    """This covers the errors of an export's last runs."""
+    output, quote = Output(), " ".join(QUOTES)
     with local_azure(subscriptions=1) as azure:
         run_azure(azure)
         azure.fail_runs(times=1000, code="SENTINEL", message=quote)
         for _ in range(6):
             advance(azure, DAY)
             azure.deliver()
-            finished, log = logged(lambda sink: run_azure(azure, sink=sink))
-            seen.add(finished, log, stored_by_azure(azure))
-    seen.check("terminal", "report", "state")
+            finished, log = run_with_log(lambda sink: run_azure(azure, sink=sink))
+            output.add(finished, log, stored_by_azure(azure))
+    output.check("terminal", "report", "state")
 
 
 @pytest.mark.parametrize(("reason", "quote"), [*zip(("invalid", "backendError", "accessDenied"), QUOTES, strict=True)])
-def test_the_errors_of_jobs_of_google_are_redacted(reason: str, quote: str) -> None:
-    """The errorResult of a BigQuery job, told in an answer of status 200, reaches nobody with a secret in it."""
-    seen = Seen()
+def test_gcp_job_errors_are_redacted(reason: str, quote: str) -> None:
+    """A failed BigQuery job is a response with status 200 that has an errorResult."""
+    output = Output()
     with local_gcp(accounts=1, done=1, history_days=1) as gcp:
         gcp.world.faults.fail_jobs("extract", reason, quote, times=None)
-        finished, log = logged(lambda sink: run_gcp(gcp, sink=sink))
+        finished, log = run_with_log(lambda sink: run_gcp(gcp, sink=sink))
         bucket = gcp.deployment.state_bucket
-        seen.add(finished, log, [gcp.read_object(name, bucket) for name in gcp.objects(bucket)])
-    seen.check("report", "state")  # what is only deferred is no line on the terminal
+        output.add(finished, log, [gcp.read_object(name, bucket) for name in gcp.objects(bucket)])
+    output.check("report", "state")  # the terminal does not list deferred outcomes

@@ -1,4 +1,4 @@
-"""docs/security.md names tests that exist, and its tables have every right of the modules."""
+"""docs/security.md refers to existing tests, and its tables list every permission of the modules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def threats(text: str) -> Iterator[list[str]]:
 
 
 def missing(text: str, repository: Path) -> list[str]:
-    """Return the files and tests that a text names and the repository has not."""
+    """Return the files and tests that a text refers to and that do not exist."""
     found = []
     for path, test in sorted(set(NAMED.findall(text))):
         file = repository / path
@@ -40,13 +40,13 @@ def missing(text: str, repository: Path) -> list[str]:
 
 
 def functions_of(file: Path) -> set[str]:
-    """Return the names of the test functions of a module."""
+    """Return the names of a module's test functions."""
     body = ast.parse(file.read_text(encoding="utf-8")).body
     return {one.name for one in body if isinstance(one, ast.FunctionDef) and one.name.startswith("test_")}
 
 
 def stale(text: str, root: Path) -> list[str]:
-    """Return the tables of rights that are not what the files say, as `cloud holder`."""
+    """Return the permission tables that differ from the files, as `cloud holder`."""
     tables = zip(
         documents.RIGHTS.finditer(text), documents.RIGHTS.finditer(documents.with_rights(text, root)), strict=True
     )
@@ -59,22 +59,22 @@ def text(repository: Path) -> str:
     return (repository / "docs" / "security.md").read_text(encoding="utf-8")
 
 
-def test_every_test_that_is_named_exists(text: str, repository: Path) -> None:
-    """Whoever reviews a threat can run the test that is named for it, in every document that names tests."""
+def test_every_documented_test_exists(text: str, repository: Path) -> None:
+    """Every document that refers to tests refers to existing ones."""
     assert len(NAMED.findall(text)) > 100
     for document in sorted((repository / "docs").glob("*.md")):
         assert missing(document.read_text(encoding="utf-8"), repository) == [], document.name
 
 
-def test_a_test_that_does_not_exist_is_found(repository: Path) -> None:
-    """A renamed test, and a file that moved, are told; the ones that are there are not."""
+def test_reference_to_a_missing_test_is_reported(repository: Path) -> None:
+    """A renamed test and a moved file are reported; existing ones are not."""
     here = "tests/test_security_doc.py"
-    text = f"`{here}` `{here}::test_every_test_that_is_named_exists` `{here}::test_gone` `tests/gone.py::test_a`"
+    text = f"`{here}` `{here}::test_every_documented_test_exists` `{here}::test_gone` `tests/gone.py::test_a`"
     assert missing(text, repository) == ["tests/gone.py", f"{here}::test_gone"]
 
 
-def test_each_threat_says_what_stops_it_and_names_a_test(text: str) -> None:
-    """No threat is listed without a defense and without a test that shows it."""
+def test_every_threat_has_a_defense_and_a_test(text: str) -> None:
+    """Each row of the tables has all three cells, and refers to at least one test."""
     rows = list(threats(text))
     assert len(rows) > 25
     for row in rows:
@@ -85,8 +85,8 @@ def test_each_threat_says_what_stops_it_and_names_a_test(text: str) -> None:
         assert all(tests), row[0]
 
 
-def test_every_holder_of_rights_has_its_table(text: str, repository: Path) -> None:
-    """Function, connector and operator of each cloud, and whoever else the modules grant something, are in a table."""
+def test_every_identity_with_permissions_has_a_table(text: str, repository: Path) -> None:
+    """This includes function, connector and operator of each cloud, and every other identity of the modules."""
     held = {
         (path.parent.name, holder)
         for path in sorted((repository / "infra").glob("*/*.yaml"))
@@ -101,10 +101,10 @@ def test_every_holder_of_rights_has_its_table(text: str, repository: Path) -> No
 
 @pytest.mark.parametrize("file", ["rights.yaml", "operator.yaml"])
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_a_changed_right_makes_its_table_stale(
+def test_changed_permission_makes_its_table_stale(
     cloud: str, file: str, text: str, repository: Path, tmp_path: Path
 ) -> None:
-    """A right that is added by hand to any of the files is not in the document, and that is told."""
+    """A permission that is added to a file but not to the document is reported."""
     for name in ("aws", "azure", "gcp"):
         (tmp_path / "infra" / name).mkdir(parents=True)
         for source in ("rights.yaml", "operator.yaml"):
@@ -117,7 +117,7 @@ def test_a_changed_right_makes_its_table_stale(
     assert stale(text, tmp_path) == [f"{cloud} {holder}"]
 
 
-def test_links_within_the_document_lead_somewhere(text: str) -> None:
+def test_internal_links_refer_to_headings(text: str) -> None:
     """Each link to a section has a heading of that name."""
     headings = {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in HEADING.findall(text)}
     linked = set(ANCHOR.findall(text))

@@ -1,4 +1,4 @@
-"""The check of the documentation's site finds what would fail a reader; `make docs` builds the site and runs it."""
+"""The check of the documentation site, which `make docs` builds and checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tools.site import faults, lay_out, unlisted
 
 
 def site(folder: Path, **pages: str) -> Path:
-    """Write pages, by their names without a suffix, and return the folder."""
+    """Write pages, given by name without suffix, and return the folder."""
     for name, text in pages.items():
         (folder / f"{name}.html").write_text(f"<html><body>{text}</body></html>", encoding="utf-8")
     return folder
@@ -30,8 +30,8 @@ def site(folder: Path, **pages: str) -> Path:
         pytest.param('<img src="https://badge.test/b.svg">', "loads https://badge.test/b.svg; everything", id="badge"),
     ],
 )
-def test_what_would_fail_a_reader_is_named(tmp_path: Path, text: str, what: str) -> None:
-    """A link that leads nowhere, and whatever a browser would load from elsewhere, is reported with its page."""
+def test_broken_link_or_external_resource_is_reported(tmp_path: Path, text: str, what: str) -> None:
+    """The report names the page with the broken link or the resource that a browser would load from elsewhere."""
     (found,) = faults(site(tmp_path, index=text, other='<h2 id="there">'))
     assert found.startswith(f"index.html: {what}")
 
@@ -49,16 +49,16 @@ def test_what_would_fail_a_reader_is_named(tmp_path: Path, text: str, what: str)
         "mailto:a@b.test",
     ],
 )
-def test_a_link_that_leads_somewhere_is_accepted(tmp_path: Path, address: str) -> None:
-    """Pages, folders with a page, anchors, and addresses elsewhere that a reader follows are no faults."""
+def test_valid_link_is_accepted(tmp_path: Path, address: str) -> None:
+    """Pages, folders with a page, anchors and external links are valid."""
     (tmp_path / "sub").mkdir()
     site(tmp_path / "sub", index="a page")
     site(tmp_path, index=f'<h1 id="here"><a href="{address}">', other='<h2 id="there">')
     assert list(faults(tmp_path)) == []
 
 
-def test_a_page_that_no_navigation_leads_to_is_named(tmp_path: Path) -> None:
-    """Each Markdown file of the site is listed in the navigation, or named as missing there."""
+def test_page_outside_the_navigation_is_reported(tmp_path: Path) -> None:
+    """Every Markdown file of the site must be in the navigation."""
     pages, built = tmp_path / "pages", tmp_path / "site"
     (pages / "docs").mkdir(parents=True)
     built.mkdir()
@@ -68,8 +68,8 @@ def test_a_page_that_no_navigation_leads_to_is_named(tmp_path: Path) -> None:
     assert list(unlisted(pages, built)) == ["docs/alone.md: is not in the navigation; list it in mkdocs.yml"]
 
 
-def test_pages_lie_on_the_site_as_in_the_tree(repository: Path, tmp_path: Path) -> None:
-    """What a page links to by a relative path lies at the same place, and nothing of an earlier build is left."""
+def test_pages_have_the_same_paths_as_in_the_tree(repository: Path, tmp_path: Path) -> None:
+    """Relative links stay valid, and files of an earlier build are removed."""
     pages = tmp_path / "pages"
     pages.mkdir()
     (pages / "removed.md").write_text("# Removed\n", encoding="utf-8")

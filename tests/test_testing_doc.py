@@ -1,4 +1,4 @@
-"""The list of known differences between the local clouds and the real ones keeps its form."""
+"""The list of known differences between the local clouds and the real ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ ROW = re.compile(r"^\| (?P<id>[A-Z]+-\d+) \| (?P<area>[^|]+) \| (?P<real>.+) \| 
 CLOUDS = {"AWS", "AZURE", "GCP"}
 
 
-def test_each_difference_has_an_id_of_its_own_and_says_both_sides(repository: Path) -> None:
-    """An id names one difference for good, so that tests and reports can refer to it; both sides are said."""
+def test_every_difference_has_a_unique_id_and_describes_both_sides(repository: Path) -> None:
+    """Tests and reports refer to a difference by its id."""
     text = (repository / "docs" / "testing.md").read_text(encoding="utf-8")
     listed = text.split("## Local clouds and real ones")[1]
     lines = [line for line in listed.splitlines() if line.startswith("| ") and not line.startswith(("| id ", "| ---"))]

@@ -1,6 +1,6 @@
-"""The workflows run what the Makefile has, stay within limits, and keep what they measure.
+"""The workflows run targets of the Makefile, have time limits, and keep their measurements.
 
-`make check` has zizmor look for what is insecure: rights, pins by commit, credentials, what is put into a script.
+`make check` runs zizmor, which detects insecure workflows: permissions, unpinned actions, credentials, injection.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LONGEST_MINUTES = 120
 
 @pytest.fixture(scope="module")
 def workflows(repository: Path) -> dict[str, Any]:
-    """Return every workflow by its file's name."""
+    """Return every workflow by its file name."""
     folder = repository / ".github" / "workflows"
     return {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yml"))}
 
 
 def jobs(workflows: dict[str, Any]) -> dict[str, Any]:
-    """Return every job that has steps, by workflow and name."""
+    """Return every job with steps, by workflow and name."""
     return {
         f"{file} {name}": job
         for file, workflow in workflows.items()
@@ -41,15 +41,15 @@ def jobs(workflows: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_every_job_ends(workflows: dict[str, Any]) -> None:
-    """Each job has a time limit of its own; GitHub's is six hours."""
+def test_every_job_has_a_time_limit(workflows: dict[str, Any]) -> None:
+    """GitHub's default is six hours."""
     found = jobs(workflows)
     assert {"ci.yml check", "ci.yml test", "release.yml build"} <= set(found)
     minutes = {name: job.get("timeout-minutes", 0) for name, job in found.items()}
     assert {name: limit for name, limit in minutes.items() if not 1 <= limit <= LONGEST_MINUTES} == {}
 
 
-def test_every_target_that_is_run_exists(repository: Path, workflows: dict[str, Any]) -> None:
+def test_every_make_target_in_a_workflow_exists(repository: Path, workflows: dict[str, Any]) -> None:
     """A `make` in a workflow names a target of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):.*## ", (repository / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     steps = [step.get("run", "") for job in jobs(workflows).values() for step in job["steps"]]
@@ -58,16 +58,16 @@ def test_every_target_that_is_run_exists(repository: Path, workflows: dict[str, 
     assert run - targets == set()
 
 
-def test_the_matrix_begins_with_the_oldest_python_that_is_promised(repository: Path, workflows: dict[str, Any]) -> None:
-    """The tests run on the version that pyproject.toml requires, and on each later one without a gap."""
+def test_matrix_starts_with_the_oldest_supported_python(repository: Path, workflows: dict[str, Any]) -> None:
+    """The tests run on the version that pyproject.toml requires and on every later one."""
     matrix = workflows["ci.yml"]["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert f'requires-python = ">={matrix[0]}"' in (repository / "pyproject.toml").read_text(encoding="utf-8")
     minors = [int(version.partition(".")[2]) for version in matrix]
     assert minors == list(range(minors[0], minors[-1] + 1))
 
 
-def test_an_action_is_the_same_release_everywhere(repository: Path, workflows: dict[str, Any]) -> None:
-    """Every action is pinned by commit with its release beside it, and no two places have it in two releases."""
+def test_action_is_pinned_to_one_release_everywhere(repository: Path, workflows: dict[str, Any]) -> None:
+    """Every action is pinned by commit, with its release in a comment."""
     text = "".join((repository / ".github" / "workflows" / name).read_text(encoding="utf-8") for name in workflows)
     pinned: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for one in PINNED.finditer(text):
@@ -76,16 +76,16 @@ def test_an_action_is_the_same_release_everywhere(repository: Path, workflows: d
     assert {action: found for action, found in pinned.items() if len(found) > 1} == {}
 
 
-def test_only_a_job_that_runs_nothing_of_the_repository_may_write(workflows: dict[str, Any]) -> None:
-    """Whoever holds a right to write checks nothing out and runs no target."""
+def test_job_with_write_permission_runs_no_code_of_the_repository(workflows: dict[str, Any]) -> None:
+    """A job that may write neither checks out the repository nor runs a target."""
     writing = {name: job for name, job in jobs(workflows).items() if "write" in job["permissions"].values()}
     assert set(writing) == {"ci.yml bench-history", "release.yml publish"}
     for job in writing.values():
         assert not any("checkout" in step.get("uses", "") or "make " in step.get("run", "") for step in job["steps"])
 
 
-def test_measures_are_appended_to_the_history(workflows: dict[str, Any], tmp_path: Path) -> None:
-    """The first run makes the branch, later ones add to it; each line is a measure with its commit and time."""
+def test_measurements_are_appended_to_the_history(workflows: dict[str, Any], tmp_path: Path) -> None:
+    """The first run creates the branch and later ones append; each line has its commit and time."""
     script = workflows["ci.yml"]["jobs"]["bench-history"]["steps"][-1]["run"]
     remote = tmp_path / "owner" / "repository"
     subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True)
@@ -124,8 +124,8 @@ def test_measures_are_appended_to_the_history(workflows: dict[str, Any], tmp_pat
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", one["at"]) for one in kept)
 
 
-def test_the_editor_and_the_formatter_agree(repository: Path) -> None:
-    """Lines of Python are as long in .editorconfig as for ruff."""
+def test_editor_and_formatter_have_the_same_line_length(repository: Path) -> None:
+    """.editorconfig and ruff agree for Python."""
     editor = configparser.ConfigParser()
     editor.read_string("[top]\n" + (repository / ".editorconfig").read_text(encoding="utf-8"))
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from localcloud.aws.cloud import LocalAws
 from shared.errors import CloudError
 from shared.request import RunRequest
 from tests.aws_lambda.support import Lines
-from tests.hostile_servers import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
+from tests.hostile_servers import REDIRECTS, QuotingServer, RecordingServer, RedirectingServer, on_screen
 
 TOKEN = "IQoJb3JpZ2luX2VjEJrPLANTED/session+token/that/nobody+may/see=="
 SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:webhook-AbCdEf"
@@ -49,9 +49,9 @@ def all_output(aws: LocalAws, endpoints: dict[str, str], account: str | None) ->
 @pytest.mark.parametrize("service", ENDPOINT_SERVICES)
 def test_redirect_to_another_host_is_not_followed(aws: LocalAws, service: str) -> None:
     """Whatever the status, the other host receives neither a call nor a credential."""
-    with Elsewhere() as elsewhere:
+    with RecordingServer() as elsewhere:
         for status in REDIRECTS if service == "S3" else (302, 307):
-            with Redirecting(elsewhere.url, status) as redirecting:
+            with RedirectingServer(elsewhere.url, status) as redirecting:
                 account = None if service == "STS" else aws.account
                 url = redirecting.url.replace("localhost", "127.0.0.1")
                 all_output(aws, {f"AWS_ENDPOINT_URL_{service}": url}, account)
@@ -64,7 +64,7 @@ def test_error_that_quotes_the_request_shows_no_secret(aws: LocalAws, service: s
     """Session token, signature and key id appear nowhere: log, report, terminal, state, error."""
     form = "xml" if service in XML else "json"
     for status, shape in ((403, form), (200, "page")):
-        with Quoting(shape, status) as proxy:
+        with QuotingServer(shape, status) as proxy:
             account = None if service == "STS" else aws.account
             said = all_output(aws, {f"AWS_ENDPOINT_URL_{service}": proxy.url}, account)
             secrets = proxy.secrets() | {TOKEN, TOKEN[:30]}

@@ -23,7 +23,7 @@ from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
 from tests.aws_lambda.support import START, Lines, local_aws, outcome, wrote_nothing
 from tests.aws_lambda.support import run as run_function
-from tests.hostile_servers import Elsewhere
+from tests.hostile_servers import RecordingServer
 
 IN_TROUBLE = {"ListExecutions", "DescribeStackSetOperation", "HeadObject"}
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
@@ -259,7 +259,7 @@ def test_invalid_secret_is_not_understood(body: bytes) -> None:
     """A secret is used only from a valid response of Secrets Manager, and no error quotes an invalid one."""
     arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:webhook-AbCdEf"
 
-    class Server(Elsewhere):
+    class Server(RecordingServer):
         def answer(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
             del method, path, headers
             return 200, {"Content-Type": "application/json"}, body

@@ -14,7 +14,7 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.azurite import Azurite
 from shared.request import RunRequest
 from tests.azure_function.support import Lines, local_azure
-from tests.hostile_servers import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
+from tests.hostile_servers import REDIRECTS, QuotingServer, RecordingServer, RedirectingServer, on_screen
 
 PLACES = ("ARM_ENDPOINT", "BLOB_ENDPOINT", "STATE_ACCOUNT", "IDENTITY_ENDPOINT")
 
@@ -62,9 +62,9 @@ def test_no_redirect_to_another_host_is_followed(
     tenant: LocalAzure, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the status, nobody is called at the other host, and no credential gets there."""
-    with Elsewhere() as elsewhere:
+    with RecordingServer() as elsewhere:
         for status in REDIRECTS if place == "ARM_ENDPOINT" else (302, 307):
-            with Redirecting(elsewhere.url, status) as redirecting:
+            with RedirectingServer(elsewhere.url, status) as redirecting:
                 url = redirecting.url.replace("localhost", "127.0.0.1")
                 everything_said(tenant, place, url, monkeypatch)
                 assert redirecting.seen, place
@@ -78,7 +78,7 @@ def test_an_error_that_quotes_the_request_shows_no_secret(
     """Token, signature and identity header of the quoted request appear nowhere: log, report, terminal, state."""
     form = "arm" if place in ("ARM_ENDPOINT", "IDENTITY_ENDPOINT") else "xml"
     for status, shape in ((403, form), (200, "page")):
-        with Quoting(shape, status) as proxy:
+        with QuotingServer(shape, status) as proxy:
             said = everything_said(tenant, place, proxy.url, monkeypatch)
             secrets = proxy.secrets()
             assert secrets, place

@@ -13,7 +13,7 @@ from localcloud.gcp.cloud import LocalGcp
 from shared.errors import CloudError
 from shared.request import RunRequest
 from tests.gcp_function.support import Lines, local_gcp
-from tests.hostile_servers import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
+from tests.hostile_servers import REDIRECTS, QuotingServer, RecordingServer, RedirectingServer, on_screen
 
 PLACES = (*ENDPOINTS.values(), METADATA)
 
@@ -57,9 +57,9 @@ def all_output(cloud: LocalGcp, place: str, url: str) -> str:
 @pytest.mark.parametrize("place", PLACES)
 def test_redirect_to_another_host_is_not_followed(project: LocalGcp, place: str) -> None:
     """The other host receives no request for any redirect status, and thus no credentials."""
-    with Elsewhere() as elsewhere:
+    with RecordingServer() as elsewhere:
         for status in REDIRECTS if place == "STORAGE_EMULATOR_HOST" else (302, 307):
-            with Redirecting(elsewhere.url, status) as redirecting:
+            with RedirectingServer(elsewhere.url, status) as redirecting:
                 all_output(project, place, redirecting.url.replace("localhost", "127.0.0.1"))
                 assert redirecting.seen, place
         assert elsewhere.seen == []
@@ -69,7 +69,7 @@ def test_redirect_to_another_host_is_not_followed(project: LocalGcp, place: str)
 def test_secret_in_a_quoted_request_is_not_shown(project: LocalGcp, place: str) -> None:
     """The token of a quoted request appears in no log line, report, terminal output, state or error."""
     for status, shape in ((403, "arm"), (200, "page")):
-        with Quoting(shape, status) as proxy:
+        with QuotingServer(shape, status) as proxy:
             output = all_output(project, place, proxy.url)
             secrets = proxy.secrets()
             assert secrets or place == METADATA, place

@@ -14,7 +14,7 @@ from shared.errors import Denied, Manual, NotApplicable, Permanent, Throttled, T
 from shared.model import CLASSES, Health, Key, ManualStep, Ownership, Present, Result, Unknown
 from shared.plan import make_plan
 from shared.state.document import fresh
-from tests.inmemory import WANTED, Thing
+from tests.inmemory import DESIRED, Thing
 from tests.shared.setting import Setting
 
 # Examples by the hundred: the branches they run are those of the engine's other tests.
@@ -43,7 +43,7 @@ def worlds(draw: st.DrawFn) -> Setting:
         for kind, name in (("export", "daily"), ("role", "reader")):
             state = draw(THINGS)
             if state != "absent":
-                setting.world.things[Key(scope, kind, name)] = _thing(state, WANTED[kind])
+                setting.world.things[Key(scope, kind, name)] = _thing(state, DESIRED[kind])
         for operation in ("read", "write"):
             fault = draw(FAULTS)
             if fault:
