@@ -1,4 +1,4 @@
-"""Tenants: one for a whole module, where each test takes subscriptions of its own, and fresh ones."""
+"""Fixtures with local tenants: one per module, in which each test adds its own subscriptions, or a fresh one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.azure_function.support import HOUR, advance, local_azure, run
 
 @pytest.fixture(scope="module")
 def tenant() -> Iterator[LocalAzure]:
-    """Return a deployed tenant that a module's tests share: each joins subscriptions and runs for these alone."""
+    """Return a deployed tenant for a whole module: each test adds subscriptions and runs only those."""
     with local_azure(Behavior(stale_etag=409), subscriptions=2) as cloud:
         yield cloud
         drop_clients()
@@ -23,7 +23,7 @@ def tenant() -> Iterator[LocalAzure]:
 
 @pytest.fixture
 def shared(tenant: LocalAzure) -> Iterator[LocalAzure]:
-    """Return the module's tenant without faults, and with an empty call log."""
+    """Return the tenant of the module, with an empty call log and without injected faults."""
     tenant.calls.clear()
     yield tenant
     tenant.clear_faults()
@@ -31,7 +31,7 @@ def shared(tenant: LocalAzure) -> Iterator[LocalAzure]:
 
 @pytest.fixture
 def azure(azurite: Azurite) -> Iterator[LocalAzure]:
-    """Return a fresh tenant of six subscriptions as it is after a deployment, no run done yet."""
+    """Return a fresh tenant with six subscriptions, deployed, before its first run."""
     with local_azure(subscriptions=6, azurite=azurite) as cloud:
         yield cloud
         drop_clients()
@@ -39,7 +39,7 @@ def azure(azurite: Azurite) -> Iterator[LocalAzure]:
 
 @pytest.fixture
 def keyless(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Return the settings with which the function works by its identity alone, in storage as well."""
+    """Return settings with which the function uses only its managed identity, for storage as well."""
     for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
         monkeypatch.setenv(name, azure.environment()[name])
     return azure.keyless()
@@ -47,7 +47,7 @@ def keyless(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> dict[str, str
 
 @pytest.fixture
 def covered(azure: LocalAzure) -> LocalAzure:
-    """Return a fresh tenant that two runs have brought to rest: everything is there, delivered and remembered."""
+    """Return a fresh tenant whose exports exist, have delivered, and are recorded in the state."""
     run(azure)
     azure.deliver()
     advance(azure, HOUR)

@@ -1,4 +1,4 @@
-"""One run of the function against a local Azure whose clock the test owns."""
+"""Runs the function against a local Azure whose clock the test controls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXECUTE = "Microsoft.CostManagement/exports/*action"
 
 
 class Lines:
-    """A sink that keeps what was logged."""
+    """A sink that stores the logged events."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
@@ -36,12 +36,12 @@ class Lines:
 
 
 def local_azure(behavior: Behavior | None = None, **options: Any) -> LocalAzure:
-    """Return a local Azure with a virtual clock that begins at START; three subscriptions unless told otherwise."""
+    """Return a local Azure with a virtual clock that starts at START; three subscriptions by default."""
     return LocalAzure(**{"clock": VirtualClock(START), "behavior": behavior or Behavior(), **options})
 
 
 def advance(cloud: LocalAzure, seconds: float) -> None:
-    """Let time pass, for the storage too."""
+    """Advance the clock of the local cloud and its storage."""
     cloud.advance(seconds)
     cloud.sync()
 
@@ -57,7 +57,7 @@ def run(
     months: Sequence[str] = (),
     **settings: str,
 ) -> RunResult:
-    """Run the function once with the local cloud's settings, changed by `settings`."""
+    """Run the function once with the settings of the local cloud, overridden by `settings`."""
     return run_once(
         RunRequest(scopes=tuple(scopes), dry_run=dry_run, force=force, months=tuple(months)),
         {**cloud.environment(), **settings},
@@ -69,7 +69,7 @@ def run(
 
 
 def outcome(finished: RunResult, scope: str, kind: str = "export", name: str = "") -> Outcome:
-    """Return the one outcome of a scope and kind, of a name if several have it."""
+    """Return the only outcome of a scope and kind; `name` selects one of several."""
     found = [
         one
         for one in finished.outcomes
@@ -80,28 +80,28 @@ def outcome(finished: RunResult, scope: str, kind: str = "export", name: str = "
 
 
 def action(finished: RunResult, scope: str, kind: str = "export", name: str = "") -> Action:
-    """Return the one action of a scope and kind."""
+    """Return the only action of a scope and kind; `name` selects one of several."""
     return outcome(finished, scope, kind, name).action
 
 
 def verbs(finished: RunResult) -> dict[str, int]:
-    """Return how many actions have each verb."""
+    """Return the number of actions by verb."""
     return {verb: sum(results.values()) for verb, results in finished.report["outcomes"].items()}
 
 
 def messages(finished: RunResult) -> str:
-    """Return everything the report tells people, as one text."""
+    """Return the manual steps and failures of the report as one text."""
     return json.dumps([finished.report["manual"], finished.report["failures"]])
 
 
 def live(cloud: LocalAzure, subscription: str) -> dict[str, Any]:
-    """Return the properties of the one export of a subscription."""
+    """Return the properties of the only export of a subscription."""
     (export,) = cloud.exports(subscription)
     properties: dict[str, Any] = export["properties"]
     return properties
 
 
 def destination_of(properties: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return where an export delivers to."""
+    """Return the destination in the properties of an export."""
     found: Mapping[str, Any] = properties["deliveryInfo"]["destination"]
     return found

@@ -1,4 +1,4 @@
-"""Azure's answers → the engine's classes: every row of what operators really meet."""
+"""Translation of Azure's error responses into the engine's error classes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from shared.errors import (
 )
 
 
-class Answer:
-    """What azure-core's exceptions read of a response."""
+class Response:
+    """The parts of a response that azure-core's exceptions read."""
 
     reason = "refused"
 
@@ -44,13 +44,13 @@ class Answer:
         return self._body
 
 
-def answered(
+def error_of(
     status: int, code: str, message: str, headers: Mapping[str, str] | None = None, url: str = "", **more: Any
 ) -> ReportedError:
-    """Return what an answer of Azure to `PUT url` is translated to; no code and no message is an empty body."""
+    """Return the translated error of a response to `PUT url`; without code and message the body is empty."""
     body = json.dumps({"error": {"code": code, "message": message, **more}}) if code or message else ""
     kind = ClientAuthenticationError if status == 401 else HttpResponseError
-    return translate(kind(response=Answer(status, body, headers or {}, url), error_format=ARMErrorFormat))
+    return translate(kind(response=Response(status, body, headers or {}, url), error_format=ARMErrorFormat))
 
 
 UNREGISTERED = (
@@ -122,30 +122,32 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("status", "code", "message", "kind", "told"), ROWS, ids=lambda value: str(value)[:40])
-def test_each_refusal_has_its_class(status: int, code: str, message: str, kind: type[ReportedError], told: str) -> None:
-    """A refusal is recognized by its code and words; each has a remedy, or is excluded with the reason."""
-    error = answered(status, code, message)
+@pytest.mark.parametrize(("status", "code", "message", "kind", "expected"), ROWS, ids=lambda value: str(value)[:40])
+def test_each_error_response_has_its_class_and_code(
+    status: int, code: str, message: str, kind: type[ReportedError], expected: str
+) -> None:
+    """An error is recognized by status, code and message. Each has a remedy, or excludes the scope."""
+    error = error_of(status, code, message)
     assert type(error) is kind
-    assert error.code == told
+    assert error.code == expected
     assert error.remedy or isinstance(error, NotApplicable)
 
 
 def rule_of(status: int, code: str, message: str) -> Rule | None:
-    """Return the first rule of the table that knows a refusal."""
+    """Return the first rule of the table that matches an error."""
     refusal = Refusal(status, code, message)
     return next((rule for rule in RULES if rule.knows(refusal)), None)
 
 
-def test_every_rule_of_the_table_is_met_and_each_of_its_codes_has_a_remedy_of_its_own() -> None:
-    """No rule hides another one, and what a person is told names the step, not only that something failed."""
-    known = [found for status, code, message, *_ in ROWS if (found := rule_of(status, code, message))]
-    assert [rule for rule in RULES if rule not in known] == []
+def test_each_rule_matches_an_error_and_each_code_has_its_own_remedy() -> None:
+    """No rule is shadowed by an earlier one, and no two codes have the same step."""
+    matched = [rule_of(status, code, message) for status, code, message, *_ in ROWS]
+    assert [rule for rule in RULES if rule not in matched] == []
     steps: dict[str, str] = {}
     for rule in RULES:
         for code in rule.codes:
             status = rule.statuses[0] if rule.statuses else 409
-            error = answered(status, code, "words of Azure", url=f"https://management.azure.com{EXPORT}")
+            error = error_of(status, code, "words of Azure", url=f"https://management.azure.com{EXPORT}")
             manual_step = getattr(error, "manual_step", None)
             if isinstance(error, NotApplicable):
                 assert "words of Azure" in error.message
@@ -156,14 +158,14 @@ def test_every_rule_of_the_table_is_met_and_each_of_its_codes_has_a_remedy_of_it
             ), code
             if manual_step and "words of Azure" in manual_step.what:
                 steps.setdefault(manual_step.steps[0], error.code)
-                assert steps[manual_step.steps[0]] == error.code, "two different refusals share one remedy"
+                assert steps[manual_step.steps[0]] == error.code, "two different codes have the same step"
 
 
-def test_throttling_waits_for_the_longest_of_all_headers() -> None:
-    """The headers of Cost Management's several quotas are read, which the SDK leaves alone; the longest decides."""
+def test_throttling_waits_for_the_longest_retry_after_header() -> None:
+    """Cost Management has a header for each of its quotas, which the SDK ignores."""
     prefix = "x-ms-ratelimit-microsoft.costmanagement-"
     headers = {"Retry-After": "5", f"{prefix}qpu-retry-after": "11", f"{prefix}Tenant-Retry-After": "40"}
-    error = answered(429, "429", "Too many requests", headers)
+    error = error_of(429, "429", "Too many requests", headers)
     assert isinstance(error, Throttled)
     assert error.retry_after == timedelta(seconds=40)
     for quota in ("qpu", "entity", "tenant", "client"):
@@ -172,114 +174,117 @@ def test_throttling_waits_for_the_longest_of_all_headers() -> None:
     assert retry_after({"retry-after-ms": "1500"}) == timedelta(seconds=1.5)
 
 
-def test_rights_get_an_hour_and_storage_rights_a_second_try() -> None:
-    """Role assignments spread within an hour; a storage account's own right is a person's business the second time."""
-    rights = answered(401, "RBACAccessDenied", "no")
+def test_missing_permissions_escalate_after_an_hour_or_a_second_run() -> None:
+    """A role assignment can take an hour to propagate.
+
+    A missing permission on the storage account escalates in the second run.
+    """
+    rights = error_of(401, "RBACAccessDenied", "no")
     assert isinstance(rights, Denied)
     assert rights.escalation is not None
     assert not rights.escalation.exhausted(timedelta(minutes=59), 9)
     assert rights.escalation.exhausted(timedelta(hours=1), 1)
-    storage = answered(403, "AuthorizationFailed", STORAGE_RIGHTS)
+    storage = error_of(403, "AuthorizationFailed", STORAGE_RIGHTS)
     assert isinstance(storage, Denied)
     assert storage.escalation is not None
     assert not storage.escalation.exhausted(timedelta(0), 1)
     assert storage.escalation.exhausted(timedelta(0), 2)
 
 
-def test_registration_is_left_to_the_next_run() -> None:
-    """A provider registers for minutes: nobody waits for it within a run."""
+def test_unregistered_provider_is_retried_by_a_later_run() -> None:
+    """A registration takes minutes, so no run waits for it."""
     for status, code, message, kind, _ in ROWS[:3]:
-        error = answered(status, code, message)
+        error = error_of(status, code, message)
         assert kind is Transient
         assert isinstance(error, Transient)
         assert not error.within_run
         assert error.retry_after == timedelta(minutes=10)
 
 
-def test_refusals_say_which_types_and_providers_are_meant() -> None:
-    """The allowed type and the provider's namespace are read from the words."""
-    refused = answered(400, "BadRequest", "Invalid definition type 'AmortizedCost'; valid values: 'Usage'")
+def test_allowed_types_and_provider_are_parsed_from_the_message() -> None:
+    """Azure reports both only in the text of the error."""
+    refused = error_of(400, "BadRequest", "Invalid definition type 'AmortizedCost'; valid values: 'Usage'")
     assert valid_values(refused) == ("Usage",)
-    assert valid_values(answered(400, "BadRequest", "Export type: FocusCost is not supported")) == ()
-    missing = answered(409, "MissingSubscriptionRegistration", "not registered to use namespace 'Microsoft.Billing'")
+    assert valid_values(error_of(400, "BadRequest", "Export type: FocusCost is not supported")) == ()
+    missing = error_of(409, "MissingSubscriptionRegistration", "not registered to use namespace 'Microsoft.Billing'")
     assert namespace_of(missing) == "Microsoft.Billing"
 
 
-def test_credentials_that_get_no_token_stop_the_run() -> None:
-    """The issuer's refusal ends the run with its code and without its words, which may quote the request."""
+def test_rejected_credentials_stop_the_run() -> None:
+    """The message has the code of the token endpoint but not its text, which may quote the request."""
     error = translate(ClientAuthenticationError(message="AADSTS7000222: the secret 'hush' has expired"))
     assert isinstance(error, RunStopped)
     assert "AADSTS7000222" in error.message
     assert "hush" not in str(error)
     body = '{"error":"invalid_client","error_description":"AADSTS90002: Tenant not found"}'
-    refused = ClientAuthenticationError(message="AADSTS90002", response=Answer(400, body, {}))
+    refused = ClientAuthenticationError(message="AADSTS90002", response=Response(400, body, {}))
     assert isinstance(translate(refused), RunStopped)
 
 
-def test_an_unreachable_azure_is_transient() -> None:
-    """A lost connection is tried again, not reported as a refusal."""
+def test_lost_connection_is_transient() -> None:
+    """It is retried, not reported as an error of Azure."""
     assert isinstance(translate(ServiceRequestError("connection refused")), Transient)
 
 
-def test_secrets_never_reach_messages() -> None:
-    """Signatures, keys and tokens that an answer quotes are left out."""
+def test_message_redacts_secrets_in_an_error() -> None:
+    """Azure may quote signatures, keys and tokens."""
     quoted = "https://a.blob/x?sv=1&sig=abc%2Bdef AccountKey=c2VjcmV0; Bearer eyJhbGciOi.eyJzdWIi.c2ln"
-    message = answered(400, "BadRequest", quoted).message
+    message = error_of(400, "BadRequest", quoted).message
     for secret in ("abc%2Bdef", "c2VjcmV0", "eyJhbGciOi"):
         assert secret not in message
 
 
-def test_every_code_of_the_table_is_in_the_runbook(repository: Path) -> None:
-    """The operator finds what Azure refused under the code that the report shows."""
+def test_runbook_has_every_code_of_the_table(repository: Path) -> None:
+    """An operator looks up the code that the report shows."""
     runbook = (repository / "docs" / "runbook.md").read_text(encoding="utf-8")
-    told = {answered(status, code, message).code for status, code, message, *_ in ROWS}
+    codes = {error_of(status, code, message).code for status, code, message, *_ in ROWS}
     azures_own = {code for _, code, *_ in ROWS}
-    assert [code for code in sorted(told - azures_own) if f"`{code}`" not in runbook] == []
+    assert [code for code in sorted(codes - azures_own) if f"`{code}`" not in runbook] == []
 
 
-def test_a_bare_401_is_one_scopes_refusal_unless_the_challenge_blames_the_token() -> None:
-    """Without a code it says nothing about the token; with ``invalid_token`` in the challenge the run ends."""
-    assert isinstance(answered(401, "", ""), Denied)
+def test_401_without_a_code_affects_one_scope_unless_the_token_is_invalid() -> None:
+    """Only ``invalid_token`` in the challenge means that the token is the cause, which ends the run."""
+    assert isinstance(error_of(401, "", ""), Denied)
     challenge = {"WWW-Authenticate": 'Bearer authorization_uri="https://login", error="invalid_token"'}
-    assert isinstance(answered(401, "", "", challenge), RunStopped)
+    assert isinstance(error_of(401, "", "", challenge), RunStopped)
 
 
-def test_a_wrong_issuer_is_a_subscription_that_moved_or_a_wrong_token() -> None:
-    """Azure answers so for one subscription that another tenant has taken over: that one alone is excluded."""
+def test_wrong_issuer_excludes_a_subscription_but_ends_the_run_for_the_listing() -> None:
+    """For a single subscription, it means that the subscription moved to another tenant."""
     url = f"https://management.azure.com{EXPORT}?api-version=2025-03-01"
-    moved = answered(401, "InvalidAuthenticationTokenTenant", "wrong issuer", url=url)
+    moved = error_of(401, "InvalidAuthenticationTokenTenant", "wrong issuer", url=url)
     assert isinstance(moved, NotApplicable)
     assert moved.code == "other-tenant"
     listing = "https://management.azure.com/subscriptions?api-version=2022-12-01"
-    assert isinstance(answered(401, "InvalidAuthenticationTokenTenant", "wrong issuer", url=listing), RunStopped)
+    assert isinstance(error_of(401, "InvalidAuthenticationTokenTenant", "wrong issuer", url=listing), RunStopped)
 
 
-def test_a_policy_is_named_with_the_exemption_to_make() -> None:
-    """The assignment comes from the answer's additionalInfo, or from the list in its text; the command names both."""
+def test_policy_denial_has_the_command_for_an_exemption() -> None:
+    """The assignment is in additionalInfo, or in a list in the message; the command has assignment and scope."""
     group = "/providers/Microsoft.Management/managementGroups/corp"
     assignment = f"{group}/providers/Microsoft.Authorization/policyAssignments/deny-types"
     violation = {"policyAssignmentId": assignment, "policyAssignmentDisplayName": "Not allowed resource types"}
     url = f"https://management.azure.com{EXPORT}"
-    told = answered(
+    detailed = error_of(
         403,
         "RequestDisallowedByPolicy",
         "Resource was disallowed by policy.",
         url=url,
         additionalInfo=[{"type": "PolicyViolation", "info": violation}],
     )
-    assert isinstance(told, Manual)
-    assert "Not allowed resource types" in told.manual_step.what
+    assert isinstance(detailed, Manual)
+    assert "Not allowed resource types" in detailed.manual_step.what
     text = f'disallowed by policy. Policy identifiers: \'[{{"policyAssignment":{{"id":"{assignment}"}}}}]\'.'
-    listed = answered(403, "RequestDisallowedByPolicy", text, url=url)
-    for error in (told, listed):
+    listed = error_of(403, "RequestDisallowedByPolicy", text, url=url)
+    for error in (detailed, listed):
         assert isinstance(error, Manual)
         assert f'--scope "{SUBSCRIPTION}" --policy-assignment "{assignment}"' in error.manual_step.steps[0]
 
 
-def test_a_refusal_with_a_code_that_nobody_knows_is_not_taken_for_a_missing_right() -> None:
-    """A 403 may mean anything: Azure's words of which call are kept, and nobody is told to grant a role."""
+def test_403_with_an_unknown_code_is_not_reported_as_a_missing_role() -> None:
+    """The message has the call and Azure's text, and the remedy does not suggest a role."""
     url = f"https://management.azure.com{EXPORT}"
-    error = answered(403, "SomethingNewAndForbidden", "the words of Azure", url=url)
+    error = error_of(403, "SomethingNewAndForbidden", "the words of Azure", url=url)
     assert isinstance(error, Denied)
     assert "the words of Azure" in error.message
     assert EXPORT in error.message
@@ -287,26 +292,28 @@ def test_a_refusal_with_a_code_that_nobody_knows_is_not_taken_for_a_missing_righ
     assert "runbook" in error.remedy
 
 
-def test_a_registration_that_is_refused_is_a_missing_right() -> None:
-    """The refusal names the service and the action, as an answer about an unregistered service does."""
-    words = "no authorization to perform action 'Microsoft.CostManagementExports/register/action' over scope '/x'"
-    assert answered(403, "AuthorizationFailed", words).code == "rights-missing"
-    told = answered(400, "BadRequest", "RP Not Registered. Register subscription with Microsoft.CostManagementExports")
-    assert told.code == "destination-unregistered"
+def test_denied_registration_is_a_missing_permission() -> None:
+    """Its message names the same resource provider as the error about an unregistered one."""
+    denied = "no authorization to perform action 'Microsoft.CostManagementExports/register/action' over scope '/x'"
+    assert error_of(403, "AuthorizationFailed", denied).code == "rights-missing"
+    unregistered = error_of(
+        400, "BadRequest", "RP Not Registered. Register subscription with Microsoft.CostManagementExports"
+    )
+    assert unregistered.code == "destination-unregistered"
 
 
-def test_costs_that_a_partner_or_a_department_hides_name_who_shows_them() -> None:
-    """The code tells whose step it is where the words do not."""
-    partner, department = (answered(400, f"{one}CostDisabled", "disabled") for one in ("Indirect", "Department"))
+def test_hidden_costs_name_the_partner_or_the_department() -> None:
+    """The code decides if the message does not."""
+    partner, department = (error_of(400, f"{one}CostDisabled", "disabled") for one in ("Indirect", "Department"))
     assert "the partner publishes the prices" in partner.remedy
     assert "DA View Charges" in department.remedy
     assert "partner" not in department.remedy
 
 
-def test_a_lock_is_named_with_its_scope() -> None:
-    """The step says which lock to remove, and which sort of lock does no harm."""
+def test_lock_is_reported_with_its_scope() -> None:
+    """The steps say which lock to remove, and which type of lock allows exports."""
     locked = f"{SUBSCRIPTION}/resourceGroups/core"
-    error = answered(
+    error = error_of(
         409, "ScopeLocked", f"cannot perform write operation because following scope(s) are locked: '{locked}'."
     )
     assert isinstance(error, Manual)
@@ -314,11 +321,11 @@ def test_a_lock_is_named_with_its_scope() -> None:
     assert "CanNotDelete" in " ".join(error.manual_step.steps)
 
 
-def test_storage_tells_its_network_rules_from_a_missing_role() -> None:
-    """``AuthorizationFailure`` is the firewall: the step is a network one and grants nothing."""
+def test_storage_distinguishes_network_rules_from_a_missing_role() -> None:
+    """``AuthorizationFailure`` comes from the firewall, so the step concerns the network and not a role."""
     url = "https://exports01.blob.core.windows.net/dataexport?restype=container"
-    network = answered(403, "AuthorizationFailure", "not authorized", url=url)
-    role = answered(403, "AuthorizationPermissionMismatch", "not authorized", url=url)
+    network = error_of(403, "AuthorizationFailure", "not authorized", url=url)
+    role = error_of(403, "AuthorizationPermissionMismatch", "not authorized", url=url)
     assert "Networking" in network.remedy
     assert "Assign" not in network.remedy
     assert "Storage Blob Data" in role.remedy
@@ -326,10 +333,10 @@ def test_storage_tells_its_network_rules_from_a_missing_role() -> None:
     assert "exports01" in role.remedy
 
 
-def test_an_unknown_refusal_keeps_the_call_the_scope_and_azures_words() -> None:
-    """Nothing is guessed: the reader gets what Azure said of which call, without the query, and where to look."""
+def test_unknown_error_is_reported_with_its_call_and_message() -> None:
+    """The message has method and path without the query, and the remedy refers to the runbook."""
     url = f"https://management.azure.com{EXPORT}?api-version=2025-03-01&sig=hush"
-    error = answered(422, "Brandnew", "the words of Azure", url=url)
+    error = error_of(422, "Brandnew", "the words of Azure", url=url)
     assert (type(error), error.code) == (Permanent, "Brandnew")
     assert f"PUT {EXPORT}: Azure returned 422 Brandnew: the words of Azure" in error.message
     assert "hush" not in error.message
@@ -337,13 +344,13 @@ def test_an_unknown_refusal_keeps_the_call_the_scope_and_azures_words() -> None:
 
 
 @pytest.mark.parametrize("error", [
-    DecodeError("JSON is invalid", response=Answer(200, "<html>", {})),
+    DecodeError("JSON is invalid", response=Response(200, "<html>", {})),
     json.JSONDecodeError("Expecting value", "<html>", 0),
     UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
 ], ids=lambda value: type(value).__name__)  # fmt: skip
-def test_an_answer_that_cannot_be_read_is_looked_at_again(error: Exception) -> None:
-    """A proxy's page with status 200 is no answer of Azure: the call is tried again, and the page is not quoted."""
-    found = translate(error)
-    assert type(found) is NotUnderstood
-    assert found.code == "answer-not-understood"
-    assert "<html>" not in found.message
+def test_unparsable_response_is_transient(error: Exception) -> None:
+    """A proxy's page with status 200 is not a response of Azure. The message does not quote it."""
+    translated = translate(error)
+    assert type(translated) is NotUnderstood
+    assert translated.code == "answer-not-understood"
+    assert "<html>" not in translated.message

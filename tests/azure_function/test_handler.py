@@ -1,4 +1,4 @@
-"""Functions' entry: both triggers, the status, and what they answer."""
+"""The entry points of the function app: timer, HTTP and status, and their responses."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.azure_function.support import Lines, run
 
 @pytest.fixture
 def functions(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[..., Any]]:
-    """Return the app's functions by name, deployed with the local cloud's settings and living in its time."""
+    """Return the app's functions by name, with the settings and the clock of the local cloud."""
     for name, value in azure.environment().items():
         monkeypatch.setenv(name, value)
     return at(azure.clock)
 
 
 def at(clock: Clock) -> dict[str, Callable[..., Any]]:
-    """Return what the app's functions do by their names, in the time of a clock."""
+    """Return the app's functions by name, with the given clock."""
     return {
         "reconcile_timer": lambda _timer: handler.on_tick(clock),
         "reconcile_http": lambda request: handler.on_request(request, clock),
@@ -38,19 +38,19 @@ def at(clock: Clock) -> dict[str, Callable[..., Any]]:
 
 @cache
 def indexed() -> dict[str, Any]:
-    """Return the app's functions by name; an app can be indexed once in a process."""
+    """Return the app's functions by name. An app can be indexed only once per process."""
     return {str(one.get_function_name()): one for one in app.get_functions()}
 
 
 def post(functions: dict[str, Callable[..., Any]], body: bytes) -> tuple[int, Any]:
-    """Return code and document of a call to the HTTP trigger."""
+    """Return status code and JSON document of a request to the HTTP trigger."""
     request = func.HttpRequest(method="POST", url="http://host/api/reconcile", body=body)
-    answered: func.HttpResponse = functions["reconcile_http"](request)
-    return answered.status_code, json.loads(answered.get_body())
+    response: func.HttpResponse = functions["reconcile_http"](request)
+    return response.status_code, json.loads(response.get_body())
 
 
-def test_the_triggers_are_bound_as_documented() -> None:
-    """A timer by %SCHEDULE%, POST reconcile and GET status, both behind a function key."""
+def test_triggers_have_the_documented_bindings() -> None:
+    """A timer with %SCHEDULE%, and POST reconcile and GET status, which both require a function key."""
     bindings = {}
     for name, one in indexed().items():
         found = json.loads(one.get_function_json())["bindings"]
@@ -63,8 +63,8 @@ def test_the_triggers_are_bound_as_documented() -> None:
         assert str(bindings[name]["authLevel"]).lower().endswith("function")
 
 
-def test_http_answers_the_report(functions: dict[str, Callable[..., Any]]) -> None:
-    """An empty body is a full run, answered with 200 and the report; a dry run writes nothing."""
+def test_http_returns_the_report(functions: dict[str, Callable[..., Any]]) -> None:
+    """An empty body is a full run; a dry run returns the same plan hash."""
     code, planned = post(functions, b'{"dry_run": true}')
     assert (code, planned["dry_run"], planned["status"]) == (200, True, "ok")
     code, report = post(functions, b"")
@@ -73,15 +73,15 @@ def test_http_answers_the_report(functions: dict[str, Callable[..., Any]]) -> No
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"dryrun": true}', b'{"scopes": "x"}', b"x" * 1_000_001])
-def test_bad_requests_are_400_and_name_the_fault(body: bytes) -> None:
-    """Nothing is run for a request that is not understood: not even the settings are read."""
+def test_invalid_request_returns_400_before_the_settings_are_read(body: bytes) -> None:
+    """The response lists what is wrong."""
     code, document = post({name: one.get_user_function() for name, one in indexed().items()}, body)
     assert code == 400
     assert document["faults"]
 
 
-def test_another_run_is_409(functions: dict[str, Callable[..., Any]], azure: LocalAzure) -> None:
-    """The answer says who holds the lock."""
+def test_concurrent_run_returns_409(functions: dict[str, Callable[..., Any]], azure: LocalAzure) -> None:
+    """The response has the id of the run that holds the lock."""
     run(azure)
     with azure.blob_client(azure.host_account.name) as client:
         blob = client.get_blob_client("tailpipe-state", "known_subscriptions.json")
@@ -89,12 +89,14 @@ def test_another_run_is_409(functions: dict[str, Callable[..., Any]], azure: Loc
         now = azure.clock.now()
         document["running"] = {"run_id": "other", "since": now.isoformat(), "until": now.replace(minute=4).isoformat()}
         blob.upload_blob(json.dumps(document).encode(), overwrite=True)
-    code, told = post(functions, b"")
-    assert (code, told["running"]["run_id"]) == (409, "other")
+    code, document = post(functions, b"")
+    assert (code, document["running"]["run_id"]) == (409, "other")
 
 
-def test_failures_are_500(functions: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that failed as a whole, and faulty settings, are server errors with their reasons; a timer's raises."""
+def test_failed_run_and_invalid_settings_return_500(
+    functions: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The response has the reason. The timer function raises the error."""
     monkeypatch.setenv("AZURE_TENANT_ID", "00000000-0000-0000-0000-00000000000f")
     code, report = post(functions, b"")
     assert (code, report["status"]) == (500, "failed")
@@ -107,27 +109,30 @@ def test_failures_are_500(functions: dict[str, Callable[..., Any]], monkeypatch:
         functions["reconcile_timer"](None)
 
 
-def test_whatever_fails_before_there_is_a_report_is_answered_with_its_remedy(
+def test_error_before_the_report_returns_500_with_a_remedy(
     functions: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both HTTP functions have one form for it: 500 with code, message and remedy, and no traceback."""
+    """Both HTTP functions return code, message and remedy, without a traceback."""
 
     def broken(*_: object, **__: object) -> None:
         raise Transient("connection", "Azure could not be reached")
 
     monkeypatch.setattr(handler, "run_once", broken)
     monkeypatch.setattr(handler, "status_once", broken)
-    answered: func.HttpResponse = functions["status"](None)
-    status = answered.status_code, json.loads(answered.get_body())
+    response: func.HttpResponse = functions["status"](None)
+    status = response.status_code, json.loads(response.get_body())
     for code, document in (post(functions, b""), status):
         assert (code, document["error"], document["message"]) == (500, "connection", "Azure could not be reached")
         assert document["remedy"]
 
 
-def test_http_is_bounded_and_the_next_run_goes_on(
+def test_http_run_ends_before_the_time_limit_and_the_next_run_continues(
     functions: dict[str, Callable[..., Any]], azure: LocalAzure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work that cannot end in time is not begun: the report says that it is incomplete and where it goes on."""
+    """No work starts that cannot end in time.
+
+    The report says that the run is incomplete and where the next one starts.
+    """
     azure.faults.latency(39, "Microsoft.CostManagement/exports/write")
     monkeypatch.setenv("CALLS_AT_ONCE", "1")
     begun = azure.clock.monotonic()
@@ -140,28 +145,30 @@ def test_http_is_bounded_and_the_next_run_goes_on(
     assert (code, report["run_complete"], report["scopes"]["covered"]) == (200, True, 6)
 
 
-def test_status_is_answered_from_memory_alone(functions: dict[str, Callable[..., Any]], azure: LocalAzure) -> None:
-    """Coverage without a single call to Resource Manager."""
+def test_status_returns_the_coverage_from_the_state(
+    functions: dict[str, Callable[..., Any]], azure: LocalAzure
+) -> None:
+    """It calls no Resource Manager API."""
     functions["reconcile_timer"](None)
     azure.calls.clear()
-    answered: func.HttpResponse = functions["status"](None)
-    document = json.loads(answered.get_body())
-    assert answered.status_code == 200
+    response: func.HttpResponse = functions["status"](None)
+    document = json.loads(response.get_body())
+    assert response.status_code == 200
     assert document["scopes"]["covered"] == 6
     assert document["last_run"]["status"] == "ok"
     assert len(azure.calls) == 0
 
 
-def test_status_of_a_cold_start(azure: LocalAzure) -> None:
-    """Without a state nothing is known, and that is no error."""
+def test_status_without_a_state_is_empty(azure: LocalAzure) -> None:
+    """A missing state is not an error."""
     clock: Clock = azure.clock
     assert status_once(azure.environment(), Lines(), clock)["scopes"]["total"] == 0
 
 
-def test_events_are_lines_of_json(
+def test_events_are_json_lines_without_secrets(
     functions: dict[str, Callable[..., Any]], azure: LocalAzure, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each event is one line of JSON with the shared field names, and holds no secret."""
+    """Each event is one line with the shared field names."""
     with caplog.at_level(logging.INFO, logger="tailpipe-exports"):
         functions["reconcile_timer"](None)
     lines = [json.loads(record.message) for record in caplog.records if record.name == "tailpipe-exports"]

@@ -1,4 +1,4 @@
-"""Hosts in Azure's place: redirects are not followed, and what quotes a request shows no secret of it."""
+"""Hosts that answer instead of Azure: no redirect is followed, and no secret of a quoted request is shown."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.hostile_servers import REDIRECTS, QuotingServer, RecordingServer, Red
 
 PLACES = ("ARM_ENDPOINT", "BLOB_ENDPOINT", "STATE_ACCOUNT", "IDENTITY_ENDPOINT")
 
-# The SDK closes a connection that it gives up in the middle of an odd answer only when it is collected: here, and not
-# in whatever test happens to run by then.
+# The SDK leaves a connection open if it gives up within an invalid response; it is closed by garbage collection, which
+# the fixture `collected` triggers here, so that the warning does not appear in another test.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("collected"),
@@ -28,14 +28,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def tenant(azurite: Azurite) -> Iterator[LocalAzure]:
-    """Return a tenant of two subscriptions."""
+    """Return a tenant with two subscriptions."""
     with local_azure(subscriptions=2, azurite=azurite) as cloud:
         yield cloud
         drop_clients()
 
 
-def everything_said(cloud: LocalAzure, place: str, url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run once and return all that the run leaves behind: log, report, terminal, stored state and reports."""
+def output_of_run(cloud: LocalAzure, place: str, url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run once, and return everything it writes: log, report, terminal output, stored state and reports."""
     lines = Lines()
     environment = cloud.environment()
     if place == "IDENTITY_ENDPOINT":
@@ -58,28 +58,28 @@ def everything_said(cloud: LocalAzure, place: str, url: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_redirect_to_another_host_is_followed(
+def test_redirect_to_another_host_is_not_followed(
     tenant: LocalAzure, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the status, nobody is called at the other host, and no credential gets there."""
+    """The other host receives no request, and so no credential."""
     with RecordingServer() as elsewhere:
         for status in REDIRECTS if place == "ARM_ENDPOINT" else (302, 307):
             with RedirectingServer(elsewhere.url, status) as redirecting:
                 url = redirecting.url.replace("localhost", "127.0.0.1")
-                everything_said(tenant, place, url, monkeypatch)
+                output_of_run(tenant, place, url, monkeypatch)
                 assert redirecting.seen, place
         assert elsewhere.seen == []
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_an_error_that_quotes_the_request_shows_no_secret(
+def test_error_that_quotes_the_request_shows_no_secret(
     tenant: LocalAzure, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Token, signature and identity header of the quoted request appear nowhere: log, report, terminal, state."""
+    """Token, signature and identity header appear in no log, report, terminal output or state."""
     form = "arm" if place in ("ARM_ENDPOINT", "IDENTITY_ENDPOINT") else "xml"
     for status, shape in ((403, form), (200, "page")):
         with QuotingServer(shape, status) as proxy:
-            said = everything_said(tenant, place, proxy.url, monkeypatch)
+            output = output_of_run(tenant, place, proxy.url, monkeypatch)
             secrets = proxy.secrets()
             assert secrets, place
-            assert [one for one in secrets if one in said] == [], f"{place} {status}"
+            assert [one for one in secrets if one in output] == [], f"{place} {status}"

@@ -1,4 +1,4 @@
-"""Odd answers to what only some settings ask for: billing scopes, management groups, single subscriptions."""
+"""Invalid responses to reads that depend on a setting: billing scopes, management groups, single subscriptions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from localcloud.azure.platform.deployment import NOTIFY_SECRET
 from shared.model import Result
 from shared.reconcile import RunResult
 from tests.azure_function.support import HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run
-from tests.azure_function.test_invalid_responses import READS as ODD
-from tests.azure_function.test_invalid_responses import breaks
+from tests.azure_function.test_invalid_responses import READS as COMMON_READS
+from tests.azure_function.test_invalid_responses import invalid_bodies
 
 BILLED: dict[str, Any] = {"BILLING_SCOPES": "auto"}
 ENROLLMENT = "/providers/Microsoft.Billing/billingAccounts/8611537"
@@ -29,11 +29,11 @@ READS: dict[str, tuple[dict[str, Any], str]] = {
     "a billing scope's subscriptions": (BILLED, "GET */billingSubscriptions"),
 }
 DEPARTMENT: dict[str, Any] = {"BILLING_SCOPES": f"{ENROLLMENT}/departments/dep"}
-# Reads that only a refusal, or an agreement of another sort, leads to.
+# Reads that happen only after an error or with another type of agreement.
 RARE = {
     "a department's accounts": "GET */departments/dep/enrollmentAccounts",
     "the billing profiles": "GET */billingProfiles",
-    "the own permissions": "GET */Microsoft.Authorization/permissions",
+    "the function's permissions": "GET */Microsoft.Authorization/permissions",
     "the offer": "GET /subscriptions/*-*-*-*-????????????",
     "single subscriptions": "GET /subscriptions/*-*-*-*-????????????",
     "the webhook's secret": "GET */secrets/*",
@@ -43,7 +43,7 @@ NOTIFIED: dict[str, Any] = {"NOTIFY_URL": f"https://tailpipe-vault.vault.azure.n
 
 @pytest.fixture
 def billed() -> Iterator[LocalAzure]:
-    """Return a tenant at rest whose subscriptions are in the one export of a billing scope."""
+    """Return a tenant whose subscriptions are covered by the only export, that of a billing scope."""
     with local_azure(subscriptions=3) as cloud:
         cloud.add_billing_account("8611537", "EnterpriseAgreement", {"one": cloud.subscription_ids})
         cloud.grant_billing()
@@ -55,16 +55,16 @@ def billed() -> Iterator[LocalAzure]:
         yield cloud
 
 
-def told(finished: RunResult, lines: Lines) -> str:
-    """Return everything that a run says."""
+def output_of(finished: RunResult, lines: Lines) -> str:
+    """Return the report and the log of a run as one text."""
     return json.dumps(finished.report) + lines.text()
 
 
 @pytest.mark.parametrize("read", READS)
-def test_an_answer_that_is_not_understood_has_nothing_exported_twice(billed: LocalAzure, read: str) -> None:
-    """Where it is unseen whose costs a billing export holds, nobody gets an export beside it; the run says so."""
+def test_invalid_billing_response_exports_nothing_twice(billed: LocalAzure, read: str) -> None:
+    """While it is unknown which costs a billing export contains, no other export is created. The report says so."""
     chosen, pattern = READS[read]
-    for name, body in breaks(pattern):
+    for name, body in invalid_bodies(pattern):
         advance(billed, HOUR)
         billed.deliver()
         order, lines = billed.faults.spoil(pattern, body), Lines()
@@ -72,15 +72,15 @@ def test_an_answer_that_is_not_understood_has_nothing_exported_twice(billed: Loc
         billed.faults.restore()
         assert order.hits, f"{read} was not called"
         assert len(billed.exports()) == 1, f"{read} {name}: {finished.report}"
-        assert "not understood" in told(finished, lines), f"{read} {name}"
+        assert "not understood" in output_of(finished, lines), f"{read} {name}"
         assert not finished.report["enumeration_complete"], f"{read} {name}"
         assert all(one["remedy"] for one in finished.report["failures"]), f"{read} {name}"
     advance(billed, HOUR)
     assert run(billed, **BILLED).report["status"] == "ok"
 
 
-def test_a_first_run_that_cannot_see_billing_scopes_exports_one_by_one(billed: LocalAzure) -> None:
-    """Without a billing export that is known, subscriptions are not kept waiting: theirs are made, and it is told."""
+def test_first_run_without_billing_scopes_exports_each_subscription(billed: LocalAzure) -> None:
+    """If the state has no billing export, the subscriptions do not wait for one. The failure is reported."""
     with billed.blob_client(billed.host_account.name) as client:
         client.get_blob_client("tailpipe-state", "known_subscriptions.json").delete_blob()
     billed.faults.spoil("GET /providers/Microsoft.Billing/billingAccounts", b"{}")
@@ -90,12 +90,12 @@ def test_a_first_run_that_cannot_see_billing_scopes_exports_one_by_one(billed: L
     assert len(billed.exports()) == 1 + 3
 
 
-def test_a_departments_accounts_that_are_not_understood_have_nothing_exported_twice(billed: LocalAzure) -> None:
-    """Its subscriptions keep to the department's export while it is unseen which accounts it holds."""
+def test_invalid_list_of_department_accounts_exports_nothing_twice(billed: LocalAzure) -> None:
+    """The subscriptions remain in the department's export while its accounts are unknown."""
     billed.world.billing["8611537"].departments["dep"] = ["one"]
     run(billed, **DEPARTMENT)
     exports = len(billed.exports())
-    for name, body in breaks(RARE["a department's accounts"]):
+    for name, body in invalid_bodies(RARE["a department's accounts"]):
         advance(billed, HOUR)
         billed.deliver()
         order, lines = billed.faults.spoil(RARE["a department's accounts"], body), Lines()
@@ -103,49 +103,49 @@ def test_a_departments_accounts_that_are_not_understood_have_nothing_exported_tw
         billed.faults.restore()
         assert order.hits
         assert len(billed.exports()) == exports, name
-        assert "not understood" in told(finished, lines), name
+        assert "not understood" in output_of(finished, lines), name
         assert all(one["remedy"] for one in finished.report["failures"]), name
 
 
-def test_billing_profiles_that_are_not_understood_change_nothing(azure: LocalAzure) -> None:
-    """A customer agreement's profiles are not known in that run: subscriptions stay exported one by one."""
+def test_invalid_list_of_billing_profiles_changes_no_export(azure: LocalAzure) -> None:
+    """The subscriptions keep their own exports."""
     azure.add_billing_account("mca", "MicrosoftCustomerAgreement", {"PROFILE": azure.subscription_ids})
     azure.grant_billing()
     run(azure, **BILLED)
     exports = len(azure.exports())
-    for name, body in breaks(RARE["the billing profiles"]):
+    for name, body in invalid_bodies(RARE["the billing profiles"]):
         advance(azure, HOUR)
         order, lines = azure.faults.spoil(RARE["the billing profiles"], body), Lines()
         finished = run(azure, sink=lines, **BILLED)
         azure.faults.restore()
         assert order.hits
         assert len(azure.exports()) == exports == 6, name
-        assert "not understood" in told(finished, lines), name
+        assert "not understood" in output_of(finished, lines), name
         assert all(one["remedy"] for one in finished.report["failures"]), name
 
 
-@pytest.mark.parametrize("name", [name for name, _ in breaks("permissions")])
-def test_permissions_that_are_not_understood_are_no_proof_of_a_missing_role(shared: LocalAzure, name: str) -> None:
-    """Where the own rights cannot be read, the step says so, and names the role as well as what is in doubt."""
+@pytest.mark.parametrize("name", [name for name, _ in invalid_bodies("permissions")])
+def test_invalid_permissions_response_does_not_prove_a_missing_role(shared: LocalAzure, name: str) -> None:
+    """The manual step names the role, and says that the permissions could not be read."""
     refused = shared.join_subscription(f"permissions {name}")
     shared.faults.add(WRITE, "RBACAccessDenied", status=401, times=None, resource=f"*/{refused}/*")
     run(shared, [refused])
     advance(shared, HOUR + 60)
-    shared.faults.spoil(RARE["the own permissions"], dict(breaks("permissions"))[name])
+    shared.faults.spoil(RARE["the function's permissions"], dict(invalid_bodies("permissions"))[name])
     finished = run(shared, [refused])
     assert (outcome(finished, refused).result, outcome(finished, refused).code) == (Result.MANUAL, "rights-missing")
     assert "its permissions could not be read" in messages(finished)
     assert shared.exports(refused) == []
 
 
-@pytest.mark.parametrize("name", [name for name, _ in breaks("offer")])
-def test_an_offer_that_is_not_understood_is_no_unsupported_one(shared: LocalAzure, name: str) -> None:
-    """A subscription without cost data waits on, and the log says what is not known."""
+@pytest.mark.parametrize("name", [name for name, _ in invalid_bodies("offer")])
+def test_invalid_offer_response_does_not_exclude_the_subscription(shared: LocalAzure, name: str) -> None:
+    """The subscription without cost data remains deferred, and the log has the reason."""
     young, lines = shared.join_subscription(f"offer {name}"), Lines()
     refusal = f"Cost management data is not supported for subscription(s) {young}."
     shared.faults.add(WRITE, "BadRequest", refusal, status=400, times=None, resource=f"*/{young}/*")
-    # The enumeration of one subscription asks for the same path first: only what follows it is spoiled.
-    body = dict(breaks("offer"))[name]
+    # The run is not limited to this subscription, whose enumeration would read the same path first.
+    body = dict(invalid_bodies("offer"))[name]
     order = shared.faults.spoil(RARE["the offer"], body)
     finished = run(shared, sink=lines)
     shared.faults.restore()
@@ -154,25 +154,25 @@ def test_an_offer_that_is_not_understood_is_no_unsupported_one(shared: LocalAzur
     assert "detail-unread" in lines.text()
 
 
-@pytest.mark.parametrize("name", [name for name, _ in breaks("secret")])
-def test_invalid_answer_to_the_read_of_the_secret_costs_only_the_message(shared: LocalAzure, name: str) -> None:
-    """The run ends as it would without messages, and the log has the reason but nothing of the answer."""
+@pytest.mark.parametrize("name", [name for name, _ in invalid_bodies("secret")])
+def test_invalid_response_for_the_secret_affects_only_the_message(shared: LocalAzure, name: str) -> None:
+    """The run is not affected. The log has the reason but no part of the response."""
     new, lines = shared.join_subscription(f"secret {name}"), Lines()
     shared.world.secrets[NOTIFY_SECRET] = "https://127.0.0.1:9/canary"
     shared.deny_by_policy(new)
-    order = shared.faults.spoil(RARE["the webhook's secret"], dict(breaks("secret"))[name])
+    order = shared.faults.spoil(RARE["the webhook's secret"], dict(invalid_bodies("secret"))[name])
     finished = run(shared, sink=lines, **NOTIFIED)
     shared.faults.restore()
     drop_clients()
     assert order.hits
     assert outcome(finished, new).code == "policy-denied"
     assert [fields["reason"] for _, event, fields in lines.lines if event == "notify-failed"]
-    assert "canary" not in told(finished, lines)
+    assert "canary" not in output_of(finished, lines)
 
 
-def test_every_read_of_the_function_has_its_odd_answers_tried() -> None:
-    """What runs with every setting read is on these lists, and each shape that the clients expect is of such a read."""
-    patterns = [*ODD.values(), *(pattern for _, pattern in READS.values()), *RARE.values()]
+def test_every_read_is_tested_with_invalid_responses() -> None:
+    """The lists contain every read of a run with any setting. Each expected response belongs to one of them."""
+    patterns = [*COMMON_READS.values(), *(pattern for _, pattern in READS.values()), *RARE.values()]
     with local_azure(subscriptions=4) as cloud:
         first, young, refused, last = cloud.subscription_ids
         cloud.add_billing_account("8611537", "EnterpriseAgreement", {"one": [first]}, {"dep": ["one"]})

@@ -1,4 +1,4 @@
-"""The whole runbook story on 500 subscriptions: joiners, losses, lost rights, throttling, a crash in the middle."""
+"""A scenario with 500 subscriptions: new ones, losses, missing permissions, throttling, and a crash."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from azure_function.clients import drop_clients
 from localcloud.azure.cloud import LocalAzure
 from tests.azure_function.support import HOUR, WRITE, Lines, advance, live, local_azure, run
 
-# The story of e2e/test_azure_story.py, which is run on each change, at another size.
+# The same scenario as in e2e/test_azure_story.py, which runs on each change, with more subscriptions.
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 COST = "Microsoft.CostManagement/*"
 
 
 class Crash(BaseException):
-    """The process is gone: nothing of the function gets to clean up."""
+    """The process ends without any cleanup."""
 
 
 class CrashingSink(Lines):
-    """Ends the process, as it were, after so many writes."""
+    """A sink that raises Crash after a number of writes."""
 
     def __init__(self, writes: int) -> None:
         super().__init__()
@@ -34,19 +34,19 @@ class CrashingSink(Lines):
             raise Crash
 
 
-def test_the_runbook_story_ends_with_every_active_subscription_covered_and_no_call_above_quota() -> None:
-    """500 subscriptions of several offers through a crash, losses, lost rights and a burst of throttling."""
+def test_every_active_subscription_is_covered_within_the_quota_after_losses_and_a_crash() -> None:
+    """500 subscriptions with several offers go through a crash, losses, missing permissions and throttling."""
     mix = {"ea": 8, "webdirect": 1, "mca": 1}
     with local_azure(subscriptions=500, storage_accounts=2, agreements=mix) as cloud:
         ids = cloud.subscription_ids
-        cloud.create_exports(ids[:40])  # the old scripts were here
+        cloud.create_exports(ids[:40])  # by the legacy scripts
         with pytest.raises(Crash):
             run(cloud, sink=CrashingSink(150))
         made = len(cloud.exports())
         assert 150 < made < 500
-        advance(cloud, HOUR)  # the dead run's lock has expired by then
+        advance(cloud, HOUR)  # the lock of the crashed run has expired
         assert run(cloud).report["scopes"]["covered"] == 500
-        assert cloud.calls.count(WRITE, status=201) == 460, "nothing was made twice after the crash"
+        assert cloud.calls.count(WRITE, status=201) == 460, "no export is created twice after the crash"
         cloud.deliver()
         advance(cloud, HOUR)
 
@@ -60,7 +60,7 @@ def test_the_runbook_story_ends_with_every_active_subscription_covered_and_no_ca
             cloud.change_destination(one, folder="elsewhere")
         lost = ids[200:210]
         for one in lost:
-            refuse_writes(cloud, one)
+            deny_writes(cloud, one)
             cloud.delete_export(one)
         suspended = ids[-3:]
         for one in suspended:
@@ -79,10 +79,10 @@ def test_the_runbook_story_ends_with_every_active_subscription_covered_and_no_ca
         assert last.report["scopes"]["active"] == last.report["scopes"]["covered"] == 517
         assert cloud.calls.peak(COST, 60) <= 200
         refused = [call.at for call in cloud.calls.select(COST, status=429)]
-        assert len(refused) <= 16, "after a burst's first answers the limiter keeps everybody back"
+        assert len(refused) <= 16, "after the first 429 responses the rate limiter holds back all calls"
         drop_clients()
 
 
-def refuse_writes(cloud: LocalAzure, subscription: str) -> None:
-    """Let Azure refuse to write exports of a subscription until the faults are cleared."""
+def deny_writes(cloud: LocalAzure, subscription: str) -> None:
+    """Deny all writes of a subscription's exports until the faults are cleared."""
     cloud.faults.add(WRITE, "RBACAccessDenied", "no", status=401, times=None, resource=f"*{subscription}*")

@@ -1,4 +1,4 @@
-"""Messages and the page of the Azure function: from the secret in Key Vault to the webhook, over HTTP."""
+"""Messages and the published page of the function app, from the secret in Key Vault to the webhook over HTTP."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ STATE = "known_subscriptions.json"
 
 
 def stored(azure: LocalAzure, name: str) -> str:
-    """Return a blob of the state's container."""
+    """Return a blob of the state container."""
     with BlobServiceClient.from_connection_string(azure.connection_string(azure.host_account.name)) as client:
         data: bytes = client.get_blob_client(STATE_CONTAINER, name).download_blob().readall()
     return data.decode()
 
 
-def test_what_breaks_is_said_shown_and_closed_again(azure: LocalAzure) -> None:
-    """A policy denies an export: message, page, status; after the exemption the message that it is over."""
+def test_policy_denial_opens_and_closes_a_message(azure: LocalAzure) -> None:
+    """A denied export appears in a message, on the page and in the status. An exemption sends the closing message."""
     with receiving() as receiver:
         azure.world.secrets[NOTIFY_SECRET] = f"{receiver.url}/services/{CANARY}"
         lines, settings = Lines(), cast("dict[str, Any]", {"NOTIFY_URL": URI, "PUBLISH_PAGE": "1"})
@@ -54,8 +54,8 @@ def test_what_breaks_is_said_shown_and_closed_again(azure: LocalAzure) -> None:
         drop_clients()
 
 
-def test_a_secret_that_may_not_be_read_or_is_missing_is_a_warning(azure: LocalAzure) -> None:
-    """The run is as good as it was; the reason says what to apply."""
+def test_unreadable_or_missing_secret_is_a_warning(azure: LocalAzure) -> None:
+    """The event has the reason, and the run is not affected."""
     azure.deny_by_policy(azure.subscription_ids[1])
     for name, code in (("another", "NOTIFY_URL"), (NOTIFY_SECRET, "not found")):
         lines = Lines()

@@ -1,4 +1,4 @@
-"""Refusals of one scope: none is coverage, none blocks the others, each says who cures it and how."""
+"""Errors of a single scope: never counted as coverage, never blocking others, and reported with the exact step."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from tests.azure_function.support import (
 pytestmark = pytest.mark.long
 
 
-def test_one_bare_401_leaves_every_other_subscription_its_export_in_the_first_run(azurite: Azurite) -> None:
-    """It is that scope's refusal: the run ends well, the scope waits an hour, then a person gets the step."""
+def test_401_without_a_reason_affects_only_its_subscription(azurite: Azurite) -> None:
+    """The subscription is deferred for an hour and then a manual step; all others are covered."""
     with local_azure(subscriptions=100, azurite=azurite) as cloud:
         refused = sorted(cloud.subscription_ids)[5]
         cloud.refuse_without_reason(refused)
@@ -40,16 +40,16 @@ def test_one_bare_401_leaves_every_other_subscription_its_export_in_the_first_ru
         assert (outcome(finished, refused).result, outcome(finished, refused).code) == (Result.DEFERRED, "unauthorized")
         advance(cloud, HOUR + 60)
         cloud.deliver()
-        told = run(cloud)
-        assert outcome(told, refused).result is Result.MANUAL
-        assert "Ask a person with access to the subscription to create the export once" in messages(told)
-        assert "does not allow applications" not in messages(told)
-        assert told.report["scopes"]["covered"] == 99
+        late = run(cloud)
+        assert outcome(late, refused).result is Result.MANUAL
+        assert "Ask a person with access to the subscription to create the export once" in messages(late)
+        assert "does not allow applications" not in messages(late)
+        assert late.report["scopes"]["covered"] == 99
         drop_clients()
 
 
-def test_a_bare_401_of_a_billing_scope_falls_back_to_its_subscriptions(azure: LocalAzure) -> None:
-    """The billing scope's export is refused: its subscriptions are exported one by one from the next run on."""
+def test_401_of_a_billing_scope_falls_back_to_its_subscriptions(azure: LocalAzure) -> None:
+    """From the next run on, its subscriptions have exports of their own."""
     path = azure.add_billing_account("8608480", children={"a1": azure.subscription_ids[:2]})
     azure.grant_billing()
     azure.faults.add(WRITE, "", "", status=401, times=None, resource="*billingAccounts*")
@@ -59,8 +59,8 @@ def test_a_bare_401_of_a_billing_scope_falls_back_to_its_subscriptions(azure: Lo
     assert outcome(finished, path).result is Result.DEFERRED
 
 
-def test_a_token_that_the_whole_tenant_refuses_ends_the_run(azure: LocalAzure) -> None:
-    """Where the listing of subscriptions is refused without a reason, nothing can be believed."""
+def test_401_of_the_subscription_listing_ends_the_run(azure: LocalAzure) -> None:
+    """If even the listing is unauthorized, the token is the cause."""
     azure.faults.add("Microsoft.Resources/subscriptions/read", "", "", status=401, times=None)
     finished = run(azure)
     assert finished.report["status"] == "failed"
@@ -70,16 +70,16 @@ def test_a_token_that_the_whole_tenant_refuses_ends_the_run(azure: LocalAzure) -
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_identity_endpoint_is_asked_again(
+def test_busy_identity_endpoint_is_retried(
     azure: LocalAzure, keyless: dict[str, Any], monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """An answer that passes says nothing about the credentials: the run goes on when a token comes."""
+    """A busy endpoint does not mean that the credentials are wrong."""
     drop_clients()
     answer, left = azure.identity.answer, iter([status, status])
 
     def busy(request: Any) -> Answer:
-        found = next(left, 0)
-        return Answer({"message": "busy"}, found) if found else answer(request)
+        code = next(left, 0)
+        return Answer({"message": "busy"}, code) if code else answer(request)
 
     monkeypatch.setattr(azure.identity, "answer", busy)
     lines = Lines()
@@ -87,10 +87,10 @@ def test_a_busy_identity_endpoint_is_asked_again(
     assert "identity-endpoint" in lines.text()
 
 
-def test_an_identity_endpoint_that_stays_busy_fails_the_run_without_blaming_the_credentials(
+def test_persistently_busy_identity_endpoint_fails_the_run(
     azure: LocalAzure, keyless: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody is told to renew credentials that may be good."""
+    """The report does not suggest renewing the credentials, which may be valid."""
     drop_clients()
     monkeypatch.setattr(azure.identity, "answer", lambda _: Answer({"message": "busy"}, 503))
     finished = run(azure, **keyless)
@@ -98,8 +98,8 @@ def test_an_identity_endpoint_that_stays_busy_fails_the_run_without_blaming_the_
     assert "Renew the credentials" not in messages(finished)
 
 
-def test_a_policy_denial_is_told_at_once_with_its_exemption(azure: LocalAzure) -> None:
-    """It is neither a missing role nor an offer: the assignment is named, and an exemption ends it."""
+def test_policy_denial_is_reported_with_the_command_for_an_exemption(azure: LocalAzure) -> None:
+    """The manual step names the policy assignment, and appears in the first run."""
     denied = azure.subscription_ids[1]
     azure.deny_by_policy(denied, "deny-cost-exports")
     finished = run(azure)
@@ -113,8 +113,8 @@ def test_a_policy_denial_is_told_at_once_with_its_exemption(azure: LocalAzure) -
     assert outcome(run(azure), denied).result is Result.DONE
 
 
-def test_a_read_only_lock_is_named(azure: LocalAzure) -> None:
-    """Creation stops at a ReadOnly lock, not at one against deletion."""
+def test_read_only_lock_is_reported(azure: LocalAzure) -> None:
+    """A ReadOnly lock prevents the creation of an export; a CanNotDelete lock does not."""
     locked, kept = azure.subscription_ids[1:3]
     azure.lock(f"/subscriptions/{locked}")
     azure.lock(f"/subscriptions/{kept}", "CanNotDelete")
@@ -126,8 +126,8 @@ def test_a_read_only_lock_is_named(azure: LocalAzure) -> None:
     assert outcome(run(azure), locked).result is Result.DONE
 
 
-def test_hidden_charges_everywhere_are_no_coverage_and_an_alarm(azure: LocalAzure) -> None:
-    """With all charges of an enrollment hidden nothing is covered, and each subscription has its step."""
+def test_charges_hidden_in_all_subscriptions_leave_none_covered(azure: LocalAzure) -> None:
+    """Each subscription is a manual step until the charges are visible."""
     for one in azure.subscription_ids:
         azure.hide_charges(one)
     finished = run(azure)
@@ -139,8 +139,8 @@ def test_hidden_charges_everywhere_are_no_coverage_and_an_alarm(azure: LocalAzur
     assert run(azure).report["scopes"]["covered"] == 6
 
 
-def test_a_destination_in_a_disabled_subscription_blocks_everything_that_rests_on_it(covered: LocalAzure) -> None:
-    """Exports cannot be written there: the step names the subscription, and no scope is called covered."""
+def test_destination_in_a_disabled_subscription_leaves_no_scope_covered(covered: LocalAzure) -> None:
+    """Exports cannot write to it. The manual step names the subscription to reactivate."""
     home = covered.subscription_ids[0]
     covered.suspend_subscription(home)
     finished = run(covered)
@@ -152,8 +152,10 @@ def test_a_destination_in_a_disabled_subscription_blocks_everything_that_rests_o
     assert run(covered).report["scopes"]["covered"] == 6
 
 
-def test_a_closed_network_is_no_missing_role(covered: LocalAzure, keyless: dict[str, Any]) -> None:
-    """A destination that admits trusted services alone refuses the function's listing: a network step, no role."""
+def test_closed_network_of_the_destination_is_not_reported_as_a_missing_role(
+    covered: LocalAzure, keyless: dict[str, Any]
+) -> None:
+    """The storage account allows only trusted services, so the manual step concerns its network."""
     covered.close_network()
     run(covered, **keyless)
     advance(covered, HOUR)
@@ -165,10 +167,10 @@ def test_a_closed_network_is_no_missing_role(covered: LocalAzure, keyless: dict[
     assert "Assign" not in messages(finished)
 
 
-def test_exports_with_an_identity_need_no_open_network_but_the_function_does(
+def test_exports_with_an_identity_deliver_through_a_closed_network(
     monkeypatch: pytest.MonkeyPatch, azurite: Azurite
 ) -> None:
-    """Trusted services get in: exports deliver, and the one step is to admit the function's own network."""
+    """They are trusted services. Only the network of the function must be allowed."""
     with local_azure(subscriptions=3, azurite=azurite, identity_exports=True) as cloud:
         for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
             monkeypatch.setenv(name, cloud.environment()[name])
@@ -188,10 +190,10 @@ def test_exports_with_an_identity_need_no_open_network_but_the_function_does(
     [({"bypass": False}, "trusted Microsoft services"), ({"copy_scope": "PrivateLink"}, "operations is PrivateLink"),
      ({"closed": False, "copy_scope": "AAD"}, "operations is AAD")],
 )  # fmt: skip
-def test_what_keeps_exports_with_an_identity_out_is_told_from_the_accounts_properties(
+def test_network_rules_that_block_trusted_services_are_reported_before_an_export_fails(
     azurite: Azurite, closed: dict[str, Any], words: str
 ) -> None:
-    """Before a run of an export fails: without trusted services, or with a narrower copy scope, nothing arrives."""
+    """Without the bypass for trusted services, or with a narrower copy scope, no export can deliver."""
     with local_azure(subscriptions=3, azurite=azurite, identity_exports=True) as cloud:
         run(cloud)
         cloud.close_network(**closed)
@@ -205,8 +207,8 @@ def test_what_keeps_exports_with_an_identity_out_is_told_from_the_accounts_prope
         drop_clients()
 
 
-def test_a_region_that_azure_offers_to_nobody_new_is_no_missing_right(azurite: Azurite) -> None:
-    """Azure's own refusal of a region leads to EXPORT_LOCATION at once; another region ends it."""
+def test_region_that_accepts_no_new_resources_is_reported_with_its_setting(azurite: Azurite) -> None:
+    """The manual step names EXPORT_LOCATION, not a policy exemption; another region resolves it."""
     with local_azure(subscriptions=3, azurite=azurite, identity_exports=True) as cloud:
         refused = cloud.subscription_ids[1]
         cloud.disallow_region(refused, "westeurope")
@@ -215,8 +217,8 @@ def test_a_region_that_azure_offers_to_nobody_new_is_no_missing_right(azurite: A
             Result.MANUAL,
             "region-disallowed",
         )
-        (told,) = finished.report["manual"]
-        assert "EXPORT_LOCATION" in told["steps"][0]
+        (manual,) = finished.report["manual"]
+        assert "EXPORT_LOCATION" in manual["steps"][0]
         assert "policy exemption" not in messages(finished)
         assert finished.report["scopes"]["covered"] == 2
         advance(cloud, DAY)
@@ -224,16 +226,16 @@ def test_a_region_that_azure_offers_to_nobody_new_is_no_missing_right(azurite: A
         drop_clients()
 
 
-def test_a_disabled_accounts_answer_is_the_subscriptions(covered: LocalAzure, keyless: dict[str, Any]) -> None:
-    """The state's account is closed with its subscription: the run fails and says what to reactivate."""
+def test_state_in_a_disabled_subscription_fails_the_run(covered: LocalAzure, keyless: dict[str, Any]) -> None:
+    """The storage account of the state is disabled with its subscription. The report says what to reactivate."""
     covered.suspend_subscription(covered.subscription_ids[0])
     finished = run(covered, **keyless)
     assert finished.report["status"] == "failed"
     assert "Reactivate" in messages(finished)
 
 
-def test_a_container_under_deletion_is_made_again_in_the_same_run(azurite: Azurite, monkeypatch: Any) -> None:
-    """Its name is taken for half a minute: the creation waits that long, and exports follow."""
+def test_container_that_is_being_deleted_is_recreated_in_the_same_run(azurite: Azurite, monkeypatch: Any) -> None:
+    """Its name is unavailable for half a minute; the creation waits for it."""
     with local_azure(Behavior(container_deletion_s=30), subscriptions=3, azurite=azurite) as cloud:
         for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
             monkeypatch.setenv(name, cloud.environment()[name])
@@ -252,11 +254,11 @@ def test_a_container_under_deletion_is_made_again_in_the_same_run(azurite: Azuri
 
 @pytest.mark.parametrize("body", [b"<html><body>Bad gateway</body></html>", b""])
 @pytest.mark.parametrize("status", [200, 502, 504])
-def test_a_gateways_answer_is_looked_at_again(
+def test_error_page_of_a_gateway_is_retried(
     azure: LocalAzure, monkeypatch: pytest.MonkeyPatch, status: int, body: bytes
 ) -> None:
-    """A page of a proxy is no answer of Azure, whatever its status: two of them cost a wait, not the export."""
-    gateway = _gateway(monkeypatch, status, body, 2)
+    """A page of a proxy is not a response of Azure, whatever its status."""
+    gateway = _answer_as_gateway(monkeypatch, status, body, 2)
     new = azure.subscription_ids[1]
     finished = run(azure, [new])
     assert outcome(finished, new).result is Result.DONE, finished.report["failures"]
@@ -265,17 +267,22 @@ def test_a_gateways_answer_is_looked_at_again(
 
 
 @pytest.mark.parametrize("status", [200, 504])
-def test_a_gateway_that_stays_defers(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    """It is not called failed at the first time; nothing of the page reaches the report."""
-    _gateway(monkeypatch, status, b"<html>secret page</html>", 100)
+def test_persistent_error_page_of_a_gateway_defers_the_export(
+    azure: LocalAzure, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """The export is not reported as failed, and the report does not quote the page."""
+    _answer_as_gateway(monkeypatch, status, b"<html>secret page</html>", 100)
     new = azure.subscription_ids[1]
     finished = run(azure, [new])
     assert outcome(finished, new).result is Result.DEFERRED
     assert "secret page" not in str(finished.report)
 
 
-def _gateway(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, times: int) -> list[int]:
-    """Let a gateway answer so many writes of exports in Azure's place; return the answers that are left."""
+def _answer_as_gateway(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, times: int) -> list[int]:
+    """Return a gateway's page for a number of export writes, instead of Azure's response.
+
+    Return the list of those left.
+    """
     left = list(range(times))
     encoded = Answer.encoded
     from localcloud.azure.resource_manager import ResourceManager
@@ -296,8 +303,8 @@ def _gateway(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, times: i
     return left
 
 
-def test_a_list_of_subscriptions_wins_over_a_management_group(azure: LocalAzure) -> None:
-    """What is included is exported wherever it is, and the group is not even read."""
+def test_included_subscriptions_override_the_management_group(azure: LocalAzure) -> None:
+    """The management group is not even read."""
     outside = azure.subscription_ids[0]
     finished = run(azure, MANAGEMENT_GROUP="sandbox", INCLUDE_SUBSCRIPTIONS=outside)
     assert outcome(finished, outside).result is Result.DONE
@@ -305,8 +312,8 @@ def test_a_list_of_subscriptions_wins_over_a_management_group(azure: LocalAzure)
     assert azure.calls.count("Microsoft.Management/*") == 0
 
 
-def test_a_subscription_that_moved_to_another_tenant_is_excluded(azure: LocalAzure) -> None:
-    """Azure refuses the token's issuer for this one alone: the run goes on."""
+def test_subscription_that_moved_to_another_tenant_is_excluded(azure: LocalAzure) -> None:
+    """Azure rejects the token's issuer for this subscription only; the run continues with the others."""
     moved = azure.subscription_ids[2]
     azure.faults.add(
         "Microsoft.CostManagement/exports/*", "InvalidAuthenticationTokenTenant", status=401, times=None,
@@ -317,27 +324,27 @@ def test_a_subscription_that_moved_to_another_tenant_is_excluded(azure: LocalAzu
     assert len(azure.exports()) == 5
 
 
-def test_a_withdrawn_focus_version_is_negotiated_and_remembered(azure: LocalAzure) -> None:
-    """The best version that is still offered, of no later number, is taken; the next run asks for it at once."""
+def test_withdrawn_focus_version_is_replaced_and_the_state_records_it(azure: LocalAzure) -> None:
+    """The best offered version with no later number is used. The next run requests it directly."""
     new = azure.subscription_ids[1]
     azure.withdraw_focus_version("1.2-preview")
     finished = run(azure, EXPORTS="focus")
     assert finished.report["scopes"]["covered"] == 6, finished.report["failures"]
-    assert _version(azure, new) == "1.2"
+    assert _focus_version(azure, new) == "1.2"
     assert outcome(run(azure, [new], EXPORTS="focus"), new).action.verb is Verb.KEEP
     azure.delete_export(azure.subscription_ids[2])
     azure.calls.clear()
     run(azure, [azure.subscription_ids[2]], EXPORTS="focus")
     assert azure.calls.count(WRITE, status=201) == 1
-    assert azure.calls.count(WRITE, status=400) == 1, "the probe for its eTag alone"
+    assert azure.calls.count(WRITE, status=400) == 1, "only the probe without an eTag"
     azure.delete_export(new)
     azure.withdraw_focus_version("1.2")
     run(azure, [new], EXPORTS="focus", FOCUS_VERSION="1.0")
-    assert _version(azure, new) == "1.0"
+    assert _focus_version(azure, new) == "1.0"
 
 
-def test_a_version_that_a_person_raised_is_kept(azurite: Azurite) -> None:
-    """A later version than ours is no drift, and a repair of something else leaves it."""
+def test_later_focus_version_of_a_live_export_is_kept(azurite: Azurite) -> None:
+    """A later version is not drift, and the repair of another field keeps it."""
     known = ("1.0", "1.2-preview", "1.3")
     with local_azure(Behavior(focus_versions=known), subscriptions=2, azurite=azurite) as cloud:
         new = cloud.subscription_ids[1]
@@ -346,12 +353,12 @@ def test_a_version_that_a_person_raised_is_kept(azurite: Azurite) -> None:
         assert outcome(run(cloud, [new], EXPORTS="focus"), new).action.verb is Verb.KEEP
         cloud.set_schedule_inactive(new)
         assert outcome(run(cloud, [new], EXPORTS="focus"), new).action.verb is Verb.REPAIR
-        assert _version(cloud, new) == "1.3"
+        assert _focus_version(cloud, new) == "1.3"
         drop_clients()
 
 
-def test_a_version_that_nobody_offers_names_the_setting(azure: LocalAzure) -> None:
-    """Nothing lower is left: the failure says which setting to change, with what Azure offers."""
+def test_unavailable_focus_version_is_reported_with_the_setting(azure: LocalAzure) -> None:
+    """No lower version is offered; the failure names FOCUS_VERSION and the versions that Azure offers."""
     for one in ("1.0-preview(v1)", "1.0", "1.0r2", "1.2-preview"):
         azure.withdraw_focus_version(one)
     finished = run(azure, azure.subscription_ids[1:2], EXPORTS="focus", FOCUS_VERSION="1.0")
@@ -360,8 +367,8 @@ def test_a_version_that_nobody_offers_names_the_setting(azure: LocalAzure) -> No
 
 
 @pytest.mark.parametrize("answers", ["documented", "recorded"])
-def test_both_shapes_of_cost_managements_answers_lead_to_the_same(azurite: Azurite, answers: Any) -> None:
-    """Ids without a slash, runs in another order, seven digits, null times and counts: nothing is written twice."""
+def test_documented_and_recorded_responses_lead_to_the_same_actions(azurite: Azurite, answers: Any) -> None:
+    """Recorded responses have ids without a slash, unsorted runs, times with seven decimals, and null values."""
     with local_azure(Behavior(answers=answers), subscriptions=4, azurite=azurite) as cloud:
         lost, failing = cloud.subscription_ids[1:3]
         assert run(cloud).report["scopes"]["covered"] == 4
@@ -386,6 +393,6 @@ def test_both_shapes_of_cost_managements_answers_lead_to_the_same(azurite: Azuri
         drop_clients()
 
 
-def _version(cloud: LocalAzure, subscription: str) -> str:
+def _focus_version(cloud: LocalAzure, subscription: str) -> str:
     version: str = live(cloud, subscription)["definition"]["dataSet"]["configuration"]["dataVersion"]
     return version

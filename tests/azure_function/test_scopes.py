@@ -1,4 +1,4 @@
-"""Which scopes there are: every page, every state, the tenant, management groups and billing scopes."""
+"""Enumeration of the scopes: paging, subscription states, the tenant, management groups and billing scopes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.azure_function.support import DAY, HOUR, action, advance, local_azure
 
 @pytest.fixture
 def paged() -> Iterator[LocalAzure]:
-    """Return a tenant of seven subscriptions whose listings come in pages of two, with empty ones between."""
+    """Return a tenant with seven subscriptions whose listings have pages of two, and empty pages in between."""
     with local_azure(Behavior(page_size=2, empty_pages_every=2), subscriptions=7) as cloud:
         yield cloud
         drop_clients()
 
 
-def test_every_page_and_state_is_read(paged: LocalAzure) -> None:
-    """Small and empty pages lose nobody; subscriptions that take no part say why."""
+def test_enumeration_reads_every_page_and_subscription_state(paged: LocalAzure) -> None:
+    """Small and empty pages lose no subscription, and inactive subscriptions are reported with their state."""
     ids = paged.subscription_ids
     for one, state in zip(ids[3:], ("Disabled", "Warned", "PastDue", "Deleted"), strict=True):
         paged.set_state(one, state)
@@ -33,14 +33,14 @@ def test_every_page_and_state_is_read(paged: LocalAzure) -> None:
     assert sum(len(paged.exports(one)) for one in ids) == 4
 
 
-def test_selections(paged: LocalAzure) -> None:
-    """Include and exclude lists and a management group choose; the destination is kept up in any case."""
+def test_include_exclude_and_management_group_select_the_subscriptions(paged: LocalAzure) -> None:
+    """The container of the destination stays a target even if its subscription is not selected."""
     first, second, third, *_ = paged.subscription_ids
     chosen = run(paged, INCLUDE_SUBSCRIPTIONS=f"{second.upper()},{third}", dry_run=True)
     assert {one.key.scope for one in chosen.outcomes if one.key.kind == "export"} == {second, third}
     assert {one.key.scope for one in chosen.outcomes if one.key.kind == "container"} == {first}
-    nobody = "00000000-0000-0000-0000-00000000000f"
-    assert f"{nobody} in INCLUDE_SUBSCRIPTIONS" in messages(run(paged, INCLUDE_SUBSCRIPTIONS=nobody, dry_run=True))
+    unknown = "00000000-0000-0000-0000-00000000000f"
+    assert f"{unknown} in INCLUDE_SUBSCRIPTIONS" in messages(run(paged, INCLUDE_SUBSCRIPTIONS=unknown, dry_run=True))
     without = run(paged, EXCLUDE_SUBSCRIPTIONS=first, dry_run=True)
     assert len([one for one in without.outcomes if one.key.kind == "export"]) == 6
     inside = run(paged, MANAGEMENT_GROUP="sandbox", dry_run=True)
@@ -52,8 +52,8 @@ def test_selections(paged: LocalAzure) -> None:
     assert not [one for one in unreadable.outcomes if one.key.kind == "export"]
 
 
-def test_an_empty_list_means_lost_rights(azure: LocalAzure) -> None:
-    """Azure answers an identity without rights with an empty list: the run fails, and nothing is forgotten."""
+def test_empty_subscription_list_fails_the_run(azure: LocalAzure) -> None:
+    """Azure returns an empty list to an identity without role assignments. The run fails and keeps its state."""
     run(azure)
     for one in azure.subscription_ids:
         azure.revoke_rights(one)
@@ -65,28 +65,28 @@ def test_an_empty_list_means_lost_rights(azure: LocalAzure) -> None:
     assert run(azure).report["scopes"]["covered"] == 6
 
 
-def test_another_tenants_credentials_and_expired_ones_stop_the_run(azure: LocalAzure) -> None:
-    """Each ends in a failed run that says what to renew, before anything is written."""
+def test_wrong_tenant_or_expired_token_stops_the_run(azure: LocalAzure) -> None:
+    """The report names what to renew, and nothing is written."""
     other = run(azure, AZURE_TENANT_ID="00000000-0000-0000-0000-00000000000f")
     assert other.report["status"] == "failed"
     assert "wrong-tenant" in messages(other)
-    expired = run(azure, ARM_TOKEN=_expired(azure))
+    expired = run(azure, ARM_TOKEN=_expired_token(azure))
     assert expired.report["status"] == "failed"
     assert "Renew the credentials" in messages(expired)
     assert azure.exports() == []
 
 
-def test_an_unreachable_resource_manager_fails_the_run(azure: LocalAzure) -> None:
-    """Nothing listens: the run ends by itself, soon, and says so."""
+def test_unreachable_resource_manager_fails_the_run(azure: LocalAzure) -> None:
+    """With nothing listening on the endpoint, the run ends before its deadline and reports the failure."""
     finished = run(azure, ARM_ENDPOINT="http://127.0.0.1:1", seconds=300)
     assert finished.report["status"] == "failed"
     assert "could not be reached" in messages(finished)
 
 
-def test_the_managed_identity_is_used_where_no_token_is_given(
+def test_managed_identity_is_used_without_a_configured_token(
     azure: LocalAzure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The platform's identity endpoint gives the token; when it is out of order the run stops with the remedy."""
+    """The token comes from the platform's identity endpoint. If that fails, the run stops with a remedy."""
     environment = azure.environment()
     for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
         monkeypatch.setenv(name, environment[name])
@@ -99,8 +99,8 @@ def test_the_managed_identity_is_used_where_no_token_is_given(
     assert "Renew the credentials" in messages(wrong)
 
 
-def test_billing_scopes_cover_their_subscriptions_once(azure: LocalAzure) -> None:
-    """Every enrollment account is a scope; a subscription whose costs are in its export gets none of its own."""
+def test_billing_export_covers_its_subscriptions_until_it_stops_delivering(azure: LocalAzure) -> None:
+    """Each enrollment account is a scope. Subscriptions in its export get no export of their own while it delivers."""
     ids = azure.subscription_ids
     azure.add_billing_account("8611537", "EnterpriseAgreement", {"one": ids[:2], "two": ids[2:4]})
     azure.grant_billing()
@@ -120,24 +120,24 @@ def test_billing_scopes_cover_their_subscriptions_once(azure: LocalAzure) -> Non
     later = run(azure, BILLING_SCOPES="auto")
     assert later.report["scopes"]["total"] == 8
     assert [len(azure.exports(one)) for one in ids[:2]] == [1, 1], (
-        "a billing export that delivers nothing covers nobody"
+        "a billing export that delivers nothing covers no subscription"
     )
 
 
-def test_a_billing_scope_within_another_is_exported_once_and_told(azure: LocalAzure) -> None:
-    """An enrollment holds its accounts: the inner scope is left out with the reason, in whatever order they stand."""
+def test_nested_billing_scope_is_skipped_and_reported(azure: LocalAzure) -> None:
+    """The enrollment includes its accounts, so the inner scope is skipped, regardless of the order in the setting."""
     ids = azure.subscription_ids
     outer = azure.add_billing_account("8611537", "EnterpriseAgreement", {"one": ids[:2], "two": ids[2:]})
     azure.grant_billing()
     finished = run(azure, BILLING_SCOPES=f"{outer}/enrollmentAccounts/one,{outer}")
     assert [one["id"].partition("/providers/Microsoft.CostManagement")[0] for one in azure.exports()] == [outer]
-    (told,) = finished.report["failures"]
-    assert (told["code"], told["scope"]) == ("billing-overlap", f"{outer}/enrollmentAccounts/one")
-    assert "not exported a second time" in told["message"]
+    (failure,) = finished.report["failures"]
+    assert (failure["code"], failure["scope"]) == ("billing-overlap", f"{outer}/enrollmentAccounts/one")
+    assert "not exported a second time" in failure["message"]
 
 
-def test_a_department_beside_its_own_accounts_exports_them_once(azure: LocalAzure) -> None:
-    """Accounts of the department are left out and told; an account of another department is exported as well."""
+def test_accounts_of_a_selected_department_are_skipped_and_reported(azure: LocalAzure) -> None:
+    """An enrollment account of another department is still exported."""
     ids = azure.subscription_ids
     children = {"one": ids[:2], "two": ids[2:4], "three": ids[4:]}
     enrollment = azure.add_billing_account("8611537", children=children, departments={"dep": ["one", "two"]})
@@ -147,14 +147,14 @@ def test_a_department_beside_its_own_accounts_exports_them_once(azure: LocalAzur
     finished = run(azure, BILLING_SCOPES=scopes)
     exported = {one["id"].partition("/providers/Microsoft.CostManagement")[0] for one in azure.exports()}
     assert exported == {f"{enrollment}/departments/dep", named[2]}
-    told = {one["scope"]: one for one in finished.report["failures"]}
-    assert set(told) == set(named[:2])
-    assert {one["code"] for one in told.values()} == {"billing-overlap"}
-    assert all(f"{enrollment}/departments/dep" in one["message"] and one["remedy"] for one in told.values())
+    failures = {one["scope"]: one for one in finished.report["failures"]}
+    assert set(failures) == set(named[:2])
+    assert {one["code"] for one in failures.values()} == {"billing-overlap"}
+    assert all(f"{enrollment}/departments/dep" in one["message"] and one["remedy"] for one in failures.values())
 
 
-def test_a_departments_own_subscriptions_get_no_export_of_their_own(azure: LocalAzure) -> None:
-    """A department is billed by its accounts: their subscriptions are in its export, all others are not."""
+def test_department_export_covers_the_subscriptions_of_its_accounts(azure: LocalAzure) -> None:
+    """Subscriptions of other departments get exports of their own."""
     ids = azure.subscription_ids
     children = {"one": ids[:2], "two": ids[2:4], "three": ids[4:]}
     enrollment = azure.add_billing_account("8611537", children=children, departments={"dep": ["one", "two"]})
@@ -165,8 +165,8 @@ def test_a_departments_own_subscriptions_get_no_export_of_their_own(azure: Local
     assert "TailpipeAllSubs" in action(finished, ids[3]).detail
 
 
-def test_a_department_whose_accounts_may_not_be_listed_is_told(azure: LocalAzure) -> None:
-    """Unknown is not empty: what may overlap and what arrives twice is reported, and nothing is left out."""
+def test_department_with_unreadable_accounts_is_reported_and_nothing_is_skipped(azure: LocalAzure) -> None:
+    """Without the list of its accounts, a possible overlap is reported, and both billing scopes are exported."""
     ids = azure.subscription_ids
     enrollment = azure.add_billing_account("8611537", children={"one": ids}, departments={"dep": ["one"]})
     azure.grant_billing()
@@ -174,15 +174,15 @@ def test_a_department_whose_accounts_may_not_be_listed_is_told(azure: LocalAzure
     azure.faults.add(listing, "AuthorizationFailed", status=403, times=None)
     finished = run(azure, BILLING_SCOPES=f"{enrollment}/departments/dep,{enrollment}/enrollmentAccounts/one")
     assert len(azure.exports()) == 2
-    told = {one["code"]: one for one in finished.report["failures"]}
-    assert set(told) == {"billing-members-unknown", "billing-overlap"}
-    assert {one["scope"] for one in told.values()} == {f"{enrollment}/departments/dep"}
-    assert "exported twice" in told["billing-overlap"]["message"]
-    assert all(one["remedy"] for one in told.values())
+    failures = {one["code"]: one for one in finished.report["failures"]}
+    assert set(failures) == {"billing-members-unknown", "billing-overlap"}
+    assert {one["scope"] for one in failures.values()} == {f"{enrollment}/departments/dep"}
+    assert "exported twice" in failures["billing-overlap"]["message"]
+    assert all(one["remedy"] for one in failures.values())
 
 
-def test_an_empty_list_of_billing_accounts_is_unknown(azure: LocalAzure) -> None:
-    """It is what an identity without a billing role sees: subscriptions are exported one by one, and it is told."""
+def test_empty_list_of_billing_accounts_counts_as_unknown(azure: LocalAzure) -> None:
+    """An identity without a billing role gets an empty list. Each subscription is exported, and the run is degraded."""
     azure.add_billing_account("8611537", "EnterpriseAgreement", {"one": azure.subscription_ids})
     finished = run(azure, BILLING_SCOPES="auto")
     assert not finished.report["enumeration_complete"]
@@ -191,8 +191,8 @@ def test_an_empty_list_of_billing_accounts_is_unknown(azure: LocalAzure) -> None
     assert all(len(azure.exports(one)) == 1 for one in azure.subscription_ids)
 
 
-def test_customer_agreements_refuse_apps_and_fall_back(azure: LocalAzure) -> None:
-    """A billing profile refuses applications whatever their role: its subscriptions are exported one by one."""
+def test_billing_profile_that_rejects_applications_falls_back_to_subscriptions(azure: LocalAzure) -> None:
+    """A billing profile of a customer agreement rejects applications regardless of their role."""
     name = "11111111-2222-3333-4444-555555555555:66666666-7777-8888-9999-000000000000_2019-05-31"
     azure.add_billing_account(name, "MicrosoftCustomerAgreement", {"PROFILE": azure.subscription_ids})
     azure.grant_billing()
@@ -201,8 +201,8 @@ def test_customer_agreements_refuse_apps_and_fall_back(azure: LocalAzure) -> Non
     assert all(len(azure.exports(one)) == 1 for one in azure.subscription_ids)
 
 
-def _expired(cloud: LocalAzure) -> str:
-    """Return a token of the function's identity that ran out a minute ago."""
+def _expired_token(cloud: LocalAzure) -> str:
+    """Return a token of the function's identity that expired a minute ago."""
     from localcloud.azure.iam.caller import token_for
 
     return token_for(cloud.tenant, cloud.principal, "https://management.azure.com", life_s=-60)

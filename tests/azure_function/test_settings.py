@@ -1,4 +1,4 @@
-"""Settings: every fault at once, before any call."""
+"""Reading the settings: every problem is reported together, before any call."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ACCOUNT = (
 GOOD = {"DESTINATION": ACCOUNT, "STATE_ACCOUNT": "hoststorage"}
 
 
-def test_destination_and_state_are_enough() -> None:
-    """Everything else has the documented names and figures as default."""
+def test_destination_and_state_account_are_the_only_required_settings() -> None:
+    """All others have the documented defaults."""
     settings = read_settings(GOOD)
     assert [one.name for one in settings.destination] == ["one"]
     assert (settings.container, settings.exports, settings.parquet, settings.identity) == (
@@ -36,8 +36,8 @@ def test_destination_and_state_are_enough() -> None:
     assert settings.blob_url("one") == "https://one.blob.core.windows.net"
 
 
-def test_every_fault_is_named_at_once() -> None:
-    """One message holds them all, and no secret."""
+def test_all_invalid_settings_are_reported_together() -> None:
+    """The message contains no secret."""
     wrong = {
         "DESTINATION": "my-account",
         "DESTINATION_CONTAINER": "Not A Container",
@@ -61,19 +61,19 @@ def test_every_fault_is_named_at_once() -> None:
     }
     with pytest.raises(SettingsError) as caught:
         read_settings({**wrong, "AZURE_CLIENT_SECRET": "hush-hush"})
-    assert {fault.split(":")[0] for fault in caught.value.problems} == set(wrong)
+    assert {problem.split(":")[0] for problem in caught.value.problems} == set(wrong)
     assert "hush-hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["DESTINATION", "STATE_ACCOUNT"])
-def test_required_settings(name: str) -> None:
-    """Without a destination or a place for the state nothing can be done."""
+def test_missing_required_setting_is_reported(name: str) -> None:
+    """A setting that contains only spaces counts as missing."""
     with pytest.raises(SettingsError, match=f"{name}: is required"):
         read_settings({**GOOD, name: " "})
 
 
-def test_the_platform_names_the_host_storage() -> None:
-    """Where the host storage is used by identity, its own settings say where the state lies."""
+def test_state_account_defaults_to_the_storage_of_the_function_app() -> None:
+    """With an identity-based connection, the platform's settings contain its name or its URL."""
     settings = read_settings({"DESTINATION": ACCOUNT, "AzureWebJobsStorage__accountName": "hostone"})
     assert settings.state_url == "https://hostone.blob.core.windows.net"
     by_url = {"DESTINATION": ACCOUNT, "AzureWebJobsStorage__blobServiceUri": "https://hosttwo.blob.core.windows.net/"}
@@ -88,8 +88,8 @@ def test_the_platform_names_the_host_storage() -> None:
         ("china", "login.chinacloudapi.cn", "management.chinacloudapi.cn", "core.chinacloudapi.cn"),
     ],
 )
-def test_each_cloud_has_its_own_endpoints(cloud: str, authority: str, arm: str, suffix: str) -> None:
-    """Authority, Resource Manager and storage are those of the cloud that was chosen, for clients too."""
+def test_azure_cloud_selects_the_endpoints(cloud: str, authority: str, arm: str, suffix: str) -> None:
+    """Authority, Resource Manager and storage are those of the selected cloud, also in the clients."""
     settings = read_settings({**GOOD, "AZURE_CLOUD": cloud})
     assert settings.cloud.authority == authority
     assert settings.blob_url("one") == f"https://one.blob.{suffix}"
@@ -98,37 +98,37 @@ def test_each_cloud_has_its_own_endpoints(cloud: str, authority: str, arm: str, 
     clients.close()
 
 
-def test_a_subscription_cannot_be_included_and_excluded() -> None:
-    """A contradiction is a fault; ids are compared without regard to case."""
+def test_subscription_in_both_lists_is_rejected() -> None:
+    """Ids are compared case-insensitively."""
     both = {"INCLUDE_SUBSCRIPTIONS": SUBSCRIPTION.upper(), "EXCLUDE_SUBSCRIPTIONS": SUBSCRIPTION}
     with pytest.raises(SettingsError, match="is in INCLUDE_SUBSCRIPTIONS too"):
         read_settings({**GOOD, **both})
 
 
-def test_tokens_and_keys_are_for_loopback_only() -> None:
-    """A fixed token or key is no way to reach the real cloud."""
+def test_fixed_token_and_key_are_accepted_only_for_loopback() -> None:
+    """They cannot be used for the real cloud."""
     with pytest.raises(SettingsError) as caught:
         read_settings({**GOOD, "ARM_TOKEN": "secret-token", "BLOB_KEY": "secret-key"})
     assert len(caught.value.problems) == 2
     assert "secret" not in str(caught.value)
 
 
-def test_a_service_principal_needs_tenant_and_client() -> None:
-    """A secret alone identifies nobody."""
+def test_client_secret_requires_tenant_and_client() -> None:
+    """The secret alone does not identify a service principal."""
     with pytest.raises(SettingsError) as caught:
         read_settings({**GOOD, "AZURE_CLIENT_SECRET": "s"})
-    assert {fault.split(":")[0] for fault in caught.value.problems} == {"AZURE_TENANT_ID", "AZURE_CLIENT_ID"}
+    assert {problem.split(":")[0] for problem in caught.value.problems} == {"AZURE_TENANT_ID", "AZURE_CLIENT_ID"}
 
 
-def test_settings_do_not_show_secrets() -> None:
-    """What might be logged of the settings holds no secret."""
+def test_repr_of_settings_has_no_secret() -> None:
+    """The settings may be logged."""
     guid = SUBSCRIPTION
     secret = {"AZURE_TENANT_ID": guid, "AZURE_CLIENT_ID": guid, "AZURE_CLIENT_SECRET": "hush-hush"}
     assert "hush-hush" not in repr(read_settings({**GOOD, **secret}))
 
 
-def test_credentials_by_configuration() -> None:
-    """A secret means the service principal, the platform's endpoint the managed identity, else the default chain."""
+def test_settings_select_the_credential() -> None:
+    """A client secret selects the service principal, the platform's endpoint the managed identity, else the default."""
     guid = SUBSCRIPTION
     secret = {"AZURE_TENANT_ID": guid, "AZURE_CLIENT_ID": guid, "AZURE_CLIENT_SECRET": "s"}
     kinds = [
@@ -142,13 +142,13 @@ def test_credentials_by_configuration() -> None:
         clients.close()
 
 
-def test_a_run_ends_before_the_platform_ends_it() -> None:
-    """The function's own time is within the platform's, which an administrator of a large tenant need not raise."""
+def test_default_run_time_is_below_the_function_timeout() -> None:
+    """A large tenant needs no change of the timeout. No event of a run is sampled out."""
     host = json.loads((Path(azure_function.__file__).parent / "host.json").read_text(encoding="utf-8"))
     hours, minutes, seconds = (int(part) for part in host["functionTimeout"].split(":"))
     allowed = timedelta(hours=hours, minutes=minutes, seconds=seconds)
     assert timedelta(seconds=read_settings(GOOD).run_seconds) < allowed
-    # A run's events are what operators read: a sampled trace would lose some.
+    # Operators read the events of a run, and sampling would drop some of them.
     assert "Trace" in host["logging"]["applicationInsights"]["samplingSettings"]["excludedTypes"]
 
 
@@ -160,8 +160,8 @@ def test_a_run_ends_before_the_platform_ends_it() -> None:
         ("china", "login.chinacloudapi.cn"),
     ],
 )
-def test_a_service_principal_is_used_where_one_is_given(cloud: str, authority: str) -> None:
-    """With a secret the tokens are asked of the cloud's own authority, for that tenant and client."""
+def test_service_principal_gets_tokens_from_the_authority_of_its_cloud(cloud: str, authority: str) -> None:
+    """The settings do not show its secret."""
     principal = {"AZURE_TENANT_ID": SUBSCRIPTION, "AZURE_CLIENT_ID": SUBSCRIPTION, "AZURE_CLIENT_SECRET": "s3cret"}
     settings = read_settings({**GOOD, **principal, "AZURE_CLOUD": cloud})
     clients = Clients(settings, {})

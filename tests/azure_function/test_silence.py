@@ -1,4 +1,4 @@
-"""Data that stops, comes empty or goes away: told within days, each with its cure, against the local Azure."""
+"""Data that stops, is empty or disappears is reported within days, each case with its remedy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.azure_function.support import DAY, HOUR, WRITE, Lines, advance, local
 pytestmark = pytest.mark.long
 
 
-def days_of(cloud: LocalAzure, days: int, **settings: Any) -> RunResult:
-    """Let so many days pass, each with a delivery and a run; return the last run."""
+def run_daily(cloud: LocalAzure, days: int, **settings: Any) -> RunResult:
+    """Advance the clock by a number of days, each with a delivery and a run; return the last run."""
     runs = []
     for _ in range(days):
         advance(cloud, DAY)
@@ -26,32 +26,35 @@ def days_of(cloud: LocalAzure, days: int, **settings: Any) -> RunResult:
 
 
 @pytest.mark.parametrize("status", ["EA to MCA", "DataNotAvailable"])
-def test_data_that_stops_behind_good_runs_is_told_within_a_week(covered: LocalAzure, status: str) -> None:
-    """After an agreement changed, runs end well and bring nothing: the step is told, and cured by a new export."""
+def test_stopped_data_is_reported_within_a_week_although_runs_succeed(covered: LocalAzure, status: str) -> None:
+    """After a change of agreement, runs of the export succeed without data.
+
+    The manual step is to delete the export, which the next run then recreates.
+    """
     stopped, *others = covered.subscription_ids
-    days_of(covered, 2)
+    run_daily(covered, 2)
     if status == "EA to MCA":
         covered.migrate_agreement(stopped, "mca")
     else:
         covered.stop_data(stopped, status)
-    assert outcome(days_of(covered, 3), stopped).result is Result.UNCHANGED
-    told = days_of(covered, 3)
-    assert (outcome(told, stopped).result, outcome(told, stopped).code) == (Result.MANUAL, "data-stopped")
+    assert outcome(run_daily(covered, 3), stopped).result is Result.UNCHANGED
+    late = run_daily(covered, 3)
+    assert (outcome(late, stopped).result, outcome(late, stopped).code) == (Result.MANUAL, "data-stopped")
     deletion = f"delete --name TailpipeDataExport-{stopped[-6:]} --scope subscriptions/{stopped}"
-    assert f"Delete the export (az costmanagement export {deletion})" in messages(told)
-    assert told.report["scopes"]["covered"] == len(others)
-    assert told.report["deliveries"]["late"] == 1
+    assert f"Delete the export (az costmanagement export {deletion})" in messages(late)
+    assert late.report["scopes"]["covered"] == len(others)
+    assert late.report["deliveries"]["late"] == 1
     covered.delete_export(stopped)
     assert outcome(run(covered), stopped).action.verb is Verb.CREATE
-    healed = days_of(covered, 2)
-    assert healed.report["scopes"]["covered"] == healed.report["scopes"]["delivering"] == len(others) + 1
+    recovered = run_daily(covered, 2)
+    assert recovered.report["scopes"]["covered"] == recovered.report["scopes"]["delivering"] == len(others) + 1
 
 
 @pytest.mark.parametrize("shape", ["header", "null", "no-blobs"])
-def test_deliveries_without_rows_are_no_deliveries(
+def test_deliveries_without_rows_do_not_count_as_data(
     azurite: Azurite, shape: Literal["header", "null", "no-blobs"]
 ) -> None:
-    """Files of a header alone and manifests without files are told; null counts alone are no proof of emptiness."""
+    """Files with only a header, and manifests without files, count as empty. A null row count alone proves nothing."""
     with local_azure(subscriptions=3, azurite=azurite) as cloud:
         first, second, _ = cloud.subscription_ids
         run(cloud)
@@ -59,7 +62,7 @@ def test_deliveries_without_rows_are_no_deliveries(
         advance(cloud, HOUR)
         assert run(cloud).report["scopes"]["delivering"] == 3
         cloud.empty_data(second, shape)
-        last = days_of(cloud, 7)
+        last = run_daily(cloud, 7)
         assert outcome(last, first).result is Result.UNCHANGED
         if shape == "null":
             assert outcome(last, second).result is Result.UNCHANGED
@@ -67,35 +70,35 @@ def test_deliveries_without_rows_are_no_deliveries(
         assert (outcome(last, second).result, outcome(last, second).code) == (Result.MANUAL, "data-stopped")
         assert last.report["scopes"]["delivering"] == 2
         cloud.resume_data(second)
-        back = days_of(cloud, 1)
+        back = run_daily(cloud, 1)
         assert outcome(back, second).result is Result.UNCHANGED
         assert back.report["scopes"]["covered"] == back.report["scopes"]["delivering"] == 3
 
 
-def test_a_subscription_that_never_had_rows_is_excluded_with_the_reason(azure: LocalAzure) -> None:
-    """Where there is nothing to export nobody is asked, and nothing is called covered; the first rows end it."""
+def test_subscription_that_never_had_rows_is_excluded_until_the_first_ones(azure: LocalAzure) -> None:
+    """It is neither a manual step nor covered; its first rows end the exclusion."""
     idle = azure.subscription_ids[2]
     run(azure)
     azure.empty_data(idle)
-    finished = days_of(azure, 7)
+    finished = run_daily(azure, 7)
     assert (outcome(finished, idle).result, outcome(finished, idle).code) == (Result.EXCLUDED, "no-cost-rows")
     assert finished.report["excluded"] == [{"reason": "no-cost-rows", "count": 1, "examples": [idle]}]
     assert finished.report["manual"] == []
     azure.set_schedule_inactive(idle)
     advance(azure, 3 * DAY)
-    assert outcome(run(azure), idle).action.verb is Verb.REPAIR, "what was changed is repaired all the same"
+    assert outcome(run(azure), idle).action.verb is Verb.REPAIR, "an excluded export is still repaired"
     azure.resume_data(idle)
-    assert outcome(days_of(azure, 2), idle).result is Result.UNCHANGED
+    assert outcome(run_daily(azure, 2), idle).result is Result.UNCHANGED
 
 
-def test_a_delivery_that_lacks_files_is_made_again_and_then_told(covered: LocalAzure) -> None:
-    """One execution brings a whole delivery; where files are lost again and again, a person hears it."""
+def test_incomplete_delivery_is_executed_again(covered: LocalAzure) -> None:
+    """One execution produces a complete delivery."""
     lost = covered.subscription_ids[1]
-    days_of(covered, 1)
+    run_daily(covered, 1)
     covered.lose_parts(lost)
     advance(covered, HOUR)
     before = covered.exports(lost)[0]["properties"]["runHistory"]["value"][0]["name"]
-    # What was read once is not read again: the next delivery shows the loss.
+    # A manifest is read once, so only the next delivery reveals the loss.
     covered.deliver([lost])
     covered.lose_parts(lost)
     advance(covered, HOUR)
@@ -109,9 +112,9 @@ def test_a_delivery_that_lacks_files_is_made_again_and_then_told(covered: LocalA
     assert covered.calls.count(WRITE) == 0
 
 
-def test_a_manifest_is_read_once_and_within_the_budget(covered: LocalAzure) -> None:
-    """A day's deliveries cost two storage calls each, in the run after them and in no other."""
-    days_of(covered, 1)
+def test_manifest_is_read_once_and_within_the_call_budget(covered: LocalAzure) -> None:
+    """Each delivery of a day takes two storage calls, only in the first run after it."""
+    run_daily(covered, 1)
     covered.calls.clear()
     quiet = run(covered)
     advance(covered, DAY)
@@ -122,39 +125,37 @@ def test_a_manifest_is_read_once_and_within_the_budget(covered: LocalAzure) -> N
 
 
 @pytest.mark.parametrize(("by", "words"), [("policy", "immutability policy"), ("legal-hold", "legal hold")])
-def test_a_container_whose_blobs_are_held_is_told(
-    covered: LocalAzure, by: Literal["policy", "legal-hold"], words: str
-) -> None:
-    """Exports replace their files every day: what forbids it is in the container's own document."""
+def test_immutable_container_is_reported(covered: LocalAzure, by: Literal["policy", "legal-hold"], words: str) -> None:
+    """Exports overwrite their files daily, which an immutability policy or a legal hold forbids."""
     home = covered.subscription_ids[0]
     covered.hold_container(by)
     finished = run(covered)
     container = outcome(finished, home, "container")
     assert (container.result, container.code) == (Result.MANUAL, "destination-immutable")
     assert words in messages(finished)
-    assert finished.report["scopes"]["covered"] == 0, "everything rests on the destination"
+    assert finished.report["scopes"]["covered"] == 0, "every export depends on the destination"
     covered.hold_container("")
     assert run(covered).report["scopes"]["covered"] == 6
 
 
 @pytest.mark.parametrize(
-    ("days", "prefix", "told"),
+    ("days", "prefix", "reported"),
     [(7, "", True), (61, "dataexport/", True), (7, "dataexport/tailpipe/subscriptions/", True),
      (62, "", False), (7, "other/", False)],
 )  # fmt: skip
-def test_a_lifecycle_rule_that_takes_exports_away_is_told(
-    covered: LocalAzure, days: float, prefix: str, told: bool
+def test_lifecycle_rule_is_reported_if_it_deletes_recent_exports(
+    covered: LocalAzure, days: float, prefix: str, reported: bool
 ) -> None:
-    """A rule that reaches our folder within two months loses data; any other is the customer's own business."""
+    """A rule that deletes blobs in our folder within two months loses data. Any other rule is ignored."""
     covered.expire_blobs(days, prefix=prefix)
     finished = run(covered)
     container = outcome(finished, covered.subscription_ids[0], "container")
-    assert (container.code == "destination-expires") is told
-    assert (f"rule expire deletes blobs after {days} days" in messages(finished)) is told
+    assert (container.code == "destination-expires") is reported
+    assert (f"rule expire deletes blobs after {days} days" in messages(finished)) is reported
 
 
-def test_deliveries_in_the_archive_tier_are_told_from_the_listing(covered: LocalAzure) -> None:
-    """What has to be read cannot be: the step names a blob and the command; once they are back, or old, it ends."""
+def test_archived_deliveries_are_reported_without_additional_calls(covered: LocalAzure) -> None:
+    """The manual step has the name of a blob and the command to rehydrate it, and disappears with the cause."""
     archived = covered.subscription_ids[1]
     blobs = covered.archive_blobs(archived)
     covered.calls.clear()
@@ -164,29 +165,30 @@ def test_deliveries_in_the_archive_tier_are_told_from_the_listing(covered: Local
     assert f"{blobs} blobs" in messages(finished)
     assert f"tailpipe/subscriptions/{archived}/" in messages(finished)
     assert "az storage blob set-tier" in messages(finished)
-    told, _ = finished.report["calls"], covered.archive_blobs(archived, "Hot")
+    calls = finished.report["calls"]
+    covered.archive_blobs(archived, "Hot")
     quiet = run(covered)
     assert quiet.report["scopes"]["covered"] == 6
-    assert quiet.report["calls"] == told, "the listing that a run makes in any case shows it"
+    assert quiet.report["calls"] == calls, "the listing that every run makes is enough"
 
 
-def test_old_deliveries_may_lie_in_the_archive_tier(covered: LocalAzure) -> None:
-    """The deployment's own rule archives them after more than a year: only this month and the last one count."""
+def test_archived_deliveries_of_old_months_are_ignored(covered: LocalAzure) -> None:
+    """The deployment archives blobs after more than a year; only this month and the last one must be readable."""
     covered.archive_blobs(covered.subscription_ids[1])
     for _ in range(9):
         advance(covered, 7 * DAY)
         covered.deliver()
-    finished = days_of(covered, 2)
+    finished = run_daily(covered, 2)
     assert outcome(finished, covered.subscription_ids[0], "container").result is Result.UNCHANGED
 
 
-def test_rules_that_may_not_be_read_stop_nothing(covered: LocalAzure) -> None:
-    """An older deployment lacks the right to read them: its runs go on as before."""
+def test_unreadable_lifecycle_rules_and_containers_do_not_stop_the_run(covered: LocalAzure) -> None:
+    """Older deployments do not have the permission to read them."""
     covered.hold_container("policy")
     for action in ("managementPolicies/read", "blobServices/containers/read"):
         covered.deny(f"Microsoft.Storage/storageAccounts/{action}", covered.principal)
     lines = Lines()
     assert run(covered, sink=lines).report["scopes"]["covered"] == 6
     skipped = [fields for _, event, fields in lines.lines if event == "detail-unread"]
-    assert len(skipped) == 2, "what is not known is logged"
+    assert len(skipped) == 2, "each unreadable detail is logged"
     assert {one["code"] for one in skipped} == {"rights-missing"}

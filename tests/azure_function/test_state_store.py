@@ -1,4 +1,4 @@
-"""The state blob: the runbook's older one is read once, and nothing bad in its place loses anything."""
+"""The state blob: migration from the legacy runbook, damaged and foreign states, and the lock."""
 
 from __future__ import annotations
 
@@ -28,21 +28,24 @@ def get(cloud: LocalAzure, name: str = STATE) -> bytes:
 
 
 def names(cloud: LocalAzure) -> list[str]:
-    """Return the names of the state container's blobs."""
+    """Return the names of the blobs in the state container."""
     with cloud.blob_client(cloud.host_account.name) as client:
         return list(client.get_container_client("tailpipe-state").list_blob_names())
 
 
 @pytest.fixture
 def old(azure: LocalAzure) -> LocalAzure:
-    """Return a tenant whose runbook knew two subscriptions, one of them in capitals, and kept them with the exports."""
+    """Return a tenant whose legacy runbook left a list of two ids, one in upper case, in the export container."""
     ids = [azure.subscription_ids[0].upper(), azure.subscription_ids[1]]
     put(azure, json.dumps(ids).encode(), "dataexport", azure.destinations[0].name)
     return azure
 
 
-def test_the_runbooks_array_is_migrated_once(old: LocalAzure) -> None:
-    """Its ids are known scopes, each once; the new blob is the host storage's, and the old one is not touched."""
+def test_runbooks_list_is_migrated_once(old: LocalAzure) -> None:
+    """Its ids become known scopes without duplicates.
+
+    The new blob is in the function app's storage account, and the old one is not changed.
+    """
     finished = run(old)
     assert finished.report["status"] == "ok", finished.report["failures"]
     document = json.loads(get(old))
@@ -55,14 +58,14 @@ def test_the_runbooks_array_is_migrated_once(old: LocalAzure) -> None:
     assert run(old).report["status"] == "ok"
 
 
-def test_the_runbooks_blob_never_hides_a_missing_export(old: LocalAzure) -> None:
-    """A subscription in the old list without an export gets one: the list is memory, the cloud the truth."""
+def test_subscription_in_the_runbooks_list_gets_a_missing_export(old: LocalAzure) -> None:
+    """The list does not prove that an export exists."""
     run(old)
     assert all(len(old.exports(one)) == 1 for one in old.subscription_ids)
 
 
-def test_garbage_is_kept_aside_and_rebuilt(azure: LocalAzure) -> None:
-    """A corrupt state costs calls; a copy of each is kept under another name."""
+def test_corrupt_state_is_set_aside_and_rebuilt(azure: LocalAzure) -> None:
+    """A copy of each corrupt state is kept under another name."""
     garbage = [b"garbage", b'{"version": "x"}', b"", b"[1, 2]"]
     for data in garbage:
         put(azure, data)
@@ -72,21 +75,21 @@ def test_garbage_is_kept_aside_and_rebuilt(azure: LocalAzure) -> None:
     assert sorted(get(azure, name) for name in names(azure) if "corrupt" in name) == sorted(garbage)
 
 
-def test_a_corrupt_older_blob_is_kept_aside_too(azure: LocalAzure) -> None:
-    """What is set aside is what was read, wherever it lay."""
+def test_corrupt_list_of_the_runbook_is_set_aside(azure: LocalAzure) -> None:
+    """The copy is made from the container that the blob was read from."""
     put(azure, b"\xff", "dataexport", azure.destinations[0].name)
     assert run(azure).report["scopes"]["covered"] == 6
     assert [get(azure, name) for name in names(azure) if "corrupt" in name] == [b"\xff"]
 
 
-def test_an_enormous_blob_is_not_read(azure: LocalAzure) -> None:
-    """More than the limit is set aside without being parsed."""
+def test_state_over_the_size_limit_is_not_read(azure: LocalAzure) -> None:
+    """It is set aside without being parsed."""
     put(azure, b" " * (SIZE_LIMIT + 1))
     assert run(azure).report["scopes"]["covered"] == 6
 
 
-def test_another_tenants_state_is_refused(azure: LocalAzure) -> None:
-    """Nothing is written to it, and nothing is created by it."""
+def test_state_of_another_owner_fails_the_run(azure: LocalAzure) -> None:
+    """Neither the state nor an export is written."""
     theirs = json.dumps({"version": 2, "cloud": "azure", "owner": "someone else", "scopes": {}}).encode()
     put(azure, theirs)
     finished = run(azure)
@@ -96,8 +99,8 @@ def test_another_tenants_state_is_refused(azure: LocalAzure) -> None:
     assert azure.exports() == []
 
 
-def test_a_forbidden_state_stops_the_run(azure: LocalAzure, keyless: dict[str, Any]) -> None:
-    """Forbidden is neither missing nor empty: nothing is created by a memory that could not be read."""
+def test_unreadable_state_fails_the_run(azure: LocalAzure, keyless: dict[str, Any]) -> None:
+    """It is neither missing nor empty, so no export is created."""
     mismatch = "AuthorizationPermissionMismatch"
     azure.faults.add("*/blobs/read", mismatch, "not authorized", status=403, times=None, resource="*tailpipe-state*")
     finished = run(azure, **keyless)
@@ -106,8 +109,10 @@ def test_a_forbidden_state_stops_the_run(azure: LocalAzure, keyless: dict[str, A
     assert azure.exports() == []
 
 
-def test_a_state_behind_network_rules_is_no_missing_role(azure: LocalAzure, keyless: dict[str, Any]) -> None:
-    """The host's account refuses the function's network: the run fails, and the remedy grants nothing."""
+def test_state_behind_network_rules_is_not_reported_as_a_missing_role(
+    azure: LocalAzure, keyless: dict[str, Any]
+) -> None:
+    """The remedy concerns the network of the storage account."""
     azure.close_network(account=azure.host_account.name)
     finished = run(azure, **keyless)
     assert finished.report["status"] == "failed"
@@ -116,8 +121,8 @@ def test_a_state_behind_network_rules_is_no_missing_role(azure: LocalAzure, keyl
     assert azure.exports() == []
 
 
-def test_a_second_run_is_told_who_holds_the_lock(azure: LocalAzure) -> None:
-    """Timer and HTTP at once do no harm: the second one is refused with the first one's id."""
+def test_concurrent_run_raises_with_the_id_of_the_lock_holder(azure: LocalAzure) -> None:
+    """A timer and an HTTP request at the same time do not both run."""
     run(azure)
     document = json.loads(get(azure))
     now = azure.clock.now()

@@ -1,4 +1,4 @@
-"""Names, folders, shape and the assignment to storage accounts: pure data."""
+"""Names, folders, managed fields, and the storage account of each export: pure data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BILLED = "/providers/Microsoft.Billing/billingAccounts/a:b_2019-05-31/billingPro
 
 
 def settings(accounts: int = 1, **more: str) -> AzureSettings:
-    """Return settings with so many storage accounts."""
+    """Return settings with a number of storage accounts."""
     ids = [
         f"/subscriptions/00000000-0000-0000-0000-{number:012d}/resourceGroups/rg/providers/Microsoft.Storage"
         f"/storageAccounts/account{number}"
@@ -40,7 +40,7 @@ def scopes(*found: Scope) -> Enumeration:
 
 
 def subscription(own: str = ONE, **traits: str) -> Scope:
-    """Return a subscription's scope."""
+    """Return the scope of a subscription."""
     return Scope(own, traits={ROLE: SUBSCRIPTION, **traits})
 
 
@@ -49,8 +49,8 @@ def exports(found: list[Target]) -> dict[str, Target]:
     return {target.key.name: target for target in found if target.key.kind == "export"}
 
 
-def test_names_and_folders_are_the_public_contract() -> None:
-    """Names end in the last six characters of the id; the folder names the whole id; further datasets add a suffix."""
+def test_export_has_the_documented_name_and_folder() -> None:
+    """A name ends in the last six characters of the subscription id, and a suffix for further datasets."""
     found = exports(targets_of(scopes(subscription()), settings(EXPORTS="actual,focus,amortized"), fresh("azure")))
     assert list(found) == [
         "TailpipeDataExport-6789ab",
@@ -61,8 +61,8 @@ def test_names_and_folders_are_the_public_contract() -> None:
     assert [target.desired["type"] for target in found.values()] == ["ActualCost", "FocusCost", "AmortizedCost"]
 
 
-def test_billing_scopes_are_exported_under_a_folder_without_reserved_characters() -> None:
-    """Colons and blanks of a billing profile's id never reach the folder."""
+def test_folder_of_a_billing_scope_has_no_reserved_characters() -> None:
+    """Colons and spaces in the id of a billing profile are replaced."""
     found = exports(targets_of(scopes(Scope(BILLED, traits={ROLE: BILLING})), settings(), fresh("azure")))
     assert found["TailpipeAllSubs"].desired["folder"] == "tailpipe/billing/X-Y-Z"
 
@@ -76,16 +76,16 @@ def test_billing_scopes_are_exported_under_a_folder_without_reserved_characters(
         ("2026-12-31T23:59:59", "2027-01-02T00:00:00Z"),
     ],
 )
-def test_a_new_export_begins_at_a_midnight_that_is_an_hour_away(now: str, start: str) -> None:
-    """A start in the past is refused, and the document may wait for the quota before it is sent."""
-    place = placement_of(Key(ONE, "export", "TailpipeDataExport-6789ab"))
+def test_new_export_starts_at_a_midnight_at_least_an_hour_ahead(now: str, start: str) -> None:
+    """Azure rejects a start in the past, and the write may wait for its quota."""
+    placement = placement_of(Key(ONE, "export", "TailpipeDataExport-6789ab"))
     moment = datetime.fromisoformat(f"{now}+00:00")
-    body = document(place, ExportVariant("ActualCost"), settings().destination[0], settings(), moment, None)
+    body = document(placement, ExportVariant("ActualCost"), settings().destination[0], settings(), moment, None)
     assert body["properties"]["schedule"]["recurrencePeriod"]["from"] == start
 
 
-def test_the_shape_is_the_contract() -> None:
-    """Daily, month to date, CSV, gzip, overwriting, partitioned, until 2099, from a midnight to come."""
+def test_new_export_has_the_documented_fields() -> None:
+    """Daily, month to date, CSV with gzip, overwriting, partitioned, from the next midnight until 2099."""
     key = Key(ONE, "export", "TailpipeDataExport-6789ab")
     body = document(placement_of(key), ExportVariant("ActualCost"), settings().destination[0], settings(), NOW, None)
     properties = body["properties"]
@@ -107,8 +107,8 @@ def test_the_shape_is_the_contract() -> None:
 
 @pytest.mark.parametrize("more", [{}, {"EXPORT_FORMAT": "parquet"}, {"EXPORT_IDENTITY": "system"}])
 @pytest.mark.parametrize("name", ["TailpipeDataExport-6789ab", "TailpipeDataExport-6789ab-focus"])
-def test_what_is_sent_is_what_is_desired(name: str, more: dict[str, str]) -> None:
-    """A document that was just made has no drift, so a run after a creation never repairs it."""
+def test_sent_document_equals_the_desired_fields(name: str, more: dict[str, str]) -> None:
+    """A new export has no drift, so the next run does not repair it."""
     made = settings(1, EXPORTS="actual,focus", **more)
     target = exports(targets_of(scopes(subscription()), made, fresh("azure")))[name]
     body = document(
@@ -123,29 +123,29 @@ def test_what_is_sent_is_what_is_desired(name: str, more: dict[str, str]) -> Non
     assert {field: actual[field] for field in target.desired} == dict(target.desired)
 
 
-def test_a_repair_keeps_what_is_not_managed() -> None:
-    """Columns, a person's description, the start and the eTag of a live export go back as they came."""
+def test_repair_keeps_fields_that_are_not_managed() -> None:
+    """Columns, a custom description, the start and the eTag of the live export are sent unchanged."""
     made = settings()
     key = Key(ONE, "export", "TailpipeDataExport-6789ab")
     live: dict[str, Any] = document(
         placement_of(key), ExportVariant("Usage"), made.destination[0], made, NOW - timedelta(days=90), None
     )
     live["eTag"] = '"1"'
-    live["properties"]["exportDescription"] = "ours, says finance"
+    live["properties"]["exportDescription"] = "our cost data, finance"
     live["properties"]["definition"]["dataSet"]["configuration"] = {"columns": ["a", "b"]}
     live["properties"]["runHistory"] = {"value": []}
     before = msgspec.json.encode(live)
     body = document(placement_of(key), ExportVariant("ActualCost"), made.destination[0], made, NOW, live)
     assert msgspec.json.encode(live) == before
     assert body["eTag"] == '"1"'
-    assert body["properties"]["exportDescription"] == "ours, says finance"
+    assert body["properties"]["exportDescription"] == "our cost data, finance"
     assert body["properties"]["definition"]["dataSet"]["configuration"] == {"columns": ["a", "b"]}
     assert body["properties"]["schedule"]["recurrencePeriod"]["from"] == "2026-08-05T00:00:00Z"
     assert "runHistory" not in body["properties"]
 
 
-def test_the_assignment_is_stable_and_even() -> None:
-    """A further account takes its share; no subscription moves between those that were there before."""
+def test_another_storage_account_gets_its_share_and_moves_no_other_subscription() -> None:
+    """The accounts get similar shares, in any order of the setting."""
     ids = [str(UUID(int=number * 7919)) for number in range(3000)]
     before = {one: assigned(one, settings(3)).name for one in ids}
     after = {one: assigned(one, settings(4)).name for one in ids}
@@ -158,25 +158,25 @@ def test_the_assignment_is_stable_and_even() -> None:
     assert {one: assigned(one, backwards).name for one in ids} == before
 
 
-def test_an_export_that_works_stays_on_its_account() -> None:
-    """What memory says of where it delivers counts more than the hash."""
+def test_existing_export_stays_on_its_storage_account() -> None:
+    """The account in the state takes precedence over the hash."""
     made = settings(2)
     other = next(one for one in made.destination if one != assigned(ONE, made))
-    memory = remembered("TailpipeDataExport-6789ab", facts={"account": other.name})
+    state = state_with("TailpipeDataExport-6789ab", facts={"account": other.name})
     dest = [Scope(one.subscription, traits={ROLE: "destination"}) for one in made.destination]
-    target = exports(targets_of(scopes(subscription(), *dest), made, memory))["TailpipeDataExport-6789ab"]
+    target = exports(targets_of(scopes(subscription(), *dest), made, state))["TailpipeDataExport-6789ab"]
     assert target.needs == (Key(other.subscription, "container", f"{other.name}/dataexport"),)
 
 
-def test_the_allowed_type_is_remembered() -> None:
-    """A subscription whose agreement offers only Usage is not asked for ActualCost again."""
-    memory = remembered("TailpipeDataExport-6789ab", facts={"type": "Usage"})
-    found = exports(targets_of(scopes(subscription()), settings(), memory))
+def test_accepted_type_in_the_state_is_desired() -> None:
+    """The function does not request ActualCost again if the agreement offers only Usage."""
+    state = state_with("TailpipeDataExport-6789ab", facts={"type": "Usage"})
+    found = exports(targets_of(scopes(subscription()), settings(), state))
     assert found["TailpipeDataExport-6789ab"].desired["type"] == "Usage"
 
 
-def test_resource_ids_are_compared_without_case() -> None:
-    """Azure writes ids as it pleases; that is no other destination."""
+def test_resource_ids_are_compared_case_insensitively() -> None:
+    """Azure may change the case of a resource id."""
     made = settings()
     assert made.own(made.destination[0].id.upper()) == made.destination[0]
     assert made.own(Storage(made.destination[0].id + "x").id) is None
@@ -194,24 +194,26 @@ def test_resource_ids_are_compared_without_case() -> None:
         ({"present": False}, False),
     ],
 )
-def test_a_subscription_is_not_exported_twice(entry: dict[str, Any] | None, skipped: bool) -> None:
-    """It is left out while a billing scope's export delivers its costs, and exported by itself when that fails."""
-    memory = fresh("azure")
+def test_subscription_is_skipped_while_a_billing_export_delivers_its_costs(
+    entry: dict[str, Any] | None, skipped: bool
+) -> None:
+    """It gets its own export if the billing export is missing, fails or stops delivering."""
+    state = fresh("azure")
     if entry is not None:
         targets = {"export/TailpipeAllSubs": TargetState(at=NOW, **entry)}
-        memory.scopes[BILLED] = ScopeRecord(at=NOW, targets=targets)
-    found = targets_of(scopes(subscription(ONE, **{COVERED_BY: BILLED})), settings(), memory)
+        state.scopes[BILLED] = ScopeRecord(at=NOW, targets=targets)
+    found = targets_of(scopes(subscription(ONE, **{COVERED_BY: BILLED})), settings(), state)
     assert bool(exports(found)["TailpipeDataExport-6789ab"].skip) is skipped
 
 
-def remembered(name: str, **fields: Any) -> StateDocument:
-    """Return a memory of one export of ONE."""
-    memory = fresh("azure")
-    memory.scopes[ONE] = ScopeRecord(at=NOW, targets={f"export/{name}": TargetState(at=NOW, present=True, **fields)})
-    return memory
+def state_with(name: str, **fields: Any) -> StateDocument:
+    """Return a state with one export of the subscription ONE."""
+    state = fresh("azure")
+    state.scopes[ONE] = ScopeRecord(at=NOW, targets={f"export/{name}": TargetState(at=NOW, present=True, **fields)})
+    return state
 
 
-WHOLE: dict[str, Any] = {
+COMPLETE: dict[str, Any] = {
     "name": "TailpipeDataExport-6789ab",
     "identity": {"type": "SystemAssigned"},
     "systemData": {"createdAt": "2026-01-01T00:00:00Z"},
@@ -225,9 +227,9 @@ WHOLE: dict[str, Any] = {
 }
 
 
-def put(path: str, value: Any) -> dict[str, Any]:
+def with_value(path: str, value: Any) -> dict[str, Any]:
     """Return an export's document with another value at a path."""
-    changed: dict[str, Any] = deepcopy(WHOLE)
+    changed: dict[str, Any] = deepcopy(COMPLETE)
     *above, last = path.split(".")
     part = changed
     for name in above:
@@ -237,24 +239,24 @@ def put(path: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", PARTS)
-def test_a_part_of_an_export_may_be_missing_and_is_never_of_another_type(path: str) -> None:
-    """A wrong type inside an answer of success says nothing about the export; what is missing or null is normal."""
-    assert validated(put(path, None), "the read") == put(path, None)
-    for odd in ("text", [1], 5, True):
+def test_optional_fields_may_be_missing_but_not_of_another_type(path: str) -> None:
+    """A wrong type in a successful response proves nothing about the export."""
+    assert validated(with_value(path, None), "the read") == with_value(path, None)
+    for wrong in ("text", [1], 5, True):
         with pytest.raises(NotUnderstood, match=f"the read was not understood: its field {path} is"):
-            validated(put(path, odd), "the read")
+            validated(with_value(path, wrong), "the read")
 
 
 @pytest.mark.parametrize(
     "runs", ["text", 5, {"a": 1}, ["text"], [{"properties": "x"}], [{}], [{"properties": {"error": "x"}}]]
 )
-def test_a_run_history_of_another_shape_is_not_understood(runs: Any) -> None:
-    """Runs that are no runs neither prove that an export works nor that it fails."""
+def test_malformed_run_history_is_rejected(runs: Any) -> None:
+    """It proves neither that the export works nor that it fails."""
     with pytest.raises(NotUnderstood, match=r"its field properties\.runHistory\.value is not a list of runs"):
-        validated(put("properties.runHistory", {"value": runs}), "the read")
+        validated(with_value("properties.runHistory", {"value": runs}), "the read")
 
 
-@pytest.mark.parametrize("runs", [None, [], WHOLE["properties"]["runHistory"]["value"]])
-def test_a_run_history_may_be_empty(runs: Any) -> None:
-    """A new export has none."""
-    assert validated(put("properties.runHistory", {"value": runs}), "the read")
+@pytest.mark.parametrize("runs", [None, [], COMPLETE["properties"]["runHistory"]["value"]])
+def test_run_history_may_be_empty(runs: Any) -> None:
+    """A new export has no runs."""
+    assert validated(with_value("properties.runHistory", {"value": runs}), "the read")

@@ -1,4 +1,4 @@
-"""The backfill: past months, once each, from a ledger that survives throttling and restarts."""
+"""The backfill: each past month is requested once, even after throttling and restarts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN = "Microsoft.CostManagement/exports/*action"
 
 @pytest.fixture
 def old() -> Iterator[LocalAzure]:
-    """Return a tenant of four covered subscriptions whose executions take ten minutes to deliver."""
+    """Return a tenant with four covered subscriptions, in which an execution takes ten minutes to deliver."""
     with local_azure(Behavior(run_delay_s=600), subscriptions=4) as cloud:
         run(cloud)
         advance(cloud, HOUR)
@@ -29,15 +29,15 @@ def old() -> Iterator[LocalAzure]:
 
 
 def months(cloud: LocalAzure, subscription: str) -> set[str]:
-    """Return the months (YYYYMM) of which there is a manifest."""
+    """Return the months (YYYYMM) with a manifest."""
     prefix = f"tailpipe/subscriptions/{subscription}/"
     with cloud.blob_client() as client:
         names = client.get_container_client("dataexport").list_blob_names(name_starts_with=prefix)
         return {name.split("/")[4][:6] for name in names if name.endswith("manifest.json")}
 
 
-def test_each_month_is_asked_for_once_and_done_when_it_is_there(old: LocalAzure) -> None:
-    """Three months for four exports are twelve calls; none is repeated while it comes, nor after."""
+def test_each_month_is_requested_once_and_done_after_its_delivery(old: LocalAzure) -> None:
+    """Three months of four exports are twelve calls, with no repetition before or after the delivery."""
     first = run(old, BACKFILL_MONTHS="3")
     assert first.report["status"] == "ok", first.report["failures"]
     one = old.subscription_ids[0]
@@ -51,8 +51,8 @@ def test_each_month_is_asked_for_once_and_done_when_it_is_there(old: LocalAzure)
     assert old.calls.count(RUN) == 12
 
 
-def test_new_exports_come_first_and_their_months_later(azure: LocalAzure) -> None:
-    """The run that makes an export leaves its past to the next one."""
+def test_past_months_are_requested_after_the_run_that_creates_the_export(azure: LocalAzure) -> None:
+    """New exports come first."""
     first = run(azure, BACKFILL_MONTHS="1")
     assert azure.calls.count(RUN) == 0
     assert first.report["status"] == "ok"
@@ -65,7 +65,7 @@ def test_new_exports_come_first_and_their_months_later(azure: LocalAzure) -> Non
     ("budget", "requested"), [("4", [4, 4, 4, 0]), ("5", [5, 5, 2, 0]), ("2", [2, 2, 2, 2, 2, 2, 0])]
 )
 def test_call_budget_bounds_the_months_of_a_run(old: LocalAzure, budget: str, requested: list[int]) -> None:
-    """Months beyond it are requested by later runs, also where the budget is smaller than one export's months."""
+    """Later runs request the other months, even if the budget is smaller than the months of one export."""
     asked = []
     for _ in requested:
         old.calls.clear()
@@ -76,8 +76,8 @@ def test_call_budget_bounds_the_months_of_a_run(old: LocalAzure, budget: str, re
     assert all({"202608", "202609", "202610"} <= months(old, one) for one in old.subscription_ids)
 
 
-def test_what_was_accepted_before_a_refusal_is_not_asked_again(old: LocalAzure) -> None:
-    """The ledger notes each month as it is accepted: the next run goes on with those that were refused."""
+def test_accepted_months_are_not_requested_again_after_an_error(old: LocalAzure) -> None:
+    """Each accepted month is recorded immediately, so the next run continues with the rejected ones."""
     one = old.subscription_ids[0]
     refused = {"left": 2}
 
@@ -94,8 +94,8 @@ def test_what_was_accepted_before_a_refusal_is_not_asked_again(old: LocalAzure) 
     assert old.calls.count(RUN) == 2
 
 
-def test_a_month_without_data_is_given_up_after_three_tries(old: LocalAzure) -> None:
-    """Months before a subscription's first cost never come; they are asked for three times and no more."""
+def test_month_without_data_is_abandoned_after_three_attempts(old: LocalAzure) -> None:
+    """Months before the first cost of a subscription are never delivered."""
     one = old.subscription_ids[0]
     old.fail_runs(one, times=50, status="DataNotAvailable")
     old.calls.clear()
@@ -108,8 +108,8 @@ def test_a_month_without_data_is_given_up_after_three_tries(old: LocalAzure) -> 
     assert "no data for 202610" in str(action(finished, one, "backfill").observation)
 
 
-def test_a_backfill_of_an_export_that_was_deleted_waits(old: LocalAzure) -> None:
-    """The export is made again first; its months follow in a later run."""
+def test_backfill_of_a_deleted_export_waits_for_its_recreation(old: LocalAzure) -> None:
+    """Its months follow in a later run."""
     one = old.subscription_ids[0]
     old.delete_export(one)
     finished = run(old, [one], BACKFILL_MONTHS="2")
@@ -125,13 +125,13 @@ def test_a_backfill_of_an_export_that_was_deleted_waits(old: LocalAzure) -> None
         ("202512", "2025-12-01T00:00:00Z", "2025-12-31T00:00:00Z"),
     ],
 )
-def test_a_period_is_one_calendar_month(month: str, first: str, last: str) -> None:
-    """Azure takes one calendar month a call."""
+def test_period_is_one_calendar_month(month: str, first: str, last: str) -> None:
+    """Azure accepts at most one calendar month per execution."""
     assert period(month) == {"from": first, "to": last}
 
 
-def test_requested_months_are_asked_for_whatever_the_setting(old: LocalAzure) -> None:
-    """A request names scopes and months: these are executed once, and lie there afterwards."""
+def test_months_of_a_request_override_the_setting(old: LocalAzure) -> None:
+    """Each is executed once, and delivered afterwards."""
     one = old.subscription_ids[0]
     planned = run(old, [one], months=["2025-12", "2026-02"], dry_run=True, BACKFILL_MONTHS="0")
     assert (outcome(planned, one, "backfill").result, old.calls.count(RUN)) == (Result.PLANNED, 0)
@@ -146,8 +146,8 @@ def test_requested_months_are_asked_for_whatever_the_setting(old: LocalAzure) ->
 
 
 @pytest.mark.parametrize("month", ["2026-11", "2027-01", "2019-09"])
-def test_month_that_azure_cannot_deliver_is_refused_before_any_call(old: LocalAzure, month: str) -> None:
-    """The present month, a future one, and one of more than seven years ago."""
+def test_month_that_azure_cannot_deliver_is_rejected_before_any_call(old: LocalAzure, month: str) -> None:
+    """The current month, a future one, and one more than seven years ago."""
     with pytest.raises(RequestError, match=month):
         run(old, months=[month])
     assert not old.calls.count("*")

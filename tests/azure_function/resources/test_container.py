@@ -1,4 +1,4 @@
-"""What exports rest on: storage account, container, registration."""
+"""What exports depend on: storage account, container, and provider registration."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.azure_function.support import (
 )
 
 
-def test_a_lost_container_is_made_again_before_its_exports(azure: LocalAzure) -> None:
-    """The container is created first, then what rests on it, in one run."""
+def test_deleted_container_is_recreated_before_its_exports(azure: LocalAzure) -> None:
+    """Container and exports are created in one run."""
     azure.delete_container()
     finished = run(azure)
     home = azure.subscription_ids[0]
@@ -35,8 +35,8 @@ def test_a_lost_container_is_made_again_before_its_exports(azure: LocalAzure) ->
     assert finished.report["scopes"]["covered"] == 6
 
 
-def test_a_missing_storage_account_blocks_and_names_the_setting(azure: LocalAzure) -> None:
-    """Nothing is created where there is nowhere to deliver to; the step names DESTINATION."""
+def test_missing_storage_account_is_reported_with_its_setting(azure: LocalAzure) -> None:
+    """No export is created without a destination; the manual step names DESTINATION."""
     wrong = azure.destinations[0].id.replace("tailpipedataexport", "tailpipenowhere")
     finished = run(azure, DESTINATION=wrong)
     assert outcome(finished, azure.subscription_ids[0], "container").result is Result.MANUAL
@@ -44,16 +44,16 @@ def test_a_missing_storage_account_blocks_and_names_the_setting(azure: LocalAzur
     assert azure.exports() == []
 
 
-def test_an_account_without_keys_needs_identity_exports(azure: LocalAzure) -> None:
-    """It is found by looking at the account, before thousands of refusals."""
+def test_account_that_disallows_key_access_requires_exports_with_an_identity(azure: LocalAzure) -> None:
+    """The account's properties show it before any export is written."""
     azure.set_shared_key(False)
     finished = run(azure)
     assert "EXPORT_IDENTITY=system" in messages(finished)
     assert azure.calls.count("Microsoft.CostManagement/exports/write") == 0
 
 
-def test_a_firewall_is_reported_with_its_step(azure: LocalAzure) -> None:
-    """The exports service is not admitted: that is a person's step, told by the account before any refusal."""
+def test_closed_network_of_the_account_is_reported(azure: LocalAzure) -> None:
+    """The account's properties show it before any export is written."""
     azure.set_firewall(True)
     finished = run(azure)
     assert finished.report["scopes"]["covered"] == 0
@@ -61,8 +61,8 @@ def test_a_firewall_is_reported_with_its_step(azure: LocalAzure) -> None:
     assert azure.calls.count(WRITE) == 0
 
 
-def test_an_exports_service_that_is_not_registered_is_a_step_with_its_command(azure: LocalAzure) -> None:
-    """The deployment registers it, and the function has no right to: the report holds the command, told once a run."""
+def test_unregistered_exports_provider_is_reported_with_the_command(azure: LocalAzure) -> None:
+    """The function may not register it, and tries once per run."""
     home = azure.subscription_ids[0]
     azure.unregister_provider(home, EXPORTS_PROVIDER)
     finished = run(azure)
@@ -75,8 +75,8 @@ def test_an_exports_service_that_is_not_registered_is_a_step_with_its_command(az
     assert run(azure).report["scopes"]["covered"] == 6
 
 
-def test_where_the_function_may_register_the_exports_service_it_does(azure: LocalAzure) -> None:
-    """An operator who grants more is not asked: the registration is asked for once, and the exports wait for it."""
+def test_exports_provider_is_registered_if_the_function_may(azure: LocalAzure) -> None:
+    """One request starts the registration, and the exports wait for it."""
     home = azure.subscription_ids[0]
     azure.world.rights.assign(f"/subscriptions/{home}", azure.principal, OWNER, made_up_id("granted by hand"))
     azure.world.behavior.registration_delay_s = 300
@@ -90,8 +90,8 @@ def test_where_the_function_may_register_the_exports_service_it_does(azure: Loca
     assert action(run(azure), home, "registration").verb is Verb.KEEP
 
 
-def test_full_role_assignments_ask_for_another_account() -> None:
-    """At the limit of role assignments a person adds a storage account; nobody else is blocked."""
+def test_limit_of_role_assignments_is_reported_and_blocks_only_new_exports() -> None:
+    """The manual step is to add another storage account."""
     with local_azure(subscriptions=3, identity_exports=True) as cloud:
         cloud.fill_role_assignments(cloud.destinations[0].subscription, left=1)
         finished = run(cloud)
@@ -99,8 +99,8 @@ def test_full_role_assignments_ask_for_another_account() -> None:
         assert "4,000" in messages(finished)
 
 
-def test_another_account_moves_nothing_that_works() -> None:
-    """With a second account new subscriptions are spread over both, and what is there stays, memory or not."""
+def test_second_storage_account_gets_only_new_exports() -> None:
+    """New subscriptions are spread over both accounts. Existing exports stay, even without the state."""
     with local_azure(subscriptions=12, storage_accounts=2) as cloud:
         one, two = (account.id for account in cloud.destinations)
         run(cloud, DESTINATION=one)
@@ -121,8 +121,8 @@ def test_another_account_moves_nothing_that_works() -> None:
         assert cloud.calls.count(READ) <= 12 + 2
 
 
-def test_a_listing_that_fails_proves_nothing(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the listing nobody is taken for new or dead: exports are looked at, and none is written blind."""
+def test_failed_listing_makes_the_container_unknown(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every export is read, and none is written before the container has been seen."""
     azure.create_exports(azure.subscription_ids[:3])
     for one in azure.subscription_ids[:3]:
         azure.actions._change(one, "", {"partitionData": True})
@@ -138,4 +138,4 @@ def test_a_listing_that_fails_proves_nothing(azure: LocalAzure, monkeypatch: pyt
     assert azure.calls.count(WRITE) == 0
     verbs = [action(finished, one).verb for one in azure.subscription_ids]
     assert verbs[:3] == [Verb.KEEP] * 3
-    assert set(verbs[3:]) <= {Verb.DEFER, Verb.BLOCK}, "what rests on an unseen container is not written"
+    assert set(verbs[3:]) <= {Verb.DEFER, Verb.BLOCK}, "no export is written while its container is unknown"

@@ -1,4 +1,4 @@
-"""The listing of blobs: a part a run, and every folder within a round, however long the history."""
+"""The listing of blobs: a part in each run, every folder within a round, regardless of the history."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ACCOUNT = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/one"
 
 
 class Blob:
-    """A blob as the SDK lists it."""
+    """A blob in the SDK's listing."""
 
     archive_status = None
     size = 100
@@ -39,9 +39,9 @@ class Blob:
 
 
 class Container:
-    """One container in memory, as the SDK lists it; `pages` counts the pages that were asked for.
+    """A container in memory with the SDK's interface.
 
-    A listing from the marker `refused` on is refused.
+    `pages` counts the listed pages; `refused` is a marker that it rejects.
     """
 
     def __init__(self, blobs: Sequence[Blob], refused: str = "") -> None:
@@ -61,7 +61,7 @@ class Container:
 
 
 class Pages:
-    """The pages of a listing, with a marker after each but the last."""
+    """The pages of a listing, with a marker after each page but the last."""
 
     def __init__(self, container: Container, blobs: list[Blob], size: int, marker: str) -> None:
         self._container, self._blobs, self._size, self._marker = container, blobs, size, marker
@@ -78,8 +78,8 @@ class Pages:
         return page
 
 
-class OneContainer(Clients):
-    """Clients that know one container."""
+class ClientsOfOneContainer(Clients):
+    """Clients that return the same container for every account."""
 
     def __init__(self, container: Container) -> None:
         self._only: Any = container
@@ -89,17 +89,17 @@ class OneContainer(Clients):
 
 
 def settings() -> AzureSettings:
-    """Return the settings of a function with one account, whose exports are back-filled."""
+    """Return settings with one storage account and a backfill."""
     return read_settings({"DESTINATION": ACCOUNT, "STATE_ACCOUNT": "state", "BACKFILL_MONTHS": "84"})
 
 
 def subscription(number: int) -> str:
-    """Return an id; those of following numbers do not follow each other."""
+    """Return a subscription id; consecutive numbers do not give consecutive ids."""
     return f"{number * 7919 % 65521:08x}-0000-4000-8000-{number:012x}"
 
 
 def history(subscriptions: int, months: Sequence[str], parts: int, now: datetime) -> list[Blob]:
-    """Return the blobs of as many exports: each month a manifest and its parts, the newest written just now."""
+    """Return the blobs of several exports: in each month a manifest and files, the newest written at `now`."""
     return [
         Blob(f"tailpipe/subscriptions/{one}/export-{one[-6:]}/{month}01-{month}28/run/{name}", now)
         for one in map(subscription, range(subscriptions))
@@ -111,11 +111,11 @@ def history(subscriptions: int, months: Sequence[str], parts: int, now: datetime
 def one_run(
     container: Container, progress: ListingProgress | None, now: datetime
 ) -> tuple[Deliveries, ListingProgress, int]:
-    """List as a run does; return what it found, the new progress, and how many pages it read."""
+    """List the container as one run does. Return the deliveries, the new progress, and the number of pages."""
     clock = VirtualClock(now)
     own = settings()
     begun = RunContext("azure", own.engine, Lines(), clock, 3000, RATES, translate, 1)
-    deliveries, before = Deliveries(own, OneContainer(container), begun), container.pages
+    deliveries, before = Deliveries(own, ClientsOfOneContainer(container), begun), container.pages
     after = deliveries.continue_listing(Storage(ACCOUNT), progress)
     assert after is not None, deliveries.failed
     return deliveries, after, container.pages - before
@@ -124,10 +124,13 @@ def one_run(
 @pytest.mark.parametrize(
     ("subscriptions", "months", "parts"), [(40, 36, 1), (17, 36, 8), (40, 2, 1), (3, 36, 0), (1, 36, 9)]
 )
-def test_a_run_reads_no_more_pages_than_the_last_two_periods_fill(
+def test_run_reads_only_as_many_pages_as_two_periods_fill(
     monkeypatch: pytest.MonkeyPatch, subscriptions: int, months: int, parts: int
 ) -> None:
-    """After the first run, blobs of two periods ÷ page size + 1 calls a run; a round takes half the months in runs."""
+    """After the first run, it is one page more than the blobs of two periods fill.
+
+    A round takes half as many runs as months.
+    """
     monkeypatch.setattr(listing, "PAGE", 50)
     container = Container(history(subscriptions, MONTHS[-months:], parts, START - timedelta(hours=3)))
     recent = subscriptions * min(months, 2) * (parts + 1)
@@ -151,8 +154,8 @@ def test_a_run_reads_no_more_pages_than_the_last_two_periods_fill(
         assert runs <= months / 2 + 2
 
 
-def test_what_is_not_listed_in_a_run_is_known_as_of_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time as of which deliveries are known is never later than the listing that showed them."""
+def test_listed_at_is_never_later_than_the_last_listing_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run lists only a part of the folders."""
     monkeypatch.setattr(listing, "PAGE", 50)
     container = Container(history(40, MONTHS, 1, START))
     names = [(f"tailpipe/subscriptions/{one}", f"export-{one[-6:]}") for one in map(subscription, range(40))]
@@ -170,8 +173,8 @@ def test_what_is_not_listed_in_a_run_is_known_as_of_an_earlier_one(monkeypatch: 
             assert now - at <= timedelta(hours=2 * 36), "two rounds at most"
 
 
-def test_a_marker_that_azure_no_longer_takes_begins_a_new_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A marker out of date, or a damaged one, costs a round and nothing else."""
+def test_rejected_marker_starts_a_new_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An expired or damaged marker is not an error."""
     monkeypatch.setattr(listing, "PAGE", 50)
 
     container = Container(history(5, MONTHS, 0, START), refused="old")
@@ -187,14 +190,14 @@ def test_a_marker_that_azure_no_longer_takes_begins_a_new_round(monkeypatch: pyt
     "kept",
     [{}, {"listing": {}}, {"listing": {"begun": "yesterday"}}, {"listing": {"begun": START.isoformat(), "recent": -1}}],
 )
-def test_progress_that_is_damaged_counts_as_unknown(kept: dict[str, Any]) -> None:
-    """Then the whole container is listed once."""
+def test_invalid_progress_in_the_state_is_ignored(kept: dict[str, Any]) -> None:
+    """The whole container is then listed once."""
     assert progress_of(TargetState(at=START, remembered=kept)) is None
     assert progress_of(None) is None
 
 
-def keep_history(cloud: LocalAzure, months: Sequence[str]) -> None:
-    """Put the blobs of earlier months beside what the exports have delivered."""
+def add_history(cloud: LocalAzure, months: Sequence[str]) -> None:
+    """Add blobs of earlier months to what the exports have delivered."""
     with cloud.blob_client() as client:
         container = client.get_container_client(CONTAINER)
         for one in cloud.subscription_ids:
@@ -204,15 +207,15 @@ def keep_history(cloud: LocalAzure, months: Sequence[str]) -> None:
                     container.upload_blob(f"{root}/{month}01-{month}28/{'0' * 8}-{month}/{name}", b"{}")
 
 
-def test_silence_is_found_within_a_round_behind_a_long_history(
+def test_stopped_export_is_detected_within_a_round_despite_a_long_history(
     covered: LocalAzure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two years of history nobody healthy is called late, and one that stopped is found two days and a round on.
+    """With a run every six hours, a round takes eight runs.
 
-    A run every six hours; a round takes eight of them.
+    The export is detected after two days and a round, and no other export is reported.
     """
     monkeypatch.setattr(listing, "PAGE", 20)
-    keep_history(covered, MONTHS[-25:-1])
+    add_history(covered, MONTHS[-25:-1])
     stopped, *others = covered.subscription_ids
     for quarter in range(22):
         if quarter % 4 == 0:
@@ -223,24 +226,24 @@ def test_silence_is_found_within_a_round_behind_a_long_history(
         assert finished.report["scopes"]["delivering"] >= len(others)
         if outcome(finished, stopped).action.verb is Verb.REPAIR:
             break
-    assert 8 <= quarter <= 8 + 8 + 1, "silent after two days, found a round later at most"
+    assert 8 <= quarter <= 8 + 8 + 1, "two days without a delivery, plus at most one round"
 
 
-def test_a_blob_in_the_archive_tier_is_told_in_each_run_until_a_round_has_not_seen_it(
+def test_archived_blob_is_reported_until_a_round_finds_it_rehydrated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A run lists a part only: what an earlier one saw still counts, old months never do, and a cure is noticed."""
+    """A run lists only a part, so the result of earlier runs counts. Blobs of old months are ignored."""
     monkeypatch.setattr(listing, "PAGE", 50)
     container = Container(history(40, MONTHS, 1, START - timedelta(hours=3)))
     own = [one for one in container.blobs if one.name.startswith(f"tailpipe/subscriptions/{subscription(7)}/")]
     for one in (own[0], own[-1]):
         one.blob_tier = "Archive"
     found, progress, _ = one_run(container, None, START)
-    told = [found.archived]
+    reported = [found.archived]
     for runs in range(1, 21):
         found, progress, _ = one_run(container, progress, START + timedelta(hours=runs))
-        told.append(found.archived)
-    assert told == [{ACCOUNT: ArchivedBlobs(1, own[-1].name)}] * 21
+        reported.append(found.archived)
+    assert reported == [{ACCOUNT: ArchivedBlobs(1, own[-1].name)}] * 21
     own[-1].blob_tier = "Cool"
     runs = 21
     while found.archived:
@@ -249,14 +252,17 @@ def test_a_blob_in_the_archive_tier_is_told_in_each_run_until_a_round_has_not_se
         runs += 1
 
 
-def test_files_that_an_earlier_month_has_lost_are_found_within_a_round(
+def test_lost_files_of_an_earlier_month_are_reported_within_a_round(
     covered: LocalAzure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A manifest that lists files beside which nothing lies is told; one that lists none, and no manifest, are not."""
+    """A manifest without its files is reported.
+
+    A manifest that lists no files, and a month without a manifest, are not.
+    """
     monkeypatch.setattr(listing, "PAGE", 20)
     lost, empty, gone, *others = covered.subscription_ids
     months = MONTHS[-9:-1]
-    keep_history(covered, months)
+    add_history(covered, months)
     with covered.blob_client() as client:
         container = client.get_container_client(CONTAINER)
         manifest = ""
@@ -273,7 +279,7 @@ def test_files_that_an_earlier_month_has_lost_are_found_within_a_round(
             runs.append(run(covered))
         codes = [outcome(one, lost).code for one in runs]
         assert "period-incomplete" in codes
-        assert codes[-1] == "period-incomplete", "what was found stays known in between"
+        assert codes[-1] == "period-incomplete", "the finding is kept between rounds"
         assert months[3] in messages(runs[-1])
         for other in (empty, gone, *others):
             assert {outcome(one, other).result for one in runs} == {Result.UNCHANGED}

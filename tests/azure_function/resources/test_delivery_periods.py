@@ -1,4 +1,4 @@
-"""The months that a listing of blobs shows, for the ledger of deliveries."""
+"""The months in a listing of blobs, for the ledger of deliveries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME = (ROOT, "export")
 
 
 def blob(month: str, run_id: str, name: str, written: datetime, size: int = 100) -> Blob:
-    """Return a blob of the export in one month's folder."""
+    """Return a blob of the export in the folder of a month."""
     made = Blob(f"{ROOT}/export/{month}01-{month}28/{run_id}/{name}", written)
     made.size = size
     return made
@@ -37,7 +37,7 @@ def periods(finished: RunResult, subscription: str) -> Mapping[str, Period]:
 
 
 def test_month_counts_the_files_of_its_newest_run() -> None:
-    """Files of earlier runs are superseded; the first arrival is that of any run; the manifest is no data."""
+    """Files of earlier runs are superseded. The first arrival is that of any run; the manifest is not counted."""
     container = Container(
         [
             blob("202610", "a", "manifest.json", EARLY),
@@ -52,14 +52,14 @@ def test_month_counts_the_files_of_its_newest_run() -> None:
 
 
 def test_newest_run_is_the_one_written_last() -> None:
-    """Names of runs are ids without an order."""
+    """The names of runs are ids without an order."""
     newest = MonthFiles("a", 2, 110, LATE, LATE)
     newest.add(MonthFiles("b", 1, 70, EARLY, EARLY))
     assert newest == MonthFiles("a", 2, 110, EARLY, LATE)
 
 
 def test_month_without_blobs_is_empty_once_everything_was_listed() -> None:
-    """Back to the first month with blobs, and a year at least; the present month may not be due yet."""
+    """Reported from the first month with blobs, at least a year back, without the current month."""
     months = {"202607": MonthFiles("a", 1, 10, EARLY, LATE)}
     found = periods_of(months, START, whole=True)
     assert found["2026-07"] == Period(1, 10, EARLY, LATE)
@@ -70,14 +70,14 @@ def test_month_without_blobs_is_empty_once_everything_was_listed() -> None:
     assert (min(old), len(old)) == ("2024-01", 34)
 
 
-def test_nothing_is_concluded_from_a_part() -> None:
-    """A month that the listing has not reached is not named."""
+def test_incomplete_listing_reports_no_empty_months() -> None:
+    """Months that are not listed yet are left out."""
     assert list(periods_of({"202607": MonthFiles("a", 1, 10, EARLY, LATE)}, START, whole=False)) == ["2026-07"]
     assert periods_of({}, START, whole=True) == {}
 
 
-def test_month_that_is_cut_between_two_runs_is_counted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the first run saw of it is remembered with the progress of the listing."""
+def test_month_split_between_two_runs_is_counted_completely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The progress of the listing stores the part that the first run listed."""
     monkeypatch.setattr(listing, "PAGE", 3)
     month = [blob("202611", "a", name, LATE) for name in ("manifest.json", "part_0.csv", "part_1.csv", "part_2.csv")]
     others = [
@@ -91,7 +91,7 @@ def test_month_that_is_cut_between_two_runs_is_counted_whole(monkeypatch: pytest
             assert found.periods(*NAME, None)["2026-11"] == Period(3, 300, LATE, LATE)
 
 
-def test_period_of_a_run_is_what_lies_in_the_container(covered: LocalAzure) -> None:
+def test_period_equals_the_blobs_in_the_container(covered: LocalAzure) -> None:
     """Number, bytes and times are those of the blobs; a month that was never delivered is empty."""
     covered.deliver()
     advance(covered, HOUR)
@@ -108,8 +108,8 @@ def test_period_of_a_run_is_what_lies_in_the_container(covered: LocalAzure) -> N
     assert found["2026-10"] == EMPTY
 
 
-def test_export_that_lost_everything_is_empty_since_it_was_created(covered: LocalAzure) -> None:
-    """Without this the ledger would keep showing months whose files were deleted."""
+def test_export_without_any_blobs_is_empty_since_its_creation(covered: LocalAzure) -> None:
+    """Otherwise the ledger would still show months whose files were deleted."""
     advance(covered, 35 * 24 * HOUR)
     covered.deliver()
     advance(covered, HOUR)
@@ -125,7 +125,7 @@ def test_export_that_lost_everything_is_empty_since_it_was_created(covered: Loca
 
 
 def test_export_that_never_delivered_has_no_periods() -> None:
-    """There is nothing that could be lost."""
+    """An export without deliveries cannot have lost any."""
     assert periods_of({}, START, whole=True, since=None) == {}
     assert periods_of({}, START, whole=True, since=START - timedelta(days=40))["2026-11"] == EMPTY
     assert periods_of({}, START, whole=False, since=START - timedelta(days=40)) == {}

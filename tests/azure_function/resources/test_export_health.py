@@ -1,4 +1,4 @@
-"""What runs and deliveries say of an export's health: pure."""
+"""The health of an export by its runs and deliveries: pure functions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def snapshot(
     filled: timedelta | None = None,
     stale: timedelta = SILENT,
 ) -> ExportSnapshot:
-    """Return an export whose newest run has the first status, a day between them; the rest is so long ago."""
+    """Return an export whose runs have these statuses, newest first, a day apart. The other values are ages."""
     runs = [
         {"status": status, "submittedTime": (NOW - timedelta(days=back, hours=2)).isoformat()}
         for back, status in enumerate(statuses)
@@ -39,7 +39,7 @@ def snapshot(
 
 
 def empty(days: float) -> dict[str, str]:
-    """Return the facts of an export whose manifests have no rows for so many days."""
+    """Return the facts of an export whose manifests have listed no rows for a number of days."""
     return {"empty_since": (NOW - timedelta(days=days)).isoformat()}
 
 
@@ -70,14 +70,14 @@ def empty(days: float) -> dict[str, str]:
         (snapshot("Completed", delivered=90 * HOUR, since=HOUR), Health.HEALTHY, ""),
     ],
 )  # fmt: skip
-def test_health_by_runs_and_deliveries(seen: ExportSnapshot, health: Health, code: str) -> None:
-    """Failures in a row, silence and lacking files break it; no rows for days is never health, however it looks."""
+def test_health_follows_from_runs_and_deliveries(seen: ExportSnapshot, health: Health, code: str) -> None:
+    """Repeated failures, no delivery and missing files are BROKEN. Days without rows are never HEALTHY."""
     found = evaluate_health(seen, NOW)
     assert (found.health, found.code) == (health, code)
 
 
-def test_one_execution_and_then_a_person() -> None:
-    """After an execution its outcome is awaited for a day; then a person is asked, with the last run's error."""
+def test_execution_that_does_not_help_becomes_a_manual_step() -> None:
+    """The function waits a day for the result of an execution."""
     runs = ("Failed", "Failed", "Failed")
     waiting = evaluate_health(snapshot(*runs, facts={"executed_at": (NOW - 5 * HOUR).isoformat()}), NOW)
     assert waiting.health is Health.PENDING
@@ -88,8 +88,8 @@ def test_one_execution_and_then_a_person() -> None:
     assert well.facts == {"executed_at": ""}
 
 
-def test_runs_are_read_newest_first_and_nonsense_is_no_moment() -> None:
-    """Azure's answer may come in any order, with seven decimals, or without runs."""
+def test_runs_are_sorted_newest_first() -> None:
+    """Azure returns runs in any order and with seven decimals, or none at all."""
     export = {
         "properties": {
             "runHistory": {
@@ -105,17 +105,17 @@ def test_runs_are_read_newest_first_and_nonsense_is_no_moment() -> None:
     assert parse_time("soon") is parse_time("") is parse_time(None) is None
 
 
-def test_permissions_are_read_as_azure_means_them() -> None:
-    """Wildcards and exclusions count, case does not."""
+def test_permissions_match_wildcards_and_exclusions() -> None:
+    """The case of an action is ignored."""
     action = "Microsoft.CostManagement/exports/write"
     assert allows({"actions": ["microsoft.costmanagement/*"]}, action)
     assert not allows({"actions": ["*"], "notActions": ["Microsoft.CostManagement/exports/write"]}, action)
     assert not allows({"actions": ["*/read"]}, action)
-    assert not allows({"actions": "*/write"}, action), "a text is no list of actions, whatever letters it has"
+    assert not allows({"actions": "*/write"}, action), "a string is not a list of actions"
 
 
-def test_what_has_stopped_says_what_to_do_and_an_empty_delivery_is_no_data() -> None:
-    """The step names the cure; a delivery without rows is not counted as the arrival of data."""
+def test_stopped_data_has_a_manual_step_and_no_delivery_time() -> None:
+    """A delivery without rows does not count as an arrival of data."""
     stopped = evaluate_health(snapshot(delivered=20 * HOUR, filled=6 * 24 * HOUR, facts=empty(5)), NOW)
     assert stopped.delivered_at is None
     assert stopped.manual_step is not None
@@ -124,13 +124,13 @@ def test_what_has_stopped_says_what_to_do_and_an_empty_delivery_is_no_data() -> 
 
 
 def manifest(*blobs: dict[str, Any], rows: int | None = 5, compression: str = "gzip") -> bytes:
-    """Return a manifest that lists these blobs."""
+    """Return a manifest that lists these files."""
     document = {"dataRowCount": rows, "blobs": list(blobs), "deliveryConfig": {"compressionMode": compression}}
     return json.dumps(document).encode()
 
 
-def part(number: int = 1, size: int | None = 100, rows: int | None = 5) -> dict[str, Any]:
-    """Return what a manifest says of one file."""
+def file(number: int = 1, size: int | None = 100, rows: int | None = 5) -> dict[str, Any]:
+    """Return the entry of a file in a manifest."""
     return {"blobName": f"tailpipe/x/export/20261101-20261130/run/part_0_{number:04d}.csv", "byteCount": size,
             "dataRowCount": rows}  # fmt: skip
 
@@ -141,33 +141,33 @@ ONE = {"part_0_0001.csv": 100, "manifest.json": 300}
 @pytest.mark.parametrize(
     ("data", "sizes", "empty", "wrong"),
     [
-        (manifest(part()), ONE, False, ""),
-        (manifest(part(rows=None), rows=None), ONE, False, ""),
+        (manifest(file()), ONE, False, ""),
+        (manifest(file(rows=None), rows=None), ONE, False, ""),
         (manifest(rows=None), {}, True, ""),
-        (manifest(part(rows=0), rows=0), ONE, True, ""),
-        (manifest(part(rows=0), rows=None), ONE, True, ""),
-        (manifest(part(), part(2)), ONE, False, "part_0_0002.csv is missing"),
-        (manifest(part(), part(2)), {**ONE, "part_0_0002.csv": 7}, False, "part_0_0002.csv has 7 bytes, not 100"),
-        (manifest(part(size=90), compression="none"), ONE, False, "part_0_0001.csv has 100 bytes, not 90"),
-        (manifest(part(size=900)), ONE, False, ""),
-        (manifest(part(size=None)), ONE, False, ""),
+        (manifest(file(rows=0), rows=0), ONE, True, ""),
+        (manifest(file(rows=0), rows=None), ONE, True, ""),
+        (manifest(file(), file(2)), ONE, False, "part_0_0002.csv is missing"),
+        (manifest(file(), file(2)), {**ONE, "part_0_0002.csv": 7}, False, "part_0_0002.csv has 7 bytes, not 100"),
+        (manifest(file(size=90), compression="none"), ONE, False, "part_0_0001.csv has 100 bytes, not 90"),
+        (manifest(file(size=900)), ONE, False, ""),
+        (manifest(file(size=None)), ONE, False, ""),
         (b"<html>", ONE, False, "its manifest is not valid JSON"),
         (b"[]", ONE, False, "its manifest has no list of files"),
         (b'{"blobs": [1]}', ONE, False, "its manifest has no list of files"),
-        (manifest(*(part(number) for number in range(2, 9))), ONE, False, "and 4 more"),
+        (manifest(*(file(number) for number in range(2, 9))), ONE, False, "and 4 more"),
     ],
 )
-def test_a_manifest_is_compared_with_what_lies_beside_it(
+def test_manifest_is_compared_with_the_blobs_in_its_folder(
     data: bytes, sizes: Mapping[str, int], empty: bool, wrong: str
 ) -> None:
-    """Missing files and other sizes are named; null counts are no emptiness, no file and no row are."""
+    """Missing files and different sizes are named. A null row count does not mean empty; no rows or no files does."""
     found = compare_manifest(data, sizes, sized=False)
     assert found.empty is empty
     assert found.wrong == wrong if len(wrong) != len("and 4 more") else found.wrong.endswith(wrong)
 
 
-def test_sizes_of_compressed_files_count_once_they_were_seen_to_match() -> None:
-    """Which size a manifest gives for them is not documented: an export's earlier manifests say."""
-    assert compare_manifest(manifest(part(size=900)), ONE, sized=False).wrong == ""
-    assert compare_manifest(manifest(part(size=900)), ONE, sized=True).wrong == "part_0_0001.csv has 100 bytes, not 900"
-    assert compare_manifest(manifest(part()), ONE, sized=False).sized
+def test_sizes_of_compressed_files_are_compared_after_they_have_matched_once() -> None:
+    """Microsoft does not document which size a manifest contains for them."""
+    assert compare_manifest(manifest(file(size=900)), ONE, sized=False).wrong == ""
+    assert compare_manifest(manifest(file(size=900)), ONE, sized=True).wrong == "part_0_0001.csv has 100 bytes, not 900"
+    assert compare_manifest(manifest(file()), ONE, sized=False).sized

@@ -1,4 +1,4 @@
-"""Exports against the local Azure: created, adopted, repaired, refused; each test has subscriptions of its own."""
+"""Exports against the local Azure: creation, adoption, repair and errors. Each test has its own subscriptions."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from tests.azure_function.support import (
 )
 
 
-def test_a_new_subscription_gets_its_export_of_the_documented_shape(shared: LocalAzure) -> None:
-    """Name, folder and shape are the public contract's, and the export is marked as ours."""
+def test_new_subscription_gets_the_documented_export(shared: LocalAzure) -> None:
+    """Name, folder, format and schedule are a public contract."""
     new = shared.join_subscription("new")
     assert outcome(run(shared, [new]), new).result is Result.DONE
     (export,) = shared.exports(new)
@@ -44,8 +44,8 @@ def test_a_new_subscription_gets_its_export_of_the_documented_shape(shared: Loca
     assert properties["definition"]["type"] == "ActualCost"
 
 
-def test_a_creation_that_waits_across_midnight_is_accepted(azure: LocalAzure) -> None:
-    """Refused for the quota shortly before midnight, an export is written after it, with a start not in the past."""
+def test_creation_that_is_throttled_past_midnight_succeeds(azure: LocalAzure) -> None:
+    """The export is throttled shortly before midnight and written after it; its start is still in the future."""
     now = azure.clock.now()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     advance(azure, (midnight - now).total_seconds() - 5)
@@ -56,8 +56,8 @@ def test_a_creation_that_waits_across_midnight_is_accepted(azure: LocalAzure) ->
     assert all(azure.exports(one) for one in azure.subscription_ids)
 
 
-def test_further_datasets_and_parquet(shared: LocalAzure) -> None:
-    """Each dataset is an export of its own; parquet comes with snappy."""
+def test_each_dataset_has_its_own_export(shared: LocalAzure) -> None:
+    """Exports in Parquet use snappy compression."""
     new = shared.join_subscription("datasets")
     finished = run(shared, [new], EXPORTS="actual,focus,amortized", EXPORT_FORMAT="parquet")
     assert finished.report["status"] == "ok", finished.report["failures"]
@@ -71,8 +71,8 @@ def test_further_datasets_and_parquet(shared: LocalAzure) -> None:
     assert {(one["format"], one["compressionMode"]) for one in found.values()} == {("Parquet", "snappy")}
 
 
-def test_pay_as_you_go_falls_back_to_usage_and_it_is_remembered(shared: LocalAzure) -> None:
-    """The agreement's refusal teaches the allowed type; a dataset it does not offer excludes the scope."""
+def test_pay_as_you_go_falls_back_to_usage_and_the_state_records_it(shared: LocalAzure) -> None:
+    """Azure's error names the type that the agreement offers. A dataset without an offered type excludes the scope."""
     new = shared.join_subscription("webdirect", agreement="webdirect")
     finished = run(shared, [new], EXPORTS="actual,focus")
     base = f"TailpipeDataExport-{new[-6:]}"
@@ -88,8 +88,8 @@ def test_pay_as_you_go_falls_back_to_usage_and_it_is_remembered(shared: LocalAzu
     assert shared.calls.count(WRITE) == 0
 
 
-def test_a_better_type_than_was_once_refused_is_kept(shared: LocalAzure) -> None:
-    """When the agreement has changed and somebody chose ActualCost, the remembered Usage does not put it back."""
+def test_preferred_type_is_kept_when_the_agreement_now_offers_it(shared: LocalAzure) -> None:
+    """The state records Usage, but after a change of agreement a person chose ActualCost."""
     new = shared.join_subscription("upgraded", agreement="webdirect")
     run(shared, [new])
     shared.set_agreement(new, "ea")
@@ -100,8 +100,8 @@ def test_a_better_type_than_was_once_refused_is_kept(shared: LocalAzure) -> None
 
 
 @pytest.mark.parametrize("drift", ["schedule", "folder", "container", "type", "end", "account"])
-def test_drift_is_repaired_with_the_stored_start_and_the_current_etag(shared: LocalAzure, drift: str) -> None:
-    """Inactive schedule, another destination, folder or type, and a near end date are put right, the start kept."""
+def test_drift_is_repaired_and_the_start_date_kept(shared: LocalAzure, drift: str) -> None:
+    """Schedule, destination, folder, type and end date are restored with one read and one write."""
     new = shared.join_subscription(f"drift-{drift}")
     run(shared, [new])
     before = live(shared, new)
@@ -126,8 +126,8 @@ def test_drift_is_repaired_with_the_stored_start_and_the_current_etag(shared: Lo
     assert after["definition"] == before["definition"]
 
 
-def test_more_than_asked_is_no_drift(shared: LocalAzure) -> None:
-    """Exports of the customer's own beside ours are left alone, and are none of ours by their name's beginning."""
+def test_exports_of_the_customer_are_left_alone(shared: LocalAzure) -> None:
+    """An export whose name only starts with ours is not ours."""
     new = shared.join_subscription("customer")
     run(shared, [new])
     shared.create_exports([new], name=f"TailpipeDataExport-{new[-6:]}-2", kind="Usage")
@@ -136,8 +136,8 @@ def test_more_than_asked_is_no_drift(shared: LocalAzure) -> None:
     assert len(shared.exports(new)) == 2
 
 
-def test_a_script_made_export_without_data_is_adopted_by_its_refusal(shared: LocalAzure) -> None:
-    """A creation that Azure refuses because the export exists leads to a look, and to one write where it differs."""
+def test_export_of_a_script_without_data_is_adopted_when_azure_rejects_the_creation(shared: LocalAzure) -> None:
+    """The error shows that the export exists. It is then read, and written only if it differs."""
     ids = [shared.join_subscription(f"script-{number}") for number in range(4)]
     shared.create_exports(ids)
     shared.change_type(ids[3], "Usage")
@@ -153,10 +153,8 @@ def test_a_script_made_export_without_data_is_adopted_by_its_refusal(shared: Loc
 
 
 @pytest.mark.parametrize("delivering", [True, False])
-def test_exports_of_the_earlier_scripts_are_taken_over_in_their_real_shape(
-    shared: LocalAzure, delivering: bool
-) -> None:
-    """Gzip CSV in one file, no columns chosen, a region without an identity: only partitions are added to it."""
+def test_export_of_the_legacy_scripts_gets_only_partitioning_added(shared: LocalAzure, delivering: bool) -> None:
+    """They create a single gzip CSV file, an empty list of columns, and a location without an identity."""
     old = shared.join_subscription(f"earlier-{delivering}")
     shared.create_exports([old])
     (before,) = shared.exports(old)
@@ -179,8 +177,8 @@ def test_exports_of_the_earlier_scripts_are_taken_over_in_their_real_shape(
     assert action(run(shared, [old]), old).verb is Verb.KEEP
 
 
-def test_an_export_of_the_earlier_scripts_gets_an_identity_where_exports_have_one(azurite: Azurite) -> None:
-    """The region that the scripts named is the identity's; nothing of what they chose is lost."""
+def test_export_of_the_legacy_scripts_gets_an_identity_if_configured(azurite: Azurite) -> None:
+    """The identity is created in the location that the scripts chose, and their other settings are kept."""
     with local_azure(subscriptions=2, azurite=azurite, identity_exports=True) as cloud:
         old = cloud.subscription_ids[1]
         cloud.create_exports([old])
@@ -191,8 +189,8 @@ def test_an_export_of_the_earlier_scripts_gets_an_identity_where_exports_have_on
         drop_clients()
 
 
-def test_an_export_of_a_policy_on_another_account_is_adopted_and_repaired(shared: LocalAzure) -> None:
-    """Our name and our folder make it ours to keep, wherever it delivered to before."""
+def test_active_export_with_our_folder_on_another_account_is_adopted(shared: LocalAzure) -> None:
+    """A policy may have created it. The repair changes its destination to the configured account."""
     new = shared.join_subscription("policy")
     shared.create_exports([new])
     shared.change_destination(new, account=shared.host_account.name)
@@ -201,8 +199,8 @@ def test_an_export_of_a_policy_on_another_account_is_adopted_and_repaired(shared
     assert destination_of(live(shared, new))["resourceId"] == shared.destinations[0].id
 
 
-def test_a_foreign_export_of_our_name_is_left_alone(shared: LocalAzure) -> None:
-    """Neither our account nor our folder nor our mark: it is reported with where it delivers, and not touched."""
+def test_foreign_export_with_our_name_is_reported_and_not_changed(shared: LocalAzure) -> None:
+    """It has neither our account, our folder nor our description. The manual step names its folder."""
     new = shared.join_subscription("foreign")
     shared.create_exports([new])
     shared.change_destination(new, account=shared.host_account.name, folder="finance/reports")
@@ -214,10 +212,10 @@ def test_a_foreign_export_of_our_name_is_left_alone(shared: LocalAzure) -> None:
 
 
 @pytest.mark.parametrize("schedule", [{"status": "Inactive", "recurrence": "Daily"}, {}], ids=["inactive", "one-time"])
-def test_a_stopped_or_one_time_export_that_delivers_elsewhere_is_not_adopted(
+def test_inactive_or_one_time_export_on_another_account_is_not_adopted(
     shared: LocalAzure, schedule: dict[str, str]
 ) -> None:
-    """Our folder on another account is adopted only while it runs daily: otherwise someone has made it for once."""
+    """Without a daily schedule, a person has stopped it or created it for one run."""
     new = shared.join_subscription(f"stopped {schedule}")
     shared.create_exports([new])
     shared.change_destination(new, account=shared.host_account.name)
@@ -228,8 +226,8 @@ def test_a_stopped_or_one_time_export_that_delivers_elsewhere_is_not_adopted(
     assert live(shared, new) == before
 
 
-def test_what_azure_protects_is_created_unseen_in_one_call(azure: LocalAzure) -> None:
-    """One look and one probe a run show that Azure refuses blind updates; every other subscription costs one call."""
+def test_exports_are_created_without_a_read_if_azure_rejects_overwriting(azure: LocalAzure) -> None:
+    """One read and one probe show that Azure rejects updates without an eTag; other creations are one call each."""
     first = run(azure, CALLS_AT_ONCE="1")
     assert verbs(first)["CREATE"] == 6
     assert azure.calls.count(WRITE, status=201) == 6
@@ -239,14 +237,14 @@ def test_what_azure_protects_is_created_unseen_in_one_call(azure: LocalAzure) ->
     assert proofs.count((UNSEEN,)) == 5
 
 
-def test_where_blind_updates_pass_every_unseen_one_is_looked_at_first() -> None:
-    """A probe that is accepted changes the manner: nothing that exists is ever overwritten unseen."""
+def test_every_export_is_read_before_creation_if_azure_accepts_overwriting() -> None:
+    """If the probe is accepted, no existing export is overwritten without a read."""
     with local_azure(Behavior(blind_updates="accepted"), subscriptions=6) as cloud:
         existing = cloud.subscription_ids[-2:]
         cloud.create_exports(existing)
         cloud.set_end_date(existing[0], days=2000)
         for one in existing:
-            cloud.actions._change(one, "", {"partitionData": True})  # else it is repaired, after a look
+            cloud.actions._change(one, "", {"partitionData": True})  # otherwise it is repaired after the read
         before = [live(cloud, one) for one in existing]
         finished = run(cloud, CALLS_AT_ONCE="1")
         assert finished.report["status"] == "ok"
@@ -256,25 +254,25 @@ def test_where_blind_updates_pass_every_unseen_one_is_looked_at_first() -> None:
         assert [live(cloud, one) for one in existing] == before
 
 
-def test_a_creation_that_overwrote_is_looked_at_and_reported(shared: LocalAzure) -> None:
-    """200 instead of 201 says that something was there: the report tells, and the run looks first from then on."""
+def test_creation_that_overwrote_an_export_is_reported(shared: LocalAzure) -> None:
+    """A status of 200 instead of 201 shows that the export existed."""
     one, two = (shared.join_subscription(f"overwritten-{number}") for number in range(2))
     shared.world.behavior.blind_updates = "accepted"
     try:
         shared.create_exports([two])
-        # The look answers that there is nothing, as it may just after somebody else's creation.
+        # The read returns 404, as it may do right after another client has created the export.
         shared.faults.add(READ, "NotFound", "not found", status=404, times=2, resource=f"*{two}*")
         shared.faults.add(READ, "NotFound", "not found", status=404, times=1, resource=f"*{one}*")
         finished = run(shared, [two])
     finally:
         shared.world.behavior.blind_updates = "refused"
-    told = outcome(finished, two)
-    assert told.result is Result.DONE
-    assert "200 instead of 201" in told.message
+    done = outcome(finished, two)
+    assert done.result is Result.DONE
+    assert "200 instead of 201" in done.message
 
 
-def test_an_etag_that_changed_in_between_is_read_again(shared: LocalAzure) -> None:
-    """A repair refused for its eTag reads what is there now and puts our fields into that."""
+def test_repair_with_an_outdated_etag_is_repeated_on_the_current_export(shared: LocalAzure) -> None:
+    """The export is read again, and our fields are set in the current document."""
     new = shared.join_subscription("etag")
     run(shared, [new])
     shared.set_schedule_inactive(new)
@@ -284,10 +282,10 @@ def test_an_etag_that_changed_in_between_is_read_again(shared: LocalAzure) -> No
     assert live(shared, new)["schedule"]["status"] == "Active"
 
 
-def test_missing_rights_are_deferred_for_an_hour_and_then_a_persons_step(shared: LocalAzure) -> None:
-    """Rights may be spreading; after an hour the exact role, scope and identity are named, and nothing waited."""
+def test_missing_permissions_are_deferred_for_an_hour_and_then_reported(shared: LocalAzure) -> None:
+    """A role assignment may need an hour to take effect. The manual step names role, scope and identity."""
     new = shared.join_subscription("no-rights")
-    refuse(shared, new)
+    deny_exports(shared, new)
     begun = shared.clock.monotonic()
     finished = run(shared, [new])
     assert outcome(finished, new).result is Result.DEFERRED
@@ -296,37 +294,40 @@ def test_missing_rights_are_deferred_for_an_hour_and_then_a_persons_step(shared:
     advance(shared, HOUR + 60)
     late = run(shared, [new])
     assert outcome(late, new).result is Result.MANUAL
-    told = messages(late)
-    assert f"/subscriptions/{new}" in told
-    assert "custom role" in told
-    assert shared.principal in told
+    text = messages(late)
+    assert f"/subscriptions/{new}" in text
+    assert "custom role" in text
+    assert shared.principal in text
     shared.clear_faults()
     advance(shared, 2 * HOUR)
     assert outcome(run(shared, [new]), new).result is Result.DONE
 
 
-def refuse(cloud: LocalAzure, subscription: str) -> None:
-    """Let Azure refuse exports of a subscription, and show no role of ours on it."""
+def deny_exports(cloud: LocalAzure, subscription: str) -> None:
+    """Deny all calls to the exports of a subscription, and the read of the function's permissions on it."""
     for permission in ("Microsoft.CostManagement/exports/*", "Microsoft.Authorization/permissions/read"):
         cloud.faults.add(permission, "AuthorizationFailed", "no", status=403, times=None, resource=f"*{subscription}*")
 
 
-def test_an_offer_that_accepts_no_app_is_told_apart_from_a_missing_role(shared: LocalAzure) -> None:
-    """The role is there and Azure refuses all the same: a person creates the export, with these values."""
+def test_offer_that_rejects_applications_is_not_reported_as_a_missing_role(shared: LocalAzure) -> None:
+    """The function has its role, but Azure denies the write.
+
+    The manual step has the values with which to create the export.
+    """
     new = shared.join_subscription("payg", agreement="payg")
     assert outcome(run(shared, [new]), new).result is Result.DEFERRED
     advance(shared, HOUR + 60)
     finished = run(shared, [new])
     assert outcome(finished, new).result is Result.MANUAL
-    told = messages(finished)
-    assert "does not allow applications" in told
-    assert f"TailpipeDataExport-{new[-6:]}" in told
-    assert f"tailpipe/subscriptions/{new}" in told
+    text = messages(finished)
+    assert "does not allow applications" in text
+    assert f"TailpipeDataExport-{new[-6:]}" in text
+    assert f"tailpipe/subscriptions/{new}" in text
     shared.create_exports([new], kind="Usage")
 
 
-def test_young_subscriptions_are_deferred_a_day_and_reported_after_three(shared: LocalAzure) -> None:
-    """Cost Management has no data for a new subscription yet: a day later it is tried again."""
+def test_new_subscription_without_cost_data_is_deferred_and_then_reported(shared: LocalAzure) -> None:
+    """The function retries after a day, and reports a manual step after two days."""
     new = shared.join_subscription("young", young_s=10 * DAY)
     first = outcome(run(shared, [new]), new)
     assert (first.result, first.code) == (Result.DEFERRED, "no-cost-data-yet")
@@ -338,30 +339,30 @@ def test_young_subscriptions_are_deferred_a_day_and_reported_after_three(shared:
 
 
 @pytest.mark.parametrize(
-    ("words", "told", "other"),
+    ("message", "step", "other"),
     [
         ("'AO View Charges' must be enabled on the enrollment", "Account owners can view charges", "Customers"),
         ("Access to cost data is disabled by the partner", "Customers, this customer", "Account owners"),
         ("Access to cost data has been disabled for this account.", "Account owners can view charges", "nowhere"),
     ],
 )
-def test_hidden_charges_are_a_step_of_the_agreements_administrator(
-    shared: LocalAzure, words: str, told: str, other: str
+def test_hidden_charges_are_reported_with_the_setting_that_shows_them(
+    shared: LocalAzure, message: str, step: str, other: str
 ) -> None:
-    """Where charges are hidden, no export exists and the scope is not covered: its step says who clicks where."""
-    new = shared.join_subscription(f"hidden {words}")
-    shared.faults.add(WRITE, "AccountCostDisabled", words, status=400, times=None, resource=f"*{new}*")
+    """The manual step depends on the agreement; the scope is not covered."""
+    new = shared.join_subscription(f"hidden {message}")
+    shared.faults.add(WRITE, "AccountCostDisabled", message, status=400, times=None, resource=f"*{new}*")
     finished = run(shared, [new])
     assert (outcome(finished, new).result, outcome(finished, new).code) == (Result.MANUAL, "costs-hidden")
     assert finished.report["scopes"]["covered"] == 0
-    assert told in messages(finished)
+    assert step in messages(finished)
     assert other not in messages(finished)
     assert shared.exports(new) == []
 
 
 @pytest.mark.parametrize("agreement", ["sponsored", "students"])
-def test_an_offer_without_cost_data_is_excluded_with_the_reason(shared: LocalAzure, agreement: str) -> None:
-    """Its quota id tells it from a new subscription at once; it is tried again after a week."""
+def test_offer_without_cost_data_is_excluded(shared: LocalAzure, agreement: str) -> None:
+    """The quota id distinguishes it from a new subscription. The function retries after a week."""
     new = shared.join_subscription(f"unsupported {agreement}", agreement=agreement)
     finished = run(shared, [new])
     done = outcome(finished, new)
@@ -369,8 +370,8 @@ def test_an_offer_without_cost_data_is_excluded_with_the_reason(shared: LocalAzu
     assert "does not support the offer" in done.message
 
 
-def test_a_dataset_that_the_agreement_lacks_names_the_setting_that_would_cover_it(shared: LocalAzure) -> None:
-    """FOCUS alone excludes a pay-as-you-go subscription, and the reason says which other dataset it takes."""
+def test_unsupported_dataset_is_excluded_and_another_one_suggested(shared: LocalAzure) -> None:
+    """A pay-as-you-go subscription offers no FOCUS export; the reason names a dataset that it offers."""
     new = shared.join_subscription("payg-focus", agreement="webdirect")
     finished = run(shared, [new], EXPORTS="focus")
     done = outcome(finished, new)
@@ -378,8 +379,8 @@ def test_a_dataset_that_the_agreement_lacks_names_the_setting_that_would_cover_i
     assert "it offers the dataset actual, which EXPORTS does not contain" in done.message
 
 
-def test_a_source_subscription_is_registered_only_when_azure_asks(shared: LocalAzure) -> None:
-    """The refusal names the provider: it is registered there, the export deferred and made by a later run."""
+def test_source_subscription_is_registered_only_if_azure_requires_it(shared: LocalAzure) -> None:
+    """The error names the resource provider. The export is deferred and created by a later run."""
     asked, other = shared.join_subscription("asks"), shared.join_subscription("does-not-ask")
     shared.demand_registration(asked)
     finished = run(shared, [asked, other])
@@ -391,8 +392,8 @@ def test_a_source_subscription_is_registered_only_when_azure_asks(shared: LocalA
     assert outcome(run(shared, [asked]), asked).result is Result.DONE
 
 
-def test_throttling_slows_down_and_loses_nothing(shared: LocalAzure) -> None:
-    """A burst of 429 answers is waited out by the shared limiter; every subscription is covered in the end."""
+def test_throttling_delays_exports_but_loses_none(shared: LocalAzure) -> None:
+    """After a burst of 429 responses the rate limiter slows down, and every export is created in the same run."""
     ids = [shared.join_subscription(f"throttled-{number}") for number in range(5)]
     shared.throttle(45)
     finished = run(shared, ids)
@@ -400,18 +401,18 @@ def test_throttling_slows_down_and_loses_nothing(shared: LocalAzure) -> None:
     assert all(len(shared.exports(one)) == 1 for one in ids)
 
 
-def test_passing_identity_troubles_are_tried_again(shared: LocalAzure) -> None:
-    """A principal that has not reached every corner yet is tried again within the run."""
+def test_principal_that_is_not_replicated_yet_is_retried(shared: LocalAzure) -> None:
+    """The write succeeds within the same run."""
     new = shared.join_subscription("identity")
     shared.faults.add(WRITE, "PrincipalNotFound", "Principal does not exist", status=400, times=2, resource=f"*{new}*")
     assert outcome(run(shared, [new]), new).result is Result.DONE
 
 
-def test_one_subscription_without_rights_blocks_no_other(shared: LocalAzure) -> None:
-    """Whatever one subscription says, the others are covered in the same run."""
+def test_subscription_without_permissions_does_not_block_others(shared: LocalAzure) -> None:
+    """The other exports are created in the same run, without waiting."""
     good = [shared.join_subscription(f"good-{number}") for number in range(3)]
     bad = shared.join_subscription("bad", agreement="payg")
-    refuse(shared, good[0])
+    deny_exports(shared, good[0])
     begun = shared.clock.monotonic()
     finished = run(shared, [*good, bad])
     assert [outcome(finished, one).result for one in good[1:]] == [Result.DONE] * 2
@@ -419,8 +420,8 @@ def test_one_subscription_without_rights_blocks_no_other(shared: LocalAzure) -> 
     assert shared.clock.monotonic() - begun < 60
 
 
-def test_failed_runs_are_executed_once_and_then_reported(shared: LocalAzure) -> None:
-    """Three failed runs in a row: one execution; when a day later it has not helped, a person is asked."""
+def test_failed_runs_lead_to_one_execution_and_then_a_manual_step(shared: LocalAzure) -> None:
+    """Three failed runs in a row start one execution. If it has not helped after a day, the export is a manual step."""
     new = shared.join_subscription("failing")
     run(shared, [new])
     shared.fail_runs(new, times=10)
@@ -439,8 +440,8 @@ def test_failed_runs_are_executed_once_and_then_reported(shared: LocalAzure) -> 
     shared.fail_runs(new, times=0)
 
 
-def test_two_days_of_silence_lead_to_one_execution(shared: LocalAzure) -> None:
-    """An export that looks right and delivers nothing is executed once."""
+def test_export_without_a_delivery_for_two_days_is_executed(shared: LocalAzure) -> None:
+    """An export that looks correct and delivers nothing is executed."""
     new = shared.join_subscription("silent")
     run(shared, [new])
     advance(shared, 4 * DAY)
@@ -451,8 +452,8 @@ def test_two_days_of_silence_lead_to_one_execution(shared: LocalAzure) -> None:
     assert seen.verified
 
 
-def test_fresh_deliveries_prove_an_export_without_a_call(azure: LocalAzure) -> None:
-    """Within the budget of one read, five of six exports are proven by their data alone."""
+def test_recent_deliveries_prove_exports_without_a_read(azure: LocalAzure) -> None:
+    """With a budget of one read, five of six exports are proven by their deliveries alone."""
     run(azure)
     azure.deliver()
     advance(azure, HOUR)
@@ -462,8 +463,8 @@ def test_fresh_deliveries_prove_an_export_without_a_call(azure: LocalAzure) -> N
     assert azure.calls.count(READ) == 1
 
 
-def test_a_deleted_export_comes_back_although_its_data_is_fresh(covered: LocalAzure) -> None:
-    """What memory and yesterday's data say is never believed over the cloud: the round of reads finds it."""
+def test_deleted_export_is_recreated_despite_recent_data(covered: LocalAzure) -> None:
+    """Neither the state nor recent data replaces the periodic read of the export."""
     gone = covered.subscription_ids[3]
     covered.delete_export(gone)
     finished = run(covered)
@@ -471,8 +472,8 @@ def test_a_deleted_export_comes_back_although_its_data_is_fresh(covered: LocalAz
     assert len(covered.exports(gone)) == 1
 
 
-def test_an_empty_memory_costs_reads_and_no_write(covered: LocalAzure) -> None:
-    """Exports with data are looked at, not created, when the state was lost."""
+def test_lost_state_leads_to_reads_and_no_writes(covered: LocalAzure) -> None:
+    """Exports with data are read and not created again."""
     with covered.blob_client(covered.host_account.name) as client:
         client.get_blob_client("tailpipe-state", "known_subscriptions.json").delete_blob()
     finished = run(covered)
@@ -480,8 +481,8 @@ def test_an_empty_memory_costs_reads_and_no_write(covered: LocalAzure) -> None:
     assert covered.calls.count(WRITE) == 0
 
 
-def test_identity_exports_are_made_with_an_identity() -> None:
-    """Where the deployment chose it, exports write with an identity of their own, and accounts may refuse keys."""
+def test_exports_have_an_identity_if_configured() -> None:
+    """With a managed identity, exports can write to a storage account that disallows key access."""
     with local_azure(subscriptions=3, identity_exports=True) as cloud:
         finished = run(cloud)
         assert finished.report["status"] == "ok", finished.report["failures"]
@@ -492,8 +493,8 @@ def test_identity_exports_are_made_with_an_identity() -> None:
         assert "disallows key access" in messages(without)
 
 
-def test_no_secret_and_only_the_roles_actions(shared: LocalAzure) -> None:
-    """A run asks for nothing but the actions of the deployment's custom role."""
+def test_run_uses_only_the_actions_of_the_custom_role(shared: LocalAzure) -> None:
+    """Azure itself checks the write on the storage account when an export names it."""
     new = shared.join_subscription("least-privilege")
     run(shared, [new])
     allowed = {
@@ -504,6 +505,6 @@ def test_no_secret_and_only_the_roles_actions(shared: LocalAzure) -> None:
         "Microsoft.Storage/storageAccounts/blobServices/containers/read",
         "Microsoft.Storage/storageAccounts/managementPolicies/read",
         "Microsoft.Storage/storageAccounts/read",
-        "Microsoft.Storage/storageAccounts/write",  # asked for by Azure, of whoever names an account in an export
+        "Microsoft.Storage/storageAccounts/write",  # checked by Azure when an export names the account
     }
     assert shared.calls.actions(app=shared.principal) <= allowed
