@@ -175,10 +175,15 @@ def _as_listed(request: RunRequest, enumeration: Enumeration) -> RunRequest:
 def _take_in(enumeration: Enumeration, request: RunRequest, progress: RunProgress, run: RunContext) -> None:
     """Note what was enumerated; what was asked for and is not there, or could not be listed, is a problem.
 
-    A run of which nothing is there that was asked for is stopped.
+    A run of which nothing is there that was asked for is stopped. Events also name scopes that have left, or that the
+    settings leave out: that is neither a problem nor a reason to stop.
     """
     wanted = set(request.scopes)
     shown = tuple(one for one in enumeration.scopes if not wanted or one.id in wanted)
+    if request.hints is not None:
+        wanted = {one.id for one in shown}
+        found = tuple(one for one in enumeration.problems if one.scope not in request.scopes or one.scope in wanted)
+        enumeration = msgspec.structs.replace(enumeration, problems=found)
     progress.enumeration = msgspec.structs.replace(enumeration, scopes=shown)
     progress.problems += enumeration.problems
     progress.stopped = bool(wanted) and not shown

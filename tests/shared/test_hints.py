@@ -214,6 +214,17 @@ def test_an_event_of_an_unknown_scope_forgets_nothing() -> None:
     assert setting.run().report["outcomes"].keys() == {"KEEP"}
 
 
+@pytest.mark.parametrize("scopes", [("gone",), ("gone", "s00001")])
+def test_an_event_of_a_scope_that_has_left_is_no_problem(scopes: tuple[str, ...]) -> None:
+    """Accounts leave and are left out by the settings, and their events still come: nobody has to act on that."""
+    setting = Setting(2)
+    setting.run()
+    report = setting.run_now(hinted(hints_of(*map(Hint, scopes)))).report
+    assert (report["status"], report["failures"]) == ("ok", [])
+    setting.clock.advance(60)
+    assert setting.run_now(RunRequest(scopes=("gone",))).report["status"] == "failed"
+
+
 @given(st.data())
 @hypothesis.settings(max_examples=examples(30))
 def test_losing_repeating_and_reordering_events_never_changes_the_outcome(data: st.DataObject) -> None:
