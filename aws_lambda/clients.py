@@ -87,6 +87,11 @@ class Clients:
     def s3(self) -> S3Client:
         return cast("S3Client", self._client("s3", self._settings.bucket_region))
 
+    @property
+    def functions(self) -> Any:
+        """Return the client of Lambda."""
+        return self._client("lambda", self._settings.region)
+
     def secrets(self, region: str) -> Any:
         """Return the client of Secrets Manager in a region."""
         return self._client("secretsmanager", region)

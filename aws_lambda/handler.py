@@ -6,27 +6,29 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from aws_lambda.clients import RATES, Clients, warm_clients
 from aws_lambda.errors import translate
+from aws_lambda.events import MEMBERSHIP, membership
+from aws_lambda.log import SERVICE, powertools_sink
 from aws_lambda.provider import AwsCloud
 from aws_lambda.secrets import WebhookSecret
-from aws_lambda.settings import read_settings
+from aws_lambda.settings import account_of, read_settings
 from aws_lambda.state_store import S3Store
 from aws_lambda.targets import REACH
-from shared.errors import AnotherRun, NotUnderstood, ReportedError, RequestError
+from shared.errors import AnotherRun, NotUnderstood, ReportedError, RequestError, TooSoon
+from shared.hints import parse_hints
 from shared.metrics import CALLS_BY_QUOTA, Metric, Unit
 from shared.notify.changes import Wording
 from shared.notify.delivery import Secret
-from shared.parsing import digits, mapping
+from shared.parsing import digits
 from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
 from shared.redaction import printable
 from shared.report import failure_message
-from shared.request import RunRequest, Trigger, parse_request, refuse_months
+from shared.request import RunRequest, Trigger, hinted, parse_request, refuse_months
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
@@ -37,42 +39,36 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 NAMESPACE = "TailpipeExports"
-SERVICE = "tailpipe-exports"
 WORDING = Wording("AWS", "account", "accounts")
-# AcceptHandshake is in the invited account's trail; the management account's trail has the membership events. Sources:
-# "Logging AWS Organizations API calls with AWS CloudTrail" (user guide), AcceptHandshake (API reference).
-DEPARTED = "AccountDepartedOrganization"
-ACCOUNT_EVENTS = ("CreateAccountResult", "AccountJoinedOrganization", DEPARTED, "AcceptHandshake", "MoveAccount")
 
 
 class RunFailed(Exception):
     """The whole run failed or was unsafe: Lambda counts an error and invokes the on-failure destination."""
 
 
-class _Formatter(LambdaPowertoolsFormatter):
-    """Writes an event's fields at the top level of the line; as `extra`, fields such as ``name`` would conflict."""
-
-    def serialize(self, log: Any) -> str:
-        fields = log.pop("fields", {})
-        return super().serialize({**log, **fields})
-
-
-# POWERTOOLS_LOG_LEVEL sets the level, INFO by default.
-logger = Logger(service=SERVICE, logger_formatter=_Formatter(), location=None)
-
-
 def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -> dict[str, Any]:
     """Run once for a Lambda event and return the report.
 
     Raises SettingsError or RequestError before any call, RunFailed if the report's status is ``failed``, and AnotherRun
-    if another run is in progress. A degraded run returns normally, with the metric Degraded for the alarm. Lambda
-    passes no `clock`, so that the system clock is used.
+    if another run is in progress. A run for events waits until a minute has passed since the last such run. A degraded
+    run returns normally, with the metric Degraded for the alarm. Lambda passes no `clock`, so that the system clock is
+    used.
     """
     request = request_of(event)
-    seconds = context.get_remaining_time_in_millis() / 1000
+    clock = clock or SystemClock()
+    end = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
     account = account_of(str(getattr(context, "invoked_function_arn", "")))
+
+    def run() -> RunResult:
+        return run_once(request, os.environ, powertools_sink, clock, end - clock.monotonic(), account)
+
     try:
-        finished = run_once(request, os.environ, powertools_sink, clock or SystemClock(), seconds, account)
+        try:
+            finished = run()
+        except TooSoon as early:
+            # Waiting here keeps the only concurrent execution, so events meanwhile wait in Lambda's queue.
+            clock.wait_until(clock.monotonic() + early.wait_s)
+            finished = run()
     except AnotherRun:
         raise
     except ReportedError as error:
@@ -131,11 +127,14 @@ def _own_account(clients: Clients, run: RunContext) -> str:
 def request_of(event: Any) -> RunRequest:
     """Return the request of an event.
 
-    A scheduled event, an empty event and None request a full run; CloudTrail events of accounts that were created,
-    joined or moved request that account. Anything else is parsed as a request. Raises RequestError.
+    A scheduled event, an empty event and None request a full run; the collector's hints request what they name. Events
+    of accounts that were created, joined or moved request that account: deployments without a collector send them
+    here. Anything else is parsed as a request. Raises RequestError.
     """
     if not isinstance(event, Mapping):
         return parse_request(event)
+    if event.keys() == {"hints"}:
+        return hinted(parse_hints(event["hints"]))
     detail = event.get("detail")
     if event.get("source") == "aws.organizations" and isinstance(detail, Mapping):
         return _of_account(detail)
@@ -145,49 +144,16 @@ def request_of(event: Any) -> RunRequest:
     return parse_request(event)
 
 
-def account_of(arn: str) -> str | None:
-    """Return the account id in a function's ARN, or None."""
-    fields = arn.split(":")
-    return digits(fields[4], 12) if len(fields) > 4 else None
-
-
 def _of_account(detail: Mapping[str, Any]) -> RunRequest:
-    """Return the request for the account in an AWS Organizations event."""
-    name = detail.get("eventName")
-    account: object = None
-    if name == "CreateAccountResult":
-        status = mapping(mapping(detail.get("serviceEventDetails")).get("createAccountStatus"))
-        # A failed creation has no account id; a full run is cheap and covers whatever exists.
-        account = status.get("accountId") if status.get("state") == "SUCCEEDED" else None
-    elif name == "AccountJoinedOrganization":
-        account = mapping(detail.get("serviceEventDetails")).get("accountId")
-    elif name == "MoveAccount":
-        account = mapping(detail.get("requestParameters")).get("accountId")
-    elif name == "AcceptHandshake":
-        account = _handshake_account(detail)
-    elif name != DEPARTED:  # only a full run detects which account is missing
-        raise RequestError([f"event {printable(str(name))[:80]!r} is not one of {', '.join(ACCOUNT_EVENTS)}"])
-    found = digits(account, 12)
-    return RunRequest(scopes=(found,) if found else (), trigger=Trigger.EVENT)
-
-
-def _handshake_account(detail: Mapping[str, Any]) -> object:
-    """Return the account that accepted an invitation: a party of the handshake, or the caller."""
-    parties = mapping(mapping(detail.get("responseElements")).get("handshake")).get("parties")
-    for party in parties if isinstance(parties, list) else ():
-        if mapping(party).get("type") == "ACCOUNT":
-            return party.get("id")
-    return mapping(detail.get("userIdentity")).get("accountId")
+    name = str(detail.get("eventName"))
+    if name not in MEMBERSHIP:
+        raise RequestError([f"event {printable(name)[:80]!r} is not one of {', '.join(MEMBERSHIP)}"])
+    account = membership(name, detail)
+    return RunRequest(scopes=(account,) if account else (), trigger=Trigger.EVENT)
 
 
 # CloudWatch has no unit of hours.
 UNITS = {Unit.COUNT: MetricUnit.Count, Unit.SECONDS: MetricUnit.Seconds, Unit.HOURS: MetricUnit.NoUnit}
-LEVELS = {"debug": logger.debug, "info": logger.info, "warning": logger.warning, "error": logger.error}
-
-
-def powertools_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
-    """Write one event with Powertools: its name as the message and as `event`, and its fields."""
-    LEVELS.get(level, logger.info)(event, extra={"fields": {"event": event, **fields}})
 
 
 def emit_metrics(metrics: Sequence[Metric], calls: Mapping[str, int]) -> None:

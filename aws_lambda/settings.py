@@ -14,6 +14,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader, create_loader
 
+from shared.parsing import digits
 from shared.settings import EngineSettings, Reader
 
 DATASETS = ("cur2", "focus", "carbon")
@@ -124,6 +125,12 @@ def partition_of(region: str) -> str:
 @lru_cache(64)  # it takes a session, and every invocation asks for the function's own region
 def _partition_of(region: str) -> str:
     return str(new_session().get_partition_for_region(region))
+
+
+def account_of(arn: str) -> str | None:
+    """Return the account id in a function's ARN, or None."""
+    fields = arn.split(":")
+    return digits(fields[4], 12) if len(fields) > 4 else None
 
 
 def read_settings(environment: Mapping[str, str]) -> AwsSettings:

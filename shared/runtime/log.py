@@ -20,6 +20,8 @@ FIELDS = ("scope", "scope_name", "kind", "name", "verb", "reason", "code", "atte
 EVENTS = {
     "run-started": "a run began",
     "events-wait": "events asked for a run less than a minute after the last such run: they are merged with later ones",
+    "events-collected": "events were merged into one run",
+    "event-refused": "an event was not for this function, or could not be read: it is dropped",
     "lock-refused": "another run holds the lock",
     "lock-age-unknown": "the store did not say how old the lock of another run is: its own expiry counts",
     "state-missing": "there is no stored state: the run observes everything again",

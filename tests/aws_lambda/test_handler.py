@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from aws_lambda import clients
-from aws_lambda.handler import RunFailed, account_of, handler, logger, request_of
-from aws_lambda.settings import read_settings
+from aws_lambda.handler import RunFailed, handler, request_of
+from aws_lambda.log import logger
+from aws_lambda.settings import account_of, read_settings
 from localcloud.aws.cloud import LocalAws
 from shared.errors import RequestError, SettingsError
 from shared.request import RunRequest
+from tests.aws_lambda.support import local_aws
 from tests.limits import HANG_S
 
 MEMBER = "210000000000"
@@ -224,6 +226,47 @@ def test_event_reconciles_its_account(deployed: LocalAws) -> None:
     assert deployed.exports() == {}
 
 
+HINTED = {"hints": {"count": 2, "scopes": {MEMBER: ["member-role"]}, "oldest": "2026-11-02T08:59:30Z"}}
+
+
+def test_hints_of_the_collector_become_a_request() -> None:
+    """The run looks at the named accounts and kinds, and its trigger is an event."""
+    request = request_of(HINTED)
+    assert (request.scopes, request.trigger, request.dry_run) == ((MEMBER,), "event", False)
+    assert request.hints is not None
+    assert request.hints.scopes == {MEMBER: ("member-role",)}
+
+
+@pytest.mark.parametrize(
+    ("event", "named"),
+    [
+        ({"hints": {"count": 0}}, "count"),
+        ({"hints": {"count": 1, "scopes": {"a\nb": []}}}, "scope's id"),
+        ({"hints": {"count": 1, "force": True}}, "force"),
+        ({**HINTED, "force": True}, "hints"),
+    ],
+)
+def test_malformed_hints_are_rejected(event: Any, named: str) -> None:
+    """Hints carry nothing else, and no caller can add flags to them."""
+    with pytest.raises(RequestError, match=named):
+        request_of(event)
+
+
+def test_runs_for_events_wait_until_a_minute_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many batches in a row become at most one run a minute, and each of them has its run."""
+    with local_aws(accounts=3) as cloud:
+        for name, value in cloud.environment().items():
+            monkeypatch.setenv(name, value)
+        context: Any = Context(900)
+        member = next(account for account in cloud.accounts() if account != cloud.account)
+        event = {"hints": {"count": 1, "scopes": {member: []}}}
+        begun = cloud.clock.monotonic()
+        reports = [handler(event, context, clock=cloud.clock) for _ in range(3)]
+        assert [report["status"] for report in reports] == ["ok"] * 3
+        assert [report["events"]["count"] for report in reports] == [1] * 3
+        assert 120 <= cloud.clock.monotonic() - begun <= 130
+
+
 def test_clients_are_reused_between_invocations(deployed: LocalAws) -> None:
     """The second invocation creates no client."""
     invoke({})
@@ -248,7 +291,7 @@ def test_import_needs_no_settings_and_no_heavy_library(repository: Path) -> None
 @pytest.mark.parametrize(("environment", "level"), [({}, "INFO"), ({"POWERTOOLS_LOG_LEVEL": "WARNING"}, "WARNING")])
 def test_log_level_is_set_by_the_environment(environment: dict[str, str], level: str) -> None:
     """The deployment chooses how much is logged, without a code change."""
-    code = "import logging; from aws_lambda.handler import logger; print(logging.getLevelName(logger.log_level))"
+    code = "import logging; from aws_lambda.log import logger; print(logging.getLevelName(logger.log_level))"
     found = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=HANG_S, check=True
     )

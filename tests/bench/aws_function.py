@@ -12,7 +12,8 @@ from typing import Any
 
 from botocore.client import BaseClient
 
-from aws_lambda.handler import powertools_sink, run_once
+from aws_lambda.handler import run_once
+from aws_lambda.log import powertools_sink
 from localcloud.common.child_process import peak_mb_of
 from shared.request import RunRequest
 from shared.runtime.clock import SystemClock

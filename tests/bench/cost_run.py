@@ -23,7 +23,8 @@ SECONDS = 900.0
 
 def aws(clock: Clock) -> RunResult:
     """Run the AWS function."""
-    from aws_lambda.handler import emit_metrics, powertools_sink, run_once
+    from aws_lambda.handler import emit_metrics, run_once
+    from aws_lambda.log import powertools_sink
 
     finished = run_once(RunRequest(), os.environ, powertools_sink, clock, SECONDS, os.environ["BENCH_ACCOUNT"])
     emit_metrics(finished.metrics, finished.report["calls"])

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from aws_lambda.clients import RATES as AWS_RATES
-from aws_lambda.handler import NAMESPACE, SERVICE, metric_name
+from aws_lambda.handler import NAMESPACE, metric_name
+from aws_lambda.log import SERVICE
 from gcp_function.clients import RATES as GCP_RATES
 from shared.metrics import CALLS_BY_QUOTA, metrics_of
 from tests.infra import terraform

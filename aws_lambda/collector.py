@@ -1,0 +1,113 @@
+"""Entry point of the collector, a Lambda function of its own: merge a batch of events into one run of the function.
+
+The function has a single concurrent execution. Were the queue its own event source, Lambda would throttle the mapping
+while a run is in progress, and the messages would come back only after the queue's visibility timeout, which is at
+least the function's timeout. The collector ends within seconds instead, and Lambda keeps its asynchronous invocation
+until the function is free ("How Lambda handles errors and retries with asynchronous invocation").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from aws_lambda.clients import Clients, warm_clients
+from aws_lambda.events import EventRefused, Own, own_of, read_event
+from aws_lambda.log import powertools_sink
+from aws_lambda.settings import account_of, read_settings
+from shared.errors import CloudError
+from shared.hints import Hint, Hints, as_document, merge
+from shared.parsing import mapping
+from shared.redaction import printable
+from shared.runtime.clock import Clock, SystemClock
+from shared.runtime.log import Sink
+from shared.settings import Reader
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+# Lambda takes 1 MB asynchronously, and took 256 KB before ("Lambda quotas"): more scopes than fit there means all.
+MOST_PAYLOAD_BYTES = 200_000
+ACCEPTED = 202  # the answer to an asynchronous invocation
+
+
+class NotInvoked(Exception):
+    """The function could not be invoked: Lambda returns the whole batch to the queue."""
+
+
+def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -> dict[str, int]:
+    """Merge the events of an SQS batch, and invoke the function once for all of them.
+
+    Returns how many events were hints and how many were refused; a refused one would be refused again, so its message
+    is done too. Raises SettingsError, and NotInvoked if Lambda does not accept the invocation: then Lambda returns the
+    whole batch to the queue, and nothing is lost.
+    """
+    settings = read_settings(os.environ)
+    function, role = _read_own_settings(os.environ)
+    account = account_of(str(context.invoked_function_arn)) or ""
+    hints, refused = collect(event, own_of(settings, account, role), powertools_sink, clock or SystemClock())
+    if hints is not None:
+        scopes = f"{len(hints.scopes)} scopes" if hints.scopes else "no scope in particular"
+        _invoke(warm_clients(settings, os.environ), function, _payload(hints))
+        powertools_sink("info", "events-collected", {"cloud": "aws", "reason": f"{hints.count} events about {scopes}"})
+    return {"hints": hints.count if hints else 0, "refused": refused}
+
+
+def collect(event: Any, own: Own, sink: Sink, clock: Clock) -> tuple[Hints | None, int]:
+    """Return what a batch's events ask for together, None if that is nothing, and how many were refused.
+
+    The refused ones are logged, one line a code with the first one's reason.
+    """
+    found: list[Hint] = []
+    refused: Counter[str] = Counter()
+    reasons: dict[str, str] = {}
+    records = mapping(event).get("Records")
+    for record in records if isinstance(records, list) else [None]:
+        body = mapping(record).get("body")
+        try:
+            hint = read_event(body if isinstance(body, str) else "", own)
+        except EventRefused as error:
+            refused[error.code] += 1
+            reasons.setdefault(error.code, error.reason)
+            continue
+        if hint is not None:
+            found.append(hint)
+    for code, count in sorted(refused.items()):
+        sink("warning", "event-refused", {"cloud": "aws", "code": code, "reason": reasons[code], "count": count})
+    return merge(found, clock.now()), refused.total()
+
+
+def _payload(hints: Hints) -> bytes:
+    body = json.dumps({"hints": as_document(hints)}).encode()
+    if len(body) > MOST_PAYLOAD_BYTES:
+        body = json.dumps({"hints": as_document(hints) | {"scopes": {}}}).encode()
+    return body
+
+
+def _read_own_settings(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the name of the function to invoke and the ARN of its role. Raises SettingsError."""
+    reader = Reader(environment)
+    function = reader.text("FUNCTION_NAME", "tailpipe-exports", r"[A-Za-z0-9_-]{1,64}", "a function's name")
+    pattern = r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+"
+    role = reader.text("FUNCTION_ROLE_ARN", "", pattern, "the ARN of the function's role")
+    reader.finish()
+    return function, role
+
+
+def _invoke(clients: Clients, function: str, payload: bytes) -> None:
+    """Invoke the function asynchronously. Raises NotInvoked."""
+    try:
+        answer = clients.functions.invoke(FunctionName=function, InvocationType="Event", Payload=payload)
+        answer["Payload"].close()
+        status = int(answer["StatusCode"])
+    except (BotoCoreError, ClientError, CloudError) as error:
+        # Not chained: the Lambda runtime prints the cause, whose text comes from outside.
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        raise NotInvoked(f"{function} could not be invoked: {printable(str(code))[:80]}") from None
+    if status != ACCEPTED:
+        raise NotInvoked(f"{function} could not be invoked: the answer has status {status}, not {ACCEPTED}")

@@ -1,0 +1,222 @@
+"""Events become hints, or are refused by name."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aws_lambda.events import BUCKET_EVENTS, MOST_BYTES, EventRefused, hint_of, own_of, read_event
+from aws_lambda.settings import read_settings
+from shared.hints import Hint
+from tests.aws_lambda.cloudtrail import (
+    ACCOUNT,
+    AT,
+    EXPORT_ARN,
+    FUNCTION_ROLE,
+    MEMBER,
+    OWN,
+    STACK_SET,
+    called,
+    deleted_export,
+    instance_changed,
+    of_bucket,
+    of_organization,
+)
+from tests.limits import examples
+
+WHEN = datetime(2026, 11, 2, 8, 59, 30, tzinfo=UTC)
+EVERYTHING = Hint("", "", WHEN)
+EXPORT, BUCKET, CONNECTOR, ROLE = (
+    Hint(ACCOUNT, "export", WHEN),
+    Hint(ACCOUNT, "bucket", WHEN),
+    Hint(ACCOUNT, "connector-role", WHEN),
+    Hint(MEMBER, "member-role", WHEN),
+)
+INSTANCES = {"stackSetName": STACK_SET, "regions": ["eu-west-1"]}
+
+
+@pytest.mark.parametrize(
+    ("event", "hint"),
+    [
+        (deleted_export(), EXPORT),
+        (called("aws.bcm-data-exports", "UpdateExport", {"exportArn": EXPORT_ARN, "export": {}}), EXPORT),
+        (called("aws.bcm-data-exports", "DeleteExport", {"ExportArn": EXPORT_ARN}), EXPORT),
+        (called("aws.bcm-data-exports", "DeleteExport"), EXPORT),
+        *((of_bucket(name), BUCKET) for name in BUCKET_EVENTS),
+        (called("aws.iam", "UpdateAssumeRolePolicy", {"roleName": "tailpipe-connector-role"}), CONNECTOR),
+        (called("aws.iam", "DeleteRole", {"roleName": "tailpipe-connector-role"}), CONNECTOR),
+        (called("aws.cloudformation", "UpdateStackSet", {"stackSetName": STACK_SET}), EVERYTHING),
+        (called("aws.cloudformation", "DeleteStackSet", {"stackSetName": f"{STACK_SET}:3f3a3fbe"}), EVERYTHING),
+        (called("aws.cloudformation", "DeleteStackInstances", INSTANCES | {"accounts": [MEMBER]}), ROLE),
+        (
+            called(
+                "aws.cloudformation", "DeleteStackInstances", INSTANCES | {"deploymentTargets": {"accounts": [MEMBER]}}
+            ),
+            ROLE,
+        ),
+        (
+            called("aws.cloudformation", "DeleteStackInstances", INSTANCES | {"accounts": [MEMBER, ACCOUNT]}),
+            EVERYTHING,
+        ),
+        (instance_changed("DELETE"), ROLE),
+        (
+            of_organization(
+                "CreateAccountResult", {"createAccountStatus": {"state": "SUCCEEDED", "accountId": MEMBER}}
+            ),
+            Hint(MEMBER, "", WHEN),
+        ),
+        (of_organization("CreateAccountResult", {"createAccountStatus": {"state": "FAILED"}}), EVERYTHING),
+        (of_organization("AccountJoinedOrganization", {"accountId": MEMBER}), Hint(MEMBER, "", WHEN)),
+        (of_organization("MoveAccount", parameters={"accountId": MEMBER}), Hint(MEMBER, "", WHEN)),
+        (of_organization("AccountDepartedOrganization", {"accountId": MEMBER}), EVERYTHING),
+        (of_organization("CloseAccountResult", {"closeAccountStatus": {"accountId": MEMBER}}), EVERYTHING),
+        (of_organization("ResponsibilityTransferAccepted"), EVERYTHING),
+        (of_organization("ResponsibilityTransferTerminated"), EVERYTHING),
+    ],
+)
+def test_an_event_becomes_a_hint(event: dict[str, Any], hint: Hint) -> None:
+    """The hint names the account, the kind of target and the time; an event about more than one account names none."""
+    assert hint_of(event, OWN) == hint
+    assert read_event(json.dumps(event), OWN) == hint
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        of_bucket("PutBucketPolicy", role=FUNCTION_ROLE),
+        called("aws.bcm-data-exports", "UpdateExport", {"exportArn": EXPORT_ARN}, role=FUNCTION_ROLE),
+        deleted_export(errorCode="AccessDenied"),
+        instance_changed("CREATE"),
+        instance_changed("UPDATE"),
+    ],
+)
+def test_own_writes_and_failed_calls_are_no_hint(event: dict[str, Any]) -> None:
+    """What the function did itself, and what changed nothing, asks for no run."""
+    assert hint_of(event, OWN) is None
+
+
+def test_a_write_of_another_role_is_a_hint() -> None:
+    """Only the function's own role is left out; without knowing it, none is."""
+    assert hint_of(of_bucket("PutBucketPolicy", role=f"{FUNCTION_ROLE}-2"), OWN) == BUCKET
+    settings = read_settings({"AWS_REGION": "eu-west-1"})
+    assert hint_of(of_bucket("PutBucketPolicy", role=FUNCTION_ROLE), own_of(settings, ACCOUNT)) == BUCKET
+
+
+FOREIGN = deleted_export() | {"account": MEMBER}
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        (None, "event-malformed"),
+        ([], "event-malformed"),
+        ({"source": "aws.s3"}, "event-malformed"),
+        ({"source": "aws.s3", "detail": "x"}, "event-malformed"),
+        ({"source": ["aws.s3"], "detail": {}}, "event-malformed"),
+        (called("aws.s3", "GetObject"), "event-unknown"),
+        (called("aws.ec2", "DeleteExport"), "event-unknown"),
+        (called("com.example", "DeleteExport"), "event-unknown"),
+        (of_organization("CloseAccount"), "event-unknown"),
+        (called("aws.s3", "DeleteBucket") | {"detail": {"eventName": ["DeleteBucket"]}}, "event-unknown"),
+        (FOREIGN, "event-of-another-account"),
+        ({**deleted_export(), "account": None}, "event-of-another-account"),
+        (deleted_export(recipientAccountId=MEMBER), "event-of-another-account"),
+        (deleted_export(EXPORT_ARN.replace("tailpipe-dataexport-", "finance-")), "event-of-another-resource"),
+        (deleted_export(EXPORT_ARN.replace("dataexport-", "dataexport-focus-")), "event-of-another-resource"),
+        (of_bucket("DeleteBucketPolicy", "another"), "event-of-another-resource"),
+        (called("aws.s3", "DeleteBucketPolicy"), "event-of-another-resource"),
+        (called("aws.iam", "DeleteRole", {"roleName": "tailpipe-exports"}), "event-of-another-resource"),
+        (called("aws.cloudformation", "UpdateStackSet", {"stackSetName": "other"}), "event-of-another-resource"),
+        (instance_changed("DELETE", stackset="other"), "event-of-another-resource"),
+    ],
+)
+def test_an_event_that_is_not_for_the_function_is_refused_by_name(event: Any, code: str) -> None:
+    """Forged events, events of others and unknown ones are told apart, so that an operator can find their sender."""
+    with pytest.raises(EventRefused) as caught:
+        hint_of(event, OWN)
+    assert caught.value.code == code
+    assert caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("", "event-malformed"),
+        ("{", "event-malformed"),
+        (b"\xff", "event-malformed"),
+        ("[" * 100_000, "event-malformed"),
+        (json.dumps(deleted_export(note="x" * MOST_BYTES)), "event-too-large"),
+    ],
+)
+def test_a_body_that_cannot_be_an_event_is_refused(body: str | bytes, code: str) -> None:
+    """Broken, deeply nested and huge texts are refused before anything is made of them."""
+    with pytest.raises(EventRefused) as caught:
+        read_event(body, OWN)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("time", ["soon", "", None, 5, "9999-12-31T23:59:59+00:01", "2026-13-01T00:00:00Z"])
+def test_an_event_without_a_time_is_a_hint_all_the_same(time: Any) -> None:
+    """The time only measures latency."""
+    assert hint_of(deleted_export(eventTime=time), OWN) == Hint(
+        ACCOUNT, "export", datetime(9999, 12, 31, 23, 58, 59, tzinfo=UTC) if str(time).startswith("9999") else None
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([ACCOUNT, AT]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "source",
+                    "detail",
+                    "account",
+                    "eventName",
+                    "requestParameters",
+                    "bucketName",
+                    "userIdentity",
+                    "stack-id",
+                ]
+            )
+            | st.text(max_size=5),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+KNOWN = st.sampled_from(
+    [deleted_export(), of_bucket("DeleteBucket"), instance_changed("DELETE"), of_organization("AcceptHandshake")]
+)
+
+
+@st.composite
+def spoiled(draw: st.DrawFn) -> Any:
+    """Return a known event with one of its values, at any depth, replaced by anything."""
+    event = json.loads(json.dumps(draw(KNOWN)))
+    found = event
+    while True:
+        name = draw(st.sampled_from(sorted(found)))
+        if not isinstance(found[name], dict) or not found[name] or draw(st.booleans()):
+            found[name] = draw(JSON)
+            return event
+        found = found[name]
+
+
+@given(JSON | spoiled())
+@hypothesis.settings(max_examples=examples(300))
+def test_nothing_but_a_hint_or_a_refusal_comes_of_any_event(event: Any) -> None:
+    """Whoever may send to the queue may send anything; no event ends the batch that it is in."""
+    try:
+        hint = hint_of(event, OWN)
+    except EventRefused:
+        return
+    assert hint is None or hint.scope in ("", ACCOUNT, MEMBER)
