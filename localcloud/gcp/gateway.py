@@ -76,7 +76,10 @@ class Gateway:
             return self._federation.answer(request)
         if request.path.startswith("/batch"):
             return _refusal(unimplemented("A batch of requests"), legacy=True)
-        found = match(request.method, request.path) or match_secret(request) or self._of_bucket(request)
+        try:
+            found = match(request.method, request.path) or match_secret(request) or self._of_bucket(request)
+        except GoogleError as error:
+            return _refusal(error, legacy=False)
         if found is None:
             return _document(
                 404, {"error": {"code": 404, "message": f"{request.method} {request.path[:200]} is not a method"}}

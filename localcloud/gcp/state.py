@@ -77,8 +77,8 @@ class World:
         self.issuer = ""
         # What organization policies say of the project, by constraint, in the form of Resource Manager v1.
         self.policies: dict[str, dict[str, Any]] = {}
-        # The versions of each secret in Secret Manager, the oldest first.
-        self.secrets: dict[str, list[str]] = {}
+        # The versions of each secret in Secret Manager, the oldest first; None is one that is disabled.
+        self.secrets: dict[str, list[str | None]] = {}
         # The APIs that a perimeter of VPC Service Controls refuses.
         self.perimeter: frozenset[str] = frozenset()
         # Identities of gcloud's own client without a quota project.

@@ -38,7 +38,11 @@ RARE = {
     "single subscriptions": "GET /subscriptions/*-*-*-*-????????????",
     "the webhook's secret": "GET */secrets/*",
 }
-NOTIFIED: dict[str, Any] = {"NOTIFY_URL": f"https://tailpipe-vault.vault.azure.net/secrets/{NOTIFY_SECRET}"}
+# The vault takes tokens for itself alone, so each comes from the identity's endpoint.
+NOTIFIED: dict[str, Any] = {
+    "NOTIFY_URL": f"https://tailpipe-vault.vault.azure.net/secrets/{NOTIFY_SECRET}",
+    "ARM_TOKEN": "",
+}
 
 
 @pytest.fixture
@@ -53,6 +57,12 @@ def billed() -> Iterator[LocalAzure]:
         assert run(cloud, **BILLED).report["status"] == "ok"
         assert len(cloud.exports()) == 1
         yield cloud
+
+
+def identify(cloud: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let azure-identity find the cloud's managed identity."""
+    for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+        monkeypatch.setenv(name, cloud.environment()[name])
 
 
 def output_of(finished: RunResult, lines: Lines) -> str:
@@ -155,8 +165,11 @@ def test_invalid_offer_response_does_not_exclude_the_subscription(shared: LocalA
 
 
 @pytest.mark.parametrize("name", [name for name, _ in invalid_bodies("secret")])
-def test_invalid_response_for_the_secret_affects_only_the_message(shared: LocalAzure, name: str) -> None:
+def test_invalid_response_for_the_secret_affects_only_the_message(
+    shared: LocalAzure, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The run is not affected. The log has the reason but no part of the response."""
+    identify(shared, monkeypatch)
     new, lines = shared.join_subscription(f"secret {name}"), Lines()
     shared.world.secrets[NOTIFY_SECRET] = "https://127.0.0.1:9/canary"
     shared.deny_by_policy(new)
@@ -170,10 +183,11 @@ def test_invalid_response_for_the_secret_affects_only_the_message(shared: LocalA
     assert "canary" not in output_of(finished, lines)
 
 
-def test_every_read_is_tested_with_invalid_responses() -> None:
+def test_every_read_is_tested_with_invalid_responses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lists contain every read of a run with any setting. Each expected response belongs to one of them."""
     patterns = [*COMMON_READS.values(), *(pattern for _, pattern in READS.values()), *RARE.values()]
     with local_azure(subscriptions=4) as cloud:
+        identify(cloud, monkeypatch)
         first, young, refused, last = cloud.subscription_ids
         cloud.add_billing_account("8611537", "EnterpriseAgreement", {"one": [first]}, {"dep": ["one"]})
         cloud.add_billing_account("mca", "MicrosoftCustomerAgreement", {"PROFILE": [last]})

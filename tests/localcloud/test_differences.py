@@ -20,6 +20,7 @@ import requests
 from azure_function.clients import drop_clients
 from localcloud.aws.cloud import LocalAws
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.iam.caller import VAULT, token_for
 from localcloud.azure.platform.deployment import CONTAINER
 from localcloud.azure.services.azurite import Azurite
 from localcloud.gcp.cloud import LocalGcp
@@ -174,6 +175,13 @@ def markers_are_names(cloud: LocalAzure) -> bool:
         return bool(pages.continuation_token == only.name)
 
 
+def secrets_are_read_and_not_listed(cloud: LocalAzure) -> bool:
+    """A listing of secrets, which Key Vault answers, is answered with 501."""
+    token = token_for(cloud.tenant, cloud.principal, VAULT[0])
+    url = f"{cloud.environment()['VAULT_ENDPOINT']}/secrets?api-version=7.4"
+    return asked(url, {"Authorization": f"Bearer {token}"}) == 501
+
+
 def older_versions_are_not_served(cloud: LocalAzure) -> bool:
     """A version of exports that Azure still serves is answered with 501."""
     path = f"subscriptions/{cloud.subscription_ids[0]}/providers/Microsoft.CostManagement/exports"
@@ -197,6 +205,7 @@ AZURE: Mapping[str, Callable[[LocalAzure], bool]] = {
     "AZURE-10": older_versions_are_not_served,
     "AZURE-12": parquet_without_rows,
     "AZURE-13": markers_are_names,
+    "AZURE-18": secrets_are_read_and_not_listed,
 }
 
 
@@ -251,6 +260,12 @@ def pages_of_a_glob_are_full(cloud: LocalGcp) -> bool:
         return len(answer.json()["items"]) == 3
 
 
+def secrets_are_accessed_and_not_listed(cloud: LocalGcp) -> bool:
+    """A listing of secrets, which Secret Manager answers, is answered with 501."""
+    headers = {"Authorization": f"Bearer {cloud.deployment.identity}"}
+    return asked(f"{cloud.endpoint}/v1/projects/{cloud.project}/secrets", headers) == 501
+
+
 def a_row_policy_shows_all_or_nothing(cloud: LocalGcp) -> bool:
     """A policy is made without a condition: there is no way to say one."""
     account = accounts(cloud)[0]
@@ -267,6 +282,7 @@ GCP: Mapping[str, Callable[[LocalGcp], bool]] = {
     "GCP-3": statements_are_refused,
     "GCP-11": a_row_policy_shows_all_or_nothing,
     "GCP-15": pages_of_a_glob_are_full,
+    "GCP-20": secrets_are_accessed_and_not_listed,
 }
 
 

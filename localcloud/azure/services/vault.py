@@ -1,6 +1,7 @@
 """Key Vault's reads of secrets, in one vault of the deployment's subscription that works with Azure roles.
 
-Sources: "Get Secret", Key Vault REST API 7.4; "Azure RBAC for Key Vault data plane operations".
+Sources: "Get Secret", Key Vault REST API 7.4; "Azure Key Vault REST API error codes"; "Azure RBAC for Key Vault data
+plane operations". The texts of refused tokens are those that are seen in public.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ import re
 
 from localcloud.azure.calls import Call
 from localcloud.azure.errors import ArmError, not_found
-from localcloud.azure.iam.caller import MANAGEMENT, VAULT, identify
+from localcloud.azure.iam.caller import VAULT, Caller, identify
 from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, Request, corrupted
 
 PREFIX = "/vault"
 ACTION = "Microsoft.KeyVault/vaults/secrets/getSecret/action"
+# By the codes with which Resource Manager refuses the same tokens.
+_REFUSED = {
+    "AuthenticationFailed": "AKV10000: Request is missing a Bearer or PoP token.",
+    "InvalidAuthenticationToken": f"AKV10022: Invalid audience. Expected {VAULT[0]}.",
+    "InvalidAuthenticationTokenTenant": "AKV10032: Invalid issuer.",
+    "ExpiredAuthenticationToken": "The token is expired.",
+}
 _SECRET = re.compile(r"/secrets/([A-Za-z0-9-]{1,127})(?:/([0-9a-f]{32}))?/?")
 
 
@@ -29,8 +37,7 @@ class Vault:
         """Answer a request and log it; refusals are answers too."""
         app = ""
         try:
-            caller = identify(request.headers.get("authorization", ""), self._world.tenant, (*VAULT, *MANAGEMENT))
-            app = caller.principal
+            app = self._caller(request).principal
             with self._world.lock:
                 answer = self._secret(request, app)
         except ArmError as error:
@@ -40,10 +47,19 @@ class Vault:
         )
         return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}"))
 
+    def _caller(self, request: Request) -> Caller:
+        """Return the caller. Raises ArmError 401 with the challenge that names the authority and the audience."""
+        try:
+            return identify(request.headers.get("authorization", ""), self._world.tenant, VAULT)
+        except ArmError as error:
+            authority = f"https://login.microsoftonline.com/{self._world.tenant}"
+            challenge = f'Bearer authorization="{authority}", resource="{VAULT[0]}"'
+            raise ArmError(401, "Unauthorized", _REFUSED[error.code], {"WWW-Authenticate": challenge}) from None
+
     def _secret(self, request: Request, app: str) -> Answer:
         asked = _SECRET.fullmatch(request.path[len(PREFIX) :])
-        if request.method != "GET" or asked is None:
-            raise not_found("NotFound", "The local vault answers reads of secrets only.")
+        if request.method != "GET" or asked is None:  # difference: AZURE-18
+            raise ArmError(501, "NotImplemented", "The local vault answers reads of secrets only.")
         if "api-version" not in request.query:
             raise ArmError(400, "BadParameter", "api-version must be specified")
         name, version = asked.groups()

@@ -16,7 +16,7 @@ import google_crc32c
 from localcloud.common.http_server import Request
 from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.discovery import Match, Route
-from localcloud.gcp.errors import GoogleError, invalid
+from localcloud.gcp.errors import GoogleError, invalid, unimplemented
 
 _SECRETS = "/v1/projects/([^/]+)/secrets"
 METHOD = "secretmanager.projects.secrets.versions.access"
@@ -30,15 +30,18 @@ _ROUTES = tuple(
         (_ADD, "POST", f"{_SECRETS}/([^/:]+):addVersion", {}),
     )
 )
+_ANY = re.compile(r"/v1/projects/[^/]+/(?:locations/[^/]+/)?secrets\b")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
 def match_secret(request: Request) -> Match | None:
-    """Return the method if a request is about a secret, else None."""
+    """Return the method if a request is about a secret, else None. Raises GoogleError 501 for one not covered."""
     for route in _ROUTES:
         found = route.pattern.fullmatch(request.path) if request.method == route.verb else None
         if found:
             return Match(route, found.groups(), "")
+    if _ANY.match(request.path):  # difference: GCP-20
+        raise unimplemented("This method of Secret Manager")
     return None
 
 
@@ -57,7 +60,10 @@ class SecretsApi:
         number = len(versions) if version == "latest" else int(version) if version.isdigit() else 0
         if owner is None or not 0 < number <= len(versions):
             raise GoogleError(404, "notFound", f"Secret Version [{resource}] not found.")
-        data = versions[number - 1].encode()
+        text = versions[number - 1]
+        if text is None:
+            raise GoogleError(400, "failedPrecondition", f"Secret Version [{resource}] is in DISABLED state.")
+        data = text.encode()
         return {
             "name": f"projects/{owner.number}/secrets/{name}/versions/{number}",
             "payload": {
