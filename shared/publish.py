@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from shared.errors import ReportedError
+from shared.errors import ReportedError, defect
 from shared.monitor.months import Reach, columns, rows
 from shared.monitor.overview import overview, page_data
 from shared.monitor.page import render
@@ -41,15 +41,23 @@ class Publishing(msgspec.Struct, frozen=True):
         if self.secret is None:
             return
         document, now = session.document, run.clock.now()
-        expiries, undecided = find_expiries(progress.enumeration, progress.outcomes, document, now)
-        record_changes(document, report, expiries, undecided, self.wording, now, limited=limited)
-        if run.settings.notify_digest:
-            record_digest(document, self.wording, now)
+        try:
+            expiries, undecided = find_expiries(progress.enumeration, progress.outcomes, document, now)
+            record_changes(document, report, expiries, undecided, self.wording, now, limited=limited)
+            if run.settings.notify_digest:
+                record_digest(document, self.wording, now)
+        except Exception as error:  # noqa: BLE001 - a defect here must not cost the run its state
+            failure = defect(error)
+            run.log("warning", "notify-failed", code=failure.code, reason=failure.message)
 
     def publish(self, session: StateSession, report: Mapping[str, Any], run: RunContext) -> int:
         """Write the page and send what is owed; return how many messages could not be sent."""
         if run.settings.publish_page:
-            session.store_page(self._page(session, report, run))
+            try:
+                session.store_page(self._page(session, report, run))
+            except Exception as error:  # noqa: BLE001 - a defect must not fail a run that has ended well
+                failure = defect(error)
+                run.log("warning", "page-lost", code=failure.code, reason=failure.message)
         if self.secret is None:
             return 0
         sent, left = deliver(session.document, self.secret, run, self.sender)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
-from shared.errors import Permanent, ReportedError, Transient
+from shared.errors import Permanent, ReportedError, Transient, defect
 from shared.notify.formats import FORMATS, Source
-from shared.notify.webhook import Destination, Sender, destination_of, send
+from shared.notify.webhook import Destination, Reply, Sender, destination_of, send
 from shared.runtime.context import RunContext
 from shared.state.document import StateDocument
 from shared.state.notices import Notice, owed
@@ -17,8 +17,10 @@ from shared.state.notices import Notice, owed
 TIMEOUT_S = 10.0  # for one message
 RESERVE_S = 3.0  # kept free of the deadline, for noting what was sent
 SHORTEST_S = 1.0
-# The webhook was removed or its address replaced: the secret is read again.
-RENEWED = frozenset({401, 403, 404, 410})
+OUT_OF_TIME = "deadline"
+# Slack takes one message a second, and asks to wait about so long; a longer wait is the next run's.
+LONGEST_WAIT = timedelta(seconds=5)
+TOO_MANY = 429
 REMEDY = "The next run sends it again. See whether the webhook still exists and what its receiver logs."
 
 
@@ -44,15 +46,16 @@ def deliver(document: StateDocument, secret: Secret, run: RunContext, sender: Se
         return 0, 0
     sent: dict[str, datetime] = {}
     try:
-        destination = destination_of(secret.read(False))
+        remembered = secret.read(False)
         for notice in waiting:
-            destination = _send(notice, destination, document, secret, run, sender)
+            remembered = _send(notice, remembered, document, secret, run, sender)
             sent[notice.id] = run.clock.now()
             run.log("info", "notify-sent", code=notice.code or notice.event, reason=notice.event)
-    except ReportedError as error:
-        run.log(
-            "warning", "notify-failed", code=error.code, reason=f"{error.message} ({len(waiting) - len(sent)} owed)"
-        )
+    except Exception as error:  # noqa: BLE001 - a defect must not fail a run that has ended well
+        failure = error if isinstance(error, ReportedError) else defect(error)
+        left = len(waiting) - len(sent)
+        reason = f"{failure.message} ({left} owed). {failure.remedy}"
+        run.log("warning", "notify-failed", code=failure.code, reason=reason)
     document.notices.box = [
         msgspec.structs.replace(one, sent_at=sent[one.id]) if one.id in sent else one for one in document.notices.box
     ]
@@ -60,29 +63,42 @@ def deliver(document: StateDocument, secret: Secret, run: RunContext, sender: Se
 
 
 def _send(
-    notice: Notice, destination: Destination, document: StateDocument, secret: Secret, run: RunContext, sender: Sender
-) -> Destination:
-    """Send one message and return where it was accepted: the secret may have been renewed. Raises ReportedError."""
-    status = _post(notice, destination, document, secret, run, sender)
-    if status in RENEWED:
-        renewed = destination_of(secret.read(True))
-        if renewed != destination:
-            destination, status = renewed, _post(notice, renewed, document, secret, run, sender)
-    if 200 <= status < 300:
-        return destination
-    if 300 <= status < 400:
-        raise Permanent(
-            "notify-redirected", f"the webhook answered {status}, a redirect, which is not followed", REMEDY
-        )
-    raise Transient("notify-refused", f"the webhook answered {status}", REMEDY)
+    notice: Notice, remembered: str, document: StateDocument, secret: Secret, run: RunContext, sender: Sender
+) -> str:
+    """Send one message and return the secret by which it was accepted.
+
+    Whatever fails may be cured in the secret that the cloud holds by now: where that is another one, it is tried too.
+    Raises ReportedError.
+    """
+    try:
+        _post(notice, destination_of(remembered), document, secret, run, sender)
+    except ReportedError as error:
+        if error.code == OUT_OF_TIME or (newest := secret.read(True)) == remembered:
+            raise
+        _post(notice, destination_of(newest), document, secret, run, sender)
+        return newest
+    return remembered
 
 
 def _post(
     notice: Notice, destination: Destination, document: StateDocument, secret: Secret, run: RunContext, sender: Sender
-) -> int:
-    seconds = min(TIMEOUT_S, run.deadline.remaining() - RESERVE_S)
-    if seconds < SHORTEST_S:
-        raise Transient("deadline", "the run's time is up", REMEDY)
-    source = Source(run.cloud, document.owner)
-    post = FORMATS[destination.format](notice, source, destination.key, run.clock.now())
-    return sender(destination.url, post, seconds, local=secret.local)
+) -> None:
+    """Post one message, once more after a short wait that the receiver asks for. Raises ReportedError."""
+
+    def post() -> Reply:
+        seconds = min(TIMEOUT_S, run.deadline.remaining() - RESERVE_S)
+        if seconds < SHORTEST_S:
+            raise Transient(OUT_OF_TIME, "the run's time is up", REMEDY)
+        source = Source(run.cloud, document.owner)
+        written = FORMATS[destination.format](notice, source, destination.key, run.clock.now())
+        return sender(destination.url, written, seconds, local=secret.local)
+
+    reply = post()
+    if reply.status == TOO_MANY and reply.wait is not None and reply.wait <= LONGEST_WAIT:
+        run.clock.wait_until(run.clock.monotonic() + reply.wait.total_seconds())
+        reply = post()
+    if 300 <= reply.status < 400:
+        reason = f"the webhook answered {reply.status}, a redirect, which is not followed"
+        raise Permanent("notify-redirected", reason, REMEDY)
+    if not 200 <= reply.status < 300:
+        raise Transient("notify-refused", f"the webhook answered {reply.status}", REMEDY)

@@ -1,4 +1,4 @@
-"""Delivers one message to a webhook over HTTPS, to a public address that was resolved once, following no redirect.
+"""Delivers one message to a webhook over HTTPS: to public addresses that were resolved once, following no redirect.
 
 The address is a secret: no message, log line or exception of this module holds any part of it.
 """
@@ -6,32 +6,43 @@ The address is a secret: no message, log line or exception of this module holds 
 from __future__ import annotations
 
 import http.client
+import io
 import ipaddress
 import json
 import re
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import timedelta
+from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from shared.errors import Permanent, Transient
 from shared.notify.formats import FORMATS, Post, format_of
+from shared.parsing import requested_wait
 from shared.redaction import printable, remember_secret
 from shared.settings import is_loopback
 
 LONGEST_URL = 2048
-LONGEST_ANSWER = 64 * 1024  # bytes that are read of an answer; its content does not matter
 AGENT = "tailpipe-exports"
-# Networks whose addresses hold another address, which is where packets go: RFC 6052 and RFC 3056.
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# A NAT64 address holds the IPv4 address to which packets go: RFC 6052.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# All that IANA assigns of IPv6 to public hosts. Outside lie forms that hold a private IPv4 address (RFC 4291, 8215).
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+# Not public either, though some versions of Python call them global: IETF protocol assignments, where one cloud keeps
+# its metadata service; the agent on each host of Azure; 6to4, which holds an IPv4 address; documentation.
+_REFUSED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "168.63.129.16/32", "2002::/16", "3fff::/20")))
+_OTHER_NAME = frozenset({62, 64})  # OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
 # A short path of plain words is no secret: masked, it would take "exports" out of every message of the run.
 _WORDS = re.compile(r"[a-z/_-]{0,15}")
 REMEDY = "Put the webhook's https:// address into the secret of NOTIFY_URL, or a JSON object with url, key and format."
 AGAIN = "The next run sends it again. See whether the receiver works."
+TLS_REMEDY = "The next run sends it again. Renew the receiver's certificate; it has to be of a public authority."
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -47,10 +58,17 @@ class Destination(msgspec.Struct, frozen=True):
         return f"Destination({self.format})"
 
 
-class Sender(Protocol):
-    """Sends one message and returns the status of the answer. Raises Permanent, Transient."""
+class Reply(msgspec.Struct, frozen=True):
+    """What a webhook answered: the status, and how long it asks to wait before the next message, if it does."""
 
-    def __call__(self, url: str, post: Post, timeout_s: float, *, local: bool) -> int: ...
+    status: int
+    wait: timedelta | None = None
+
+
+class Sender(Protocol):
+    """Sends one message and returns the reply. Raises Permanent, Transient."""
+
+    def __call__(self, url: str, post: Post, timeout_s: float, *, local: bool) -> Reply: ...
 
 
 def destination_of(secret: str) -> Destination:
@@ -58,9 +76,10 @@ def destination_of(secret: str) -> Destination:
 
     What it holds is masked from here on wherever it would appear. Raises Permanent without quoting it.
     """
-    remember_secret(secret.strip())
-    found: object = {"url": secret.strip()}
-    if secret.lstrip().startswith("{"):
+    secret = secret.strip().removeprefix("\ufeff").strip()  # editors of Windows begin a file with this mark
+    remember_secret(secret)
+    found: object = {"url": secret}
+    if secret.startswith("{"):
         try:
             found = json.loads(secret)
         except (ValueError, RecursionError):
@@ -69,6 +88,8 @@ def destination_of(secret: str) -> Destination:
     if not values or not all(isinstance(one, str) for one in values.values()):
         raise Permanent("notify-secret", "url, key and format of the secret have to be texts", REMEDY)
     url, key, chosen = (values[name].strip() for name in ("url", "key", "format"))
+    if not url:
+        raise Permanent("notify-secret", "the secret is empty, or its object has no url", REMEDY)
     parts = _parts(url)
     pieces = (parts.path, parts.path.rpartition("/")[2], parts.query)
     remember_secret(url, key, key.removeprefix("whsec_"), *(one for one in pieces if not _WORDS.fullmatch(one)))
@@ -95,8 +116,7 @@ def _parts(url: str) -> SplitResult:
         or len(url) > LONGEST_URL
         or not url.isascii()
         or printable(url) != url
-        or " " in url
-        or "\\" in url
+        or re.search(r"[\s\\]", url)
     ):
         raise Permanent("notify-address", "the secret holds no address of a webhook", REMEDY)
     if parts.username is not None or parts.password is not None:
@@ -114,12 +134,13 @@ def send(
     local: bool = False,
     resolve: Callable[[str, int], list[str]] | None = None,
     context: ssl.SSLContext | None = None,
-) -> int:
-    """Post one message and return the status of the answer.
+) -> Reply:
+    """Post one message and return the reply, whose headers decide: its body is not waited for.
 
     `local` permits loopback addresses, where the deployment's endpoints are overridden by loopback addresses too; every
-    other address has to be a public one. `timeout_s` bounds the whole exchange after the name was resolved. Raises
-    Permanent for an address that may not be called, Transient where no answer came.
+    other address has to be a public one. The host's addresses are tried in order until one accepts the connection.
+    `timeout_s` bounds everything, the resolution of the name included. Raises Permanent for an address that may not be
+    called, Transient where no answer came.
     """
     parts = _parts(url)
     if parts.scheme != "https" and not local:
@@ -127,7 +148,7 @@ def send(
     host, end = str(parts.hostname), time.monotonic() + timeout_s
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        addresses = (resolve or _resolve)(host, port)
+        addresses = _resolved(resolve or _resolve, host, port, end)
     except OSError as error:
         reason = f"the webhook's host was not found ({type(error).__name__})"
         raise Transient("notify-unreachable", reason, AGAIN) from None
@@ -138,17 +159,17 @@ def send(
                 "the webhook's host has an address that is not public (loopback, private, link-local or reserved)",
                 "Use a receiver with a public address; one inside your network needs a public gateway in front of it.",
             )
-    connection = _Pinned(host, port, addresses[0], end, context if parts.scheme == "https" else None)
-    if parts.scheme == "https" and context is None:
-        connection.secure = ssl.create_default_context()
+    secure = (context or ssl.create_default_context()) if parts.scheme == "https" else None
+    connection = _Pinned(host, port, addresses, end, secure)
     try:
         target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
         connection.request("POST", target, body=post.body, headers={**post.headers, "user-agent": AGENT})
-        answer = connection.getresponse()
-        _drain(answer, connection, end)
-        return answer.status
+        with connection.getresponse() as answer:
+            return Reply(answer.status, requested_wait(dict(answer.headers)))
+    # None is chained: their texts may quote the host, or what was sent.
+    except ssl.SSLError as error:
+        raise Transient("notify-tls", f"no secure connection to the webhook: {_why(error)}", TLS_REMEDY) from None
     except (OSError, http.client.HTTPException) as error:
-        # Not chained: its text may quote what was sent.
         reason = f"the webhook did not answer ({type(error).__name__})"
         raise Transient("notify-unreachable", reason, AGAIN) from None
     finally:
@@ -156,24 +177,63 @@ def send(
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to the address that was checked, whatever the name would resolve to by now."""
+    """A connection to one of the addresses that were checked, whatever the name would resolve to by now."""
 
-    def __init__(self, host: str, port: int, address: str, end: float, secure: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, host: str, port: int, addresses: Sequence[str], end: float, secure: ssl.SSLContext | None
+    ) -> None:
         super().__init__(host, port)
-        self._address = address
+        self._addresses = addresses
         self._end = end
-        self.secure = secure
+        self._secure = secure
 
     def connect(self) -> None:
-        """Connect to the pinned address; the certificate is the name's."""
-        self.sock = socket.create_connection((self._address, self.port), left(self._end))
-        if self.secure is not None:
-            self.sock.settimeout(left(self._end))
-            self.sock = self.secure.wrap_socket(self.sock, server_hostname=self.host)
-        self.sock.settimeout(left(self._end))
+        """Connect to the first address that accepts, each within its share of the time; the certificate is the name's.
+
+        Raises OSError.
+        """
+        for place, address in enumerate(self._addresses, 1):
+            share = _left(self._end) / (len(self._addresses) - place + 1)
+            try:
+                self.sock = socket.create_connection((address, self.port), share)
+                break
+            except OSError:
+                if place == len(self._addresses):
+                    raise
+        if self._secure is not None:
+            self.sock.settimeout(_left(self._end))
+            self.sock = self._secure.wrap_socket(self.sock, server_hostname=self.host)
+        self.sock.settimeout(_left(self._end))
+
+    def response_class(self, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:  # type: ignore[override]  # the base class calls it as it calls a class
+        """Return the answer, to be read until the end of the exchange at most."""
+        answer = http.client.HTTPResponse(sock, **options)
+        answer.fp = io.BufferedReader(_Timed(answer.fp, sock, self._end))
+        return answer
 
 
-def left(end: float) -> float:
+class _Timed(io.RawIOBase):
+    """Reads what comes from a socket until one common end: each read alone has a time limit, and may bring one byte."""
+
+    def __init__(self, inner: io.BufferedReader, sock: socket.socket, end: float) -> None:
+        self._inner = inner
+        self._sock = sock
+        self._end = end
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what is there into the buffer and return its size. Raises OSError."""
+        self._sock.settimeout(_left(self._end))
+        return self._inner.readinto1(buffer)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+def _left(end: float) -> float:
     """Return the seconds until `end`. Raises TimeoutError where there are none."""
     seconds = end - time.monotonic()
     if seconds <= 0:
@@ -181,16 +241,24 @@ def left(end: float) -> float:
     return seconds
 
 
-def _drain(answer: http.client.HTTPResponse, connection: http.client.HTTPConnection, end: float) -> None:
-    """Read a little of the answer, which may come byte by byte or never end: its status has been read."""
-    size = 0
-    while size < LONGEST_ANSWER:
-        if connection.sock is not None:
-            connection.sock.settimeout(left(end))
-        piece = answer.read1(8192)
-        if not piece:
-            return
-        size += len(piece)
+def _resolved(resolve: Callable[[str, int], list[str]], host: str, port: int, end: float) -> list[str]:
+    """Return the addresses of a host, one at least. Raises OSError.
+
+    The system's resolver has no time limit that a caller could set: one that hangs is left in its own thread.
+    """
+    found: Future[list[str]] = Future()
+
+    def work() -> None:
+        try:
+            found.set_result(resolve(host, port))
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is taken
+            found.set_exception(error)
+
+    threading.Thread(target=work, name="resolve-webhook", daemon=True).start()
+    addresses = found.result(_left(end))
+    if not addresses:
+        raise OSError
+    return addresses
 
 
 def _resolve(host: str, port: int) -> list[str]:
@@ -200,13 +268,14 @@ def _resolve(host: str, port: int) -> list[str]:
 
 def _may_be_called(text: str, *, local: bool) -> bool:
     try:
-        address = ipaddress.ip_address(text.partition("%")[0])
+        address = _inner(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
         return False
-    inner = _inner(address)
-    if local and inner.is_loopback:
+    if local and address.is_loopback:
         return True
-    return inner.is_global and not inner.is_multicast and not (inner != address and not inner.is_global)
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    return address.is_global and not address.is_multicast and not any(address in network for network in _REFUSED)
 
 
 def _inner(address: Address) -> Address:
@@ -215,4 +284,11 @@ def _inner(address: Address) -> Address:
         return address
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else address)
+    return address.ipv4_mapped or address
+
+
+def _why(error: ssl.SSLError) -> str:
+    """Return why a TLS connection failed, in OpenSSL's constant words: its full text may quote the host."""
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return str(error.reason or type(error).__name__)
+    return "the certificate is for another name" if error.verify_code in _OTHER_NAME else error.verify_message

@@ -6,17 +6,18 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
 class Receiver:
-    """What came, as (path, headers, body); `status` is what it answers, `headers` what it adds."""
+    """What came, as (path, headers, body); it answers `answers` first, then `status`, and adds `headers`."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         self.status = 200
+        self.answers: list[int] = []
         self.headers: dict[str, str] = {}
         self.body = b"ok"
         self.hangs_s = 0.0
@@ -41,12 +42,13 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["content-length"]))
             receiver.got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             time.sleep(receiver.hangs_s)
-            self.send_response(receiver.status)
+            self.send_response(receiver.answers.pop(0) if receiver.answers else receiver.status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(receiver.body)))
             self.end_headers()
-            self.wfile.write(receiver.body)
+            with suppress(OSError):  # a sender need not wait for the body
+                self.wfile.write(receiver.body)
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

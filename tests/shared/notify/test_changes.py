@@ -14,6 +14,7 @@ from shared.monitor.months import Reach
 from shared.notify.changes import Wording, find_expiries
 from shared.notify.delivery import Secret
 from shared.notify.formats import Post
+from shared.notify.webhook import Reply
 from shared.publish import Publishing
 from shared.state.document import ScopeRecord, fresh
 from shared.state.notices import KEPT, Notice, Notices, merge_notices, owed
@@ -32,13 +33,13 @@ class Sent:
         self.posts: list[dict[str, Any]] = []
         self.status = 204
 
-    def __call__(self, url: str, post: Post, timeout_s: float, *, local: bool) -> int:
+    def __call__(self, url: str, post: Post, timeout_s: float, *, local: bool) -> Reply:
         assert url == URL
         assert 0 < timeout_s <= 10
         assert not local
         if self.status < 300:
             self.posts.append(document(post.body))
-        return self.status
+        return Reply(self.status)
 
     def take(self) -> list[str]:
         """Return the types and titles that came since the last call."""

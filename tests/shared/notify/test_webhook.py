@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from shared.errors import Permanent, ReportedError, Transient
 from shared.notify.delivery import Secret, deliver
 from shared.notify.formats import Post
-from shared.notify.webhook import Destination, destination_of, send
+from shared.notify.webhook import Destination, Reply, destination_of, send
 from shared.redaction import redact
 from shared.state.document import StateDocument, fresh
 from shared.state.notices import Notice, Notices, owed
+from tests.limits import HANG_S
 from tests.shared.builders import START, Recorder
+from tests.shared.notify.certificates import Authority
 from tests.shared.notify.receiver import Receiver, receiving
 
 CANARY = "T0CANARY00/B0CANARY11/aVerySecretPart99"
@@ -25,6 +31,35 @@ OTHER = "https://a.example/x"
 FLOW = "https://x.westus.logic.azure.com/workflows/1?sig=abc"
 NEW_FLOW = "https://y.environment.api.powerplatform.com:443/a"
 POST = Post({"content-type": "application/json"}, b"{}")
+SILENT = ["127.0.0.2", "127.0.0.3"]
+
+
+@contextmanager
+def answering(script: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Serve one connection on 127.0.0.1, as the script says; yield the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                connection, _ = server.accept()
+                with connection:
+                    script(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def drip(connection: socket.socket, data: bytes) -> None:
+    """Send a byte every 20 ms until the other side is gone."""
+    for one in data:
+        connection.sendall(bytes([one]))
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -39,6 +74,8 @@ def receiver() -> Iterator[Receiver]:
     [
         (URL, Destination(URL, "", "slack")),
         (f" {URL}\n", Destination(URL, "", "slack")),
+        (f"\ufeff{URL}\r\n", Destination(URL, "", "slack")),
+        (f'{{"url": " {URL}\\n", "key": "k1\\n"}}', Destination(URL, "k1", "slack")),
         (f'{{"url": "{URL}", "format": "cloudevents"}}', Destination(URL, "", "cloudevents")),
         (f'{{"url": "{OTHER}", "key": "whsec_abcd"}}', Destination(OTHER, "whsec_abcd", "cloudevents")),
         (FLOW, Destination(FLOW, "", "teams")),
@@ -55,7 +92,8 @@ def test_a_secret_is_an_address_or_an_object(secret: str, expected: Destination)
     [
         "", "{", "[]", '{"key": "x"}', '{"url": 7}', "hooks.slack.com/services/x", "ftp://hooks.slack.com/x",
         "http://hooks.slack.com/x", "https:///x", "https://user:word@hooks.slack.com/x", "https://a b/x",
-        "https://a.example/\r\nHost: b", "https://a.example\\@b/", "https://[::1", "https://a.example:99999/",
+        "https://a.example/\r\nHost: b", "https://a.example/\nhttps://b", "https://a\t.example/", "https://a.example\\@b/",
+        " \n", "\ufeff", '{"key": "x", "format": "slack"}', f'"{URL}"', f"webhook={URL}", "https://[::1", "https://a.example:99999/",
         f'{{"url": "{URL}", "format": "xml"}}', "https://ä.example/", "https://a.example/" + "x" * 3000,
         f"https://hooks..slack.com/{CANARY}", f"https://{'a' * 64}.example/{CANARY}", f"https://.example/{CANARY}",
         f'{{"url": "{URL}", "key": "\\ud800"}}',
@@ -91,7 +129,9 @@ def test_a_path_of_plain_words_does_not_take_them_out_of_messages() -> None:
     [
         "127.0.0.1", "10.0.0.1", "172.16.0.9", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.1.2.3", "224.0.0.1",
         "::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "2002:a00:1::",
-        "ff02::1", "240.0.0.1", "nonsense",
+        "ff02::1", "240.0.0.1", "nonsense", "127.1", "2130706433", "0x7f.1", "::", "::127.0.0.1", "::ffff:0:127.0.0.1",
+        "::ffff:127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b:1::a00:1", "2001:0:a00:1::", "fec0::1", "3fff::1",
+        "2001:db8::1", "100::1", "fd20:ce::254", "192.0.0.192", "168.63.129.16", "198.18.0.1", "255.255.255.255",
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_public_is_never_called(address: str) -> None:
@@ -101,21 +141,87 @@ def test_an_address_that_is_not_public_is_never_called(address: str) -> None:
             send(URL, POST, 1, resolve=lambda *_, found=found: found)
 
 
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111", "64:ff9b::5db8:d822", "::ffff:93.184.216.34"])
+def test_a_public_address_in_whatever_form_is_called(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NAT64 and mapped forms lead to a public IPv4 address."""
+    called = calls_of(monkeypatch)
+    with pytest.raises(Transient):
+        send(URL, POST, 1, resolve=lambda *_: [address])
+    assert called == [address]
+
+
+def calls_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note the addresses that are connected to; those of other machines refuse."""
+    called: list[str] = []
+    real = socket.create_connection
+
+    def connect(address: tuple[str, int], *rest: object) -> socket.socket:
+        called.append(address[0])
+        if address[0] != "127.0.0.1":
+            raise ConnectionRefusedError
+        return real(address, *rest)  # type: ignore[arg-type]  # the timeout, as it was given
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    return called
+
+
 def test_the_checked_address_is_the_one_that_is_called(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that resolves to something else a moment later changes nothing."""
     port = int(receiver.url.rpartition(":")[2])
-    asked: list[str] = []
-    real = socket.create_connection
-
-    def watched(address: tuple[str, int], *rest: object) -> socket.socket:
-        asked.append(address[0])
-        return real(address, *rest)  # type: ignore[arg-type]  # the timeout, as it was given
-
-    monkeypatch.setattr(socket, "create_connection", watched)
-    assert send(f"http://localhost:{port}/hook?a=b", POST, 5, local=True, resolve=lambda *_: ["127.0.0.1"]) == 200
-    assert asked == ["127.0.0.1"]
+    called, answers = calls_of(monkeypatch), [["127.0.0.1"], ["10.0.0.1"]]
+    url = f"http://localhost:{port}/hook?a=b"
+    assert send(url, POST, 5, local=True, resolve=lambda *_: answers.pop(0)) == Reply(200)
+    assert called == ["127.0.0.1"]
     assert receiver.got[0][0] == "/hook?a=b"
     assert receiver.got[0][1]["host"] == f"localhost:{port}"
+
+
+def test_the_next_address_is_tried_where_one_refuses(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, each once, and the message is sent once; where none accepts, the failure is a passing one."""
+    port, called = int(receiver.url.rpartition(":")[2]), calls_of(monkeypatch)
+    url, found = f"http://localhost:{port}/", [*SILENT, "127.0.0.1", "127.0.0.4"]
+    assert send(url, POST, 5, local=True, resolve=lambda *_: found) == Reply(200)
+    assert called == [*SILENT, "127.0.0.1"]
+    assert len(receiver.got) == 1
+    called.clear()
+    with pytest.raises(Transient, match="ConnectionRefusedError"):
+        send(url, POST, 5, local=True, resolve=lambda *_: SILENT)
+    assert called == SILENT
+    with pytest.raises(Transient):
+        send(url, POST, 5, local=True, resolve=lambda *_: [])
+
+
+def test_an_address_that_swallows_packets_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each gets its share of what is left."""
+    given: list[float] = []
+
+    def connect(_: tuple[str, int], seconds: float) -> socket.socket:
+        given.append(seconds)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(Transient):
+        send(URL, POST, 8, resolve=lambda *_: ["93.184.216.34", "93.184.216.35", "2606:4700::1111", "2606:4700::1112"])
+    assert given == pytest.approx([8 / 4, 8 / 3, 8 / 2, 8], rel=0.1)
+
+
+def test_a_resolver_that_hangs_is_left_in_time() -> None:
+    """The system's resolver has no time limit of its own; what it finds later is not used."""
+    answered = threading.Event()
+
+    def resolve(*_: object) -> list[str]:
+        answered.wait(HANG_S)
+        return ["93.184.216.34"]
+
+    began = time.monotonic()
+    with pytest.raises(Transient) as caught:
+        send(URL, POST, 0.1, resolve=resolve)
+    assert time.monotonic() - began < 1
+    assert caught.value.code == "notify-unreachable"
+    answered.set()
+    for thread in threading.enumerate():
+        if thread.name == "resolve-webhook":
+            thread.join()
 
 
 def test_loopback_needs_a_local_cloud(receiver: Receiver) -> None:
@@ -127,41 +233,120 @@ def test_loopback_needs_a_local_cloud(receiver: Receiver) -> None:
     assert receiver.got == []
 
 
-def test_a_receiver_that_hangs_or_never_ends_is_left_in_time(receiver: Receiver) -> None:
-    """The time limit bounds the whole exchange, and a huge answer is not read to its end."""
+def test_a_receiver_that_hangs_is_left_in_time(receiver: Receiver) -> None:
+    """Without an answer nothing says that the message arrived."""
     receiver.hangs_s = 0.6
     began = time.monotonic()
     with pytest.raises(Transient) as caught:
         send(receiver.url, POST, 0.2, local=True)
     assert time.monotonic() - began < 0.5
     assert caught.value.code == "notify-unreachable"
-    receiver.hangs_s, receiver.body = 0, b"x" * 1_000_000
-    assert send(receiver.url, POST, 5, local=True) == 200
 
 
-def test_a_receiver_that_drips_is_left_in_time() -> None:
-    """Each piece comes within the socket's own limit, and the exchange still ends."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+@pytest.mark.parametrize("body", [b"", b"x"])
+def test_a_message_is_accepted_once_the_headers_say_so(body: bytes) -> None:
+    """The body may hang, drip or never end: the receiver has the message, and is not sent it again."""
+    over = threading.Event()
 
-        def drip() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(65536)
-                try:
-                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-                    for _ in range(100):
-                        connection.sendall(b"x")
-                        time.sleep(0.05)
-                except OSError:
-                    pass
+    def script(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 1000\r\n\r\n")
+        while body and not over.is_set():
+            drip(connection, body)
+        over.wait(HANG_S)
 
-        thread = threading.Thread(target=drip)
-        thread.start()
+    with answering(script) as port:
+        document, engine = waiting("a"), Recorder()
         began = time.monotonic()
-        with pytest.raises(Transient):
-            send(f"http://127.0.0.1:{server.getsockname()[1]}/", POST, 0.3, local=True)
+        assert deliver(document, Secret(lambda _: f"http://127.0.0.1:{port}/", local=True), engine.run) == (1, 0)
+        assert time.monotonic() - began < 5
+        over.set()
+    assert owed(document.notices) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 200, b"HTTP/1.1 100 Continue\r\n\r\n" * 9, b"H", b"HTTP/1.1 200" * 20],
+    ids=["headers", "continues", "nothing", "status"],
+)  # fmt: skip
+def test_a_receiver_that_drips_its_headers_is_left_in_time(answer: bytes) -> None:
+    """Each byte comes within the socket's own limit, and the exchange still ends; no message counts as accepted."""
+
+    def script(connection: socket.socket) -> None:
+        connection.recv(65536)
+        while True:
+            drip(connection, answer)
+
+    with answering(script) as port:
+        began = time.monotonic()
+        with pytest.raises(Transient, match="did not answer"):
+            send(f"http://127.0.0.1:{port}/", POST, 0.3, local=True)
         assert time.monotonic() - began < 1
-        thread.join()
+
+
+def test_a_huge_answer_is_not_read(receiver: Receiver) -> None:
+    """Its status is all that counts."""
+    receiver.body = b"x" * 1_000_000
+    assert send(receiver.url, POST, 5, local=True) == Reply(200)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    """Return an authority that a test may trust."""
+    return Authority()
+
+
+def secured(certificate: Path) -> Callable[[socket.socket], None]:
+    """Return a receiver that accepts one message over TLS with a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def script(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            while not secure.recv(65536).endswith(POST.body):
+                pass
+            secure.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    return script
+
+
+def test_a_message_goes_over_tls_under_the_name_of_the_address(authority: Authority, tmp_path: Path) -> None:
+    """The certificate is the name's, whatever address was connected to."""
+    with answering(secured(authority.certificate(tmp_path, "hooks.example"))) as port:
+        url = f"https://hooks.example:{port}/x"
+        reply = send(url, POST, 5, local=True, resolve=lambda *_: ["127.0.0.1"], context=authority.context())
+    assert reply == Reply(204)
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "trusted", "reason"),
+    [
+        ("other.example", 1, True, "the certificate is for another name"),
+        ("hooks.example", -1, True, "certificate has expired"),
+        ("hooks.example", 1, False, "unable to get local issuer certificate"),
+    ],
+)
+def test_a_certificate_that_is_not_valid_is_named_without_the_host(
+    authority: Authority, tmp_path: Path, name: str, days: int, trusted: bool, reason: str
+) -> None:
+    """Nothing is sent; the next run tries again."""
+    context = authority.context() if trusted else ssl.create_default_context()
+    with answering(secured(authority.certificate(tmp_path, name, days))) as port:
+        url = f"https://hooks.example:{port}/{CANARY}"
+        with pytest.raises(Transient) as caught:
+            send(url, POST, 5, local=True, resolve=lambda *_: ["127.0.0.1"], context=context)
+    assert caught.value.code == "notify-tls"
+    assert reason in caught.value.message
+    assert "example" not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.remedy}"
+
+
+def test_a_receiver_without_tls_is_named(receiver: Receiver) -> None:
+    """An https:// address whose port speaks HTTP."""
+    url = receiver.url.replace("http://", "https://")
+    with pytest.raises(Transient) as caught:
+        send(url, POST, 5, local=True)
+    assert caught.value.code == "notify-tls"
+    assert receiver.got == []
 
 
 def test_a_host_that_is_not_found_is_a_passing_failure() -> None:
@@ -194,7 +379,10 @@ def test_messages_go_oldest_first_and_are_noted(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(500, "notify-refused"), (400, "notify-refused"), (302, "notify-redirected"), (308, "notify-redirected")],
+    [
+        (500, "notify-refused"), (400, "notify-refused"), (429, "notify-refused"), (302, "notify-redirected"),
+        (308, "notify-redirected"),
+    ],
 )  # fmt: skip
 def test_a_refused_message_stays_owed_and_ends_the_delivery(receiver: Receiver, status: int, code: str) -> None:
     """One failure is enough: a webhook that is down is not called once for each message. No redirect is followed."""
@@ -206,7 +394,7 @@ def test_a_refused_message_stays_owed_and_ends_the_delivery(receiver: Receiver, 
     assert [(line[0], line[2]["code"]) for line in engine.lines] == [("warning", code)]
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 410])
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 302, 500])
 def test_a_secret_is_read_again_where_its_address_is_refused(receiver: Receiver, status: int) -> None:
     """A rotated webhook costs one call; an unchanged secret is not tried twice."""
     with receiving() as former:
@@ -226,6 +414,36 @@ def test_a_secret_is_read_again_where_its_address_is_refused(receiver: Receiver,
         assert len(former.got) == 2
 
 
+@pytest.mark.parametrize(
+    "remembered", ["", "hooks.slack.com/x", "http://a.example/x", '{"url": 7}', "https://10.0.0.1/x", "http://127.0.0.1:9/"]
+)  # fmt: skip
+def test_a_corrected_secret_is_used_by_an_instance_that_remembers_the_former(
+    receiver: Receiver, remembered: str
+) -> None:
+    """Whatever was wrong with it: an instance may live for weeks."""
+    document = waiting("a")
+    assert deliver(document, Secret(lambda again: receiver.url if again else remembered, True), Recorder().run) == (
+        1,
+        0,
+    )
+
+
+def test_a_short_wait_that_the_receiver_asks_for_is_kept(receiver: Receiver) -> None:
+    """Slack takes a message a second; only the first refusal is waited for, and no long one."""
+    receiver.answers, receiver.headers = [200, 429, 200], {"retry-after": "2"}
+    document, engine = waiting("a", "b"), Recorder()
+    secret = Secret(lambda _: receiver.url, local=True)
+    assert deliver(document, secret, engine.run) == (2, 0)
+    assert engine.clock.now() == START + timedelta(seconds=2)
+    assert [one["id"] for one in receiver.documents()] == ["a", "b", "b"]
+    receiver.got.clear()
+    for answers, wait, tries in (([429, 429], "2", 2), ([429], "60", 1), ([503], "2", 1)):
+        receiver.answers, receiver.headers = answers, {"retry-after": wait}
+        assert deliver(waiting("c"), secret, Recorder().run) == (0, 1)
+        assert len(receiver.got) == tries
+        receiver.got.clear()
+
+
 def test_without_time_nothing_is_sent() -> None:
     """The end of the run belongs to the state."""
     document, engine = waiting("a"), Recorder(seconds=2)
@@ -242,3 +460,15 @@ def test_a_secret_that_cannot_be_read_is_a_warning() -> None:
     document, engine = waiting("a"), Recorder()
     assert deliver(document, Secret(read), engine.run) == (0, 1)
     assert [(line[1], line[2]["code"]) for line in engine.lines] == [("notify-failed", "rights")]
+
+
+def test_a_defect_in_a_delivery_is_a_warning() -> None:
+    """A run that has ended well stays so, whatever goes wrong afterwards."""
+
+    def fail(*_: object, **__: object) -> Reply:
+        raise RuntimeError(URL)
+
+    document, engine = waiting("a"), Recorder()
+    assert deliver(document, Secret(lambda _: URL), engine.run, fail) == (0, 1)
+    assert [(line[0], line[2]["code"]) for line in engine.lines] == [("warning", "internal-error")]
+    assert CANARY not in str(engine.lines)
