@@ -7,45 +7,43 @@ import binascii
 
 from gcp_function.clients import Clients
 from gcp_function.settings import GcpSettings
-from shared.errors import Denied, NotUnderstood
-from shared.parsing import mapping
+from shared.errors import NotUnderstood, Permanent
+from shared.notify.secret import StoredSecret
+from shared.parsing import require
 from shared.runtime.context import RunContext
 
 QUOTA = "secretmanager"
+READ = "the read of a secret"
 
 
-class WebhookSecret:
-    """The secret that NOTIFY_URL names, read once in the life of the clients."""
+class WebhookSecret(StoredSecret):
+    """The secret that NOTIFY_URL names by its resource name."""
+
+    grant = "Apply the deployment with notify_secret, which grants roles/secretmanager.secretAccessor on it."
 
     def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
-        self._reference = settings.notify_url
+        super().__init__(settings.notify_url, clients.read_secrets)
         self._clients = clients
         self._run = run
 
-    def read(self, again: bool) -> str:
-        """Return the secret, as it is known or (`again`) as it is now. Raises ReportedError.
+    def _fetch(self) -> str:
+        """Return the text of the version that NOTIFY_URL names, by default of the newest one.
 
-        Source: projects.secrets.versions.access, Secret Manager REST API; ``latest`` is the newest enabled version.
+        Source: projects.secrets.versions.access, Secret Manager REST API; ``latest`` is the version that was created
+        last, and a version that is disabled or destroyed is refused.
         """
-        known = self._clients.read_secrets
-        if again or self._reference not in known:
-            version = self._reference if "/versions/" in self._reference else f"{self._reference}/versions/latest"
-            try:
-                answer = self._run.calls(QUOTA, self._clients.get, QUOTA, f"v1/{version}:access")
-            except Denied as denied:
-                remedy = (
-                    "Apply the deployment with notify_secret, which grants roles/secretmanager.secretAccessor on it."
-                )
-                raise Denied(
-                    denied.code, f"the secret of NOTIFY_URL may not be read: {denied.message}", remedy
-                ) from denied
-            known[self._reference] = _text_of(mapping(answer.get("payload")).get("data"))
-        return known[self._reference]
+        version = self._reference if "/versions/" in self._reference else f"{self._reference}/versions/latest"
+        answer = self._run.calls(QUOTA, self._clients.get, QUOTA, f"v1/{version}:access")
+        return _text_of(require(answer, {"payload.data": str}, READ)["payload"]["data"])
 
 
-def _text_of(data: object) -> str:
-    """Return the text of a payload, which comes in Base64. Raises NotUnderstood, without quoting it."""
+def _text_of(data: str) -> str:
+    """Return the text of a payload, which comes in Base64. Raises NotUnderstood, Permanent, without quoting it."""
     try:
-        return base64.b64decode(str(data or ""), validate=True).decode()
+        content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise NotUnderstood("the read of a secret", "it holds no text") from None
+        raise NotUnderstood(READ, "its payload is not Base64") from None
+    try:
+        return content.decode()
+    except ValueError:
+        raise Permanent("notify-secret", "it is binary data") from None

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import Any, cast
 
 import boto3
+import pytest
 
+from aws_lambda.clients import RATES, Clients
+from aws_lambda.errors import translate
+from aws_lambda.secrets import WebhookSecret
+from aws_lambda.settings import read_settings
 from localcloud.aws.cloud import LocalAws
+from shared.errors import Permanent
 from shared.monitor.overview import overview
+from shared.runtime.context import RunContext
 from shared.state.decoding import parse
 from tests.aws_lambda.support import Lines, run
 from tests.shared.notify.receiver import receiving
+from tests.shared.notify.unusable import prove_each_is_a_warning
 
 CANARY = "T0CANARY00/aVerySecretPart99"
 
@@ -88,3 +97,28 @@ def test_a_secret_that_may_not_be_read_is_a_warning(aws: LocalAws) -> None:
         aws.allow("secretsmanager:GetSecretValue")
         run(aws, sink=lines, NOTIFY_URL=arn)
         assert len(receiver.got) >= 1
+
+
+def test_whatever_is_wrong_with_the_webhook_is_a_warning(aws: LocalAws) -> None:
+    """One warm instance lives through every failure of secret and receiver, and recovers without a restart."""
+    arn, lines, secrets = secret(aws, "-"), Lines(), client(aws, "secretsmanager")
+    environment = {**aws.environment(), "NOTIFY_URL": arn}
+    settings = read_settings(environment)
+    context = RunContext("aws", settings.engine, lines, aws.clock, 900, RATES, translate, seed=1)
+
+    def store(text: str | None) -> None:
+        if text is None:
+            secrets.delete_secret(SecretId=arn)
+        else:
+            secrets.restore_secret(SecretId=arn)
+            secrets.put_secret_value(SecretId=arn, SecretString=text)
+
+    with closing(Clients(settings, environment)) as clients:
+        reader = WebhookSecret(settings, clients, context)
+        prove_each_is_a_warning(reader.read, store, context, lines)
+        secrets.put_secret_value(SecretId=arn, SecretBinary=b"\xff\xfe")
+        with pytest.raises(Permanent, match="binary"):
+            reader.read(again=True)
+        secrets.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+        with pytest.raises(Permanent, match="cannot be read"):
+            reader.read(again=True)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from contextlib import closing
 from typing import Any, cast
 
+import pytest
+
+from gcp_function.clients import RATES, Clients
+from gcp_function.errors import translate
+from gcp_function.secrets import WebhookSecret, _text_of
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.names import NOTIFY_SECRET
+from shared.errors import Permanent
 from shared.monitor.overview import overview
+from shared.runtime.context import RunContext
 from shared.state.decoding import parse
-from tests.gcp_function.support import Lines, local_gcp, run
+from tests.gcp_function.support import Lines, local_gcp, run, settings_of
 from tests.shared.notify.receiver import receiving
+from tests.shared.notify.unusable import prove_each_is_a_warning
 
 CANARY = "T0CANARY00/aVerySecretPart99"
 STATE = "known_billing_accounts.json"
@@ -98,3 +108,27 @@ def test_invalid_response_of_secret_manager_is_a_warning(gcp: LocalGcp) -> None:
             assert corruption.hits > 0, content
             assert "canary" not in json.dumps(finished.report) + lines.text()
         assert receiver.got == []
+
+
+def test_whatever_is_wrong_with_the_webhook_is_a_warning(gcp: LocalGcp) -> None:
+    """One warm instance lives through every failure of secret and receiver, and recovers without a restart."""
+    gcp.iam.grant(gcp.deployment.identity, "secretmanager.versions.access", f"projects/{gcp.project}", at_once=True)
+    settings, lines = settings_of(gcp, NOTIFY_URL=secret_name(gcp)), Lines()
+    context = RunContext("gcp", settings.engine, lines, gcp.clock, 900, RATES, translate, seed=1)
+
+    def store(text: str | None) -> None:
+        gcp.world.secrets.setdefault(NOTIFY_SECRET, []).append(text)
+
+    with closing(Clients(settings)) as clients:
+        reader = WebhookSecret(settings, clients, context)
+        prove_each_is_a_warning(reader.read, store, context, lines)
+        for versions in ((None,), ()):
+            gcp.world.secrets[NOTIFY_SECRET] = list(versions)
+            with pytest.raises(Permanent, match="cannot be read"):
+                reader.read(again=True)
+
+
+def test_a_secret_that_is_no_text_is_named() -> None:
+    """A file that an editor wrote in UTF-16, for example."""
+    with pytest.raises(Permanent, match="binary"):
+        _text_of(base64.b64encode(b"\xff\xfeh\x00").decode())

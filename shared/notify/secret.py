@@ -1,0 +1,40 @@
+"""The webhook's secret as a cloud stores it: read once in the life of a function's instance, and again where asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from shared.errors import Denied, NotFound, Permanent
+
+
+class StoredSecret(ABC):
+    """The secret that NOTIFY_URL names; `known` remembers what was read, by references, between invocations.
+
+    Each cloud says how it is read (`_fetch`), and what grants the right to do so (`grant`).
+    """
+
+    grant: str
+
+    def __init__(self, reference: str, known: dict[str, str]) -> None:
+        self._reference = reference
+        self._known = known
+
+    def read(self, again: bool) -> str:
+        """Return the secret's text, as it is remembered or (`again`) as it is now. Raises ReportedError."""
+        if again or self._reference not in self._known:
+            try:
+                self._known[self._reference] = self._fetch()
+            except Denied as denied:
+                reason = f"access to the secret in NOTIFY_URL was denied: {denied.message}"
+                raise Denied(denied.code, reason, self.grant) from denied
+            except (NotFound, Permanent) as error:
+                raise Permanent(
+                    "notify-secret",
+                    f"the secret in NOTIFY_URL cannot be read: {error.message}",
+                    "Store the webhook's address in this secret, as text and enabled, or deploy with another one.",
+                ) from error
+        return self._known[self._reference]
+
+    @abstractmethod
+    def _fetch(self) -> str:
+        """Return the text that the cloud holds now. Raises ReportedError."""

@@ -1,0 +1,72 @@
+"""Everything that may be wrong with a webhook and the secret that holds its address, tried on a cloud's own reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from shared.notify.delivery import Secret, deliver
+from shared.runtime.context import RunContext
+from shared.state.document import fresh
+from shared.state.notices import Notice, Notices, owed
+from tests.shared.builders import START
+from tests.shared.notify.receiver import receiving
+
+CANARY = "T0CANARY00/aVerySecretPart99"
+
+
+class Case(NamedTuple):
+    """What the secret holds (None: it is gone), what the receiver answers, and the code of the warning."""
+
+    secret: str | None
+    code: str
+    status: int = 200
+    headers: Mapping[str, str] = {}
+
+
+def cases(url: str) -> list[Case]:
+    """Return the cases for a receiver that works at this address."""
+    elsewhere = {"location": "http://169.254.169.254/latest/meta-data/"}
+    return [
+        Case(f"http://127.0.0.1:9/{CANARY}", "notify-unreachable"),
+        Case(None, "notify-secret"),
+        Case(" \n", "notify-secret"),
+        Case(f'{{"key": "{CANARY}"}}', "notify-secret"),
+        Case(f'{{"url": "{url}"', "notify-secret"),
+        Case(f"hooks.example/{CANARY}", "notify-address"),
+        Case(f"http://hooks.example/{CANARY}", "notify-address"),
+        Case(f"https://10.0.0.1/{CANARY}", "notify-address"),
+        Case(f"{url}\n{url}", "notify-address"),
+        Case(url.replace("http://", "https://"), "notify-tls"),
+        Case(url, "notify-redirected", 302, elsewhere),
+        Case(url, "notify-refused", 429, {"retry-after": "3600"}),
+        Case(url, "notify-refused", 500),
+        Case(url, "notify-refused", 500),
+    ]
+
+
+def prove_each_is_a_warning(
+    read: Callable[[bool], str], store: Callable[[str | None], None], run: RunContext, lines: Any
+) -> None:
+    """Prove for one instance that lives through them all: a warning with its code, nothing of the secret, and owed.
+
+    In the end a good address, as people paste it, delivers the message under its first id, once.
+    """
+    document, secret = fresh(run.cloud), Secret(read, local=True)
+    document.notices = Notices(START, {}, [Notice("first", START, "failure.opened", "title")])
+    with receiving() as receiver:
+        url = f"{receiver.url}/services/{CANARY}"
+        for case in cases(url):
+            store(case.secret)
+            receiver.status, receiver.headers = case.status, dict(case.headers)
+            lines.lines.clear()
+            assert deliver(document, secret, run) == (0, 1), case
+            found = [(level, fields["code"]) for level, event, fields in lines.lines if event == "notify-failed"]
+            assert found == [("warning", case.code)], case
+            assert not any(piece in lines.text() for piece in (*CANARY.split("/"), "hooks.example", receiver.url)), case
+        store(f"\n {url}\r\n")
+        receiver.status, receiver.headers = 200, {}
+        receiver.got.clear()
+        assert deliver(document, secret, run) == (1, 0)
+        assert [one["id"] for one in receiver.documents()] == ["first"]
+        assert owed(document.notices) == []
