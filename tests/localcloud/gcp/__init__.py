@@ -1,1 +1,1 @@
-"""The local GCP, asked by Google's own clients."""
+"""The local GCP, tested through Google's clients."""

@@ -1,4 +1,4 @@
-"""Google's own clients on a local GCP, with any identity."""
+"""Fixtures: Google's clients on a local GCP, with any identity."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 
 START = datetime(2026, 3, 10, 12, tzinfo=UTC)
-# The clients take None for "do not try again"; BigQuery's annotations do not say so everywhere.
+# The clients take None for "no retry", which BigQuery's annotations do not always declare.
 NO_RETRY: Any = None
 Opener = Callable[..., LocalGcp]
 
@@ -39,33 +39,33 @@ class Clients:
             project=cloud.project, credentials=self._credentials(), client_options=options
         )
         session = google.auth.transport.requests.AuthorizedSession
-        self.session: requests.Session = session(self._credentials())  # type: ignore[no-untyped-call]  # google-auth is typed in part
+        self.session: requests.Session = session(self._credentials())  # type: ignore[no-untyped-call]  # google-auth is only partly typed
 
     def _credentials(self) -> Any:
-        return Credentials(token=self._identity)  # type: ignore[no-untyped-call]  # google-auth is typed in part
+        return Credentials(token=self._identity)  # type: ignore[no-untyped-call]  # google-auth is only partly typed
 
     def get(self, path: str, **parameters: Any) -> requests.Response:
-        """Ask a REST method that has no client of its own here."""
+        """Call a REST method that has no client here."""
         return self.session.get(f"{self.cloud.endpoint}/{path}", params=parameters, timeout=HANG_S)
 
     def post(self, path: str, body: Any) -> requests.Response:
         return self.session.post(f"{self.cloud.endpoint}/{path}", json=body, timeout=HANG_S)
 
     def close(self) -> None:
-        self.bigquery.close()  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
+        self.bigquery.close()  # type: ignore[no-untyped-call]  # the library is only partly typed
         self.storage.close()
         self.session.close()
 
 
 @pytest.fixture
 def clock() -> VirtualClock:
-    """Noon of 10 March 2026, standing still."""
+    """Return a clock that shows noon of 10 March 2026 until it is advanced."""
     return VirtualClock(START)
 
 
 @pytest.fixture
 def opened(clock: VirtualClock) -> Iterator[Opener]:
-    """Open local clouds on the virtual clock; they are closed with the test."""
+    """Open local clouds on the virtual clock, and close them after the test."""
     with ExitStack() as stack:
 
         def opener(**settings: Any) -> LocalGcp:
@@ -77,7 +77,7 @@ def opened(clock: VirtualClock) -> Iterator[Opener]:
 
 @pytest.fixture
 def clients() -> Iterator[Callable[..., Clients]]:
-    """Make clients; they are closed with the test."""
+    """Create clients, and close them after the test."""
     made: list[Clients] = []
 
     def make(cloud: LocalGcp, identity: str = "") -> Clients:
@@ -91,11 +91,11 @@ def clients() -> Iterator[Callable[..., Clients]]:
 
 @pytest.fixture
 def gcp(opened: Opener, clients: Callable[..., Clients]) -> Clients:
-    """The function's clients on three accounts, two of them exporting three days of data."""
+    """Return the function's clients; two of three accounts have three days of exported data."""
     return clients(opened(history_days=3, rows=10))
 
 
 @pytest.fixture
 def operator(gcp: Clients, clients: Callable[..., Clients]) -> Clients:
-    """Return clients with every right, on the same cloud as `gcp`."""
+    """Return clients with all permissions on the same cloud as `gcp`."""
     return clients(gcp.cloud, OPERATOR)

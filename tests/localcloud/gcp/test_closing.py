@@ -1,4 +1,4 @@
-"""A local GCP closes only after the requests that it is still answering."""
+"""A local GCP closes only after the requests in progress."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.localcloud.gcp.conftest import Clients, Opener
 QUERY = {"query": "SELECT 1 AS one", "useLegacySql": False}
 
 
-def test_a_cloud_closes_after_the_query_that_runs_in_it(
+def test_cloud_closes_after_a_running_query(
     opened: Opener, clients: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A query that runs while the local cloud closes has its data to the end: the warehouse closes after it."""
+    """The query returns all of its data: the warehouse closes after it."""
     running, waited_for, order = threading.Event(), threading.Event(), []
     cursor, close, join = Warehouse.cursor, Warehouse.close, http_server._Server.join
 

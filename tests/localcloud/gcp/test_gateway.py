@@ -1,4 +1,4 @@
-"""What holds for every API: identities, rights, validation, faults, hanging answers, the call log."""
+"""Behavior of every API: identities, permissions, validation, faults, hanging responses, the call log."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.localcloud.gcp.conftest import NO_RETRY, Clients, Opener
 Make = Callable[..., Clients]
 
 
-def test_a_wrong_token_is_unauthenticated(gcp: Clients) -> None:
-    """An expired or malformed token is 401; no token at all is the function's, as emulators are asked without."""
+def test_invalid_token_is_401(gcp: Clients) -> None:
+    """An expired or malformed token is 401; without a token, the caller is the function, as with emulators."""
     gcp.cloud.iam.expired.add("old")
     url = f"{gcp.cloud.endpoint}/v1/billingAccounts"
     for header, status in ((None, 200), ("Bearer old", 401), ("Basic x", 401), ("Bearer ", 401)):
@@ -30,8 +30,8 @@ def test_a_wrong_token_is_unauthenticated(gcp: Clients) -> None:
         assert requests.get(url, headers=headers, timeout=HANG_S).status_code == status
 
 
-def test_a_grant_takes_its_time(opened: Opener, clients: Make) -> None:
-    """With a propagation time the right is in effect only after it; taking it away works at once."""
+def test_grant_takes_effect_after_its_propagation_time(opened: Opener, clients: Make) -> None:
+    """Revoking takes effect immediately."""
     one = clients(opened(behavior=Behavior(propagation_s=420)))
     one.cloud.revoke("bigquery.datasets.get")
     one.cloud.grant("bigquery.datasets.get", f"projects/{PROJECT}")
@@ -49,15 +49,15 @@ def test_a_grant_takes_its_time(opened: Opener, clients: Make) -> None:
         ("projects/p/queries", {"query": "SELECT 1", "maxResults": "many"}, "'maxResults'"),
     ],
 )
-def test_unknown_and_mistyped_fields_are_named(gcp: Clients, path: str, body: object, named: str) -> None:
-    """Google's discovery documents decide which fields a request has."""
+def test_unknown_and_mistyped_fields_are_refused(gcp: Clients, path: str, body: object, named: str) -> None:
+    """Google's discovery documents define the fields of a request."""
     answer = gcp.post(f"bigquery/v2/{path}", body)
     assert answer.status_code == 400
     assert named in answer.json()["error"]["message"]
 
 
-def test_unknown_parameters_are_named(gcp: Clients) -> None:
-    """A misspelt parameter is refused instead of ignored, on every API."""
+def test_unknown_parameters_are_refused(gcp: Clients) -> None:
+    """Every API refuses a misspelled parameter instead of ignoring it."""
     for path in (
         "v1/billingAccounts",
         f"storage/v1/b/{gcp.cloud.deployment.bucket}/o",
@@ -67,8 +67,8 @@ def test_unknown_parameters_are_named(gcp: Clients) -> None:
         assert (answer.status_code, '"pagesize"' in answer.json()["error"]["message"]) == (400, True)
 
 
-def test_what_is_not_covered_says_so(gcp: Clients) -> None:
-    """A method of Google's that the local cloud lacks is 501, by its name; an unknown method is 404."""
+def test_unsupported_method_is_501(gcp: Clients) -> None:
+    """A Google method that the local cloud lacks is 501 with its name; an unknown method is 404."""
     answer = gcp.get(f"storage/v1/b/{gcp.cloud.deployment.bucket}/iam")
     assert answer.status_code == 501
     assert "storage.buckets.getIamPolicy is not covered" in answer.json()["error"]["message"]
@@ -76,16 +76,16 @@ def test_what_is_not_covered_says_so(gcp: Clients) -> None:
     assert gcp.get("storage/v2/nothing").status_code == 404
 
 
-def test_an_error_can_be_ordered(gcp: Clients) -> None:
-    """The next matching call fails and has no effect; the one after it works."""
+def test_injected_error_fails_the_next_call(gcp: Clients) -> None:
+    """The call has no effect, and the next one succeeds."""
     gcp.cloud.fail("bigquery.datasets.*", 503, "backendError", times=1)
     with pytest.raises(ServiceUnavailable):
         gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
     gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
 
 
-def test_calls_can_be_throttled(gcp: Clients) -> None:
-    """Beyond the rate each API answers in its own way, until time has passed."""
+def test_throttled_api_refuses_calls_beyond_the_rate(gcp: Clients) -> None:
+    """Each API refuses in its documented form until time has passed."""
     gcp.cloud.throttle("cloudbilling.*", per_second=1, burst=2)
     statuses = [gcp.get("v1/billingAccounts").status_code for _ in range(3)]
     gcp.cloud.advance(seconds=1)
@@ -97,16 +97,16 @@ def test_calls_can_be_throttled(gcp: Clients) -> None:
     assert (refused.status_code, refused.json()["error"]["errors"][0]["reason"]) == (403, "rateLimitExceeded")
 
 
-def test_an_answer_can_hang(gcp: Clients) -> None:
-    """The client's own timeout ends it, the call has no effect, and other calls are answered meanwhile."""
+def test_hanging_response_ends_at_the_client_timeout(gcp: Clients) -> None:
+    """The call has no effect, and other calls are answered meanwhile."""
     gcp.cloud.hang("cloudbilling.billingAccounts.list")
     with pytest.raises(requests.Timeout):
         gcp.session.get(f"{gcp.cloud.endpoint}/v1/billingAccounts", timeout=0.3)
     assert gcp.get("v1/billingAccounts").status_code == 200
 
 
-def test_latency_passes_on_the_clock(gcp: Clients) -> None:
-    """A slow API moves the virtual clock and costs the test nothing."""
+def test_latency_advances_the_virtual_clock(gcp: Clients) -> None:
+    """The test itself does not wait."""
     gcp.cloud.latency(7, "bigquery.datasets.get")
     before = gcp.cloud.clock.monotonic()
     gcp.bigquery.get_dataset("billing_export")
@@ -114,8 +114,8 @@ def test_latency_passes_on_the_clock(gcp: Clients) -> None:
     assert gcp.cloud.clock.monotonic() - before == 7
 
 
-def test_every_call_is_logged_with_its_rights(gcp: Clients) -> None:
-    """The log has method, identity, permission and resource, and what was refused."""
+def test_call_log_has_identity_permission_and_resource(gcp: Clients) -> None:
+    """Denied calls are logged too."""
     gcp.cloud.calls.clear()
     gcp.bigquery.get_dataset("billing_export")
     with pytest.raises(Forbidden):
@@ -132,21 +132,21 @@ def test_every_call_is_logged_with_its_rights(gcp: Clients) -> None:
     assert gcp.cloud.calls.permissions() - gcp.cloud.deployment.permissions() == {"bigquery.datasets.delete"}
 
 
-def test_a_fault_of_the_local_cloud_is_an_answer(gcp: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unexpected exception is answered with 500; the connection is never dropped."""
+def test_internal_error_is_500(gcp: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected exception does not drop the connection."""
     monkeypatch.setattr(gcp.cloud.world, "catalog", None)
     with pytest.raises(Exception, match="The local cloud failed"):
         gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
 
 
-def test_a_dataset_without_an_id_is_a_bad_request(gcp: Clients) -> None:
-    """What a request lacks is named."""
+def test_dataset_without_an_id_is_400(gcp: Clients) -> None:
+    """The error names the missing field."""
     answer = gcp.post(f"bigquery/v2/projects/{PROJECT}/datasets", {})
     assert (answer.status_code, "datasetReference.datasetId" in answer.text) == (400, True)
 
 
-def test_googles_auth_library_finds_the_functions_identity(gcp: Clients, tmp_path: Path) -> None:
-    """With the environment alone, default credentials come from the metadata server, and every client works."""
+def test_auth_library_finds_the_functions_identity(gcp: Clients, tmp_path: Path) -> None:
+    """With the environment alone, the metadata server provides default credentials, and every client works."""
     program = """
 import json, os, google.auth, google.auth.transport.requests
 from google.cloud import bigquery, storage

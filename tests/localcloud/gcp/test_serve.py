@@ -1,4 +1,4 @@
-"""The local GCP as a process of its own, and its actions from outside."""
+"""The local GCP as a separate process, and its control actions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.localcloud.control_client import ControlClient, ControlError
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_a_signal_and_ends_cleanly(number: signal.Signals) -> None:
-    """It prints the environment and `ready`, answers actions, and ends with 0 and a quiet stderr."""
+def test_process_serves_until_a_signal_and_exits_cleanly(number: signal.Signals) -> None:
+    """It prints the environment and `ready`, answers actions, and exits with 0 and an empty stderr."""
     with serving("gcp.cloud.LocalGcp(accounts=4, history_days=2)") as (process, variables):
         remote = ControlClient(variables["GOOGLE_API_ENDPOINT"])
         accounts = remote.accounts()
@@ -26,23 +26,23 @@ def test_it_serves_until_a_signal_and_ends_cleanly(number: signal.Signals) -> No
         assert (process.returncode, errors) == (0, "")
 
 
-def test_the_after_deployment_state_lacks_one_console_step() -> None:
-    """All accounts but the last export; dataset, buckets and rights are there."""
+def test_deployed_state_has_one_account_without_an_export() -> None:
+    """All other accounts export; dataset, buckets and permissions exist."""
     with LocalGcp(accounts=3) as cloud:
         exporting = {account for account, _ in cloud.world.exports.enabled}
         assert exporting == set(list(cloud.accounts())[:2])
         assert set(cloud.world.buckets.all) == {cloud.deployment.bucket, cloud.deployment.state_bucket}
 
 
-def test_a_bare_cloud_is_empty() -> None:
-    """There is a project with rights, and neither dataset nor bucket nor account."""
+def test_bare_cloud_has_only_a_project() -> None:
+    """The project has permissions, but no dataset, bucket or account."""
     with LocalGcp(bare=True) as cloud:
         assert (cloud.accounts(), cloud.world.catalog.datasets, cloud.world.buckets.all) == ({}, {}, {})
         assert "EXPORT_BUCKET" not in cloud.environment()
 
 
-def test_wrong_actions_are_refused_with_the_reason() -> None:
-    """An unknown action, a missing argument and a missing account are errors that say why."""
+def test_invalid_action_is_refused_with_the_reason() -> None:
+    """This covers an unknown action, a missing argument and a missing account."""
     with LocalGcp(accounts=1) as cloud:
         remote = ControlClient(cloud.endpoint)
         with pytest.raises(ControlError, match="no action 'explode'"):
@@ -50,13 +50,13 @@ def test_wrong_actions_are_refused_with_the_reason() -> None:
         with pytest.raises(ControlError, match="account"):
             remote.close_account()
         with pytest.raises(ControlError, match="KeyError"):
-            remote.close_account(account="nobody")
+            remote.close_account(account="missing")
         with pytest.raises(ControlError, match="cannot be advanced"):
             remote.advance(seconds=1)
 
 
-def test_two_clouds_live_side_by_side() -> None:
-    """Nothing is shared between two clouds of one process."""
+def test_two_clouds_in_one_process_are_independent() -> None:
+    """A change in one cloud is not visible in the other."""
     with LocalGcp(accounts=1) as one, LocalGcp(accounts=2) as other:
         one.put_object(name="a", text="x")
         assert (len(one.accounts()), len(other.accounts())) == (1, 2)

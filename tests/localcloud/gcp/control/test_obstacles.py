@@ -1,4 +1,4 @@
-"""What keeps billing data from arriving or being replaced, as Google's own clients meet it."""
+"""Conditions that keep billing data from arriving or from being replaced, as Google's clients see them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DAY = 24 * 3600
 
 
 def rows_of(gcp: Clients, account: str, kind: str = "standard") -> int:
-    """Return how many rows a query by the client's identity sees in an account's table."""
+    """Return the number of rows that a query with the client's identity returns for an account's table."""
     table = f"`{gcp.cloud.project}.billing_export.{table_name(kind, account)}`"
     (row,) = gcp.bigquery.query_and_wait(f"SELECT COUNT(*) AS n FROM {table}")
     return int(row.n)
 
 
-def test_prices_have_a_writer_of_their_own_and_come_for_the_paying_account_only(gcp: Clients) -> None:
-    """Pricing is written by another principal, and only for the account that is linked to the dataset's project."""
+def test_pricing_has_its_own_writer_and_only_the_paying_account(gcp: Clients) -> None:
+    """A separate principal writes pricing, only for the account that is linked to the dataset's project."""
     dataset = gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
     admitted = {entry.entity_id for entry in dataset.access_entries}
     assert {PRINCIPAL, PRICING_PRINCIPAL} <= admitted
@@ -36,8 +36,8 @@ def test_prices_have_a_writer_of_their_own_and_come_for_the_paying_account_only(
     assert {f"billingAccounts/{row.id}": row.n for row in rows} == {payer: 30}
 
 
-def test_rows_behind_a_policy_are_missing_without_an_error(gcp: Clients) -> None:
-    """Readers without a granting policy see no rows, the catalog still counts them, and no job may extract them."""
+def test_row_access_policy_hides_rows_without_an_error(gcp: Clients) -> None:
+    """Readers without a granting policy get no rows, the catalog counts them, and no job may extract them."""
     account = next(iter(gcp.cloud.accounts()))
     gcp.cloud.protect_rows(account)
     assert rows_of(gcp, account) == 0
@@ -55,8 +55,8 @@ def test_rows_behind_a_policy_are_missing_without_an_error(gcp: Clients) -> None
     assert gcp.cloud.stream(accounts=[account], kinds=["standard"]) == 20
 
 
-def test_deleted_rows_do_not_move_the_partitions_time(gcp: Clients) -> None:
-    """The catalog counts fewer rows of a partition that was last modified when it was before."""
+def test_deleting_rows_does_not_change_the_modification_time(gcp: Clients) -> None:
+    """The catalog counts fewer rows, and the partition's last modification stays the same."""
     account = next(iter(gcp.cloud.accounts()))
     sql = (
         "SELECT total_rows AS n, last_modified_time AS at "
@@ -69,8 +69,8 @@ def test_deleted_rows_do_not_move_the_partitions_time(gcp: Clients) -> None:
     assert (before.n, after.n, after.at) == (10, 4, before.at)
 
 
-def test_tables_and_partitions_expire_by_the_datasets_default(opened: Opener, clients: Callable[..., Clients]) -> None:
-    """The defaults hold for tables made after them; of a partitioned one each partition goes when its time is over."""
+def test_dataset_default_expires_new_tables_and_partitions(opened: Opener, clients: Callable[..., Clients]) -> None:
+    """A default applies to tables created after it; a partitioned table expires partition by partition."""
     cloud = opened(accounts=1, done=0)
     account = next(iter(cloud.accounts()))
     cloud.expire_tables(60)
@@ -86,8 +86,8 @@ def test_tables_and_partitions_expire_by_the_datasets_default(opened: Opener, cl
     assert cloud.tables() == {table_name("standard", account): 0}
 
 
-def test_a_dataset_in_an_unsupported_region_takes_no_export(opened: Opener) -> None:
-    """The console refuses regions that Cloud Billing does not export to; others and the multi-regions are fine."""
+def test_export_to_an_unsupported_region_is_refused(opened: Opener) -> None:
+    """The console refuses regions without billing exports, and accepts other regions and multi-regions."""
     refused = opened(accounts=1, done=0, location="europe-southwest1")
     with pytest.raises(ValueError, match="Invalid dataset region: europe-southwest1"):
         refused.console_step(next(iter(refused.accounts())), ["standard"])
@@ -96,8 +96,8 @@ def test_a_dataset_in_an_unsupported_region_takes_no_export(opened: Opener) -> N
 
 
 @pytest.mark.parametrize("obstacle", ["encrypt_dataset", "unlink_billing", "remove_writer"])
-def test_google_writes_no_rows_past_an_obstacle(gcp: Clients, obstacle: str) -> None:
-    """With a customer-managed key, without billing, or without its access entry Google writes nothing, silently."""
+def test_google_stops_writing_rows_without_an_error(gcp: Clients, obstacle: str) -> None:
+    """This happens with a customer-managed key, without billing, and without Google's access entry."""
     arguments = ("projects/p/locations/us/keyRings/r/cryptoKeys/k",) if obstacle == "encrypt_dataset" else ()
     assert gcp.cloud.stream() > 0
     getattr(gcp.cloud, obstacle)(*arguments)
@@ -105,8 +105,8 @@ def test_google_writes_no_rows_past_an_obstacle(gcp: Clients, obstacle: str) -> 
 
 
 @pytest.mark.parametrize(("close", "state"), [(False, "absent"), (True, "closed")])
-def test_cloud_storage_refuses_a_project_without_open_billing_account(gcp: Clients, close: bool, state: str) -> None:
-    """Without a link, or with one to a closed account, buckets and objects answer 403 and no job extracts."""
+def test_storage_is_403_without_an_open_billing_account(gcp: Clients, close: bool, state: str) -> None:
+    """Without a link, or with one to a closed account, buckets and objects are 403 and no job extracts."""
     payer = next(iter(gcp.cloud.accounts()))
     if close:
         gcp.cloud.close_account(payer)
@@ -130,8 +130,8 @@ def test_cloud_storage_refuses_a_project_without_open_billing_account(gcp: Clien
     assert gcp.storage.get_bucket(bucket, retry=None).name == bucket
 
 
-def test_a_retention_policy_lets_objects_be_written_and_not_replaced(gcp: Clients) -> None:
-    """An object that is too young is neither replaced nor deleted; with versions it is replaced, not deleted."""
+def test_retained_object_can_be_neither_replaced_nor_deleted(gcp: Clients) -> None:
+    """With versioning, a retained object can be replaced but not deleted."""
     gcp.cloud.retain_objects(days=3)
     bucket = gcp.storage.bucket(gcp.cloud.deployment.bucket)
     blob = bucket.blob("manifest.json")
@@ -150,8 +150,8 @@ def test_a_retention_policy_lets_objects_be_written_and_not_replaced(gcp: Client
     blob.delete(retry=None)
 
 
-def test_a_default_hold_keeps_every_new_object(operator: Clients) -> None:
-    """Objects are born under a hold and stay as they are until they are released."""
+def test_default_hold_protects_every_new_object(operator: Clients) -> None:
+    """New objects have a hold and cannot change until it is released."""
     operator.cloud.hold_objects()
     blob = operator.storage.bucket(operator.cloud.deployment.bucket).blob("x")
     blob.upload_from_string(b"1", retry=None)
@@ -166,8 +166,8 @@ def test_a_default_hold_keeps_every_new_object(operator: Clients) -> None:
     other.delete(retry=None)
 
 
-def test_a_perimeter_refuses_with_an_identifier(gcp: Clients) -> None:
-    """VPC Service Controls answers 403 with the identifier by which an administrator finds the refusal."""
+def test_perimeter_refusal_has_an_identifier(gcp: Clients) -> None:
+    """VPC Service Controls answers 403 with the identifier that an administrator searches for."""
     gcp.cloud.close_perimeter(["bigquery.googleapis.com"])
     with pytest.raises(Forbidden, match="vpcServiceControlsUniqueIdentifier: ") as caught:
         gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
@@ -177,8 +177,8 @@ def test_a_perimeter_refuses_with_an_identifier(gcp: Clients) -> None:
     gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
 
 
-def test_a_persons_credentials_need_a_quota_project(operator: Clients) -> None:
-    """Cloud Billing counts such a call on gcloud's own project, and takes it where a quota project is named."""
+def test_user_credentials_need_a_quota_project(operator: Clients) -> None:
+    """Cloud Billing bills such a call to gcloud's project, and accepts it with a quota project."""
     operator.cloud.drop_quota_project(OPERATOR)
     refused = operator.get("v1/billingAccounts")
     assert refused.status_code == 403
@@ -189,8 +189,8 @@ def test_a_persons_credentials_need_a_quota_project(operator: Clients) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_the_metadata_server_fails_for_moments(gcp: Clients, status: int) -> None:
-    """The ordered failure is answered once, and the token afterwards."""
+def test_metadata_server_failure_is_returned_once(gcp: Clients, status: int) -> None:
+    """The next request returns the token."""
     gcp.cloud.fail_metadata(status)
     url = f"{gcp.cloud.endpoint}/computeMetadata/v1/instance/service-accounts/default/token"
     answers = [requests.get(url, headers={"Metadata-Flavor": "Google"}, timeout=HANG_S) for _ in range(2)]
@@ -198,8 +198,8 @@ def test_the_metadata_server_fails_for_moments(gcp: Clients, status: int) -> Non
     assert answers[1].json()["access_token"] == gcp.cloud.deployment.identity
 
 
-def test_an_account_of_another_organization_is_seen(gcp: Clients) -> None:
-    """Its right is on the account itself, so the listing shows it with the parent that it has."""
+def test_account_of_another_organization_is_listed(gcp: Clients) -> None:
+    """The role is granted on the account, so the listing has it with its own parent."""
     account = gcp.cloud.add_account_elsewhere("elsewhere")
     found = {one["name"]: one.get("parent") for one in gcp.get("v1/billingAccounts").json()["billingAccounts"]}
     assert found[f"billingAccounts/{account}"] == "organizations/999999999999"

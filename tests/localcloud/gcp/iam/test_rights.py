@@ -1,4 +1,4 @@
-"""Rights in the local GCP: conditions, objects, policies that go with what they were on, and tokens."""
+"""Permissions in the local GCP: conditions, objects, policies that are deleted with their resource, and tokens."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Make = Callable[..., Clients]
         (f"resource.name == '{BUCKET}' && resource.type == 'x'", BUCKET, False),
     ],
 )
-def test_a_condition_decides_by_the_resources_name(expression: str, value: str, held: bool) -> None:
-    """Equality and beginnings are compared to the letter; an attribute that is not there makes a term false."""
+def test_condition_compares_the_resource_name(expression: str, value: str, held: bool) -> None:
+    """Equality and prefixes are compared exactly; a term with a missing attribute is false."""
     assert holds(expression, {"resource.name": value}) is held
 
 
@@ -40,14 +40,14 @@ def test_a_condition_decides_by_the_resources_name(expression: str, value: str, 
     "expression",
     ["", "true", "resource.name != 'x'", "resource.name == 'x' ||", "!(a == 'x')", "a == 'x' b", "a == \"x'"],
 )
-def test_a_condition_of_another_form_is_refused(expression: str) -> None:
-    """What is not covered is never taken for true, nor for false: it cannot be given at all."""
+def test_unsupported_condition_is_refused(expression: str) -> None:
+    """An unsupported condition cannot be granted, because it could be neither true nor false."""
     with pytest.raises(ValueError, match="covered form"):
         parse(expression)
 
 
-def test_only_callers_who_may_list_learn_that_an_object_is_missing(gcp: Clients) -> None:
-    """With the right to list an absent object is a 404; without it a 403, like one that is there but closed."""
+def test_missing_object_is_404_only_with_permission_to_list(gcp: Clients) -> None:
+    """Without that permission it is 403, like an existing object that may not be read."""
     blob = gcp.storage.bucket(gcp.cloud.deployment.state_bucket).blob("absent")
     with pytest.raises(NotFound):
         blob.download_as_bytes(retry=None)
@@ -56,8 +56,8 @@ def test_only_callers_who_may_list_learn_that_an_object_is_missing(gcp: Clients)
         blob.download_as_bytes(retry=None)
 
 
-def test_only_who_sets_policies_lifts_public_access_prevention(gcp: Clients) -> None:
-    """The function may patch tiers and uniform access, and is refused the one setting that guards the policies."""
+def test_changing_public_access_prevention_needs_permission_to_set_policies(gcp: Clients) -> None:
+    """The function may patch lifecycle rules and uniform access, but not this setting."""
     bucket = gcp.storage.get_bucket(gcp.cloud.deployment.bucket)
     bucket.clear_lifecycle_rules()
     bucket.iam_configuration.uniform_bucket_level_access_enabled = False
@@ -68,8 +68,8 @@ def test_only_who_sets_policies_lifts_public_access_prevention(gcp: Clients) -> 
     assert gcp.storage.get_bucket(bucket.name).iam_configuration.public_access_prevention == "enforced"
 
 
-def test_rights_on_a_dataset_go_with_it_and_its_maker_owns_it(gcp: Clients, clients: Make) -> None:
-    """A dataset that is created again has its creator's rights only: rights on the old one are gone."""
+def test_recreated_dataset_has_only_its_creators_access(gcp: Clients, clients: Make) -> None:
+    """Access to the deleted dataset is lost."""
     name = gcp.cloud.deployment.dataset
     reader = clients(gcp.cloud, gcp.cloud.deployment.connector)
     assert list(reader.bigquery.list_tables(name, retry=NO_RETRY))
@@ -80,14 +80,14 @@ def test_rights_on_a_dataset_go_with_it_and_its_maker_owns_it(gcp: Clients, clie
     gcp.bigquery.delete_dataset(name, retry=NO_RETRY)
 
 
-def test_writes_that_are_not_carried_out_are_guarded_all_the_same(gcp: Clients, operator: Clients) -> None:
-    """Without the right such a write is refused as by Google; with it, it is refused as unsupported."""
+def test_unsupported_write_checks_permissions_first(gcp: Clients, operator: Clients) -> None:
+    """Without the permission the write is refused as Google does; with it, it is refused as unsupported."""
     path = f"v1/projects/{gcp.cloud.project}/serviceAccounts/{gcp.cloud.deployment.connector}/keys"
     assert [one.post(path, {}).status_code for one in (gcp, operator)] == [403, 501]
 
 
-def test_a_provider_without_keys_admits_no_caller(gcp: Clients) -> None:
-    """The local cloud fetches no issuer's keys: without given ones every token is refused, with a reason."""
+def test_provider_without_keys_refuses_every_token(gcp: Clients) -> None:
+    """The local cloud does not fetch an issuer's keys; the refusal has the reason."""
     number = gcp.cloud.world.projects.all[gcp.cloud.project].number
     pool = f"projects/{number}/locations/global/workloadIdentityPools/{POOL}"
     exchange = {
@@ -105,8 +105,8 @@ def test_a_provider_without_keys_admits_no_caller(gcp: Clients) -> None:
     assert {call.error for call in gcp.cloud.calls.select("sts.token")} == {"invalid_grant", "invalid_request"}
 
 
-def test_a_token_is_an_hours_at_most_and_the_connectors_own(gcp: Clients, clients: Make) -> None:
-    """A caller who may act as a service account gets a token that expires as requested; longer ones are refused."""
+def test_impersonation_token_lasts_at_most_an_hour(gcp: Clients, clients: Make) -> None:
+    """A caller who may impersonate a service account gets a token with the requested expiry."""
     cloud = gcp.cloud
     path = f"v1/projects/-/serviceAccounts/{cloud.deployment.connector}:generateAccessToken"
     body = {"scope": ["https://www.googleapis.com/auth/cloud-platform"], "lifetime": "600s"}

@@ -1,4 +1,4 @@
-"""The deployment as Google's own APIs show it, asked through Google's client: function, schedule, policies."""
+"""The deployment as Google's APIs show it: function, schedule, policies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httplib2  # type: ignore[import-untyped]  # ships no types
+import httplib2  # type: ignore[import-untyped]  # has no types
 import pytest
 import requests
 from google.oauth2.credentials import Credentials
-from google_auth_httplib2 import AuthorizedHttp  # type: ignore[import-untyped]  # ships no types
-from googleapiclient import discovery  # type: ignore[import-untyped]  # ships no types
-from googleapiclient.errors import HttpError  # type: ignore[import-untyped]  # ships no types
+from google_auth_httplib2 import AuthorizedHttp  # type: ignore[import-untyped]  # has no types
+from googleapiclient import discovery  # type: ignore[import-untyped]  # has no types
+from googleapiclient.errors import HttpError  # type: ignore[import-untyped]  # has no types
 
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.deployment import OPERATOR, TENANT
@@ -28,7 +28,7 @@ Api = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Echoed:
-    """What the served function answers."""
+    """The response of the served function."""
 
     status: int
     body: bytes
@@ -38,7 +38,7 @@ class Echoed:
 
 
 class Echo:
-    """A function that answers with what it was called with; `wait` holds it up."""
+    """A function that returns its request; `wait` delays it."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[bytes, dict[str, str]]] = []
@@ -73,11 +73,11 @@ def gcp(opened: Opener, echo: Echo) -> LocalGcp:
 
 @pytest.fixture
 def api(gcp: LocalGcp) -> Iterator[Api]:
-    """Build Google's discovery client of a service for an identity; they are closed with the test."""
+    """Build Google's discovery clients of services for an identity, and close them after the test."""
     made: list[Any] = []
 
     def build(service: str, version: str, identity: str = OPERATOR) -> Any:
-        http = AuthorizedHttp(Credentials(token=identity), http=httplib2.Http(timeout=HANG_S))  # type: ignore[no-untyped-call]  # google-auth is typed in part
+        http = AuthorizedHttp(Credentials(token=identity), http=httplib2.Http(timeout=HANG_S))  # type: ignore[no-untyped-call]  # google-auth is only partly typed
         options = {"api_endpoint": gcp.endpoint}
         made.append(discovery.build(service, version, http=http, client_options=options, static_discovery=True))
         return made[-1]
@@ -88,14 +88,14 @@ def api(gcp: LocalGcp) -> Iterator[Api]:
 
 
 def refused(call: Any) -> tuple[int, str]:
-    """Return status and message with which a request is refused."""
+    """Return status and message of a refused request."""
     with pytest.raises(HttpError) as caught:
         call.execute()
     return caught.value.status_code, str(caught.value)
 
 
-def test_function_schedule_and_identities_are_there(gcp: LocalGcp, api: Api) -> None:
-    """Each API shows its part of the deployment under the module's names, and they point to each other."""
+def test_deployed_resources_are_visible_and_linked(gcp: LocalGcp, api: Api) -> None:
+    """Each API returns its part of the deployment under the module's names."""
     parent = f"projects/{gcp.project}/locations"
     (function,) = (
         api("cloudfunctions", "v2").projects().locations().functions().list(parent=f"{parent}/-").execute()["functions"]
@@ -116,8 +116,8 @@ def test_function_schedule_and_identities_are_there(gcp: LocalGcp, api: Api) -> 
     assert target["oidcToken"]["serviceAccountEmail"] in {one["email"] for one in accounts}
 
 
-def test_what_is_not_there_and_what_may_not_be_read(gcp: LocalGcp, api: Api) -> None:
-    """A missing resource is 404 for callers who may read, and 403 for others; both are logged."""
+def test_missing_resource_is_404_or_403(gcp: LocalGcp, api: Api) -> None:
+    """It is 404 for callers who may read, and 403 for others; both are logged."""
     name = f"projects/{gcp.project}/roles/no-such-role"
     assert refused(api("iam", "v1").projects().roles().get(name=name))[0] == 404
     status, message = refused(api("iam", "v1", gcp.deployment.identity).projects().roles().get(name=name))
@@ -125,8 +125,8 @@ def test_what_is_not_there_and_what_may_not_be_read(gcp: LocalGcp, api: Api) -> 
     assert gcp.calls.select()[-1].rights == (("iam.roles.get", f"projects/{gcp.project}"),)
 
 
-def test_policies_show_who_holds_what_and_where(gcp: LocalGcp, api: Api) -> None:
-    """Bindings stand where the module makes them: conditions on the project, one tenant on the connector's account."""
+def test_policies_have_the_bindings_of_the_module(gcp: LocalGcp, api: Api) -> None:
+    """The conditions are on the project, and one tenant's binding is on the connector's account."""
     resources = api("cloudresourcemanager", "v3")
     policy = resources.projects().getIamPolicy(resource=f"projects/{gcp.project}", body={}).execute()
     connector = f"serviceAccount:{gcp.deployment.connector}"
@@ -147,8 +147,8 @@ def test_policies_show_who_holds_what_and_where(gcp: LocalGcp, api: Api) -> None
     assert binding["members"][0].endswith(f"/workloadIdentityPools/tailpipe-pool/attribute.tenant/{TENANT}")
 
 
-def test_a_condition_keeps_a_role_to_its_bucket(gcp: LocalGcp, clients: Callable[..., Any]) -> None:
-    """The connector reads the copies and neither the state nor anything it could write."""
+def test_condition_limits_a_role_to_its_bucket(gcp: LocalGcp, clients: Callable[..., Any]) -> None:
+    """The connector can read the copies, but not the state, and can write nothing."""
     gcp.put_object("copies/1.json", "{}")
     gcp.put_object("known_billing_accounts.json", "{}", gcp.deployment.state_bucket)
     connector = clients(gcp, gcp.deployment.connector)
@@ -158,8 +158,8 @@ def test_a_condition_keeps_a_role_to_its_bucket(gcp: LocalGcp, clients: Callable
     assert connector.session.delete(f"{gcp.endpoint}/{read}", timeout=HANG_S).status_code == 403
 
 
-def test_the_address_admits_only_a_token_of_who_may_call(gcp: LocalGcp, api: Api, echo: Echo) -> None:
-    """No token, a made-up one, one for another audience and one of a stranger are refused; the schedule's is let in."""
+def test_function_url_accepts_only_tokens_of_invokers(gcp: LocalGcp, api: Api, echo: Echo) -> None:
+    """Missing, forged, foreign and wrong-audience tokens are refused; the schedule's token is accepted."""
     accounts = api("iamcredentials", "v1").projects().serviceAccounts()
     uri = gcp.world.function_uri
 
@@ -172,7 +172,7 @@ def test_the_address_admits_only_a_token_of_who_may_call(gcp: LocalGcp, api: Api
         return str(accounts.generateIdToken(name=name, body={"audience": audience}).execute()["token"])
 
     deployment = gcp.deployment
-    assert call(token(deployment.scheduler, uri)) == 404  # as deployed, from outside the project
+    assert call(token(deployment.scheduler, uri)) == 404  # as in a deployment: an identity of another project
     gcp.set_ingress("ALLOW_ALL")
     assert call(None) == 403
     assert call("made-up") == 401
@@ -191,8 +191,8 @@ def test_the_address_admits_only_a_token_of_who_may_call(gcp: LocalGcp, api: Api
     assert call(token(deployment.scheduler, uri)) == 404
 
 
-def test_one_instance_serves_one_call_at_a_time(gcp: LocalGcp, api: Api, echo: Echo) -> None:
-    """A call that finds the instance busy is refused with 429 after a short wait."""
+def test_concurrent_call_is_429(gcp: LocalGcp, api: Api, echo: Echo) -> None:
+    """A call that finds the only instance busy is refused after a short wait."""
     name = f"projects/-/serviceAccounts/{gcp.deployment.scheduler}"
     uri = gcp.world.function_uri
     gcp.set_ingress("ALLOW_ALL")
@@ -210,8 +210,8 @@ def test_one_instance_serves_one_call_at_a_time(gcp: LocalGcp, api: Api, echo: E
     assert len(echo.calls) == 1
 
 
-def test_the_schedule_is_paused_resumed_and_run(gcp: LocalGcp, api: Api, echo: Echo) -> None:
-    """A job calls the function with its own identity on request; without the right to, its status says so."""
+def test_schedule_can_be_paused_resumed_and_run(gcp: LocalGcp, api: Api, echo: Echo) -> None:
+    """The job calls the function with its own identity; without permission, its status has the error."""
     jobs = api("cloudscheduler", "v1").projects().locations().jobs()
     name = f"projects/{gcp.project}/locations/us-central1/jobs/tailpipe-exports"
     assert jobs.pause(name=name, body={}).execute()["state"] == "PAUSED"
@@ -238,8 +238,8 @@ def test_the_schedule_is_paused_resumed_and_run(gcp: LocalGcp, api: Api, echo: E
     assert (gcp.resource(name)["status"], len(echo.calls)) == ({"code": 7}, 1)
 
 
-def test_the_project_tells_its_parents_payer_and_caller(gcp: LocalGcp, api: Api) -> None:
-    """Ancestry, billing and the caller's own address are answered as Google does."""
+def test_project_returns_ancestry_billing_and_caller(gcp: LocalGcp, api: Api) -> None:
+    """The responses have Google's format."""
     chain = (
         api("cloudresourcemanager", "v1").projects().getAncestry(projectId=gcp.project, body={}).execute()["ancestor"]
     )
@@ -254,8 +254,8 @@ def test_the_project_tells_its_parents_payer_and_caller(gcp: LocalGcp, api: Api)
     }
 
 
-def test_the_function_may_do_what_the_module_lists_where_it_lists_it(gcp: LocalGcp) -> None:
-    """Rights hold on the scope that rights.yaml names, and nowhere else."""
+def test_function_has_the_permissions_of_the_module(gcp: LocalGcp) -> None:
+    """Each permission applies only on the scope that rights.yaml lists."""
     iam, world, identity = gcp.iam, gcp.world, gcp.deployment.identity
     dataset = world.chain(f"projects/{gcp.project}/datasets/billing_export")
     other = world.chain(f"projects/{gcp.project}/datasets/other")
@@ -265,11 +265,11 @@ def test_the_function_may_do_what_the_module_lists_where_it_lists_it(gcp: LocalG
     assert iam.allows(identity, "storage.buckets.update", copies)
     assert not iam.allows(identity, "storage.buckets.update", state)
     assert iam.allows(identity, "storage.objects.delete", state)
-    assert not iam.allows(identity, "storage.objects.get", world.chain("buckets/of-somebody"))
+    assert not iam.allows(identity, "storage.objects.get", world.chain("buckets/of-another-project"))
 
 
-def test_an_object_is_read_by_the_xml_api_too(gcp: LocalGcp, clients: Callable[..., Any]) -> None:
-    """Google's Go client reads ``/bucket/object``: the same bytes, and the same rights."""
+def test_object_can_be_read_through_the_xml_api(gcp: LocalGcp, clients: Callable[..., Any]) -> None:
+    """Google's Go client reads ``/bucket/object``: the bytes and the permissions are the same."""
     gcp.put_object("copies/1 2.json", "{}")
     path = f"{gcp.deployment.bucket}/copies/1%202.json"
     mine, others = clients(gcp, gcp.deployment.connector).get(path), clients(gcp, "stranger@example.com").get(path)
@@ -277,12 +277,12 @@ def test_an_object_is_read_by_the_xml_api_too(gcp: LocalGcp, clients: Callable[.
     assert clients(gcp, OPERATOR).get("no-such-bucket/object").status_code == 404
 
 
-def test_what_the_guides_tools_ask_is_answered(gcp: LocalGcp, api: Api) -> None:
-    """APIs are switched on together, and log lines are searched: each by its right, with Google's shapes."""
+def test_apis_can_be_enabled_together_and_logs_searched(gcp: LocalGcp, api: Api) -> None:
+    """Each request needs its permission and returns Google's format."""
     gcp.disable_api("run.googleapis.com")
     services = api("serviceusage", "v1").services()
-    parent, wanted = f"projects/{gcp.project}", {"serviceIds": ["run.googleapis.com"]}
-    operation = services.batchEnable(parent=parent, body=wanted).execute()
+    parent, request_body = f"projects/{gcp.project}", {"serviceIds": ["run.googleapis.com"]}
+    operation = services.batchEnable(parent=parent, body=request_body).execute()
     assert (operation["done"], operation["response"]["services"][0]["state"]) == (True, "ENABLED")
     assert services.get(name=f"{parent}/services/run.googleapis.com").execute()["state"] == "ENABLED"
     entries = api("logging", "v2").entries()
@@ -290,12 +290,12 @@ def test_what_the_guides_tools_ask_is_answered(gcp: LocalGcp, api: Api) -> None:
     assert refused(entries.list(body={}))[0] == 400
     for permission in ("serviceusage.services.enable", "logging.logEntries.list"):
         gcp.deny(permission, identity=OPERATOR)
-    assert refused(services.batchEnable(parent=parent, body=wanted))[0] == 403
+    assert refused(services.batchEnable(parent=parent, body=request_body))[0] == 403
     assert refused(entries.list(body={"resourceNames": [parent]}))[0] == 403
 
 
-def test_a_constraint_comes_to_what_was_set_for_the_project(gcp: LocalGcp, api: Api) -> None:
-    """Without a policy everything is allowed; a policy is read with its right alone, and may be lifted again."""
+def test_effective_constraint_is_the_projects_policy(gcp: LocalGcp, api: Api) -> None:
+    """Without a policy everything is allowed; a policy can be read only with its permission, and can be removed."""
     projects = api("cloudresourcemanager", "v1").projects()
     asked = {"resource": f"projects/{gcp.project}", "body": {"constraint": "constraints/run.allowedIngress"}}
     assert projects.getEffectiveOrgPolicy(**asked).execute()["listPolicy"] == {"allValues": "ALLOW"}
@@ -309,16 +309,16 @@ def test_a_constraint_comes_to_what_was_set_for_the_project(gcp: LocalGcp, api: 
     assert refused(projects.getEffectiveOrgPolicy(**asked))[0] == 403
 
 
-def test_the_issuer_that_the_deployment_trusts_describes_itself(gcp: LocalGcp) -> None:
-    """Its document is at the standard's place and names it, as the deployed provider does."""
+def test_issuer_serves_its_discovery_document(gcp: LocalGcp) -> None:
+    """The document is at the standard path and names the issuer, as the deployed provider does."""
     issuer = gcp.world.issuer
     document = requests.get(f"{issuer}/.well-known/openid-configuration", timeout=HANG_S).json()
     name = f"projects/{gcp.project}/locations/global/workloadIdentityPools/tailpipe-pool/providers/tailpipe-provider"
     assert document["issuer"] == issuer == gcp.resource(name)["oidc"]["issuerUri"]
 
 
-def test_bq_finds_the_paths_of_this_cloud(gcp: LocalGcp) -> None:
-    """The discovery document names this machine and not Google."""
+def test_discovery_document_has_local_addresses(gcp: LocalGcp) -> None:
+    """The tool `bq` therefore calls this machine and not Google."""
     document = requests.get(f"{gcp.endpoint}/$discovery/rest?version=v2", timeout=HANG_S).json()
     assert document["name"] == "bigquery"
     assert document["rootUrl"] == f"{gcp.endpoint}/"

@@ -1,4 +1,4 @@
-"""The local Cloud Run function against small functions written for each test."""
+"""The local Cloud Run runtime, with small functions written for each test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Make = Callable[..., FunctionsFramework]
 
 @pytest.fixture
 def framework(tmp_path: Path) -> Make:
-    """Return a maker of functions from a module's source, whose function is `answer`."""
+    """Return a factory of functions from a module's source; the entry point is `answer`."""
 
     def make(source: str, env: dict[str, str] | None = None, **options: object) -> FunctionsFramework:
         package = tmp_path / "tiny"
@@ -27,7 +27,7 @@ def framework(tmp_path: Path) -> Make:
         (package / "__init__.py").write_text("", encoding="utf-8")
         (package / "handler.py").write_text(source, encoding="utf-8")
         arguments: dict[str, object] = {"grace_s": 0.2, **options}
-        return FunctionsFramework("tiny.handler:answer", env or {}, source=tmp_path, **arguments)  # type: ignore[arg-type]  # options are the test's own
+        return FunctionsFramework("tiny.handler:answer", env or {}, source=tmp_path, **arguments)  # type: ignore[arg-type]  # the test passes the options
 
     return make
 
@@ -42,8 +42,8 @@ def is_running(process: int) -> bool:
     return not answer.stdout.strip().startswith(("Z", "X")) and answer.returncode == 0
 
 
-def test_body_headers_and_answer_pass_unchanged(framework: Make) -> None:
-    """Method, path, body and headers reach the function, and its status, headers and body come back."""
+def test_request_and_response_pass_unchanged(framework: Make) -> None:
+    """Method, path, body and headers reach the function, and its status, headers and body are returned."""
     source = (
         "def answer(request):\n"
         "    got = [request.method, request.path, request.get_json(), request.headers['X-Mine']]\n"
@@ -56,7 +56,7 @@ def test_body_headers_and_answer_pass_unchanged(framework: Make) -> None:
     assert response.payload == {"got": ["PUT", "/pot", {"scopes": ["ü"]}, "yes"]}
 
 
-def test_bytes_are_sent_as_they_are(framework: Make) -> None:
+def test_body_bytes_are_passed_unchanged(framework: Make) -> None:
     """A body that is not JSON reaches the function byte for byte, and an absent body stays absent."""
     with framework("def answer(request):\n    return request.get_data()\n") as function:
         raw, empty = function.invoke(b"{\xff"), function.invoke()
@@ -64,24 +64,26 @@ def test_bytes_are_sent_as_they_are(framework: Make) -> None:
     assert empty.body == b""
 
 
-def test_environment_is_cloud_runs_and_nothing_of_ours(framework: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The function sees Cloud Run's variables and the given ones, and none of the calling process."""
+def test_environment_has_only_cloud_runs_and_the_given_variables(
+    framework: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function gets no variable of the calling process."""
     monkeypatch.setenv("LEAKED", "yes")
     source = "import os\ndef answer(request):\n    return dict(os.environ)\n"
     with framework(source, {"COPY": "off"}, timeout_s=60) as function:
-        seen = function.invoke().payload
-    assert isinstance(seen, dict)
-    assert "LEAKED" not in seen
-    assert seen["COPY"] == "off"
-    assert seen["K_SERVICE"] == "tailpipe-exports"
-    assert seen["FUNCTION_TARGET"] == "answer"
-    assert seen["CLOUD_RUN_TIMEOUT_SECONDS"] == "60"
-    assert int(seen["PORT"]) > 0
-    assert seen["HOME"] != os.environ.get("HOME")
+        payload = function.invoke().payload
+    assert isinstance(payload, dict)
+    assert "LEAKED" not in payload
+    assert payload["COPY"] == "off"
+    assert payload["K_SERVICE"] == "tailpipe-exports"
+    assert payload["FUNCTION_TARGET"] == "answer"
+    assert payload["CLOUD_RUN_TIMEOUT_SECONDS"] == "60"
+    assert int(payload["PORT"]) > 0
+    assert payload["HOME"] != os.environ.get("HOME")
 
 
 def test_every_call_has_a_trace(framework: Make) -> None:
-    """A call without a trace gets one of its own, and one that brings a trace keeps it."""
+    """A call without a trace gets a new one, and a call with a trace keeps it."""
     source = "def answer(request):\n    return request.headers['X-Cloud-Trace-Context']\n"
     with framework(source) as function:
         first, second = function.invoke(), function.invoke()
@@ -93,7 +95,7 @@ def test_every_call_has_a_trace(framework: Make) -> None:
 
 
 def test_exception_is_500_and_the_instance_stays_warm(framework: Make) -> None:
-    """A function that raises answers 500 with its trace in the log, and the next call meets the same process."""
+    """The traceback is in the log, and the next call reaches the same process."""
     source = (
         "import os\n"
         "def answer(request):\n"
@@ -107,8 +109,8 @@ def test_exception_is_500_and_the_instance_stays_warm(framework: Make) -> None:
     assert before.body == after.body
 
 
-def test_failing_import_is_503_and_is_tried_anew(framework: Make, tmp_path: Path) -> None:
-    """An error at import is reported with its last lines, and a later call starts a new instance."""
+def test_failing_import_is_503_and_is_retried_by_the_next_call(framework: Make, tmp_path: Path) -> None:
+    """The response has the last log lines, and a later call starts a new instance."""
     with framework("raise KeyError('BUCKET')\n") as function:
         failed = function.invoke()
         (tmp_path / "tiny" / "handler.py").write_text("def answer(request):\n    return 'well'\n", encoding="utf-8")
@@ -120,8 +122,8 @@ def test_failing_import_is_503_and_is_tried_anew(framework: Make, tmp_path: Path
     assert (healed.status, healed.body) == (200, b"well")
 
 
-def test_instance_that_dies_is_503_and_is_replaced(framework: Make) -> None:
-    """A process that is killed within a call costs that call an error with its last lines, and the next one nothing."""
+def test_killed_instance_is_503_and_is_replaced(framework: Make) -> None:
+    """The failed call returns the last log lines, and the next one succeeds."""
     source = (
         "import os, signal\n"
         "def answer(request):\n"
@@ -139,8 +141,8 @@ def test_instance_that_dies_is_503_and_is_replaced(framework: Make) -> None:
     assert (after.status, after.body) == (200, b"alive")
 
 
-def test_overrun_is_504(framework: Make) -> None:
-    """A call past its timeout ends with 504 in time, while the instance lives on and serves the next one."""
+def test_call_past_its_timeout_is_504(framework: Make) -> None:
+    """The instance stays alive and serves the next call."""
     source = (
         "import os, threading\n"
         "def answer(request):\n"
@@ -154,8 +156,8 @@ def test_overrun_is_504(framework: Make) -> None:
     assert before.body == after.body != b""
 
 
-def test_start_that_hangs_is_bounded(framework: Make) -> None:
-    """An import that never ends is cut off and reported, not waited for."""
+def test_hanging_import_is_ended_and_reported(framework: Make) -> None:
+    """The start-up has a time limit."""
     began = time.monotonic()
     with framework("import threading\nthreading.Event().wait()\n", start_limit_s=1) as function:
         failed = function.invoke()
@@ -164,8 +166,8 @@ def test_start_that_hangs_is_bounded(framework: Make) -> None:
     assert time.monotonic() - began < 30
 
 
-def test_logs_belong_to_their_call(framework: Make) -> None:
-    """Each call has the lines written during it, standard output and error alike, and a listener gets them all."""
+def test_log_lines_belong_to_their_call(framework: Make) -> None:
+    """Each call has its lines of standard output and error, and a listener gets all lines."""
     source = (
         "import sys\n"
         "print('importing')\n"
@@ -182,8 +184,8 @@ def test_logs_belong_to_their_call(framework: Make) -> None:
     assert outcome == ["importing", "out 1", "err 1", "out 2", "err 2"]
 
 
-def test_peak_memory_is_of_the_process_that_serves(framework: Make) -> None:
-    """The peak covers what the function held in the server's worker, even after it let go."""
+def test_peak_memory_is_that_of_the_serving_process(framework: Make) -> None:
+    """The peak includes memory that the function has released."""
     source = "def answer(request):\n    return str(len(bytearray(int(request.args['n'])) * 1))\n"
     with framework(source) as function:
         small, large = function.invoke(path="/?n=1"), function.invoke(path=f"/?n={64 * 1024 * 1024}")
@@ -193,8 +195,8 @@ def test_peak_memory_is_of_the_process_that_serves(framework: Make) -> None:
     assert large.peak_mb - small.peak_mb > 50
 
 
-def test_everything_ends_with_the_context(framework: Make) -> None:
-    """No process and no port outlives the context, not even where a call still hangs."""
+def test_no_process_or_port_outlives_the_context(framework: Make) -> None:
+    """This holds even if a call is still hanging."""
     source = (
         "import os, threading\n"
         "def answer(request):\n"
@@ -202,23 +204,23 @@ def test_everything_ends_with_the_context(framework: Make) -> None:
         "    return [os.getpid(), os.getppid(), int(os.environ['PORT'])]\n"
     )
     with framework(source, timeout_s=0.3) as function:
-        seen = function.invoke().payload
+        payload = function.invoke().payload
         function.invoke(path="/?hang=1")
-    assert isinstance(seen, list)
-    *processes, port = seen
+    assert isinstance(payload, list)
+    *processes, port = payload
     assert not any(is_running(process) for process in processes)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=HANG_S)
 
 
-def test_reserved_variables_are_refused_by_name(framework: Make) -> None:
-    """Settings that contradict what Cloud Run sets are refused, all of them at once."""
+def test_reserved_variables_are_refused(framework: Make) -> None:
+    """The error lists every variable that contradicts Cloud Run's."""
     with pytest.raises(ValueError, match="reserves K_SERVICE, PORT"):
         framework("", {"K_SERVICE": "other", "PORT": "80", "COPY": "off"})
 
 
 @pytest.mark.parametrize("name", ["handler", "a.b:", ":c", "a-b:c", "a;import os:c"])
-def test_malformed_function_is_refused(name: str, tmp_path: Path) -> None:
-    """A function that is not `module:name` never becomes a file."""
+def test_malformed_function_name_is_refused(name: str, tmp_path: Path) -> None:
+    """A name that is not `module:name` creates no file."""
     with pytest.raises(ValueError, match="is not module:name"):
         FunctionsFramework(name, {}, source=tmp_path)

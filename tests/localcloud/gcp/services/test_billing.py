@@ -1,4 +1,4 @@
-"""Cloud Billing accounts over REST, as Google's authorized session asks for them."""
+"""Cloud Billing accounts over REST, through Google's authorized session."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _names(one: Clients, **parameters: object) -> list[str]:
             return names
 
 
-def test_accounts_come_at_most_a_hundred_a_page(opened: Opener, clients: Make) -> None:
-    """A larger page size is cut to 100, and the pages together hold every account once."""
+def test_page_has_at_most_100_accounts(opened: Opener, clients: Make) -> None:
+    """A larger page size is reduced to 100, and the pages together have every account once."""
     one = clients(opened(accounts=230, done=0))
     first = one.get("v1/billingAccounts", pageSize=1000).json()
     names = _names(one, pageSize=1000)
@@ -31,8 +31,8 @@ def test_accounts_come_at_most_a_hundred_a_page(opened: Opener, clients: Make) -
     assert one.cloud.calls.count("cloudbilling.billingAccounts.list") == 4
 
 
-def test_an_account_says_what_it_is(opened: Opener, clients: Make) -> None:
-    """Name, state, parent and currency are given, and a sub-account names its master."""
+def test_account_has_name_state_parent_and_currency(opened: Opener, clients: Make) -> None:
+    """A sub-account also has its master account."""
     one = clients(opened(accounts=1, done=0))
     (master,) = one.cloud.accounts()
     sub = one.cloud.add_account(name="Sub", master=master, currency="EUR")
@@ -52,8 +52,8 @@ def test_an_account_says_what_it_is(opened: Opener, clients: Make) -> None:
     assert [account["name"] for account in of_organization["billingAccounts"]] == [f"billingAccounts/{master}"]
 
 
-def test_without_rights_the_list_is_empty_and_no_error(opened: Opener, clients: Make) -> None:
-    """An identity that may see no account gets 200 and an empty object, but 403 for an account by name."""
+def test_listing_without_permission_is_empty(opened: Opener, clients: Make) -> None:
+    """An identity without permissions gets 200 and an empty object, but 403 for an account by name."""
     cloud = opened()
     stranger = clients(cloud, "stranger@example.com")
     answer = stranger.get("v1/billingAccounts")
@@ -63,8 +63,8 @@ def test_without_rights_the_list_is_empty_and_no_error(opened: Opener, clients: 
     assert (refused.status_code, refused.json()["error"]["status"]) == (403, "PERMISSION_DENIED")
 
 
-def test_a_right_on_one_account_shows_that_account_and_its_sub_accounts(opened: Opener, clients: Make) -> None:
-    """A grant on an account holds for the accounts below it and for no other."""
+def test_role_on_an_account_lists_it_and_its_sub_accounts(opened: Opener, clients: Make) -> None:
+    """The role does not apply to any other account."""
     cloud = opened()
     account = next(iter(cloud.accounts()))
     sub = cloud.add_account(master=account)
@@ -72,8 +72,8 @@ def test_a_right_on_one_account_shows_that_account_and_its_sub_accounts(opened: 
     assert _names(clients(cloud, "viewer@example.com")) == [f"billingAccounts/{account}", f"billingAccounts/{sub}"]
 
 
-def test_permissions_can_be_tested(opened: Opener, clients: Make) -> None:
-    """TestIamPermissions answers with the asked permissions that the caller has."""
+def test_test_iam_permissions_returns_the_granted_permissions(opened: Opener, clients: Make) -> None:
+    """The response has those of the requested permissions that the caller has."""
     one = clients(opened())
     account = next(iter(one.cloud.accounts()))
     asked = {"permissions": ["billing.accounts.get", "billing.accounts.update"]}
@@ -81,8 +81,8 @@ def test_permissions_can_be_tested(opened: Opener, clients: Make) -> None:
     assert answer.json() == {"permissions": ["billing.accounts.get"]}
 
 
-def test_wrong_requests_are_refused(opened: Opener, clients: Make) -> None:
-    """A page token of another listing, an unknown filter, a wrong id and a missing account are different errors."""
+def test_invalid_request_is_refused_with_its_error(opened: Opener, clients: Make) -> None:
+    """A foreign page token, an unknown filter, a malformed id and a missing account have different errors."""
     one = clients(opened(accounts=150, done=0))
     token = one.get("v1/billingAccounts").json()["nextPageToken"]
     assert one.get("v1/billingAccounts", pageToken=token, parent=ORGANIZATION).status_code == 400

@@ -1,4 +1,4 @@
-"""Cloud Storage buckets through Google's client."""
+"""Cloud Storage buckets, through Google's client."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from localcloud.gcp.services.projects import Project
 from tests.localcloud.gcp.conftest import START, Clients
 
 
-def test_a_bucket_is_made_as_asked(operator: Clients) -> None:
-    """Location, uniform access, public access prevention and lifecycle rules are kept and can be patched."""
+def test_bucket_is_created_as_requested(operator: Clients) -> None:
+    """Location, uniform access, public access prevention and lifecycle rules are stored and can be patched."""
     gcp = operator
     bucket = gcp.storage.bucket("made-by-a-test")
     bucket.iam_configuration.uniform_bucket_level_access_enabled = True
@@ -34,8 +34,8 @@ def test_a_bucket_is_made_as_asked(operator: Clients) -> None:
     assert (list(again.lifecycle_rules), again.metageneration) == ([], 2)
 
 
-def test_a_patch_can_be_conditional_on_the_metageneration(gcp: Clients) -> None:
-    """A patch of a bucket that has changed since is refused with 412."""
+def test_patch_with_a_stale_metageneration_is_412(gcp: Clients) -> None:
+    """The bucket has changed since it was read."""
     bucket = gcp.storage.get_bucket(gcp.cloud.deployment.bucket)
     other = gcp.storage.get_bucket(gcp.cloud.deployment.bucket)
     other.labels = {"by": "other"}
@@ -45,8 +45,8 @@ def test_a_patch_can_be_conditional_on_the_metageneration(gcp: Clients) -> None:
         bucket.patch(if_metageneration_match=1, retry=None)
 
 
-def test_bucket_names_are_shared_by_the_whole_world(gcp: Clients, clients: Callable[..., Clients]) -> None:
-    """A taken name answers 409, whether the bucket is the caller's own or one that it cannot read."""
+def test_taken_bucket_name_is_409(gcp: Clients, clients: Callable[..., Clients]) -> None:
+    """This holds for the caller's buckets and for those that the caller cannot read."""
     with pytest.raises(Conflict, match="you already own it"):
         gcp.storage.create_bucket(gcp.cloud.deployment.bucket, retry=None)
     world = gcp.cloud.world
@@ -59,8 +59,8 @@ def test_bucket_names_are_shared_by_the_whole_world(gcp: Clients, clients: Calla
         gcp.storage.get_bucket("taken-already", retry=None)
 
 
-def test_a_missing_bucket_is_not_found(gcp: Clients) -> None:
-    """A caller who may read the project's buckets learns that a bucket does not exist."""
+def test_missing_bucket_is_404(gcp: Clients) -> None:
+    """The caller may read the project's buckets."""
     with pytest.raises(NotFound):
         gcp.storage.get_bucket("there-is-none", retry=None)
 
@@ -69,14 +69,14 @@ def test_a_missing_bucket_is_not_found(gcp: Clients) -> None:
     ("name", "location"),
     [("googly-bucket", "US"), ("has-google-inside", "US"), ("192.168.5.4", "US"), ("fine-name", "MARS")],
 )
-def test_names_and_locations_are_checked(gcp: Clients, name: str, location: str) -> None:
-    """Reserved words, addresses and unknown locations are refused with 400."""
+def test_invalid_bucket_name_or_location_is_400(gcp: Clients, name: str, location: str) -> None:
+    """This covers reserved words, IP addresses and unknown locations."""
     with pytest.raises(BadRequest):
         gcp.storage.create_bucket(name, location=location, retry=None)
 
 
-def test_only_an_empty_bucket_is_deleted(operator: Clients) -> None:
-    """Deleting a bucket that holds an object answers 409; empty, it goes."""
+def test_deleting_a_bucket_with_objects_is_409(operator: Clients) -> None:
+    """An empty bucket is deleted."""
     bucket = operator.storage.create_bucket("short-lived", retry=None)
     blob = bucket.blob("a")
     blob.upload_from_string("1", retry=None)
@@ -87,8 +87,8 @@ def test_only_an_empty_bucket_is_deleted(operator: Clients) -> None:
     assert operator.storage.lookup_bucket("short-lived") is None
 
 
-def test_lifecycle_rules_make_old_objects_colder(gcp: Clients) -> None:
-    """An object older than a rule's age changes its class; a younger one, and one of another name, do not."""
+def test_lifecycle_rule_changes_the_class_of_old_objects(gcp: Clients) -> None:
+    """Younger objects and objects with another name keep their class."""
     bucket = gcp.storage.bucket(gcp.cloud.deployment.bucket)
     for name in ("old.parquet", "manifest.json"):
         bucket.blob(name).upload_from_string("1", retry=None)

@@ -1,4 +1,4 @@
-"""BigQuery's datasets and tables through Google's client."""
+"""BigQuery datasets and tables, through Google's client."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def _new(one: Clients, name: str, location: str) -> Dataset:
     return one.bigquery.create_dataset(dataset, retry=NO_RETRY)
 
 
-def test_a_dataset_is_made_where_asked(gcp: Clients) -> None:
-    """The location is kept; making it again is a conflict that says nothing of another location."""
+def test_dataset_is_created_in_the_requested_location(gcp: Clients) -> None:
+    """A second create is a conflict that does not reveal the existing location."""
     assert _new(gcp, "made", "europe-west1").location == "europe-west1"
     with pytest.raises(Conflict, match="Already Exists"):
         _new(gcp, "made", "US")
@@ -38,14 +38,14 @@ def test_a_dataset_is_made_where_asked(gcp: Clients) -> None:
 
 
 @pytest.mark.parametrize(("name", "location"), [("has-dashes", "US"), ("fine", "MARS")])
-def test_dataset_names_and_locations_are_checked(gcp: Clients, name: str, location: str) -> None:
-    """Dashes in a name and unknown locations are refused with 400."""
+def test_invalid_dataset_name_or_location_is_400(gcp: Clients, name: str, location: str) -> None:
+    """This covers names with dashes and unknown locations."""
     with pytest.raises(BadRequest):
         _new(gcp, name, location)
 
 
-def test_access_entries_are_hidden_without_the_right_to_read_them(gcp: Clients) -> None:
-    """Without getIamPolicy the dataset is answered without entries: that proves nothing about the console step."""
+def test_access_entries_are_omitted_without_permission(gcp: Clients) -> None:
+    """Without getIamPolicy the dataset has no entries, which proves nothing about the console step."""
     assert PRINCIPAL in _owners(gcp.bigquery.get_dataset("billing_export"))
     gcp.cloud.deny("bigquery.datasets.getIamPolicy")
     assert gcp.bigquery.get_dataset("billing_export").access_entries == []
@@ -55,8 +55,8 @@ def test_access_entries_are_hidden_without_the_right_to_read_them(gcp: Clients) 
     assert gcp.get(path, datasetView="ACL").status_code == 403
 
 
-def test_a_patch_is_refused_after_another_change_of_the_dataset(operator: Clients) -> None:
-    """The client sends the etag it read; after another change the answer is 412."""
+def test_patch_with_a_stale_etag_is_412(operator: Clients) -> None:
+    """The client sends the etag that it read."""
     mine = operator.bigquery.get_dataset("billing_export")
     theirs = operator.bigquery.get_dataset("billing_export")
     theirs.access_entries = [*theirs.access_entries, AccessEntry("READER", "userByEmail", "a@example.com")]
@@ -67,8 +67,8 @@ def test_a_patch_is_refused_after_another_change_of_the_dataset(operator: Client
     assert "a@example.com" in _owners(operator.bigquery.get_dataset("billing_export"))
 
 
-def test_the_console_step_shows_in_the_entries_before_there_is_a_table(opened: Opener, clients: Make) -> None:
-    """Enabling the export makes Google an owner at once; the tables come after the delay."""
+def test_console_step_adds_an_access_entry_before_the_tables(opened: Opener, clients: Make) -> None:
+    """Enabling the export makes Google an owner immediately; the tables follow after the delay."""
     one = clients(opened(done=0, behavior=Behavior(table_delay_s=6 * HOUR)))
     account = next(iter(one.cloud.accounts()))
     before = one.bigquery.get_dataset("billing_export")
@@ -82,9 +82,9 @@ def test_the_console_step_shows_in_the_entries_before_there_is_a_table(opened: O
     assert tables == {table_name(kind, account) for kind in ("standard", "detailed", "pricing")}
 
 
-def test_the_focus_export_is_a_linked_dataset(opened: Opener, clients: Make) -> None:
-    """The FOCUS export comes as a dataset of its own, named for account and location."""
-    one = clients(opened(done=0), OPERATOR)  # the function itself has no right to the rows
+def test_focus_export_is_a_linked_dataset(opened: Opener, clients: Make) -> None:
+    """Its name contains account and location."""
+    one = clients(opened(done=0), OPERATOR)  # the function has no permission to read the rows
     account = next(iter(one.cloud.accounts()))
     one.cloud.console_step(account, ["focus"])
     one.cloud.stream(rows=3)
@@ -96,7 +96,7 @@ def test_the_focus_export_is_a_linked_dataset(opened: Opener, clients: Make) -> 
 
 
 def test_tables_have_googles_published_schema(gcp: Clients) -> None:
-    """Nested and repeated columns, day partitions and row counts are reported as BigQuery does."""
+    """Nested and repeated columns, day partitions and row counts are returned as by BigQuery."""
     account = next(iter(gcp.cloud.accounts()))
     table = gcp.bigquery.get_table(f"billing_export.{table_name('detailed', account)}")
     fields = {field.name: field for field in table.schema}
@@ -109,7 +109,7 @@ def test_tables_have_googles_published_schema(gcp: Clients) -> None:
 
 
 def test_tables_are_listed_in_pages(opened: Opener, clients: Make) -> None:
-    """The server's page size holds, the default is 50, and all pages together hold every table once."""
+    """The default page size is 50, and the pages together have every table once."""
     one = clients(opened(accounts=60, done=60, kinds=("standard", "detailed")))
     first = one.get(f"bigquery/v2/projects/{one.cloud.project}/datasets/billing_export/tables").json()
     names = [table.table_id for table in one.bigquery.list_tables("billing_export", page_size=1000)]
@@ -118,8 +118,8 @@ def test_tables_are_listed_in_pages(opened: Opener, clients: Make) -> None:
     assert one.cloud.calls.count("bigquery.tables.list") == 2
 
 
-def test_a_table_can_be_made_and_deleted(operator: Clients) -> None:
-    """A client's own table keeps its columns; a second of its name is a conflict; deleted, it is not found."""
+def test_table_can_be_created_and_deleted(operator: Clients) -> None:
+    """A table keeps its columns, a second one of its name is a conflict, and a deleted one is 404."""
     name = f"{operator.cloud.project}.billing_export.own"
     table = Table(name, schema=[SchemaField("a", "INTEGER"), SchemaField("b", "STRING", mode="REPEATED")])
     table.time_partitioning = TimePartitioning(type_="DAY")
@@ -132,8 +132,8 @@ def test_a_table_can_be_made_and_deleted(operator: Clients) -> None:
         operator.bigquery.get_table(name, retry=NO_RETRY)
 
 
-def test_what_the_function_must_not_do_is_refused(gcp: Clients) -> None:
-    """The function's identity can neither change nor delete a dataset, nor make or delete tables."""
+def test_function_may_not_change_datasets_or_tables(gcp: Clients) -> None:
+    """The function's identity can neither change or delete a dataset nor create or delete tables."""
     with pytest.raises(Forbidden, match=r"bigquery\.datasets\.delete"):
         gcp.bigquery.delete_dataset("billing_export", retry=NO_RETRY)
     dataset = gcp.bigquery.get_dataset("billing_export")

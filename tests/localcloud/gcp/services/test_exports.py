@@ -19,8 +19,8 @@ def _ask(one: Clients, select: str, account: str, kind: str = "standard") -> lis
     return [tuple(row.values()) for row in one.bigquery.query_and_wait(f"SELECT {select} FROM {table}")]
 
 
-def test_the_same_seed_makes_the_same_rows(opened: Opener, clients: Make) -> None:
-    """Two clouds of one seed agree row by row, and one of another seed does not."""
+def test_same_seed_gives_the_same_rows(opened: Opener, clients: Make) -> None:
+    """Another seed gives other rows."""
     select = "labels[OFFSET(0)].value AS row, sku.id AS sku, cost, usage_start_time AS at"
     found = []
     for seed in (7, 7, 8):
@@ -31,8 +31,8 @@ def test_the_same_seed_makes_the_same_rows(opened: Opener, clients: Make) -> Non
     assert found[0][0] != found[2][0]
 
 
-def test_every_row_is_distinguishable(gcp: Clients) -> None:
-    """Each row's own label is there once, whatever was streamed, and export times never go back."""
+def test_every_row_is_unique(gcp: Clients) -> None:
+    """Each row's label exists once, and export times never decrease."""
     account = next(iter(gcp.cloud.accounts()))
     for day in ("2026-03-08", "2026-03-08", "2026-03-10"):
         gcp.cloud.late_data(account, day, rows=3)
@@ -41,8 +41,8 @@ def test_every_row_is_distinguishable(gcp: Clients) -> None:
     assert _ask(gcp, select, account) == [(43, 43, 43)]
 
 
-def test_rows_can_arrive_late_every_day(opened: Opener, clients: Make) -> None:
-    """Each day's late rows land in one of the ten partitions before, on the same days for the same seed."""
+def test_late_rows_arrive_in_earlier_partitions(opened: Opener, clients: Make) -> None:
+    """Each day's late rows are in one of the ten partitions before, the same for the same seed."""
     found = []
     for seed in (1, 1, 2):
         clock = VirtualClock(START)
@@ -57,16 +57,16 @@ def test_rows_can_arrive_late_every_day(opened: Opener, clients: Make) -> None:
     assert max(found[0].values()) > 6
 
 
-def test_usage_is_of_the_partitions_day_or_older(gcp: Clients) -> None:
-    """The partition's day is not the usage day: some rows are of the days before."""
+def test_usage_date_is_the_partition_day_or_earlier(gcp: Clients) -> None:
+    """Some rows of a partition are for earlier days."""
     account = next(iter(gcp.cloud.accounts()))
     age = "DATE_DIFF(DATE(_PARTITIONTIME), DATE(usage_start_time), DAY)"
     select = f"MIN({age}), MAX({age})"
     assert _ask(gcp, select, account) == [(0, 2)]
 
 
-def test_only_enabled_open_accounts_get_data(gcp: Clients) -> None:
-    """A closed account, a paused one and one without the console step get no rows."""
+def test_only_open_accounts_with_an_active_export_get_data(gcp: Clients) -> None:
+    """A closed account, a paused export and an account without the console step get no rows."""
     closed, paused, never = gcp.cloud.accounts()
     before = gcp.cloud.tables()
     gcp.cloud.close_account(closed)
@@ -79,8 +79,8 @@ def test_only_enabled_open_accounts_get_data(gcp: Clients) -> None:
     assert gcp.cloud.tables()[table_name("standard", closed)] == before[table_name("standard", closed)] + 5
 
 
-def test_a_table_goes_stale(gcp: Clients) -> None:
-    """After that its newest export time, and its partitions' last change, are as old as asked for."""
+def test_stale_table_has_the_requested_age(gcp: Clients) -> None:
+    """Both its newest export time and its partitions' last modification have that age."""
     account = next(iter(gcp.cloud.accounts()))
     gcp.cloud.make_stale(account, hours=30)
     (newest,) = _ask(gcp, "MAX(export_time)", account)
@@ -91,8 +91,8 @@ def test_a_table_goes_stale(gcp: Clients) -> None:
     assert row.at.isoformat() == "2026-03-08T20:00:00.009000+00:00"
 
 
-def test_a_schema_can_surprise(gcp: Clients) -> None:
-    """A dropped, an added and a renamed column show in the table; other columns keep their values, and data go on."""
+def test_schema_can_be_changed(gcp: Clients) -> None:
+    """Columns can be dropped, added and renamed; other columns keep their values, and new rows still arrive."""
     account, other, _ = gcp.cloud.accounts()
     before = _ask(gcp, "SUM(cost)", account)
     gcp.cloud.drop_column(account, "tags")
@@ -111,8 +111,8 @@ def test_a_schema_can_surprise(gcp: Clients) -> None:
     assert _ask(gcp, "COUNT(*), COUNT(seller_name)", other) == [(32, 32)]
 
 
-def test_a_deleted_table_comes_back_with_the_next_delivery(gcp: Clients) -> None:
-    """It holds only what was delivered since."""
+def test_deleted_table_is_recreated_by_the_next_delivery(gcp: Clients) -> None:
+    """The table has only rows that were delivered since."""
     account = next(iter(gcp.cloud.accounts()))
     gcp.cloud.delete_table(account)
     assert table_name("standard", account) not in gcp.cloud.tables()
@@ -120,8 +120,8 @@ def test_a_deleted_table_comes_back_with_the_next_delivery(gcp: Clients) -> None
     assert _ask(gcp, "COUNT(*)", account) == [(6,)]
 
 
-def test_an_export_that_is_enabled_again_goes_on(gcp: Clients) -> None:
-    """Its rows stay apart from those before, and while it was off nothing came."""
+def test_reenabled_export_continues(gcp: Clients) -> None:
+    """New rows are separate from earlier ones, and none are added for the time without the export."""
     account = next(iter(gcp.cloud.accounts()))
     gcp.cloud.undo_console_step(account)
     assert gcp.cloud.stream(rows=5, accounts=[account]) == 0
@@ -130,8 +130,8 @@ def test_an_export_that_is_enabled_again_goes_on(gcp: Clients) -> None:
     assert _ask(gcp, "COUNT(*), COUNT(DISTINCT labels[OFFSET(0)].value)", account) == [(35, 35)]
 
 
-def test_a_table_without_older_rows_cannot_go_stale(gcp: Clients) -> None:
-    """It would be a table that never had data, which is another thing."""
+def test_making_a_table_without_older_rows_stale_is_refused(gcp: Clients) -> None:
+    """The table would have no rows at all, which is a different state."""
     account = next(iter(gcp.cloud.accounts()))
     with pytest.raises(ValueError, match="no rows older than 72 hours"):
         gcp.cloud.make_stale(account)

@@ -1,4 +1,4 @@
-"""Extract jobs through Google's client: real Parquet files in the local Cloud Storage."""
+"""Extract jobs, through Google's client: Parquet files in the local Cloud Storage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Make = Callable[..., Clients]
 
 
 def _format(**settings: str) -> ExtractJobConfig:
-    return ExtractJobConfig(**settings)  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
+    return ExtractJobConfig(**settings)  # type: ignore[no-untyped-call]  # the library is only partly typed
 
 
 PARQUET = _format(destination_format="PARQUET", compression="SNAPPY")
@@ -37,7 +37,7 @@ def _extract(
 
 
 def _read(one: Clients, prefix: str, folder: Path, select: str) -> list[tuple[Any, ...]]:
-    """Download the files below a prefix, and ask DuckDB."""
+    """Download the files below a prefix, and query them with DuckDB."""
     for number, blob in enumerate(one.storage.list_blobs(one.cloud.deployment.bucket, prefix=prefix)):
         (folder / f"{number}.parquet").write_bytes(blob.download_as_bytes())
     return duckdb.connect().execute(f"SELECT {select} FROM '{folder}/*.parquet'").fetchall()
@@ -45,19 +45,19 @@ def _read(one: Clients, prefix: str, folder: Path, select: str) -> list[tuple[An
 
 @pytest.fixture
 def account(gcp: Clients) -> str:
-    """The first account, which exports."""
+    """Return the first account, which exports."""
     accounts: dict[str, str] = gcp.cloud.accounts()
     return next(iter(accounts))
 
 
 @pytest.fixture
 def table(account: str) -> str:
-    """The first account's detailed table."""
+    """Return the first account's detailed table."""
     return table_name("detailed", account)
 
 
-def test_one_partition_becomes_a_parquet_file(gcp: Clients, account: str, table: str, tmp_path: Path) -> None:
-    """`table$YYYYMMDD` extracts exactly that day's rows, every nested column included, and no pseudo column."""
+def test_partition_is_extracted_to_a_parquet_file(gcp: Clients, account: str, table: str, tmp_path: Path) -> None:
+    """`table$YYYYMMDD` extracts that day's rows with all nested columns and no pseudo column."""
     job = _extract(gcp, f"{table}$20260309", "copy/part-*.parquet")
     job.result()
     assert job.destination_uri_file_counts == [1]
@@ -69,7 +69,7 @@ def test_one_partition_becomes_a_parquet_file(gcp: Clients, account: str, table:
 
 
 def test_rows_in_the_streaming_buffer_are_not_extracted(gcp: Clients, account: str, table: str, tmp_path: Path) -> None:
-    """Neither a partition nor the whole table has them until they have left the buffer."""
+    """Neither the partition nor the complete table has them until they leave the buffer."""
     gcp.cloud.stream(rows=5, accounts=[account], buffered=True)
     _extract(gcp, table, "before/*").result()
     (tmp_path / "before").mkdir()
@@ -80,8 +80,8 @@ def test_rows_in_the_streaming_buffer_are_not_extracted(gcp: Clients, account: s
     assert _read(gcp, "after/", tmp_path / "after", "count(*)") == [(15,)]
 
 
-def test_large_data_need_a_wildcard_and_come_in_shards(opened: Opener, clients: Make, tmp_path: Path) -> None:
-    """What does not fit in one file is refused without `*`, and with it is split without losing or doubling a row."""
+def test_large_extract_needs_a_wildcard_and_is_sharded(opened: Opener, clients: Make, tmp_path: Path) -> None:
+    """Without `*` the job is refused; with it, no row is lost or duplicated."""
     one = clients(opened(history_days=1, rows=3000, behavior=Behavior(extract_file_bytes=60_000)))
     source = f"{table_name('standard', next(iter(one.cloud.accounts())))}$20260310"
     with pytest.raises(BadRequest, match="too large to be exported to a single file"):
@@ -93,16 +93,16 @@ def test_large_data_need_a_wildcard_and_come_in_shards(opened: Opener, clients: 
     assert _read(one, "many/", tmp_path, "count(*), count(DISTINCT labels[1].value)") == [(3000, 3000)]
 
 
-def test_csv_cannot_carry_nested_columns(gcp: Clients, table: str) -> None:
-    """The job is accepted and fails with the reason, and nothing is written."""
+def test_extract_of_nested_columns_to_csv_fails(gcp: Clients, table: str) -> None:
+    """The job is accepted, fails with the reason and writes nothing."""
     job = _extract(gcp, table, "x.csv", config=_format(destination_format="CSV"))
     with pytest.raises(BadRequest, match=r"nested schema\. Field: service"):
         job.result(retry=NO_RETRY)
     assert gcp.cloud.copies() == []
 
 
-def test_dataset_and_bucket_must_be_in_one_place(opened: Opener, clients: Make) -> None:
-    """From the EU to a bucket in the US the job fails; from the US to any bucket it does not."""
+def test_extract_to_an_unreachable_location_fails(opened: Opener, clients: Make) -> None:
+    """From the EU to the US the job fails; from the US, every bucket is accepted."""
     one = clients(opened(location="EU", history_days=1))
     one.storage.create_bucket("in-the-us", location="US", retry=NO_RETRY)
     table = f"{one.cloud.project}.billing_export.{table_name('standard', next(iter(one.cloud.accounts())))}"
@@ -116,8 +116,8 @@ def test_dataset_and_bucket_must_be_in_one_place(opened: Opener, clients: Make) 
     here.result()
 
 
-def test_a_job_is_found_only_where_it_ran(opened: Opener, clients: Make) -> None:
-    """Outside of the US and EU a job needs its location to be found."""
+def test_job_outside_us_and_eu_needs_its_location(opened: Opener, clients: Make) -> None:
+    """The job is found only with the location in which it ran."""
     one = clients(opened(done=0, location="europe-west1"))
     dataset = Dataset(DatasetReference(one.cloud.project, "other"))
     dataset.location = "europe-west1"
@@ -128,8 +128,8 @@ def test_a_job_is_found_only_where_it_ran(opened: Opener, clients: Make) -> None
     assert one.bigquery.get_job("there", location="europe-west1").state == "DONE"
 
 
-def test_a_deterministic_id_makes_an_extract_idempotent(gcp: Clients, table: str) -> None:
-    """The answer may be lost: the second try is 409, the job is there, and it ran once."""
+def test_extract_with_the_same_id_runs_once(gcp: Clients, table: str) -> None:
+    """After a lost response, the second try is 409 and the job exists."""
     gcp.cloud.lose_answer("bigquery.jobs.insert")
     for _ in range(2):
         with pytest.raises(Exception, match=r"503|Already Exists"):
@@ -141,8 +141,8 @@ def test_a_deterministic_id_makes_an_extract_idempotent(gcp: Clients, table: str
         _extract(gcp, f"{table}$20260309", "copy/*", job_id="copy-20260309")
 
 
-def test_files_appear_when_the_job_ends(opened: Opener, clients: Make) -> None:
-    """While it runs there is nothing to read, later rows are not in it, and a cancelled one leaves nothing."""
+def test_extracted_files_appear_when_the_job_ends(opened: Opener, clients: Make) -> None:
+    """A running job has no files, excludes later rows, and leaves nothing if canceled."""
     one = clients(opened(history_days=1, rows=10, behavior=Behavior(extract_s=30)))
     account = next(iter(one.cloud.accounts()))
     source = f"{table_name('standard', account)}$20260310"
@@ -160,8 +160,8 @@ def test_files_appear_when_the_job_ends(opened: Opener, clients: Make) -> None:
     assert data[:4] == data[-4:] == b"PAR1"
 
 
-def test_a_failed_job_leaves_no_file(gcp: Clients, table: str) -> None:
-    """A job that Google fails for its own reasons says so, and the next one of another id works."""
+def test_failed_extract_writes_no_file(gcp: Clients, table: str) -> None:
+    """The job has the error, and a job with another id succeeds."""
     gcp.cloud.fail_jobs("extract", "backendError")
     job = _extract(gcp, table, "copy/*", job_id="first")
     with pytest.raises(Exception, match="backendError"):
@@ -172,7 +172,7 @@ def test_a_failed_job_leaves_no_file(gcp: Clients, table: str) -> None:
 
 
 def test_extract_jobs_have_a_daily_quota(opened: Opener, clients: Make) -> None:
-    """Past it jobs fail with quotaExceeded until the next day."""
+    """Beyond it, jobs fail with quotaExceeded until the next day."""
     one = clients(opened(history_days=1, behavior=Behavior(extract_jobs_per_day=2)))
     source = table_name("standard", next(iter(one.cloud.accounts())))
     for number in range(2):
@@ -183,8 +183,8 @@ def test_extract_jobs_have_a_daily_quota(opened: Opener, clients: Make) -> None:
     _extract(one, source, "3/*").result()
 
 
-def test_too_many_extracts_at_once_are_refused(opened: Opener, clients: Make) -> None:
-    """The limit of running jobs answers 403 rateLimitExceeded, and passes when one has ended."""
+def test_too_many_running_extracts_are_refused(opened: Opener, clients: Make) -> None:
+    """The response is 403 rateLimitExceeded until one of them ends."""
     one = clients(opened(history_days=1, behavior=Behavior(extract_concurrent=1, extract_s=10)))
     source = table_name("standard", next(iter(one.cloud.accounts())))
     _extract(one, source, "0/*")
@@ -195,8 +195,8 @@ def test_too_many_extracts_at_once_are_refused(opened: Opener, clients: Make) ->
 
 
 @pytest.mark.parametrize("permission", ["bigquery.tables.export", "storage.objects.create"])
-def test_an_extract_needs_its_rights(gcp: Clients, table: str, permission: str) -> None:
-    """Without the right to export the table, or to write to the bucket, the job fails with accessDenied."""
+def test_extract_needs_permissions_on_table_and_bucket(gcp: Clients, table: str, permission: str) -> None:
+    """Without permission to export the table or to write to the bucket, the job fails with accessDenied."""
     gcp.cloud.deny(permission)
     job = _extract(gcp, table, "copy/*")
     with pytest.raises(Forbidden, match=permission):
@@ -204,8 +204,8 @@ def test_an_extract_needs_its_rights(gcp: Clients, table: str, permission: str) 
     assert gcp.cloud.copies() == []
 
 
-def test_extracts_run_side_by_side(gcp: Clients, account: str, tmp_path: Path) -> None:
-    """Twelve jobs begun from four threads all write their own day, whole."""
+def test_concurrent_extracts_write_their_own_partitions(gcp: Clients, account: str, tmp_path: Path) -> None:
+    """Twelve jobs from four threads each write their complete day."""
     jobs = [
         (kind, day, f"{kind}/{day}/{again}/*")
         for kind in ("standard", "detailed")

@@ -1,4 +1,4 @@
-"""Cloud Storage objects through Google's client: generations, preconditions, listings, uploads and downloads."""
+"""Cloud Storage objects, through Google's client: generations, preconditions, listings, uploads and downloads."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.localcloud.gcp.conftest import Clients, Opener
 
 @pytest.fixture
 def bucket(gcp: Clients) -> Any:
-    """The deployment's export bucket."""
+    """Return the deployment's export bucket."""
     return gcp.storage.bucket(gcp.cloud.deployment.bucket)
 
 
-def test_compare_and_swap_lets_one_of_many_threads_win(bucket: Any) -> None:
-    """Of eight threads that each raise a counter twenty times, only swaps of the generation they read count."""
+def test_compare_and_swap_is_atomic(bucket: Any) -> None:
+    """Eight threads each increment a counter twenty times; only swaps of the generation that was read count."""
     bucket.blob("counter").upload_from_string("0", if_generation_match=0, retry=None)
     refused = threading.Semaphore(0)
 
@@ -44,8 +44,8 @@ def test_compare_and_swap_lets_one_of_many_threads_win(bucket: Any) -> None:
     assert refused.acquire(blocking=False), "no two threads ever met: the test proved nothing"
 
 
-def test_generation_zero_means_that_there_must_be_none(bucket: Any) -> None:
-    """Creating succeeds once; afterwards, and after a deletion, the generation only grows."""
+def test_generation_zero_requires_a_missing_object(bucket: Any) -> None:
+    """A create succeeds once; afterwards, even after a deletion, the generation only increases."""
     first = bucket.blob("a")
     first.upload_from_string("1", if_generation_match=0, retry=None)
     with pytest.raises(PreconditionFailed):
@@ -56,8 +56,8 @@ def test_generation_zero_means_that_there_must_be_none(bucket: Any) -> None:
     assert second.generation > first.generation
 
 
-def test_preconditions_hold_for_reading_patching_and_deleting(gcp: Clients, bucket: Any) -> None:
-    """A wrong generation is 412 everywhere, an unchanged one is 304 for a read, and a missing object is 404."""
+def test_preconditions_apply_to_reads_patches_and_deletes(gcp: Clients, bucket: Any) -> None:
+    """A wrong generation is 412, an unchanged one is 304 for a read, and a missing object is 404."""
     blob = bucket.blob("a")
     blob.upload_from_string("1", retry=None)
     blob.metadata = {"k": "v"}
@@ -74,8 +74,8 @@ def test_preconditions_hold_for_reading_patching_and_deleting(gcp: Clients, buck
         bucket.blob("b").delete(if_generation_match=1, retry=None)
 
 
-def test_a_listing_comes_in_order_and_in_pages(opened: Opener, clients: Any) -> None:
-    """2,500 objects come in three pages of at most 1,000, in order, each once; a prefix narrows them down."""
+def test_listing_is_ordered_and_paged(opened: Opener, clients: Any) -> None:
+    """2,500 objects are listed in three pages of at most 1,000, each object once; a prefix filters them."""
     one = clients(opened())
     cloud = one.cloud
     for number in range(2500):
@@ -87,8 +87,8 @@ def test_a_listing_comes_in_order_and_in_pages(opened: Opener, clients: Any) -> 
     assert len(list(one.storage.list_blobs(cloud.deployment.bucket, prefix="3/"))) == 500
 
 
-def test_a_delimiter_gives_common_prefixes(bucket: Any) -> None:
-    """Objects below the delimiter are folded to prefixes, also across pages of one."""
+def test_delimiter_returns_common_prefixes(bucket: Any) -> None:
+    """Objects below the delimiter are combined to prefixes, also across pages of one item."""
     for name in ("a/1", "a/2", "b/1", "top", "z/9"):
         bucket.blob(name).upload_from_string("x", retry=None)
     listing = bucket.list_blobs(delimiter="/", page_size=1)
@@ -98,15 +98,15 @@ def test_a_delimiter_gives_common_prefixes(bucket: Any) -> None:
     assert [blob.name for blob in inner] == ["a/1", "a/2"]
 
 
-def test_a_listing_can_be_partial(gcp: Clients, bucket: Any) -> None:
-    """The `fields` parameter leaves only what it names."""
+def test_fields_parameter_limits_the_response(gcp: Clients, bucket: Any) -> None:
+    """A listing returns only the named fields."""
     bucket.blob("a").upload_from_string("x", retry=None)
     answer = gcp.get(f"storage/v1/b/{bucket.name}/o", fields="items(name,size),nextPageToken")
     assert answer.json() == {"items": [{"name": "a", "size": "1"}]}
 
 
-def test_what_is_written_is_listed_at_once(bucket: Any) -> None:
-    """Listings are strongly consistent after a write and after a deletion."""
+def test_listing_is_strongly_consistent(bucket: Any) -> None:
+    """A write and a deletion are visible in the next listing."""
     blob = bucket.blob("now")
     blob.upload_from_string("x", retry=None)
     assert [found.name for found in bucket.list_blobs()] == ["now"]
@@ -115,8 +115,8 @@ def test_what_is_written_is_listed_at_once(bucket: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 300_000, 1_500_000])
-def test_every_kind_of_upload_arrives_whole(bucket: Any, size: int) -> None:
-    """Simple multipart and resumable uploads store the same bytes, and the client's checksums agree."""
+def test_every_kind_of_upload_stores_the_same_bytes(bucket: Any, size: int) -> None:
+    """Simple, multipart and resumable uploads match the client's checksums."""
     data = bytes(number % 251 for number in range(size))
     bucket.blob("multipart").upload_from_string(data, checksum="crc32c", retry=None)
     resumable = bucket.blob("resumable", chunk_size=512 * 1024)
@@ -128,15 +128,15 @@ def test_every_kind_of_upload_arrives_whole(bucket: Any, size: int) -> None:
         assert blob.size == size
 
 
-def test_ranges_can_be_read(bucket: Any) -> None:
-    """A part of an object is answered with just that part."""
+def test_byte_range_can_be_read(bucket: Any) -> None:
+    """The response has only the requested part of the object."""
     blob = bucket.blob("a")
     blob.upload_from_string(bytes(range(200)) * 50, retry=None)
     assert blob.download_as_bytes(start=100, end=109, retry=None) == bytes(range(100, 110))
 
 
-def test_a_wrong_checksum_is_refused(gcp: Clients, bucket: Any) -> None:
-    """An upload that announces another MD5 than it has leaves nothing behind."""
+def test_upload_with_a_wrong_checksum_is_refused(gcp: Clients, bucket: Any) -> None:
+    """An upload whose MD5 differs stores nothing."""
     url = f"{gcp.cloud.endpoint}/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=a"
     answer = gcp.session.post(
         url, data=b"data", headers={"x-goog-hash": "md5=AAAAAAAAAAAAAAAAAAAAAA=="}, timeout=HANG_S
@@ -146,8 +146,8 @@ def test_a_wrong_checksum_is_refused(gcp: Clients, bucket: Any) -> None:
     assert not bucket.blob("a").exists()
 
 
-def test_a_resumable_upload_goes_on_where_it_stopped(gcp: Clients, bucket: Any) -> None:
-    """A status request reports how much has arrived, and a chunk that is sent twice is taken once."""
+def test_resumable_upload_continues_after_an_interruption(gcp: Clients, bucket: Any) -> None:
+    """The status request returns the stored size, and a repeated chunk is stored once."""
     url = f"{gcp.cloud.endpoint}/upload/storage/v1/b/{bucket.name}/o?uploadType=resumable&name=a"
     begun = gcp.session.post(url, json={}, timeout=HANG_S)
     upload, unit = begun.headers["Location"], 256 * 1024
@@ -163,8 +163,8 @@ def test_a_resumable_upload_goes_on_where_it_stopped(gcp: Clients, bucket: Any) 
     assert bucket.blob("a").download_as_bytes() == data
 
 
-def test_a_resumable_upload_keeps_its_precondition_to_the_end(bucket: Any) -> None:
-    """A write of the object while chunks are arriving wins; the upload ends with 412."""
+def test_resumable_upload_checks_its_precondition_at_the_end(bucket: Any) -> None:
+    """If the object is written meanwhile, the upload ends with 412."""
     blob = bucket.blob("a", chunk_size=256 * 1024)
 
     class Meddling(BytesIO):
@@ -178,8 +178,8 @@ def test_a_resumable_upload_keeps_its_precondition_to_the_end(bucket: Any) -> No
     assert bucket.blob("a").download_as_bytes() == b"theirs"
 
 
-def test_objects_are_copied_rewritten_and_composed(bucket: Any) -> None:
-    """A copy has the source's bytes, and a composed object its sources' in order."""
+def test_objects_can_be_copied_rewritten_and_composed(bucket: Any) -> None:
+    """A copy has the source's bytes, and a composed object those of its sources in order."""
     bucket.blob("a").upload_from_string("A", retry=None)
     copied = bucket.copy_blob(bucket.blob("a"), bucket, "b", if_generation_match=0, retry=None)
     assert copied.download_as_bytes() == b"A"
@@ -190,8 +190,8 @@ def test_objects_are_copied_rewritten_and_composed(bucket: Any) -> None:
     assert target.download_as_bytes() == b"AAA"
 
 
-def test_overwriting_needs_the_right_to_delete(gcp: Clients, bucket: Any) -> None:
-    """A caller who may only create objects creates new ones and replaces none."""
+def test_overwriting_needs_permission_to_delete(gcp: Clients, bucket: Any) -> None:
+    """A caller who may only create objects cannot replace one."""
     bucket.blob("a").upload_from_string("1", retry=None)
     gcp.cloud.deny("storage.objects.delete")
     bucket.blob("b").upload_from_string("1", retry=None)
@@ -199,8 +199,8 @@ def test_overwriting_needs_the_right_to_delete(gcp: Clients, bucket: Any) -> Non
         bucket.blob("a").upload_from_string("2", retry=None)
 
 
-def test_one_object_may_be_written_once_a_second(opened: Opener, clients: Any) -> None:
-    """With the documented limit on, a second write to the same name within a second is refused, to another is not."""
+def test_second_write_to_an_object_within_a_second_is_refused(opened: Opener, clients: Any) -> None:
+    """A write to another object is accepted."""
     one = clients(opened(behavior=Behavior(mutations_per_s=1)))
     bucket = one.storage.bucket(one.cloud.deployment.bucket)
     bucket.blob("a").upload_from_string("1", retry=None)
@@ -222,8 +222,8 @@ def test_one_object_may_be_written_once_a_second(opened: Opener, clients: Any) -
         ("A/2026-10-29", []),
     ],
 )
-def test_a_glob_lists_what_matches_it_in_whole_pages(bucket: Any, glob: str, found: list[str]) -> None:
-    """A star stays within a folder, two do not; braces are alternatives; pages hold only what matches."""
+def test_glob_filters_the_listing(bucket: Any, glob: str, found: list[str]) -> None:
+    """`*` stays within a folder, `**` does not, and braces are alternatives; pages have only matches."""
     for name in ("A/2026-10-29/x/m", "A/2026-10-30/x/m", "A/2026-11-01/x/m", "B/2026-11-02/y/z/m", "top"):
         bucket.blob(name).upload_from_string("1")
     pages = [[one.name for one in page] for page in bucket.list_blobs(match_glob=glob, page_size=2, retry=None).pages]
@@ -232,7 +232,7 @@ def test_a_glob_lists_what_matches_it_in_whole_pages(bucket: Any, glob: str, fou
 
 
 @pytest.mark.parametrize("glob", ["{a,b", "a}", "[ab"])
-def test_a_glob_that_is_not_closed_is_refused(bucket: Any, glob: str) -> None:
+def test_unclosed_glob_is_refused(bucket: Any, glob: str) -> None:
     """An unclosed brace or bracket is an invalid argument."""
     with pytest.raises(BadRequest):
         list(bucket.list_blobs(match_glob=glob, retry=None))

@@ -13,8 +13,8 @@ from tests.localcloud.gcp.conftest import NO_RETRY, Clients
 DAY = 24 * 3600
 
 
-def test_a_deleted_project_can_be_seen_for_thirty_days(gcp: Clients, clock: VirtualClock) -> None:
-    """DELETE_REQUESTED is answered until the end, undeleting brings ACTIVE back, and then the project is gone."""
+def test_deleted_project_is_visible_for_thirty_days(gcp: Clients, clock: VirtualClock) -> None:
+    """Its state is DELETE_REQUESTED, and undeleting it restores ACTIVE; after that time it is gone."""
     path = f"v3/projects/{gcp.cloud.project}"
     assert gcp.get(path).json()["state"] == "ACTIVE"
     gcp.cloud.delete_project()
@@ -27,8 +27,8 @@ def test_a_deleted_project_can_be_seen_for_thirty_days(gcp: Clients, clock: Virt
     assert gcp.get(path).status_code == 403
 
 
-def test_nothing_works_in_a_project_that_is_being_deleted(gcp: Clients) -> None:
-    """BigQuery and Cloud Storage refuse with 403 and say that the project is scheduled for deletion."""
+def test_project_pending_deletion_refuses_calls(gcp: Clients) -> None:
+    """BigQuery and Cloud Storage answer 403 with the scheduled deletion as the reason."""
     gcp.cloud.delete_project()
     with pytest.raises(Forbidden, match="scheduled for deletion"):
         gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
@@ -36,13 +36,13 @@ def test_nothing_works_in_a_project_that_is_being_deleted(gcp: Clients) -> None:
         gcp.storage.get_bucket(gcp.cloud.deployment.bucket, retry=NO_RETRY)
 
 
-def test_a_project_that_does_not_exist_is_forbidden(gcp: Clients) -> None:
-    """Resource Manager answers alike for a missing project and a hidden one."""
+def test_missing_project_is_403(gcp: Clients) -> None:
+    """Resource Manager answers the same for a missing project and a hidden one."""
     assert gcp.get("v3/projects/no-such-project").status_code == 403
 
 
-def test_services_are_enabled_or_disabled(gcp: Clients, operator: Clients) -> None:
-    """get, batchGet and list agree on the state of an API."""
+def test_methods_agree_on_the_state_of_an_api(gcp: Clients, operator: Clients) -> None:
+    """get, batchGet and list return the same state."""
     gcp.cloud.disable_api("compute.googleapis.com")
     parent = f"v1/projects/{gcp.cloud.project}/services"
     single = gcp.get(f"{parent}/compute.googleapis.com").json()
@@ -63,8 +63,8 @@ def test_services_are_enabled_or_disabled(gcp: Clients, operator: Clients) -> No
         ("cloudresourcemanager", lambda one: one.get(f"v3/projects/{one.cloud.project}").raise_for_status()),
     ],
 )
-def test_an_api_that_is_off_says_so(gcp: Clients, service: str, ask: Callable[[Clients], object]) -> None:
-    """The call fails with 403, the reason SERVICE_DISABLED and the service's name, until the API is on again."""
+def test_call_to_a_disabled_api_is_403(gcp: Clients, service: str, ask: Callable[[Clients], object]) -> None:
+    """The error has the reason SERVICE_DISABLED and the service's name until the API is enabled."""
     ask(gcp)
     gcp.cloud.disable_api(f"{service}.googleapis.com")
     with pytest.raises(Exception, match="403"):

@@ -1,4 +1,4 @@
-"""Queries in GoogleSQL over real rows, through Google's client."""
+"""GoogleSQL queries on generated rows, through Google's client."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def _rows(client: Client, sql: str, *parameters: Any, **settings: Any) -> list[d
 
 @pytest.fixture
 def account(gcp: Clients) -> str:
-    """The first account, which exports."""
+    """Return the first account, which exports."""
     accounts: dict[str, str] = gcp.cloud.accounts()
     return next(iter(accounts))
 
 
 @pytest.fixture
 def table(gcp: Clients, account: str) -> str:
-    """The first account's standard table, for a query."""
+    """Return the first account's standard table for a query."""
     return f"`{gcp.cloud.project}.billing_export.{table_name('standard', account)}`"
 
 
-def test_the_watermark_query_tells_what_is_new_in_each_partition(gcp: Clients, account: str, table: str) -> None:
-    """Late rows move the newest export time and the count of their own partition, and of no other."""
+def test_watermark_query_shows_changes_per_partition(gcp: Clients, account: str, table: str) -> None:
+    """Late rows change the newest export time and the row count of their own partition only."""
     sql = f"SELECT DATE(_PARTITIONTIME) AS day, MAX(export_time) AS watermark, COUNT(*) AS n FROM {table} GROUP BY 1"
     before = {row["day"]: (row["watermark"], row["n"]) for row in _rows(gcp.bigquery, sql)}
     gcp.cloud.late_data(account, "2026-03-08", rows=4)
@@ -55,7 +55,7 @@ def test_the_watermark_query_tells_what_is_new_in_each_partition(gcp: Clients, a
     assert {str(day): n for day, (_, n) in after.items()} == expected
 
 
-def test_one_query_can_read_every_account_by_a_wildcard(gcp: Clients) -> None:
+def test_wildcard_query_reads_all_accounts(gcp: Clients) -> None:
     """`_TABLE_SUFFIX` distinguishes the tables and can be filtered by an array parameter."""
     accounts = list(gcp.cloud.accounts())[:2]
     sql = (
@@ -70,8 +70,8 @@ def test_one_query_can_read_every_account_by_a_wildcard(gcp: Clients) -> None:
     assert one == [{"suffix": suffixes[0], "n": 30}]
 
 
-def test_rows_come_with_all_their_nested_values(gcp: Clients, account: str, table: str) -> None:
-    """Structs, arrays, decimals, timestamps and nulls arrive as the client's own types; pseudo columns stay out."""
+def test_rows_have_all_nested_values(gcp: Clients, account: str, table: str) -> None:
+    """Structs, arrays, decimals, timestamps and nulls have the client's types; pseudo columns are excluded."""
     (row,) = _rows(gcp.bigquery, f"SELECT * FROM {table} ORDER BY export_time LIMIT 1")
     assert row["billing_account_id"] == account
     assert row["labels"][0] == {"key": "row", "value": f"{account}/0"}
@@ -81,16 +81,16 @@ def test_rows_come_with_all_their_nested_values(gcp: Clients, account: str, tabl
     assert "_PARTITIONTIME" not in row
 
 
-def test_time_is_the_local_clouds_own(gcp: Clients, table: str) -> None:
-    """CURRENT_TIMESTAMP follows the injected clock, so that a window of days moves with it."""
+def test_current_timestamp_is_the_local_clouds_clock(gcp: Clients, table: str) -> None:
+    """A window of days in a query moves with the injected clock."""
     sql = f"SELECT COUNT(*) AS n FROM {table} WHERE _PARTITIONTIME > TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 2 DAY)"
     assert _rows(gcp.bigquery, sql) == [{"n": 20}]
     gcp.cloud.advance(seconds=24 * 3600)
     assert _rows(gcp.bigquery, sql) == [{"n": 10}]
 
 
-def test_parameters_are_values_and_never_sql(gcp: Clients, account: str, table: str) -> None:
-    """A string parameter with quotes is compared, not executed; dates compare as dates."""
+def test_query_parameters_are_not_executed(gcp: Clients, account: str, table: str) -> None:
+    """A string parameter with quotes is compared as text, and dates are compared as dates."""
     sql = f"SELECT COUNT(*) AS n FROM {table} WHERE billing_account_id = @id AND DATE(_PARTITIONTIME) >= @day"
     day = ScalarQueryParameter("day", "DATE", date(2026, 3, 9))
     assert _rows(gcp.bigquery, sql, ScalarQueryParameter("id", "STRING", account), day) == [{"n": 20}]
@@ -98,8 +98,8 @@ def test_parameters_are_values_and_never_sql(gcp: Clients, account: str, table: 
     assert _rows(gcp.bigquery, sql, hostile, day) == [{"n": 0}]
 
 
-def test_the_partitions_view_tells_rows_and_the_last_change(gcp: Clients, account: str) -> None:
-    """INFORMATION_SCHEMA.PARTITIONS has a row for each partition, and a late arrival moves its time."""
+def test_partitions_view_has_rows_and_last_modification(gcp: Clients, account: str) -> None:
+    """INFORMATION_SCHEMA.PARTITIONS has a row per partition, and late rows update its time."""
     name = table_name("standard", account)
     sql = (
         "SELECT partition_id, total_rows, last_modified_time AS at "
@@ -117,8 +117,8 @@ def test_the_partitions_view_tells_rows_and_the_last_change(gcp: Clients, accoun
     assert [old["at"] == new["at"] for old, new in zip(before, after, strict=True)] == [True, False, True]
 
 
-def test_rows_in_the_streaming_buffer_have_no_partition_yet(gcp: Clients, account: str, table: str) -> None:
-    """They are counted by a query with a NULL _PARTITIONTIME, not by the table, and come to their day later."""
+def test_buffered_rows_have_no_partition(gcp: Clients, account: str, table: str) -> None:
+    """A query counts them with a NULL _PARTITIONTIME, the table does not; later they move to their day."""
     gcp.cloud.stream(rows=7, accounts=[account], kinds=["standard"], buffered=True)
     sql = f"SELECT _PARTITIONTIME IS NULL AS waiting, COUNT(*) AS n FROM {table} GROUP BY 1 ORDER BY 1"
     view = f"`{gcp.cloud.project}.billing_export.INFORMATION_SCHEMA.PARTITIONS`"
@@ -133,10 +133,8 @@ def test_rows_in_the_streaming_buffer_have_no_partition_yet(gcp: Clients, accoun
     assert gcp.bigquery.get_table(table.strip("`")).streaming_buffer is None
 
 
-def test_the_partitions_view_refuses_more_than_a_thousand_tables(
-    opened: Opener, clients: Callable[..., Clients]
-) -> None:
-    """Only filters on the table's name narrow it down; a dataset of 1,002 tables needs one."""
+def test_partitions_view_is_limited_to_a_thousand_tables(opened: Opener, clients: Callable[..., Clients]) -> None:
+    """A dataset of 1,002 tables needs a filter on the table name."""
     one = clients(opened(accounts=501, done=501, kinds=("standard", "detailed")))
     view = f"`{one.cloud.project}.billing_export`.INFORMATION_SCHEMA.PARTITIONS"
     with pytest.raises(BadRequest, match="too many tables"):
@@ -145,15 +143,15 @@ def test_the_partitions_view_refuses_more_than_a_thousand_tables(
     assert _rows(one.bigquery, sql) == [{"n": 0}]
 
 
-def test_results_come_in_pages(gcp: Clients, table: str) -> None:
-    """A page size is kept, and all pages together hold every row once."""
+def test_results_are_paged(gcp: Clients, table: str) -> None:
+    """The page size applies, and the pages together have every row once."""
     rows = gcp.bigquery.query_and_wait(f"SELECT labels[OFFSET(0)].value AS row FROM {table}", page_size=7)
     pages = [len(list(page)) for page in rows.pages]
     assert (sum(pages), max(pages), rows.total_rows) == (30, 7, 30)
 
 
-def test_locations_must_fit(gcp: Clients, opened: Opener, table: str) -> None:
-    """A query sent to another location does not find the dataset; without one it runs where the dataset lies."""
+def test_query_in_another_location_finds_no_dataset(gcp: Clients, opened: Opener, table: str) -> None:
+    """Without a location, the query runs where the dataset is."""
     with pytest.raises(NotFound, match="was not found in location EU"):
         _rows(gcp.bigquery, f"SELECT 1 FROM {table}", location="EU")
     job = gcp.bigquery.query(f"SELECT 1 FROM {table}")
@@ -161,8 +159,8 @@ def test_locations_must_fit(gcp: Clients, opened: Opener, table: str) -> None:
     assert job.location == "US"
 
 
-def test_a_failed_job_is_answered_with_200_and_its_reason(gcp: Clients) -> None:
-    """jobs.insert and jobs.get succeed, and the job itself says what failed."""
+def test_failed_job_is_returned_with_200_and_its_error(gcp: Clients) -> None:
+    """jobs.insert and jobs.get succeed, and the job has the error."""
     body = {
         "jobReference": {"projectId": gcp.cloud.project, "jobId": "fails"},
         "configuration": {"query": {"query": "SELECT x FROM billing_export.nothing", "useLegacySql": False}},
@@ -175,21 +173,21 @@ def test_a_failed_job_is_answered_with_200_and_its_reason(gcp: Clients) -> None:
 
 
 @pytest.mark.parametrize("sql", ["SELEC 1", "SELECT no_such_column FROM {table}", "SELECT * FROM unqualified"])
-def test_a_wrong_query_is_a_bad_request(gcp: Clients, table: str, sql: str) -> None:
-    """Syntax errors, unknown columns and unqualified tables are 400."""
+def test_invalid_query_is_400(gcp: Clients, table: str, sql: str) -> None:
+    """This covers syntax errors, unknown columns and unqualified tables."""
     with pytest.raises(BadRequest):
         _rows(gcp.bigquery, sql.format(table=table))
 
 
-def test_statements_that_write_are_not_covered_and_say_so(gcp: Clients, table: str) -> None:
-    """DML is answered with 501, and changes nothing."""
+def test_dml_statement_is_501(gcp: Clients, table: str) -> None:
+    """DML is not supported, and changes nothing."""
     with pytest.raises(MethodNotImplemented, match="not covered"):
         _rows(gcp.bigquery, f"DELETE FROM {table} WHERE true")
     assert _rows(gcp.bigquery, f"SELECT COUNT(*) AS n FROM {table}") == [{"n": 30}]
 
 
 def test_each_table_bills_at_least_ten_megabytes(gcp: Clients) -> None:
-    """A wildcard over two small tables bills the minimum twice, and a ceiling below that refuses the query."""
+    """A wildcard over two small tables is billed twice the minimum, and a lower maximum refuses the query."""
     sql = f"SELECT COUNT(*) FROM `{gcp.cloud.project}.billing_export.gcp_billing_export_v1_*`"
     job = gcp.bigquery.query(sql, job_id_prefix="billed-")
     job.result()
@@ -200,15 +198,15 @@ def test_each_table_bills_at_least_ten_megabytes(gcp: Clients) -> None:
         gcp.bigquery.query_and_wait(sql, job_config=ceiling, retry=NO_RETRY, job_retry=NO_RETRY)
 
 
-def test_a_dry_run_says_what_would_be_read(gcp: Clients, table: str) -> None:
-    """It has a schema and a size, and no rows."""
+def test_dry_run_returns_schema_and_size(gcp: Clients, table: str) -> None:
+    """It returns no rows."""
     job = gcp.bigquery.query(f"SELECT cost FROM {table}", job_config=QueryJobConfig(dry_run=True))
     assert job.total_bytes_processed > 0
     assert [field.name for field in job.schema or ()] == ["cost"]
 
 
-def test_a_query_needs_its_rights(gcp: Clients, table: str) -> None:
-    """Without jobs.create nothing begins; without getData the table is refused; without list the view is."""
+def test_query_needs_permissions(gcp: Clients, table: str) -> None:
+    """Without jobs.create no job starts; without getData the table is refused, and without list the view."""
     view = f"`{gcp.cloud.project}.billing_export`.INFORMATION_SCHEMA.PARTITIONS"
     for permission, sql in (
         ("bigquery.jobs.create", "SELECT 1"),
@@ -222,8 +220,8 @@ def test_a_query_needs_its_rights(gcp: Clients, table: str) -> None:
         _rows(gcp.bigquery, sql)
 
 
-def test_a_job_id_is_used_once(gcp: Clients, table: str) -> None:
-    """A second job of the same id is 409, and the first can be fetched instead."""
+def test_second_job_with_the_same_id_is_409(gcp: Clients, table: str) -> None:
+    """The first job can be read instead."""
     sql = f"SELECT COUNT(*) AS n FROM {table}"
     gcp.bigquery.query(sql, job_id="once", job_retry=NO_RETRY)
     with pytest.raises(Conflict, match="Already Exists: Job"):
@@ -234,8 +232,8 @@ def test_a_job_id_is_used_once(gcp: Clients, table: str) -> None:
     assert row.n == 30
 
 
-def test_a_result_can_be_read_for_a_day(gcp: Clients, table: str) -> None:
-    """Once a day has passed and another query is made, the first one's rows are gone."""
+def test_result_expires_after_a_day(gcp: Clients, table: str) -> None:
+    """The rows are gone once a day has passed and another query has run."""
     sql = f"SELECT COUNT(*) AS n FROM {table}"
     gcp.bigquery.query(sql, job_id="old", job_retry=NO_RETRY).result()
     gcp.cloud.advance(seconds=24 * 3600)
