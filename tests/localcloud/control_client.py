@@ -1,4 +1,4 @@
-"""A client of a local cloud that runs in another process: `ControlClient(endpoint).join_account(name="new")`."""
+"""A client for a local cloud in another process: `ControlClient(endpoint).join_account(name="new")`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 
 class ControlError(RuntimeError):
-    """The local cloud refused an action; the message says why."""
+    """The local cloud refused an action; the message has the reason."""
 
 
 class ControlClient:
-    """Every control action of a local cloud as a method that takes keyword arguments only.
+    """Every control action of a local cloud as a method with keyword arguments only.
 
-    Raises ControlError when the action is refused, OSError when the cloud does not answer, and ValueError for an
-    endpoint that is not on the loopback.
+    Raises ControlError if the action is refused, OSError if the cloud does not respond, and ValueError for an endpoint
+    that is not on loopback.
     """
 
     def __init__(self, endpoint: str, timeout_s: float = 60) -> None:

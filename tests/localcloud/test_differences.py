@@ -1,7 +1,7 @@
-"""The known differences of the local clouds: what docs/testing.md lists is what the code marks, and still there.
+"""The known differences of the local clouds: docs/testing.md lists them, the code marks them, and probes verify them.
 
-Each id stands beside the code that makes the difference (``# difference: ID``). A probe shows a difference on the
-running local cloud; one that fails shows that the difference has gone: its row and its marker go, too.
+Each id is marked beside the code that makes the difference (``# difference: ID``). A probe shows the difference on the
+running local cloud. If it fails, the difference is gone: remove its row and its marker.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ def documented(repository: Path) -> set[str]:
     return set(LISTED.findall((repository / "docs" / "testing.md").read_text(encoding="utf-8")))
 
 
-def test_what_is_listed_is_what_the_code_marks(repository: Path) -> None:
-    """A difference that is only listed, only marked, or marked twice is not kept true."""
+def test_listed_differences_are_marked_once_in_the_code(repository: Path) -> None:
+    """A difference must be both listed and marked, and marked only once."""
     folder = repository / "localcloud"
     marked = [one for path in sorted(folder.rglob("*.py")) for one in MARK.findall(path.read_text(encoding="utf-8"))]
     assert sorted(marked) == sorted(set(marked))
     assert set(marked) == documented(repository)
 
 
-def test_each_probe_is_of_a_listed_difference(repository: Path) -> None:
-    """A probe of an id that is not listed would hold nothing."""
+def test_every_probe_has_a_listed_difference(repository: Path) -> None:
+    """A probe for an unlisted id proves nothing."""
     assert {one for probes in (AWS, AZURE, GCP) for one in probes} <= documented(repository)
 
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    """Return an organization whose exports are there."""
+    """Return an organization with exports."""
     with local_aws(accounts=3) as cloud:
         run_aws(cloud, EXPORTS="cur2,focus")
         yield cloud
@@ -64,7 +64,7 @@ def aws() -> Iterator[LocalAws]:
 
 @pytest.fixture(scope="module")
 def azure(azurite: Azurite) -> Iterator[LocalAzure]:
-    """Return a tenant whose exports are there."""
+    """Return a tenant with exports."""
     with local_azure(subscriptions=3, azurite=azurite) as cloud:
         run_azure(cloud, EXPORT_FORMAT="parquet")
         yield cloud
@@ -79,14 +79,14 @@ def gcp() -> Iterator[LocalGcp]:
 
 
 def delivered(cloud: LocalAws) -> list[str]:
-    """Return the data files of the export."""
+    """Return the export's data files."""
     bucket = cloud.deployment.bucket
     found = cloud.client("s3").list_objects_v2(Bucket=bucket)
     return [str(one["Key"]) for one in found.get("Contents", []) if f"/{EXPORT}/data/" in str(one["Key"])]
 
 
 def nothing_is_delivered_on_aws(cloud: LocalAws) -> bool:
-    """Two months bring no delivery; an order does."""
+    """Two months pass without a delivery; a control action delivers."""
     before = delivered(cloud)
     cloud.advance(61 * DAY)
     quiet = delivered(cloud)
@@ -95,7 +95,7 @@ def nothing_is_delivered_on_aws(cloud: LocalAws) -> bool:
 
 
 def one_invented_row(cloud: LocalAws) -> bool:
-    """A delivery has a header and one row, however large the organization is."""
+    """A delivery has a header and one row, whatever the size of the organization."""
     cloud.deliver(EXPORT)
     name = delivered(cloud)[-1]
     with cloud.client("s3").get_object(Bucket=cloud.deployment.bucket, Key=name)["Body"] as body:
@@ -114,7 +114,7 @@ def lifecycle_rules_rest(cloud: LocalAws) -> bool:
 
 
 def keys_are_names(cloud: LocalAws) -> bool:
-    """A key that does not exist encrypts as well as any."""
+    """A nonexistent key encrypts like any other."""
     s3, bucket = cloud.client("s3"), "keys-are-names"
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     key = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000000"
@@ -124,7 +124,7 @@ def keys_are_names(cloud: LocalAws) -> bool:
 
 
 def a_silent_export_is_healthy(cloud: LocalAws) -> bool:
-    """It says HEALTHY, and its silence is dated back."""
+    """The export reports HEALTHY although its last delivery is old."""
     exports = cloud.client("bcm-data-exports")
     (arn,) = [one["ExportArn"] for one in exports.list_exports()["Exports"] if one["ExportName"] == SILENT]
     before = exports.get_export(ExportArn=arn)["ExportStatus"]
@@ -149,7 +149,7 @@ def blobs(cloud: LocalAzure, **options: Any) -> list[str]:
 
 
 def nothing_is_delivered_on_azure(cloud: LocalAzure) -> bool:
-    """A week brings no delivery; an order does."""
+    """A week passes without a delivery; a control action delivers."""
     before = blobs(cloud)
     advance(cloud, 7 * DAY)
     quiet = blobs(cloud)
@@ -158,7 +158,7 @@ def nothing_is_delivered_on_azure(cloud: LocalAzure) -> bool:
 
 
 def parquet_without_rows(cloud: LocalAzure) -> bool:
-    """Manifests of Parquet files leave the number of rows open."""
+    """Manifests of Parquet files have no row count."""
     cloud.deliver()
     name = next(one for one in blobs(cloud) if one.endswith("/manifest.json"))
     with cloud.blob_client() as client:
@@ -167,7 +167,7 @@ def parquet_without_rows(cloud: LocalAzure) -> bool:
 
 
 def markers_are_names(cloud: LocalAzure) -> bool:
-    """The marker of the next page is the last name of this one."""
+    """The marker of the next page is the last name of the current one."""
     cloud.deliver()
     with cloud.blob_client() as client:
         pages: Any = client.get_container_client(CONTAINER).list_blobs(results_per_page=1).by_page()
@@ -179,18 +179,18 @@ def secrets_are_read_and_not_listed(cloud: LocalAzure) -> bool:
     """A listing of secrets, which Key Vault answers, is answered with 501."""
     token = token_for(cloud.tenant, cloud.principal, VAULT[0])
     url = f"{cloud.environment()['VAULT_ENDPOINT']}/secrets?api-version=7.4"
-    return asked(url, {"Authorization": f"Bearer {token}"}) == 501
+    return status_of(url, {"Authorization": f"Bearer {token}"}) == 501
 
 
 def older_versions_are_not_served(cloud: LocalAzure) -> bool:
-    """A version of exports that Azure still serves is answered with 501."""
+    """An API version of exports that Azure still serves is 501."""
     path = f"subscriptions/{cloud.subscription_ids[0]}/providers/Microsoft.CostManagement/exports"
     headers = {"Authorization": f"Bearer {cloud.token()}", "ClientType": "probe"}
-    return asked(f"{cloud.endpoint}/{path}?api-version=2021-10-01", headers) == 501
+    return status_of(f"{cloud.endpoint}/{path}?api-version=2021-10-01", headers) == 501
 
 
 def a_write_without_a_tag_is_refused(cloud: LocalAzure) -> bool:
-    """The other published behavior comes only where a test asks for it."""
+    """The other documented behavior exists only where a test selects it."""
     (live,) = cloud.exports(cloud.subscription_ids[0])
     path = f"{cloud.endpoint}{live['id']}?api-version=2025-03-01"
     headers = {"Authorization": f"Bearer {cloud.token()}", "ClientType": "probe"}
@@ -209,19 +209,19 @@ AZURE: Mapping[str, Callable[[LocalAzure], bool]] = {
 }
 
 
-def asked(url: str, headers: Mapping[str, str], **parameters: str) -> int:
-    """Return the status of an answer."""
+def status_of(url: str, headers: Mapping[str, str], **parameters: str) -> int:
+    """Return the status of a response."""
     with requests.get(url, headers=headers, params=parameters, timeout=HANG_S) as answer:
         return answer.status_code
 
 
 def rows(cloud: LocalGcp) -> int:
-    """Return how many rows all tables have."""
+    """Return the number of rows of all tables."""
     return sum(cloud.tables().values())
 
 
 def nothing_is_streamed(cloud: LocalGcp) -> bool:
-    """A week brings no rows; an order does."""
+    """A week passes without new rows; a control action adds them."""
     before = rows(cloud)
     cloud.advance(7 * DAY)
     quiet = rows(cloud)
@@ -230,7 +230,7 @@ def nothing_is_streamed(cloud: LocalGcp) -> bool:
 
 
 def statements_are_refused(cloud: LocalGcp) -> bool:
-    """DDL and DML, which BigQuery carries out, are answered with 501."""
+    """DDL and DML, which BigQuery supports, are 501."""
     url = f"{cloud.endpoint}/bigquery/v2/projects/{cloud.project}/queries"
     body: Any = {"query": "CREATE TABLE x AS SELECT 1", "useLegacySql": False, "location": "US"}
     headers = {"Authorization": f"Bearer {cloud.deployment.identity}"}
@@ -239,7 +239,7 @@ def statements_are_refused(cloud: LocalGcp) -> bool:
 
 
 def no_console_step_over_any_api(cloud: LocalGcp) -> bool:
-    """What a person does in the console is an order here."""
+    """A control action replaces the console step."""
     new = cloud.add_account("probe")
     before = rows(cloud)
     cloud.stream(days=1, rows=1, accounts=[new])
@@ -250,7 +250,7 @@ def no_console_step_over_any_api(cloud: LocalGcp) -> bool:
 
 
 def pages_of_a_glob_are_full(cloud: LocalGcp) -> bool:
-    """However far apart the objects are that match, a page holds as many as were asked for."""
+    """A page has the requested number of matches, however far apart they are."""
     for number in range(40):
         cloud.put_object(f"far/{number:02d}/{'m' if number % 10 == 0 else 'x'}", "1")
     url = f"{cloud.endpoint}/storage/v1/b/tailpipe-billing-export-{cloud.project}/o"
@@ -263,11 +263,11 @@ def pages_of_a_glob_are_full(cloud: LocalGcp) -> bool:
 def secrets_are_accessed_and_not_listed(cloud: LocalGcp) -> bool:
     """A listing of secrets, which Secret Manager answers, is answered with 501."""
     headers = {"Authorization": f"Bearer {cloud.deployment.identity}"}
-    return asked(f"{cloud.endpoint}/v1/projects/{cloud.project}/secrets", headers) == 501
+    return status_of(f"{cloud.endpoint}/v1/projects/{cloud.project}/secrets", headers) == 501
 
 
 def a_row_policy_shows_all_or_nothing(cloud: LocalGcp) -> bool:
-    """A policy is made without a condition: there is no way to say one."""
+    """A policy has no condition, because there is no way to set one."""
     account = accounts(cloud)[0]
     cloud.protect_rows(account)
     cloud.unprotect_rows(account)
@@ -287,18 +287,18 @@ GCP: Mapping[str, Callable[[LocalGcp], bool]] = {
 
 
 @pytest.mark.parametrize("probe", AWS.values(), ids=AWS)
-def test_a_difference_of_the_local_aws_is_still_there(aws: LocalAws, probe: Callable[[LocalAws], bool]) -> None:
-    """Once it is not, its row in docs/testing.md, its marker and its probe go."""
+def test_listed_difference_of_the_local_aws_exists(aws: LocalAws, probe: Callable[[LocalAws], bool]) -> None:
+    """If it does not, remove its row in docs/testing.md, its marker and its probe."""
     assert probe(aws)
 
 
 @pytest.mark.parametrize("probe", AZURE.values(), ids=AZURE)
-def test_a_difference_of_the_local_azure_is_still_there(azure: LocalAzure, probe: Callable[[LocalAzure], bool]) -> None:
-    """Once it is not, its row in docs/testing.md, its marker and its probe go."""
+def test_listed_difference_of_the_local_azure_exists(azure: LocalAzure, probe: Callable[[LocalAzure], bool]) -> None:
+    """If it does not, remove its row in docs/testing.md, its marker and its probe."""
     assert probe(azure)
 
 
 @pytest.mark.parametrize("probe", GCP.values(), ids=GCP)
-def test_a_difference_of_the_local_gcp_is_still_there(gcp: LocalGcp, probe: Callable[[LocalGcp], bool]) -> None:
-    """Once it is not, its row in docs/testing.md, its marker and its probe go."""
+def test_listed_difference_of_the_local_gcp_exists(gcp: LocalGcp, probe: Callable[[LocalGcp], bool]) -> None:
+    """If it does not, remove its row in docs/testing.md, its marker and its probe."""
     assert probe(gcp)

@@ -1,4 +1,4 @@
-"""No module of the local clouds imports itself through others."""
+"""The modules of the local clouds have no import cycles."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import grimp
 import pytest
 
 
-def test_imports_have_no_cycle() -> None:
-    """Imports for type checkers count, too: they hide that two modules cannot be understood apart."""
+def test_local_clouds_have_no_import_cycle() -> None:
+    """Imports for type checking count, because they also couple modules."""
     graph = grimp.build_graph("localcloud", cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     try:

@@ -1,1 +1,1 @@
-"""Tests of what the local clouds share."""
+"""Tests of the parts that the local clouds share."""

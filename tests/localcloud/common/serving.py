@@ -1,4 +1,4 @@
-"""A local cloud in a process of its own, for the tests of `serve`."""
+"""A local cloud in a separate process, for the tests of `serve`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @contextmanager
 def serving(cloud: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Serve a cloud, such as `aws.cloud.LocalAws(accounts=3)`, and yield its process and its printed variables."""
+    """Serve a cloud such as `aws.cloud.LocalAws(accounts=3)`; yield its process and its printed variables."""
     module, _, made = cloud.rpartition(".")
     name = made.partition("(")[0]
     code = (

@@ -1,4 +1,4 @@
-"""The control API: which requests it runs, and which it refuses."""
+"""The control API: the requests that it runs and those that it refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.runtime.clock import VirtualClock
 
 
 class World:
-    """The least that actions need."""
+    """The minimum that actions need."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
@@ -25,7 +25,7 @@ class World:
 
 
 class Actions(ControlActions):
-    """One action under the lock, one that waits without it, and a method that is none."""
+    """An action under the lock, one that waits without it, and a private method."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -43,7 +43,7 @@ class Actions(ControlActions):
 
 
 def _is_held(lock: threading.RLock) -> bool:
-    """Return whether another thread could not take the lock now."""
+    """Return whether another thread cannot take the lock now."""
     taken: list[bool] = []
 
     def take() -> None:
@@ -59,14 +59,14 @@ def _is_held(lock: threading.RLock) -> bool:
 
 @pytest.fixture
 def world() -> World:
-    """A state with nothing in it."""
+    """Return an empty state."""
     return World()
 
 
 def ask(
     world: World, action: str, arguments: object = None, method: str = "POST", **headers: str
 ) -> tuple[int, dict[str, object]]:
-    """Send one request to the API; a name's underscores become hyphens in headers."""
+    """Send one request to the API; underscores in header names become hyphens."""
     body = b"" if arguments is None else json.dumps(arguments).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = Request(method, f"/_local/{action}", "", named, body, "http://127.0.0.1:1")
@@ -75,14 +75,14 @@ def ask(
     return answer.status, json.loads(answer.body)
 
 
-def test_an_action_runs_under_the_lock_unless_it_is_marked(world: World) -> None:
-    """Actions see a state at rest; one that waits for a function must leave the lock to it."""
+def test_action_runs_under_the_lock_unless_marked(world: World) -> None:
+    """An action that waits for a function must leave the lock to it."""
     assert ask(world, "held", {"times": 3}) == (200, {"result": 6})
     assert ask(world, "free") == (200, {"result": True})
 
 
 def test_public_methods_are_the_actions() -> None:
-    """Inherited ones included, and nothing private."""
+    """Inherited methods are included, private ones are not."""
     assert {"held", "free", "advance", "clear_faults", "clear_calls"} == Actions.NAMES
 
 
@@ -99,10 +99,10 @@ def test_public_methods_are_the_actions() -> None:
         pytest.param("held", None, "POST", {"sec_fetch_site": "cross-site"}, 403, id="a page's form"),
     ],
 )
-def test_other_requests_are_refused_with_a_reason(
+def test_invalid_request_is_refused_with_a_reason(
     world: World, action: str, arguments: object, method: str, headers: dict[str, str], status: int
 ) -> None:
-    """The status says what is wrong, and the body says it in words."""
+    """The status has the class of the error, and the body the reason."""
     answered, document = ask(world, action, arguments, method, **headers)
     assert answered == status
     assert document["error"]

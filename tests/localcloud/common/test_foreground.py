@@ -1,4 +1,4 @@
-"""Interrupts during the start of a resource: it is always known to the code that ends it."""
+"""Interrupts during the start of a resource: its owner always knows it and can stop it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.azurites import ACCOUNTS
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt, whatever the shell that runs the tests has asked for."""
+    """Let SIGINT raise KeyboardInterrupt, whatever the shell has set."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -32,7 +32,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.fixture
 def interrupted_start(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """Interrupt this process whenever it has just started a child; return the children."""
+    """Interrupt this process after each start of a child; return the children."""
     WATCHDOG.start()
     started: list[subprocess.Popen[bytes]] = []
 
@@ -62,16 +62,16 @@ def _framework(folder: Path) -> None:
 
 
 def _azurite(_folder: Path) -> None:
-    # More storage accounts than the emulators have that the tests take in turns.
+    # More storage accounts than the shared emulators have.
     with LocalAzure(storage_accounts=ACCOUNTS + 1):
         pass
 
 
 @pytest.mark.parametrize("use", [_lambda, _functions_host, _framework, _azurite])
-def test_a_child_whose_start_is_interrupted_is_ended(
+def test_child_is_ended_if_its_start_is_interrupted(
     use: Callable[[Path], None], tmp_path: Path, interrupted_start: list[subprocess.Popen[bytes]]
 ) -> None:
-    """The interrupt comes when the child is known to its owner: the owner ends it, with every thread of its own."""
+    """The owner knows the child before the interrupt, and ends it with all of its threads."""
     (tmp_path / "tiny.py").write_text("handler = app = print\n", encoding="utf-8")
     threads = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
@@ -81,8 +81,8 @@ def test_a_child_whose_start_is_interrupted_is_ended(
     assert set(threading.enumerate()) <= threads
 
 
-def test_an_interrupt_waits_for_the_end_of_the_section() -> None:
-    """All of the section is done, then the interrupt is raised where the section ends."""
+def test_interrupt_is_raised_at_the_end_of_the_section() -> None:
+    """The section completes first."""
     done = []
 
     def interrupted() -> None:
@@ -97,8 +97,8 @@ def test_an_interrupt_waits_for_the_end_of_the_section() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_fault_in_the_section_is_not_lost() -> None:
-    """An error of the section passes; with an interrupt it is the interrupt's context."""
+def test_error_in_the_section_is_raised() -> None:
+    """With an interrupt, the error is the interrupt's context."""
 
     def faulty(number: signal.Signals | None) -> None:
         with uninterrupted():
@@ -113,22 +113,22 @@ def test_a_fault_in_the_section_is_not_lost() -> None:
     assert isinstance(raised.value.__context__, ValueError)
 
 
-def test_other_threads_leave_the_signal_alone() -> None:
-    """Only the main thread may set handlers, and only it is interrupted."""
-    seen: list[object] = []
+def test_section_in_another_thread_sets_no_handler() -> None:
+    """Only the main thread may set signal handlers."""
+    handlers: list[object] = []
 
     def work() -> None:
         with uninterrupted():
-            seen.append(signal.getsignal(signal.SIGINT))
+            handlers.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [signal.default_int_handler]
+    assert handlers == [signal.default_int_handler]
 
 
-def test_what_follows_a_run_ends_with_an_interrupt_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that shows the calls of a demonstration's run has ended after it, however early the interrupt was."""
+def test_follower_thread_ends_if_the_run_is_interrupted_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that shows a demonstration's calls ends, however early the interrupt."""
     start = threading.Thread.start
     followers: list[threading.Thread] = []
 

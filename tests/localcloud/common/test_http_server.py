@@ -1,4 +1,4 @@
-"""The HTTP server of the local clouds: it stops only when no request is still being answered."""
+"""The HTTP server of the local clouds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.limits import HANG_S
 
 
 def in_background(work: Callable[[], object]) -> threading.Thread:
-    """Do work whose connection may be cut."""
+    """Do work in a thread whose connection may be cut."""
 
     def run() -> None:
         with suppress(requests.ConnectionError):
@@ -28,8 +28,8 @@ def in_background(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_stop_waits_for_a_request_that_is_being_answered() -> None:
-    """The server does not stop while a thread of it works: what that works with is taken down next."""
+def test_stop_waits_for_requests_in_progress() -> None:
+    """The resources that a request uses are closed after the server."""
     began, go, ended = threading.Event(), threading.Event(), threading.Event()
 
     def slow(_request: Request) -> Response:
@@ -43,7 +43,7 @@ def test_stop_waits_for_a_request_that_is_being_answered() -> None:
     client = in_background(lambda: requests.get(server.endpoint, timeout=HANG_S))
     assert began.wait(HANG_S)
     stopping = in_background(server.stop)
-    client.join(HANG_S)  # its connection is ended at once; the work behind it goes on
+    client.join(HANG_S)  # its connection ends immediately; its work continues
     assert stopping.is_alive()
     go.set()
     stopping.join(HANG_S)
@@ -51,8 +51,8 @@ def test_stop_waits_for_a_request_that_is_being_answered() -> None:
     assert ended.is_set()
 
 
-def test_a_server_that_never_started_stops_and_stops_again() -> None:
-    """Stopping needs no knowledge of how far an opening came."""
+def test_server_that_never_started_can_be_stopped_repeatedly() -> None:
+    """The caller need not know how far opening came."""
     server = LoopbackServer(lambda _request: Response(), 0)
     server.stop()
     server.stop()
@@ -62,15 +62,15 @@ def test_a_server_that_never_started_stops_and_stops_again() -> None:
 
 @contextmanager
 def echoing(max_body: int | None = None) -> Iterator[tuple[LoopbackServer, http.client.HTTPConnection]]:
-    """Serve what a request was read as, and fail for the path `/fail`."""
+    """Serve the parsed request as JSON, and fail for the path `/fail`."""
 
     def echo(request: Request) -> Response:
         if request.path == "/fail":
             raise KeyError("a defect")
         if request.method == "HEAD":
             return Response(200, {"Content-Length": "1234"})
-        seen = {"path": request.path, "query": request.query, "body": request.body.decode(), "at": request.endpoint}
-        return Response(200, {"Content-Type": "application/json"}, json.dumps(seen).encode())
+        received = {"path": request.path, "query": request.query, "body": request.body.decode(), "at": request.endpoint}
+        return Response(200, {"Content-Type": "application/json"}, json.dumps(received).encode())
 
     server = LoopbackServer(echo, 0, max_body)
     server.start()
@@ -82,8 +82,8 @@ def echoing(max_body: int | None = None) -> Iterator[tuple[LoopbackServer, http.
         server.stop()
 
 
-def test_requests_are_read_whole_on_one_connection() -> None:
-    """Bodies in chunks, targets in absolute form and encoded paths are understood; a connection serves them all."""
+def test_requests_on_one_connection_are_parsed_completely() -> None:
+    """Chunked bodies, absolute targets and encoded paths are supported."""
     with echoing() as (server, connection):
         for target, body, chunked, path, query in (
             ("/a%2Fb?x=1&x=&y=%20", b"whole", False, "/a%2Fb", {"x": ["1", ""], "y": [" "]}),
@@ -91,12 +91,12 @@ def test_requests_are_read_whole_on_one_connection() -> None:
             ("/two//slashes", iter([b"in ", b"chunks"]), True, "/two//slashes", {}),
         ):
             connection.request("POST", target, body, encode_chunked=chunked)
-            seen = json.loads(connection.getresponse().read())
+            received = json.loads(connection.getresponse().read())
             text = "in chunks" if chunked else str(body, "ascii") if isinstance(body, bytes) else ""
-            assert seen == {"path": path, "query": query, "body": text, "at": server.endpoint}
+            assert received == {"path": path, "query": query, "body": text, "at": server.endpoint}
 
 
-def test_an_answer_to_head_keeps_the_length_of_what_it_describes() -> None:
+def test_head_response_has_the_length_of_the_object() -> None:
     """Clients learn an object's size from it, and read no body."""
     with echoing() as (_, connection):
         connection.request("HEAD", "/object")
@@ -104,8 +104,8 @@ def test_an_answer_to_head_keeps_the_length_of_what_it_describes() -> None:
         assert (answer.headers["Content-Length"], answer.read()) == ("1234", b"")
 
 
-def test_a_defect_is_answered_and_shown() -> None:
-    """An application that raises is a 500 with the traceback, never a dropped connection."""
+def test_application_error_is_500_with_the_traceback() -> None:
+    """The connection is not dropped."""
     with echoing() as (_, connection):
         connection.request("GET", "/fail")
         answer = connection.getresponse()
@@ -113,8 +113,8 @@ def test_a_defect_is_answered_and_shown() -> None:
         assert b"KeyError: 'a defect'" in answer.read()
 
 
-def test_a_body_over_the_limit_is_refused() -> None:
-    """The limit itself is accepted, one byte more is 413."""
+def test_body_over_the_limit_is_413() -> None:
+    """A body of exactly the limit is accepted."""
     for length, status in ((10, 200), (11, 413)):
         with echoing(max_body=10) as (_, connection):
             connection.request("POST", "/", b"x" * length)
@@ -123,8 +123,8 @@ def test_a_body_over_the_limit_is_refused() -> None:
             assert answer.status == status
 
 
-def test_client_that_asks_first_gets_100_continue_at_once() -> None:
-    """S3's clients send headers with `Expect: 100-continue` and wait; the answer may not stay in a buffer."""
+def test_expect_header_gets_100_continue_without_delay() -> None:
+    """S3 clients send `Expect: 100-continue` and wait, so the response must be flushed."""
     server = LoopbackServer(lambda request: Response(body=request.body), 0)
     server.start()
     try:

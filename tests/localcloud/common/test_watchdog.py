@@ -1,4 +1,4 @@
-"""What a killed process leaves behind: nothing."""
+"""The watchdog: a killed process leaves no children behind."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ OWNER = """
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_a_child_ends_with_its_owner_however_that_ends(number: signal.Signals, repository: Path) -> None:
-    """A process that is killed, and so runs no code of its own any more, takes its children with it."""
+def test_child_ends_when_its_owner_is_killed(number: signal.Signals, repository: Path) -> None:
+    """A killed process runs no code of its own, and still takes its children with it."""
     end, held = os.pipe()
     with os.fdopen(end, "rb") as alive:
         source = textwrap.dedent(OWNER).format(sleep=SLEEP, held=held)
@@ -41,13 +41,13 @@ def test_a_child_ends_with_its_owner_however_that_ends(number: signal.Signals, r
             assert owner.stdout is not None
             assert owner.stdout.readline() == "ready\n"
             owner.send_signal(number)
-            # The child alone holds the other end by now: it closes when the child is dead.
+            # Only the child has the other end now: it closes when the child dies.
             assert alive.read() == b""
         assert owner.returncode == -number
 
 
-def test_children_that_were_called_off_are_left_alone() -> None:
-    """At the end of the lines the groups that are still named are killed; no other, and none that is gone already."""
+def test_released_children_are_left_alone() -> None:
+    """Only process groups that are still registered are killed."""
     children = [subprocess.Popen(SLEEP, start_new_session=True) for _ in range(3)]
     kept, ended, gone = children
     try:
@@ -62,8 +62,8 @@ def test_children_that_were_called_off_are_left_alone() -> None:
             child.wait(HANG_S)
 
 
-def test_closing_ends_the_warden_and_a_next_child_has_a_new_one() -> None:
-    """A closed watchdog leaves no process behind, a child that was called off lives on, and it can be used again."""
+def test_closed_watchdog_can_be_used_again() -> None:
+    """Closing leaves no process behind, released children live on, and the next child starts a new watchdog."""
     one = Watchdog()
     with subprocess.Popen(SLEEP, start_new_session=True) as child:
         for _ in range(2):
