@@ -1,4 +1,4 @@
-"""Small pieces of the engine's data, for tests that look at one module at a time."""
+"""Builders of the engine's data, for tests of single modules."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def key(scope: str = "s1", kind: str = "export", name: str = "daily") -> Key:
 
 
 def target(scope: str = "s1", kind: Kind = EXPORT, name: str = "daily", **fields: Any) -> Target:
-    """Return a target that wants one field, unless told otherwise."""
+    """Return a target with one desired field, unless given otherwise."""
     return Target(Key(scope, kind.name, name), kind, **{"desired": {"format": "csv"}, **fields})
 
 
 def action(verb: Verb, scope: str = "s1", kind: Kind = EXPORT, **fields: Any) -> Action:
-    """Return an action on a target of `scope`; fields of the target and of the action may be given."""
+    """Return an action on a target of `scope`; any field of the target and the action may be given."""
     of_target = {name: fields.pop(name) for name in ("name", "needs", "batch", "desired", "state") if name in fields}
     seen: Observation = Absent() if verb is Verb.CREATE else NOT_LOOKED_AT
     return Action(target(scope, kind, **of_target), verb, **{"reason": "test", "observation": seen, **fields})
 
 
 def outcome(result: Result, scope: str = "s1", verb: Verb = Verb.CREATE, **fields: Any) -> Outcome:
-    """Return an outcome; fields of the action and of the outcome may be given."""
+    """Return an outcome; any field of the action and the outcome may be given."""
     of_action = {name: fields.pop(name) for name in ("observation", "waits", "kind", "reason") if name in fields}
     return Outcome(action(verb, scope, **of_action), result, **{"code": "test", **fields})
 
@@ -81,7 +81,7 @@ def enumeration(*ids: str, complete: bool = True) -> Enumeration:
 
 
 def remembering(entries: Mapping[Key, TargetState]) -> StateDocument:
-    """Return a memory that holds these entries."""
+    """Return a state document with these entries."""
     memory = fresh("memory")
     for one, entry in entries.items():
         scope = memory.scopes.setdefault(one.scope, ScopeRecord(at=entry.at, first_seen=entry.at, targets={}))
@@ -90,12 +90,12 @@ def remembering(entries: Mapping[Key, TargetState]) -> StateDocument:
 
 
 def with_state(one: Target, state: TargetState | None) -> Target:
-    """Return a target with what is known of it."""
+    """Return a target with its remembered state."""
     return msgspec.structs.replace(one, state=state)
 
 
 def paired(plan: Plan, memory: StateDocument) -> Plan:
-    """Return a plan whose targets carry what a memory knows of them."""
+    """Return a plan whose targets have their state from a state document."""
     actions = (
         msgspec.structs.replace(one, target=with_state(one.target, memory.state_of(one.key))) for one in plan.actions
     )
@@ -103,12 +103,12 @@ def paired(plan: Plan, memory: StateDocument) -> Plan:
 
 
 def known(*keys: Key, **fields: Any) -> StateDocument:
-    """Return a memory in which these targets are present, or have the given fields."""
+    """Return a state document in which these targets are present, or have the given fields."""
     return remembering({one: TargetState(**{"at": START, "present": True, **fields}) for one in keys})
 
 
 class Recorder:
-    """A run on a virtual clock, and the log lines that it wrote."""
+    """A run context on a virtual clock that records its log lines."""
 
     def __init__(self, clock: VirtualClock | None = None, seconds: float = 600.0, seed: int = 1, **settings: Any):
         self.clock = clock or VirtualClock(START)
@@ -128,10 +128,10 @@ class Recorder:
 
 
 class ScriptedCloud:
-    """A cloud port that shows and answers what a test tells it to, and notes what was asked of it.
+    """A provider with scripted results that records its calls.
 
-    `survey_error` is raised by `observe_bulk`; an exception in `observations` by `observe`; `answers` may hold, by
-    scope, an answer or an exception to raise for the batch that the scope is in.
+    `observe_bulk` raises `survey_error`; `observe` raises the exceptions in `observations`. `answers` has, by scope, a
+    result or an exception that is raised for the batch with that scope.
     """
 
     name = "memory"

@@ -1,4 +1,4 @@
-"""A whole engine around an in-memory cloud, for tests that look at runs as a whole."""
+"""An engine with an in-memory cloud, for tests of complete runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Line = tuple[str, str, Mapping[str, Any]]
 
 
 class Setting:
-    """A world, a stored state and a clock; each `run` is one run of the engine over them."""
+    """A cloud, a stored state and a clock; each `run` is one run of the engine on them."""
 
     def __init__(self, scopes: int = 3, publishing: Publishing | None = None, **settings: Any) -> None:
         self.world = World(scopes)
@@ -36,7 +36,7 @@ class Setting:
         self.publishing = publishing
 
     def new_run(self) -> RunContext:
-        """Return a run that has not begun."""
+        """Return the context of a new run."""
         self.seed += 1
 
         def sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
@@ -48,18 +48,18 @@ class Setting:
         return RunContext("memory", self.settings, sink, self.clock, self.seconds, RATES, translate, self.seed)
 
     def run(self, **request: object) -> RunResult:
-        """Run once, then let an hour pass, as the schedule does."""
+        """Run once, then advance the clock by an hour, as the schedule does."""
         finished = self.run_now(parse_request(request))
         self.clock.advance(3600)
         return finished
 
     def run_now(self, request: RunRequest) -> RunResult:
-        """Run once for a request; no time passes afterwards."""
+        """Run once for a request, without advancing the clock."""
         run = self.new_run()
         return reconcile(InMemoryCloud(self.world, run), self.store, request, run, self.publishing)
 
     def memory(self) -> StateDocument:
-        """Return the stored memory."""
+        """Return the stored state document."""
         assert self.store.data is not None
         return parse(self.store.data, "memory", self.clock.now())
 
@@ -68,7 +68,7 @@ class Setting:
         return [line for line in self.lines if line[1] == event]
 
     def covered(self) -> bool:
-        """Return whether the world holds everything that each active scope must have."""
+        """Return whether everything that each active scope must have exists."""
         wanted = [
             Key(scope.id, kind, name)
             for scope in self.world.scopes.values()

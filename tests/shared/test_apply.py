@@ -1,4 +1,4 @@
-"""Carrying a plan out: stages, batches, deadline, and an outcome for every action."""
+"""Applying a plan: stages, batches, deadline, and one outcome per action."""
 
 from __future__ import annotations
 
@@ -57,22 +57,22 @@ def carry_out(
     memory: StateDocument | None = None,
     recorder: Recorder | None = None,
 ) -> ApplyResult:
-    """Carry out the plan of these actions; there must be an outcome for each, told once."""
+    """Apply the plan of these actions; each must have one outcome, reported once."""
     plan = paired(assemble(actions), memory or fresh("memory"))
-    told: list[Key] = []
+    reported: list[Key] = []
     recorder = recorder or Recorder()
-    carried = apply(plan, cloud or ScriptedCloud(), recorder.run, lambda one: told.append(one.key))
+    carried = apply(plan, cloud or ScriptedCloud(), recorder.run, lambda one: reported.append(one.key))
     assert [one.key for one in carried.outcomes] == [one.key for one in plan.actions]
-    assert sorted(told) == [one.key for one in plan.actions]
+    assert sorted(reported) == [one.key for one in plan.actions]
     return carried
 
 
 def by_scope(carried: ApplyResult) -> dict[str, tuple[Result, str]]:
-    """Return result and code of each scope."""
+    """Return result and code by scope."""
     return {one.key.scope: (one.result, one.code) for one in carried.outcomes}
 
 
-# --- what an answer means ------------------------------------------------------------------------
+# --- the meaning of results ----------------------------------------------------------------------
 
 TRIES = EscalationPolicy(tries=3)
 ONE_DAY = EscalationPolicy(longest=DAY)
@@ -120,10 +120,10 @@ ONE_DAY = EscalationPolicy(longest=DAY)
         (RunStopped("credentials", "m"), None, Result.FAILED, "credentials"),
     ],
 )
-def test_each_class_of_answer_has_its_result(
+def test_each_provider_result_has_its_outcome(
     answer: Applied | CloudError, entry: TargetState | None, result: Result, code: str
 ) -> None:
-    """Done, pending, failed, deferred, manual or excluded; a person is asked only with a guide."""
+    """The outcome is done, pending, failed, deferred, manual or excluded; it is manual only with a manual step."""
     outcome = outcome_of(action(Verb.CREATE, state=entry), answer, START)
     assert (outcome.result, outcome.code, outcome.attempted) == (result, code, True)
     assert (outcome.manual_step is not None) == (result is Result.MANUAL)
@@ -131,8 +131,8 @@ def test_each_class_of_answer_has_its_result(
         assert outcome.message == answer.message
 
 
-def test_an_answer_carries_its_wait_its_remedy_and_its_facts() -> None:
-    """Nothing that the adapter says is lost; time that was up is no attempt."""
+def test_outcome_keeps_the_providers_wait_remedy_and_facts() -> None:
+    """A write that ran out of time does not count as an attempt."""
     create = action(Verb.CREATE)
     assert outcome_of(create, Transient("busy", "m", retry_after=HOUR), START).retry_after == HOUR
     assert outcome_of(create, NotApplicable("no", "m", 7 * DAY), START).retry_after == 7 * DAY
@@ -158,15 +158,15 @@ def test_an_answer_carries_its_wait_its_remedy_and_its_facts() -> None:
         (action(Verb.DEFER, reason="rests-on", observation=Present()), Result.DEFERRED, False),
     ],
 )
-def test_what_does_not_write_has_an_outcome_too(one: Action, result: Result, attempted: bool) -> None:
-    """A look that failed counts as an attempt; what the engine itself held back does not."""
+def test_action_without_a_write_has_an_outcome(one: Action, result: Result, attempted: bool) -> None:
+    """A failed observation counts as an attempt; an action that the engine held back does not."""
     outcome = unwritten(one)
     assert (outcome.result, outcome.attempted, outcome.code) == (result, attempted, one.reason)
     assert outcome.manual_step == one.manual_step
 
 
-def test_an_unknown_keeps_the_wait_that_the_cloud_asked_for() -> None:
-    """The next look is not before that."""
+def test_unknown_target_keeps_the_wait_requested_by_the_cloud() -> None:
+    """The target is not observed again before that time."""
     assert unwritten(action(Verb.DEFER, observation=Unknown("busy", retry_after=HOUR))).retry_after == HOUR
 
 
@@ -174,7 +174,7 @@ def test_an_unknown_keeps_the_wait_that_the_cloud_asked_for() -> None:
 
 
 def test_stages_are_written_in_order() -> None:
-    """Destinations, then exports, then connectors, whatever their keys."""
+    """Destinations come first, then exports, then derived targets, whatever their keys."""
     cloud = ScriptedCloud()
     actions = [action(Verb.CREATE, "a", ROLE), action(Verb.CREATE, "b"), action(Verb.CREATE, "c", DESTINATION)]
     carried = carry_out(actions, cloud)
@@ -187,8 +187,8 @@ def test_stages_are_written_in_order() -> None:
     "answer",
     [Permanent("wrong", "it is refused", "Mend it."), Manual("off", GUIDE), Denied("denied", "no")],
 )
-def test_a_failed_need_blocks_what_rests_on_it_the_whole_way(answer: CloudError) -> None:
-    """Nothing is tried onto what is not there; the outcome names it. Others go on."""
+def test_failed_dependency_blocks_all_its_dependents(answer: CloudError) -> None:
+    """Blocked targets are not written, and their outcome names the dependency; other targets are written."""
     cloud = ScriptedCloud(answers={"owner": answer})
     export = action(Verb.CREATE, "s1", needs=(BASE,))
     role = action(Verb.CREATE, "s2", ROLE, needs=(export.key,))
@@ -206,15 +206,15 @@ def test_a_failed_need_blocks_what_rests_on_it_the_whole_way(answer: CloudError)
 
 
 @pytest.mark.parametrize("answer", [Applied(), Applied(Result.PENDING)])
-def test_an_accepted_need_is_enough(answer: Applied) -> None:
-    """What is being made may be built on."""
+def test_pending_dependency_does_not_block(answer: Applied) -> None:
+    """A target may be written as soon as its dependency was accepted."""
     cloud = ScriptedCloud(answers={"owner": answer})
     carried = carry_out([MAKE_BASE, action(Verb.CREATE, "s1", needs=(BASE,))], cloud)
     assert by_scope(carried)["s1"] == (Result.DONE, "test")
 
 
-def test_only_writes_are_handed_to_the_cloud() -> None:
-    """Every other verb has its outcome without a call."""
+def test_only_writing_actions_reach_the_provider() -> None:
+    """All other verbs have an outcome without a call."""
     cloud = ScriptedCloud()
     carried = carry_out([action(verb, verb.value) for verb in Verb], cloud)
     assert {one.scope for batch in cloud.batches for one in batch} == {verb.value for verb in WRITES}
@@ -225,7 +225,7 @@ def test_only_writes_are_handed_to_the_cloud() -> None:
 
 
 def test_actions_of_one_kind_verb_and_batch_share_calls() -> None:
-    """At most as many as the kind allows; other verbs and other batches have calls of their own."""
+    """A call has at most as many actions as the kind allows; other verbs and batches have separate calls."""
     actions = [
         *(action(Verb.CREATE, f"a{number}", ROLE, batch="x") for number in range(7)),
         *(action(Verb.REPAIR, f"b{number}", ROLE, batch="x", observation=Present()) for number in range(2)),
@@ -236,8 +236,8 @@ def test_actions_of_one_kind_verb_and_batch_share_calls() -> None:
     assert found == [["a0", "a1", "a2"], ["a3", "a4", "a5"], ["a6"], ["b0", "b1"], ["c0", "c1"], ["d0"], ["d1"]]
 
 
-def test_what_has_waited_longest_is_written_first() -> None:
-    """Between the batches and inside them; what never waited comes last, by key."""
+def test_longest_waiting_targets_are_written_first() -> None:
+    """This order applies between and within batches; targets that never waited come last, by key."""
     hours = {"a": None, "b": 1, "c": 9, "d": None, "e": 5}
     memory = remembering(
         {key(scope): TargetState(at=START, waiting_since=START - past * HOUR) for scope, past in hours.items() if past}
@@ -251,8 +251,8 @@ def test_what_has_waited_longest_is_written_first() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([ROLE, EXPORT]), st.sampled_from("xy"), st.integers(0, 3)), max_size=20))
-def test_batches_hold_every_action_once(cases: list[Any]) -> None:
-    """However they are grouped, none is lost, doubled or mixed with another sort."""
+def test_batches_contain_every_action_once(cases: list[Any]) -> None:
+    """However actions are grouped, none is lost, duplicated or mixed with another group."""
     actions = [action(Verb.CREATE, f"s{place}", kind, batch=batch) for place, (kind, batch, _) in enumerate(cases)]
     memory = remembering(
         {
@@ -268,8 +268,8 @@ def test_batches_hold_every_action_once(cases: list[Any]) -> None:
         assert len(batch) <= batch[0].target.kind.batch_size
 
 
-def test_an_error_raised_for_a_batch_counts_for_all_of_it_and_for_nothing_else() -> None:
-    """A failure of one call is not a failure of the next one."""
+def test_error_of_a_batch_fails_only_that_batch() -> None:
+    """The next batch is written."""
     actions = [action(Verb.CREATE, f"s{number}", ROLE) for number in range(6)]
 
     class Failing(ScriptedCloud):
@@ -282,8 +282,8 @@ def test_an_error_raised_for_a_batch_counts_for_all_of_it_and_for_nothing_else()
     assert [one.result for one in carried.outcomes] == [Result.DEFERRED] * 3 + [Result.DONE] * 3
 
 
-def test_each_action_of_a_batch_has_its_own_answer() -> None:
-    """A refusal of one does not hide the success of its neighbors."""
+def test_each_action_of_a_batch_has_its_own_result() -> None:
+    """A refusal of one action does not affect the others in its batch."""
     cloud = ScriptedCloud(answers={"s1": Applied(Result.PENDING)})
     cloud.apply = lambda actions: [Applied(), Permanent("wrong", "no"), Applied(Result.PENDING)]  # type: ignore[method-assign]  # answers by place
     carried = carry_out([action(Verb.CREATE, f"s{number}", ROLE) for number in range(3)], cloud)
@@ -294,7 +294,7 @@ def test_each_action_of_a_batch_has_its_own_answer() -> None:
 
 
 class Slow(ScriptedCloud):
-    """A cloud in which every write takes a minute."""
+    """A provider in which every write takes a minute."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -305,8 +305,8 @@ class Slow(ScriptedCloud):
         return super().apply(actions)
 
 
-def test_what_does_not_fit_before_the_deadline_is_not_begun() -> None:
-    """The longest wait was served; the rest is deferred without an attempt, and the run is not complete."""
+def test_write_that_cannot_end_before_the_deadline_is_deferred() -> None:
+    """The longest-waiting target is written; the rest is deferred without an attempt, and the run is incomplete."""
     recorder = Recorder(seconds=180, workers=1)
     actions = [action(Verb.CREATE, f"s{number}") for number in range(6)]
     memory = known(key("s5"), waiting_since=START - HOUR)
@@ -321,8 +321,8 @@ def test_what_does_not_fit_before_the_deadline_is_not_begun() -> None:
     assert carried.stopped is None
 
 
-def test_without_any_time_nothing_is_begun() -> None:
-    """Not even the first stage."""
+def test_nothing_is_written_after_the_deadline() -> None:
+    """This includes the first stage."""
     recorder = Recorder(seconds=10)
     recorder.clock.advance(60)
     cloud = ScriptedCloud()
@@ -331,8 +331,8 @@ def test_without_any_time_nothing_is_begun() -> None:
     assert {one.result for one in carried.outcomes} == {Result.DEFERRED}
 
 
-def test_the_run_stops_midway_and_every_action_still_has_its_outcome() -> None:
-    """What was done is done; nothing more is begun, in this stage or a later one, and the reason is told."""
+def test_run_that_ends_midway_has_an_outcome_for_every_action() -> None:
+    """No later write starts, in this stage or another, and the outcomes have the reason."""
     stop = RunStopped("credentials", "they have expired", "Renew them.")
 
     class Expiring(ScriptedCloud):
@@ -359,7 +359,7 @@ def test_the_run_stops_midway_and_every_action_still_has_its_outcome() -> None:
 
 
 def broken(actions: Sequence[Action]) -> Any:
-    """Fail with a text that nobody may see."""
+    """Raise an exception whose text must not be shown."""
     raise ZeroDivisionError("the secret is hunter2")
 
 
@@ -374,8 +374,8 @@ def broken(actions: Sequence[Action]) -> Any:
         pytest.param(lambda actions: ["done"], "TypeError", id="an answer in words"),
     ],
 )
-def test_a_defect_of_an_adapter_fails_its_own_targets_only(behavior: Callable[..., Any], why: str) -> None:
-    """It is a failure with the place in the code, never with the exception's text; the others are written."""
+def test_exception_of_a_provider_fails_only_its_targets(behavior: Callable[..., Any], why: str) -> None:
+    """The failure has the location in the code but not the exception's text."""
 
     class Defective(ScriptedCloud):
         def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
@@ -393,19 +393,19 @@ def test_a_defect_of_an_adapter_fails_its_own_targets_only(behavior: Callable[..
     assert "hunter2" not in f"{failed} {recorder.lines}"
 
 
-def test_outcomes_are_told_as_they_happen_and_the_heart_beats() -> None:
-    """Whoever remembers them sees each stage before the next one begins; each batch and each stage is a beat."""
+def test_outcomes_are_reported_immediately_with_a_heartbeat() -> None:
+    """Each stage is reported before the next one starts; each batch and each stage calls the heartbeat."""
     cloud, recorder = ScriptedCloud(), Recorder(workers=1)
     beats: list[int] = []
     recorder.run.heartbeat = lambda: beats.append(1)
-    told: list[tuple[str, int]] = []
+    reported: list[tuple[str, int]] = []
 
     def note(outcome: Outcome) -> None:
-        told.append((outcome.key.scope, len(cloud.batches)))
+        reported.append((outcome.key.scope, len(cloud.batches)))
 
     plan = assemble([MAKE_BASE, action(Verb.CREATE, "s1"), action(Verb.CREATE, "s2", ROLE), action(Verb.SKIP, "s3")])
     apply(plan, cloud, recorder.run, note)
-    assert told == [("s3", 0), ("owner", 1), ("s1", 2), ("s2", 3)]
+    assert reported == [("s3", 0), ("owner", 1), ("s1", 2), ("s2", 3)]
     assert len(beats) == 6
 
 
@@ -432,8 +432,8 @@ ANSWERS = st.sampled_from(
     ),
     st.integers(1, 4),
 )
-def test_there_are_always_as_many_outcomes_as_actions(cases: list[Any], workers: int) -> None:
-    """Whatever the plan and the cloud's answers are, each action has one outcome, told once, in the plan's order."""
+def test_every_action_has_exactly_one_outcome(cases: list[Any], workers: int) -> None:
+    """For any plan and any results, outcomes are reported once, in the plan's order."""
     actions = [MAKE_BASE]
     answers = {}
     for place, (verb, kind, answer, rests) in enumerate(cases):

@@ -1,4 +1,4 @@
-"""What is true of each scope: its class by the worst of all that it rests on, and whether its data arrives."""
+"""The class of each scope, which is the worst of its targets and their dependencies, and whether its data arrives."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SWITCH = Kind("switch", Stage.DESTINATION, writable=False, only_to_write=True)
 
 
 def outcome(result: Result, target: Target, verb: Verb = Verb.KEEP, **fields: Any) -> Outcome:
-    """Return what became of a target."""
+    """Return an outcome for a target."""
     seen = fields.pop("observation", Present())
     done = msgspec.structs.replace(action(verb), target=target, observation=seen)
     return Outcome(done, result, **{"code": result.value, **fields})
@@ -71,8 +71,8 @@ def verdicts(
         (Result.BLOCKED, "failed"),
     ],
 )
-def test_members_are_covered_no_better_than_the_export_they_rest_on(result: Result, expected: str) -> None:
-    """With the organization's one export deleted or refused, not one of its accounts is covered."""
+def test_members_are_covered_only_if_their_export_is(result: Result, expected: str) -> None:
+    """If the organization's only export is deleted or refused, none of its accounts is covered."""
     export = outcome(result, target("owner", EXPORT, "all"))
     members = [
         outcome(Result.UNCHANGED, target(one, rests_on=(OWNERS_EXPORT,))) for one in ("member1", "member2", "member3")
@@ -82,8 +82,8 @@ def test_members_are_covered_no_better_than_the_export_they_rest_on(result: Resu
     assert {one.code for one in found.values()} == {result.value}
 
 
-def test_what_is_needed_counts_however_far_away() -> None:
-    """A role rests on an export, which needs a bucket: what ails the bucket ails the role's scope."""
+def test_indirect_dependencies_count() -> None:
+    """A role depends on an export, which depends on a bucket: a problem of the bucket affects the role's scope."""
     bucket = outcome(Result.MANUAL, target("owner", DESTINATION, "data"))
     export = outcome(Result.UNCHANGED, target("owner", EXPORT, "all", needs=(bucket.key,)))
     role = outcome(Result.UNCHANGED, target("member", rests_on=(OWNERS_EXPORT,)))
@@ -94,16 +94,16 @@ def test_what_is_needed_counts_however_far_away() -> None:
     ("holder", "expected"), [(Result.MANUAL, "manual"), (Result.FAILED, "failed"), (Result.BLOCKED, "failed")]
 )
 @pytest.mark.parametrize("kind", [DESTINATION, SWITCH])
-def test_what_is_blocked_until_a_person_acts_waits_for_that_person(holder: Result, expected: str, kind: Kind) -> None:
-    """The step cures what it blocks, through stages too: a scope is failed only by what failed."""
+def test_scope_blocked_by_a_manual_step_is_manual(holder: Result, expected: str, kind: Kind) -> None:
+    """The step resolves everything that it blocks, across stages; a scope is failed only if a target failed."""
     base = outcome(holder, target("owner", kind, "data"))
     export = outcome(Result.BLOCKED, target("owner", EXPORT, "all", needs=(base.key,)), Verb.BLOCK, code="rests-on")
     role = outcome(Result.BLOCKED, target("member", needs=(export.key,)), Verb.BLOCK, code="rests-on")
     assert verdicts([base, export, role], "member")["member"].coverage == expected
 
 
-def test_what_another_version_called_skipped_is_no_coverage() -> None:
-    """Earlier versions noted a refusal as skipped: a run for one account must not read coverage out of it."""
+def test_skipped_entry_of_an_earlier_version_is_not_covered() -> None:
+    """Earlier versions recorded a refusal as skipped, which must not count in a run for one account."""
     refused = target("owner", EXPORT, "all")
     member = target("member", rests_on=(refused.key,))
     trouble = LastError(code="offer-unsupported", message="no", result="skipped")
@@ -114,16 +114,16 @@ def test_what_another_version_called_skipped_is_no_coverage() -> None:
     assert found["member"] == Verdict("excluded", "offer-unsupported")
 
 
-def test_what_is_needed_only_to_write_says_nothing_of_what_exists() -> None:
-    """A switch that new roles need leaves those that exist as they are."""
+def test_dependency_of_a_write_does_not_affect_existing_targets() -> None:
+    """A switch that new roles need does not affect existing roles."""
     switch = outcome(Result.MANUAL, target("owner", SWITCH, "sharing"))
     role = outcome(Result.UNCHANGED, target("member", needs=(switch.key,)))
     found = verdicts([switch, role], "member", "owner")
     assert (found["member"].coverage, found["owner"].coverage) == ("covered", "manual")
 
 
-def test_a_circle_of_needs_ends() -> None:
-    """Two targets that name each other are judged once each."""
+def test_circular_dependencies_terminate() -> None:
+    """Two targets that depend on each other are each evaluated once."""
     one, other = Key("a", "role", "reader"), Key("b", "role", "reader")
     found = verdicts(
         [
@@ -136,8 +136,8 @@ def test_a_circle_of_needs_ends() -> None:
     assert found["a"].coverage == found["b"].coverage == "manual"
 
 
-def test_what_does_not_apply_says_nothing_unless_nothing_else_is_wanted() -> None:
-    """A neutral target leaves its scope's class alone; a scope for which nothing is exported is excluded."""
+def test_target_that_does_not_apply_is_neutral() -> None:
+    """It does not change the class of its scope; a scope with no other target is excluded."""
     skipped = outcome(Result.SKIPPED, target("s1", EXPORT, "prices", skip="not here"), Verb.SKIP)
     daily = outcome(Result.UNCHANGED, target("s1", EXPORT, "daily"))
     assert verdicts([skipped, daily], "s1")["s1"].coverage == "covered"
@@ -145,8 +145,8 @@ def test_what_does_not_apply_says_nothing_unless_nothing_else_is_wanted() -> Non
     assert [(one.coverage, one.code) for one in alone.values()] == [("excluded", "not-applicable")] * 2
 
 
-def test_a_scope_whose_costs_are_in_anothers_export_is_judged_by_that_one() -> None:
-    """Its own export does not apply, as the billing scope's holds its costs: if that one fails, nothing is covered."""
+def test_scope_with_costs_in_another_export_depends_on_that_export() -> None:
+    """Its own export does not apply; if the billing scope's export fails, the scope is not covered."""
     own = target("s1", EXPORT, "daily", skip="its costs are in export all", rests_on=(OWNERS_EXPORT,))
     for result, expected in ((Result.UNCHANGED, "covered"), (Result.FAILED, "failed")):
         outcomes = [
@@ -156,8 +156,8 @@ def test_a_scope_whose_costs_are_in_anothers_export_is_judged_by_that_one() -> N
         assert verdicts(outcomes, "s1")["s1"].coverage == expected
 
 
-def test_what_only_holds_things_is_no_scope() -> None:
-    """A project is not counted as a billing account; accounts that rest on it are, by what is true of it."""
+def test_container_scope_is_not_counted() -> None:
+    """A project is not a billing account, but the accounts that depend on it have its problems."""
     project = outcome(Result.MANUAL, target("project", DESTINATION, "dataset"))
     account = outcome(Result.UNCHANGED, target("account", EXPORT, "daily", rests_on=(project.key,)))
     shown = Enumeration("org-1", (Scope("account"), Scope("project", counted=False)))
@@ -188,30 +188,28 @@ DATA = target("s1", EXPORT, "daily", rhythm=RHYTHM)
         ),
     ],
 )
-def test_a_scope_delivers_awaits_its_first_data_or_is_silent(
-    one: Outcome, entry: TargetState | None, data: str
-) -> None:
-    """Existing is not delivering: both are said, whatever the class is."""
+def test_scope_is_delivering_awaiting_first_data_or_silent(one: Outcome, entry: TargetState | None, data: str) -> None:
+    """This is reported in addition to the scope's class."""
     memory = remembering({DATA.key: entry}) if entry else fresh("memory")
     assert verdicts([one], "s1", memory=memory)["s1"].data == data
 
 
-def test_the_adapters_own_limit_decides_where_it_knows_better() -> None:
-    """An account that may be billed monthly is not late after three days, if its adapter says so."""
+def test_limit_of_the_provider_takes_precedence() -> None:
+    """An account that may be billed monthly is not late after three days if its provider says so."""
     seen = Present(delivered_at=START - 3 * DAY, silent_after=35 * DAY)
     one = outcome(Result.UNCHANGED, DATA, observation=seen)
     assert verdicts([one], "s1")["s1"].data == DELIVERING
     assert find_silence([one], fresh("memory"), SETTINGS, START).late == ()
 
 
-def test_a_planned_export_awaits_nothing_yet() -> None:
-    """In a dry run nothing was created: the scope waits, and no data is on its way."""
+def test_planned_export_does_not_await_data() -> None:
+    """In a dry run nothing was created, so the scope waits but no data is expected."""
     found = verdicts([outcome(Result.PLANNED, DATA, Verb.CREATE, code="planned")], "s1")
     assert found["s1"] == Verdict("deferred", "planned", "")
 
 
-def test_members_deliver_by_the_export_they_rest_on() -> None:
-    """Their data arrives with the organization's; one silent dataset of two is not delivering."""
+def test_members_deliver_through_their_export() -> None:
+    """Their data arrives with the organization's; if one of two datasets is silent, they are not delivering."""
     kinds = [target("owner", EXPORT, name, rhythm=RHYTHM) for name in ("all", "more")]
     member = outcome(Result.UNCHANGED, target("member", rests_on=tuple(one.key for one in kinds)))
     fresh_data, old = Present(delivered_at=START), Present(delivered_at=START - 4 * DAY)
@@ -224,8 +222,8 @@ def test_members_deliver_by_the_export_they_rest_on() -> None:
         assert verdicts(outcomes, "member")["member"].data == data
 
 
-def test_silence_is_what_is_late_and_what_never_came() -> None:
-    """Late is what delivered once and fell silent; missing is what should have begun by now, however often repaired."""
+def test_silence_is_late_or_missing_data() -> None:
+    """Late data was delivered before; missing data should have started by now, even if the export was repaired."""
     names = ("fresh", "late", "young", "missing", "refused", "repaired")
     targets = {name: target("s1", EXPORT, name, rhythm=RHYTHM) for name in names}
     memory = remembering(

@@ -1,4 +1,4 @@
-"""The guard: too much gone at once is not recreated, and writes are capped."""
+"""The guard: refuses to recreate too many vanished targets, and caps the writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULTS = EngineSettings()
 
 
 def plan_of(present: int, absent: int) -> Plan:
-    """Return a plan in which so many known targets are there and so many are gone."""
+    """Return a plan with a number of known targets that exist and a number that vanished."""
     kept = [action(Verb.KEEP, f"p{number:03}", observation=Present()) for number in range(present)]
     gone = [action(Verb.CREATE, f"a{number:03}", reason="absent") for number in range(absent)]
     return paired(assemble(kept + gone), known(*(one.key for one in kept + gone)))
@@ -37,8 +37,8 @@ def plan_of(present: int, absent: int) -> Plan:
         pytest.param(0, 50, 100, False, id="a limit of all"),
     ],
 )
-def test_more_than_the_limit_gone_at_once_is_refused(present: int, absent: int, percent: int, refused: bool) -> None:
-    """Both the share and the floor must be passed."""
+def test_plan_with_too_many_vanished_targets_is_refused(present: int, absent: int, percent: int, refused: bool) -> None:
+    """Both the share and the minimum number must be exceeded."""
     plan = plan_of(present, absent)
     guarded = guard(plan, EngineSettings(max_vanished_percent=percent), START, force=False)
     assert (guarded.refusal is not None) is refused
@@ -46,8 +46,8 @@ def test_more_than_the_limit_gone_at_once_is_refused(present: int, absent: int, 
     assert guarded.plan.writes() == ([] if refused else plan.writes())
 
 
-def test_the_refusal_has_the_exact_figures_and_the_way_on() -> None:
-    """How many of how many, the share, the limit and the setting's name; what to look at, and how to insist."""
+def test_refusal_has_the_counts_the_limit_and_the_remedy() -> None:
+    """The message has both counts, the share, the limit with its setting, what to check, and how to force the run."""
     plan = plan_of(25, 15)
     refusal = guard(plan, DEFAULTS, START, force=False).refusal
     assert refusal is not None
@@ -59,8 +59,8 @@ def test_the_refusal_has_the_exact_figures_and_the_way_on() -> None:
     assert "force" in refusal.remedy
 
 
-def test_a_refused_plan_blocks_every_write_and_says_why() -> None:
-    """Repairs are not written either: the eyes may be wrong. What does not write stays as it was planned."""
+def test_refused_plan_blocks_every_write() -> None:
+    """Repairs are blocked too, because the credentials or scope may be wrong. Other actions are unchanged."""
     plan = plan_of(0, 12)
     repair = action(Verb.REPAIR, "r", observation=Present())
     guarded = guard(assemble([*plan.actions, repair]), DEFAULTS, START, force=False)
@@ -72,7 +72,7 @@ def test_a_refused_plan_blocks_every_write_and_says_why() -> None:
 
 
 def test_force_lets_the_plan_through_unchanged() -> None:
-    """Somebody has looked."""
+    """The operator has confirmed the plan."""
     plan = plan_of(0, 100)
     guarded = guard(plan, DEFAULTS, START, force=True)
     assert (guarded.plan, guarded.refusal) == (plan, None)
@@ -83,7 +83,7 @@ def test_force_lets_the_plan_through_unchanged() -> None:
     [
         (action(Verb.CREATE), None, "nothing is remembered of it: it is new"),
         (action(Verb.CREATE), TargetState(at=START, present=False), "it was known to be absent already"),
-        (action(Verb.CREATE), TargetState(at=START), "it was never seen"),
+        (action(Verb.CREATE), TargetState(at=START), "never observed"),
         (action(Verb.SKIP, observation=Absent()), TargetState(at=START, present=True), "its scope has left"),
         (
             action(Verb.KEEP, reason="pending", observation=Absent()),
@@ -93,15 +93,13 @@ def test_force_lets_the_plan_through_unchanged() -> None:
         (
             action(Verb.DEFER, observation=Unknown("denied")),
             TargetState(at=START, present=True),
-            "it could not be seen",
+            "Unknown",
         ),
         (action(Verb.REPAIR, observation=Present()), TargetState(at=START, present=True), "it is there"),
     ],
 )
-def test_only_what_was_known_and_is_proven_absent_counts_as_gone(
-    one: Action, entry: TargetState | None, why: str
-) -> None:
-    """Twenty such targets are no reason to refuse."""
+def test_only_known_targets_that_are_absent_count_as_vanished(one: Action, entry: TargetState | None, why: str) -> None:
+    """New and unknown targets do not count, even twenty of them."""
     many = [
         Action(one.target.__class__(key(f"s{number:02}"), EXPORT), one.verb, one.reason, observation=one.observation)
         for number in range(20)
@@ -110,15 +108,15 @@ def test_only_what_was_known_and_is_proven_absent_counts_as_gone(
     assert guard(paired(assemble(many), memory), DEFAULTS, START, force=False).refusal is None, why
 
 
-def test_what_only_a_person_can_create_counts_as_gone_too() -> None:
-    """The eyes are as likely to be wrong about it."""
+def test_vanished_manual_targets_count() -> None:
+    """Wrong credentials or a wrong scope hide them just as well."""
     gone = [action(Verb.MANUAL, f"s{number:02}", observation=Absent()) for number in range(10)]
     memory = known(*(one.key for one in gone))
     assert guard(paired(assemble(gone), memory), DEFAULTS, START, force=False).refusal is not None
 
 
-def test_a_refused_run_forgets_nothing_and_the_next_one_refuses_again() -> None:
-    """What was known to be present stays so, until the things are back or somebody insists."""
+def test_refused_run_keeps_the_state_and_the_next_run_refuses_again() -> None:
+    """The targets stay known as present until they return or the run is forced."""
     setting = Setting(12)
     setting.run()
     before = dict(setting.world.things)
@@ -148,16 +146,16 @@ def capped(most: int) -> EngineSettings:
     return EngineSettings(max_writes=most)
 
 
-def test_no_cap_defers_nothing() -> None:
-    """Zero is no cap, and a cap of the exact number changes nothing."""
+def test_plan_within_the_cap_defers_nothing() -> None:
+    """Zero means no cap, and a cap equal to the number of writes changes nothing."""
     plan = assemble([action(Verb.CREATE, f"s{number}") for number in range(5)])
     for most in (0, 5, 6):
         guarded = guard(plan, capped(most), START, force=False)
         assert (guarded.plan, guarded.capped) == (plan, 0)
 
 
-def test_the_cap_defers_what_waits_the_shortest() -> None:
-    """The oldest wait comes first; what does not write is not counted."""
+def test_cap_defers_the_shortest_waiting_targets() -> None:
+    """The longest-waiting targets are written first; actions without a write do not count."""
     waits = {"s1": 1, "s2": 5, "s3": 3, "s4": None, "s5": 4}
     memory = remembering(
         {
@@ -176,8 +174,8 @@ def test_the_cap_defers_what_waits_the_shortest() -> None:
     assert deferred[0].detail == "5 writes are due, MAX_WRITES_PER_RUN allows 3"
 
 
-def test_of_equal_waits_the_earlier_stage_and_then_the_key_comes_first() -> None:
-    """The destination before the exports."""
+def test_equal_waits_are_ordered_by_stage_and_key() -> None:
+    """Destinations come before exports."""
     plan = assemble(
         [action(Verb.CREATE, "b"), action(Verb.CREATE, "a"), action(Verb.CREATE, "z", DESTINATION, name="data")]
     )
@@ -185,8 +183,8 @@ def test_of_equal_waits_the_earlier_stage_and_then_the_key_comes_first() -> None
     assert [one.key.scope for one in guarded.plan.writes()] == ["a", "z"]
 
 
-def test_what_others_rest_on_is_not_deferred_behind_them() -> None:
-    """A destination that has just been lost is made first, though the exports on it have waited longer."""
+def test_dependency_is_not_deferred_behind_its_dependents() -> None:
+    """A destination that was just lost is created first, although its exports have waited longer."""
     base = Key("owner", "destination", "data")
     exports = [action(Verb.CREATE, f"s{number}", needs=(base,)) for number in range(4)]
     memory = remembering({one.key: TargetState(at=START, waiting_since=START - HOUR) for one in exports})
@@ -195,8 +193,8 @@ def test_what_others_rest_on_is_not_deferred_behind_them() -> None:
     assert [one.key for one in guarded.plan.writes()] == [base, key("s0")]
 
 
-def test_a_capped_run_keeps_what_rests_on_a_deferred_write_back() -> None:
-    """Nothing is written onto what the cap left for later."""
+def test_dependents_of_a_deferred_write_are_held_back() -> None:
+    """No target is written before its dependency."""
     base = Key("z", "destination", "data")
     plan = assemble([action(Verb.CREATE, "z", DESTINATION, name="data"), action(Verb.CREATE, "a", needs=(base,))])
     memory = remembering({base: TargetState(at=START, waiting_since=START - HOUR)})
@@ -207,8 +205,8 @@ def test_a_capped_run_keeps_what_rests_on_a_deferred_write_back() -> None:
     }
 
 
-def test_runs_under_a_cap_reach_everything_in_as_few_runs_as_possible() -> None:
-    """Nine writes at four a run are three runs, and a fourth has nothing to do."""
+def test_capped_runs_write_everything_in_the_fewest_runs() -> None:
+    """Nine writes with a cap of four take three runs, and a fourth has nothing to do."""
     setting = Setting(4, max_writes=4)
     written = []
     for _ in range(4):
@@ -223,8 +221,8 @@ def test_runs_under_a_cap_reach_everything_in_as_few_runs_as_possible() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=30), st.integers(0, 12))
-def test_the_cap_is_never_exceeded_and_never_passes_over_a_longer_wait(hours: list[int], most: int) -> None:
-    """No deferred write has waited longer than a chosen one."""
+def test_cap_is_kept_and_selects_the_longest_waits(hours: list[int], most: int) -> None:
+    """No deferred write has waited longer than a selected one."""
     waits = {key(f"s{place:02}"): START - hour * HOUR for place, hour in enumerate(hours)}
     memory = remembering({one: TargetState(at=START, waiting_since=since) for one, since in waits.items()})
     plan = assemble([action(Verb.CREATE, one.scope) for one in waits])

@@ -1,4 +1,4 @@
-"""One contract for every HTTP entry."""
+"""The contract of every HTTP entry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ended(status: str) -> RunResult:
 
 
 def answered(ending: RunResult | Exception, body: bytes = b"") -> tuple[HttpAnswer, list[Line], list[RunRequest]]:
-    """Return the answer to a call whose run ends like this, the log lines, and what the run was asked for."""
+    """Return the response to a call whose run ends with `end`, the log lines, and the request of the run."""
     lines: list[Line] = []
     asked: list[RunRequest] = []
 
@@ -38,8 +38,8 @@ def answered(ending: RunResult | Exception, body: bytes = b"") -> tuple[HttpAnsw
 
 
 @pytest.mark.parametrize(("status", "code"), [("ok", 200), ("degraded", 200), ("failed", 500)])
-def test_a_run_answers_its_report(status: str, code: int) -> None:
-    """Only a failed one is an error to the caller; the trigger is the entry's, never the body's."""
+def test_run_returns_its_report(status: str, code: int) -> None:
+    """Only a failed run is an error for the caller; the entry sets the trigger, never the body."""
     found, lines, (request,) = answered(ended(status), b'{"dry_run": true}')
     assert (found.status, json.loads(found.body())["status"], lines) == (code, status, [])
     assert (request.dry_run, request.trigger) == (True, Trigger.TIMER)
@@ -55,8 +55,8 @@ def test_a_run_answers_its_report(status: str, code: int) -> None:
         pytest.param(ZeroDivisionError("secret"), 500, "internal-error", id="a defect"),
     ],
 )
-def test_every_failure_is_answered_and_logged(ending: Exception, status: int, code: str) -> None:
-    """The body names the code, and every problem or a remedy; the text of a defect is not shown."""
+def test_every_error_is_returned_and_logged(ending: Exception, status: int, code: str) -> None:
+    """The body has the code and the problems or the remedy, but not the text of an unexpected exception."""
     found, ((level, event, fields),), _ = answered(ending)
     document = json.loads(found.body())
     assert (found.status, document["error"]) == (status, code)
@@ -65,8 +65,8 @@ def test_every_failure_is_answered_and_logged(ending: Exception, status: int, co
     assert "secret" not in found.body() + str(fields)
 
 
-def test_another_run_is_answered_with_its_holder() -> None:
-    """It is a conflict and no failure: nothing is logged as one."""
+def test_concurrent_run_is_409_with_the_holder() -> None:
+    """It is a conflict rather than a failure, and is not logged as one."""
     found, lines, _ = answered(AnotherRun("run-1", "09:00", "09:05"))
     assert (found.status, found.document["error"], lines) == (409, "another-run", [])
     assert found.document["running"] == {"run_id": "run-1", "since": "09:00", "until": "09:05"}
@@ -74,14 +74,14 @@ def test_another_run_is_answered_with_its_holder() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b" \n"])
-def test_an_empty_body_asks_for_a_full_run(body: bytes) -> None:
-    """Schedulers send none."""
+def test_empty_body_requests_a_full_run(body: bytes) -> None:
+    """Schedulers send an empty body."""
     assert parse_body(body) is None
     assert answered(ended("ok"), body)[2] == [RunRequest(trigger=Trigger.TIMER)]
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b" " * (MAX_BODY + 1)])
-def test_a_body_that_is_no_document_makes_no_run(body: bytes) -> None:
-    """Broken, undecodable, too deep or too large: 400, before anything is asked of a cloud."""
+def test_invalid_body_is_400_without_a_run(body: bytes) -> None:
+    """Malformed, undecodable, deeply nested and oversized bodies are refused before any call to a cloud."""
     found, _, asked = answered(ended("ok"), body)
     assert (found.status, found.document["error"], asked) == (400, "bad-request", [])

@@ -1,4 +1,4 @@
-"""The metrics of a run are one list, the same on all clouds."""
+"""The metrics of a run: one list for all clouds."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ COUNTS = [
 ]
 
 
-def test_a_run_has_its_counts_and_its_times() -> None:
-    """Scopes by class, data, calls and the state of the run are counts; durations are seconds."""
+def test_run_has_counts_and_durations() -> None:
+    """Scopes by class, data, calls and status are counts; durations are in seconds."""
     result = Setting(3).run()
     found = {one.name: one for one in result.metrics}
     assert [name for name, one in found.items() if one.unit is Unit.COUNT] == COUNTS
@@ -48,8 +48,8 @@ def test_a_run_has_its_counts_and_its_times() -> None:
     assert found["calls"].value == sum(result.report["calls"].values())
 
 
-def test_a_dry_run_has_none() -> None:
-    """No alarm counts it, and nothing is logged."""
+def test_dry_run_has_no_metrics() -> None:
+    """No alarm counts it, and no metrics are logged."""
     lines: list[str] = []
     result = Setting(3).run(dry_run=True)
     log_metrics(lambda _level, event, _fields: lines.append(event), result.report, result.metrics)
@@ -57,16 +57,16 @@ def test_a_dry_run_has_none() -> None:
 
 
 @pytest.mark.parametrize(("since", "seconds"), [(HOUR, 3600.0), (-HOUR, 0.0)])
-def test_the_age_of_the_last_success_is_never_negative(since: Any, seconds: float) -> None:
-    """Another host's clock may be ahead; where no run succeeded there is no such metric."""
+def test_age_of_the_last_success_is_not_negative(since: Any, seconds: float) -> None:
+    """Another host's clock may be ahead; without a successful run the metric is absent."""
     report = Setting(1).run().report
     ages = {one.name: one.value for one in metrics_of(report, 0, START - since, START)}
     assert ages["seconds_since_last_success"] == seconds
     assert "seconds_since_last_success" not in {one.name for one in metrics_of(report, 0, None, START)}
 
 
-def test_the_freshness_lag_is_that_of_the_scope_that_waits_longest() -> None:
-    """Each scope's newest arrival counts; one that left, or never had data, does not; in hours."""
+def test_freshness_lag_is_that_of_the_latest_scope() -> None:
+    """The lag is in hours since each scope's newest delivery; departed scopes and those without data do not count."""
     document = fresh("aws")
     for name, (state, hours) in {
         "a": ("active", (30, 2)),
@@ -90,7 +90,7 @@ def test_the_freshness_lag_is_that_of_the_scope_that_waits_longest() -> None:
     assert freshness_lag(document, START - 100 * HOUR) == timedelta(0)
 
 
-def test_the_log_line_has_the_run_and_every_metric() -> None:
+def test_log_line_has_the_run_and_every_metric() -> None:
     """Log-based metrics filter by these names."""
     lines: list[tuple[str, str, Mapping[str, Any]]] = []
     result = Setting(1).run()

@@ -1,4 +1,4 @@
-"""Evidence first, then single reads within the budget: what is read, when, and what a failed read means."""
+"""Observation: evidence first, then single reads within the call budget, and the meaning of a failed read."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PATIENCE = EscalationPolicy(tries=3)
 
 
 def targets(number: int) -> list[Target]:
-    """Return so many targets, in the order of their keys."""
+    """Return a number of targets in the order of their keys."""
     return [target(f"s{place:03}") for place in range(number)]
 
 
@@ -68,7 +68,7 @@ def names(chosen: Sequence[Target]) -> list[str]:
     return [one.key.scope for one in chosen]
 
 
-# --- what a failed read tells --------------------------------------------------------------------
+# --- the meaning of a failed read ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -90,40 +90,40 @@ def names(chosen: Sequence[Target]) -> list[str]:
         (CloudError("other", "no"), Unknown("other", "no")),
     ],
 )
-def test_a_failed_read_is_never_an_absence(error: CloudError, expected: Observation) -> None:
-    """It is unknown with its code, guide, patience and wait, or does not apply."""
+def test_failed_read_is_unknown(error: CloudError, expected: Observation) -> None:
+    """The observation has the error's code, manual step, escalation policy and wait, or does not apply."""
     assert as_observation(error) == expected
 
 
-def test_each_targets_failure_is_its_own() -> None:
-    """One target without rights does not keep the others from being seen; it is said in the log."""
+def test_failed_read_affects_only_its_target() -> None:
+    """The other targets are observed, and the failure is logged."""
     one, two, three = targets(3)
     cloud = ScriptedCloud(observations={one.key: Present(), two.key: Denied("denied", "no"), three.key: Absent()})
     recorder = Recorder()
-    seen = observe(cloud, [one, two, three], fresh("memory"), recorder.run, 0)
-    assert seen == {one.key: Present(), two.key: Unknown("denied", "no"), three.key: Absent()}
+    observations = observe(cloud, [one, two, three], fresh("memory"), recorder.run, 0)
+    assert observations == {one.key: Present(), two.key: Unknown("denied", "no"), three.key: Absent()}
     assert [fields["scope"] for _, event, fields in recorder.lines if event == "unknown"] == ["s001"]
 
 
-def test_what_the_survey_showed_is_not_read_again() -> None:
-    """Only targets that the listings left out, or showed by their data alone, are inspected."""
+def test_target_observed_in_bulk_is_not_read_again() -> None:
+    """Only targets that are missing from the listings, or known only by their data, are read."""
     one, two, three, four = targets(4)
     cloud = ScriptedCloud({one.key: Present(), two.key: Absent(), three.key: Unknown("denied")})
     observe(cloud, [one, two, three, four], fresh("memory"), Recorder().run, 0)
     assert cloud.inspected == [four.key]
 
 
-def test_a_survey_that_fails_makes_everything_unknown_and_reads_nothing() -> None:
-    """Nothing is taken for absent because a listing was refused."""
+def test_failed_bulk_observation_makes_every_target_unknown() -> None:
+    """No target is Absent because a listing was denied, and no single read is made."""
     cloud = ScriptedCloud()
     cloud.survey_error = Denied("denied", "no listing")
-    seen = observe(cloud, targets(3), fresh("memory"), Recorder().run, 0)
-    assert list(seen.values()) == [Unknown("denied", "no listing")] * 3
+    observations = observe(cloud, targets(3), fresh("memory"), Recorder().run, 0)
+    assert list(observations.values()) == [Unknown("denied", "no listing")] * 3
     assert cloud.inspected == []
 
 
-def test_what_time_did_not_suffice_for_was_not_looked_at() -> None:
-    """Such a target is left out: it keeps its place in the queue and is not called unknown. The run was cut short."""
+def test_target_without_time_for_its_read_is_left_out() -> None:
+    """It keeps its place in the queue and is not Unknown; the run is marked as cut short."""
     one, two = targets(2)
     cloud = ScriptedCloud(observations={one.key: OutOfTime("too late"), two.key: Present()})
 
@@ -138,7 +138,7 @@ def test_what_time_did_not_suffice_for_was_not_looked_at() -> None:
 
 
 def test_nothing_is_read_after_the_deadline() -> None:
-    """What the survey showed is still there, and the run knows that it was cut short."""
+    """Bulk observations are kept, and the run is marked as cut short."""
     recorder = Recorder(seconds=10)
     recorder.clock.advance(20)
     one, two = targets(2)
@@ -148,8 +148,8 @@ def test_nothing_is_read_after_the_deadline() -> None:
     assert recorder.run.cut_short
 
 
-def test_a_run_without_the_time_to_look_is_not_reported_complete() -> None:
-    """Nothing failed, but not everything was looked at; with more time the next run is complete."""
+def test_run_without_time_for_every_read_is_reported_incomplete() -> None:
+    """With more time, the next run is complete."""
     setting = Setting(3)
     setting.run()
     setting.world.faults["read", "s00001"] = OutOfTime("too late")
@@ -160,8 +160,8 @@ def test_a_run_without_the_time_to_look_is_not_reported_complete() -> None:
 
 
 @pytest.mark.parametrize("where", ["observe_bulk", "observe"])
-def test_a_failure_of_the_whole_run_ends_it(where: str) -> None:
-    """Expired credentials are no property of one target."""
+def test_run_ending_error_is_raised(where: str) -> None:
+    """Expired credentials are not a property of one target."""
     cloud, stop = ScriptedCloud(), RunStopped("credentials", "they have expired")
     if where == "observe_bulk":
         cloud.survey_error = stop
@@ -171,8 +171,8 @@ def test_a_failure_of_the_whole_run_ends_it(where: str) -> None:
         observe(cloud, targets(3), fresh("memory"), Recorder().run, 0)
 
 
-def test_the_heartbeat_is_called_while_it_takes_long() -> None:
-    """Once after the survey, and with every read."""
+def test_heartbeat_is_called_after_the_bulk_observation_and_each_read() -> None:
+    """A long observation therefore saves the state and keeps the lock."""
     recorder, beats = Recorder(), []
     recorder.run.heartbeat = lambda: beats.append(1)
     observe(ScriptedCloud(), targets(5), fresh("memory"), recorder.run, 0)
@@ -190,10 +190,10 @@ def test_the_heartbeat_is_called_while_it_takes_long() -> None:
         pytest.param(None, Present(), START, None, id="nothing was delivered"),
     ],
 )
-def test_delivery_is_evidence_only_while_it_is_fresh(
+def test_delivery_is_evidence_only_while_fresh(
     surveyed: Present | None, read: Present, remembered: object, expected: object
 ) -> None:
-    """Otherwise a lost export would look delivered for ever, or a living one lost."""
+    """An old delivery does not prove that an export exists, nor that it is lost."""
     (one,) = targets(1)
     memory = known(one.key, delivered_at=remembered)
     cloud = ScriptedCloud({one.key: surveyed} if surveyed else {}, {one.key: read})
@@ -202,11 +202,11 @@ def test_delivery_is_evidence_only_while_it_is_fresh(
     assert found.delivered_at == expected
 
 
-# --- what is read within the budget --------------------------------------------------------------
+# --- the choice of reads within the budget -------------------------------------------------------
 
 
 def test_without_a_budget_everything_is_read() -> None:
-    """Also what has evidence, whose configuration nobody has seen; a new round begins with every run."""
+    """This includes targets with evidence, whose configuration is unknown; each run starts a new round."""
     memory = fresh("memory")
     chosen = choose(memory.pair(targets(3)), {targets(3)[0].key: EVIDENCE}, memory, START, 0)
     assert names(chosen) == ["s001", "s002", "s000"]
@@ -222,10 +222,10 @@ def test_without_a_budget_everything_is_read() -> None:
         pytest.param({0: 1, 1: 2, 2: 3, 3: 4}, [3], ["s002", "s001"], id="no evidence before age"),
     ],
 )
-def test_the_oldest_without_evidence_come_first(
+def test_targets_without_evidence_are_read_first_oldest_first(
     looked_at: dict[int, int], evidence: list[int], expected: list[str]
 ) -> None:
-    """The budget goes to those of whom least is known."""
+    """The budget is spent on the targets about which least is known."""
     everything = targets(4)
     memory = remembering(
         {
@@ -233,28 +233,28 @@ def test_the_oldest_without_evidence_come_first(
             for place, hours in looked_at.items()
         }
     )
-    seen = {everything[place].key: EVIDENCE for place in evidence}
-    assert names(choose(memory.pair(everything), seen, memory, START, 2)) == expected
+    observations = {everything[place].key: EVIDENCE for place in evidence}
+    assert names(choose(memory.pair(everything), observations, memory, START, 2)) == expected
 
 
-def test_evidence_that_has_just_been_lost_is_read_at_once() -> None:
-    """Even if this round has read it already, and before what has evidence; once, not in every run."""
+def test_target_that_lost_its_evidence_is_read_in_the_next_run() -> None:
+    """It is read once, before targets with evidence, even if this round has read it already."""
     everything = targets(4)
     fields: dict[str, Any] = {"present": True, "looked_at": START - HOUR, "delivered_at": START - HOUR}
     memory = known(*(one.key for one in everything), **fields)
     memory.cycle_since = START - 2 * HOUR
-    seen = {one.key: EVIDENCE for one in everything[:3]}
-    assert names(choose(memory.pair(everything), seen, memory, START, 1)) == ["s003"]
+    observations = {one.key: EVIDENCE for one in everything[:3]}
+    assert names(choose(memory.pair(everything), observations, memory, START, 1)) == ["s003"]
     read = TargetState(at=START, **{**fields, "looked_at": START, "unseen_since": START})
     memory.scopes["s003"].targets["export/daily"] = read
-    assert names(choose(memory.pair(everything), seen, memory, START + HOUR, 1)) == ["s000"]
+    assert names(choose(memory.pair(everything), observations, memory, START + HOUR, 1)) == ["s000"]
 
 
 @pytest.mark.parametrize(
     ("entry", "requested", "read"),
     [
         pytest.param(TargetState(at=START, not_before=START + HOUR), (), False, id="its first look has to wait"),
-        pytest.param(TargetState(at=START, not_before=START + HOUR), ("s000",), True, id="somebody asked for it"),
+        pytest.param(TargetState(at=START, not_before=START + HOUR), ("s000",), True, id="requested"),
         pytest.param(TargetState(at=START, not_before=START), (), True, id="the wait is over"),
         pytest.param(
             TargetState(at=START, present=True, not_before=START + HOUR), (), True, id="known: its write waits"
@@ -264,16 +264,14 @@ def test_evidence_that_has_just_been_lost_is_read_at_once() -> None:
         ),
     ],
 )
-def test_a_scope_without_rights_costs_no_read_until_its_time(
-    entry: TargetState, requested: Collection[str], read: bool
-) -> None:
-    """Only a target of which nothing was ever proven is left alone, unless somebody names its scope."""
+def test_denied_scope_is_not_read_before_its_time(entry: TargetState, requested: Collection[str], read: bool) -> None:
+    """Only a target that was never observed is skipped, unless its scope is requested."""
     (one,) = targets(1)
     assert bool(choose([with_state(one, entry)], {}, fresh("memory"), START, 0, requested)) is read
 
 
 class Rounds:
-    """Many runs over one memory: what is read in each is remembered as the engine does it."""
+    """Consecutive runs with one state document, which records each run as the engine does."""
 
     def __init__(self, number: int, budget: int) -> None:
         self.targets = targets(number)
@@ -286,15 +284,15 @@ class Rounds:
         self.failing: dict[Key, CloudError] = {}
 
     def run(self) -> None:
-        """One run: observe, plan, remember."""
+        """Run once: observe, plan, record."""
         recorder = Recorder(VirtualClock(self.now))
         fresh_evidence = Present(verified=False, delivered_at=self.now)
         self.cloud.surveyed = dict.fromkeys(self.evidence, fresh_evidence)
         self.cloud.observations = {one.key: Present({"format": "csv"}) for one in self.targets}
         self.cloud.observations.update(self.failing)
         self.cloud.inspected = []
-        seen = observe(self.cloud, self.memory.pair(self.targets), self.memory, recorder.run, self.budget)
-        plan = make_plan(self.memory.pair(self.targets), scopes(*names(self.targets)), seen, self.now)
+        observations = observe(self.cloud, self.memory.pair(self.targets), self.memory, recorder.run, self.budget)
+        plan = make_plan(self.memory.pair(self.targets), scopes(*names(self.targets)), observations, self.now)
         for action in plan.actions:
             record_outcome(self.memory, unwritten(action), self.now, random.Random(1))
         assert len(self.cloud.inspected) <= self.budget
@@ -302,7 +300,7 @@ class Rounds:
         self.now += timedelta(hours=1)
 
     def longest_gap(self) -> int:
-        """Return the most runs in a row in which some target was not read, those left out that fail."""
+        """Return the largest number of consecutive runs in which some readable target was not read."""
         gaps = [0]
         for scope in names([one for one in self.targets if one.key not in self.failing]):
             gap = 0
@@ -315,7 +313,7 @@ class Rounds:
 @settings(max_examples=25, deadline=None)
 @given(number=st.integers(1, 25), budget=st.integers(1, 25), share=st.integers(0, 25))
 def test_every_target_is_read_at_least_once_in_n_over_budget_runs(number: int, budget: int, share: int) -> None:
-    """In any window of ⌈N / budget⌉ runs, whatever part of the targets has evidence; no run leaves budget unused."""
+    """Any window of ⌈N / budget⌉ runs reads each target, with any share of evidence, and uses the whole budget."""
     rounds = Rounds(number, budget)
     rounds.evidence = {one.key for one in rounds.targets[:share]}
     runs = math.ceil(number / budget)
@@ -327,8 +325,8 @@ def test_every_target_is_read_at_least_once_in_n_over_budget_runs(number: int, b
 
 @settings(max_examples=25, deadline=None)
 @given(number=st.integers(1, 20), budget=st.integers(1, 20), seed=st.integers(0, 10_000))
-def test_evidence_that_comes_and_goes_starves_nobody(number: int, budget: int, seed: int) -> None:
-    """Reads of just lost evidence come on top of a round's; a window of one more round, and of these, holds a read."""
+def test_changing_evidence_does_not_starve_any_target(number: int, budget: int, seed: int) -> None:
+    """Reads for lost evidence add to the round; a window longer by these and one round still reads each target."""
     rounds, rng = Rounds(number, budget), random.Random(seed)
     rounds.evidence = {one.key for one in rounds.targets if rng.random() < 0.8}
     losses = 0
@@ -347,8 +345,8 @@ def test_evidence_that_comes_and_goes_starves_nobody(number: int, budget: int, s
     [NotApplicable("off", "not here"), Denied("denied", "no"), Permanent("broken", "no")],
     ids=["does not apply", "denied", "broken"],
 )
-def test_targets_that_cannot_be_read_do_not_use_the_budget_up(error: CloudError) -> None:
-    """As many of them as the budget has do not keep the others from their turn."""
+def test_unreadable_targets_do_not_exhaust_the_budget(error: CloudError) -> None:
+    """As many unreadable targets as the budget do not keep the others from being read."""
     rounds = Rounds(12, 4)
     rounds.failing = {one.key: error for one in rounds.targets[:6]}
     for _ in range(9):
@@ -356,8 +354,8 @@ def test_targets_that_cannot_be_read_do_not_use_the_budget_up(error: CloudError)
     assert rounds.longest_gap() < 3
 
 
-def test_what_does_not_apply_is_not_read_again_for_a_week() -> None:
-    """It costs no budget until then."""
+def test_target_that_does_not_apply_is_not_read_for_a_week() -> None:
+    """It uses no budget until then."""
     rounds = Rounds(3, 3)
     rounds.failing = {rounds.targets[0].key: NotApplicable("off", "not here")}
     for _ in range(5):
@@ -366,8 +364,8 @@ def test_what_does_not_apply_is_not_read_again_for_a_week() -> None:
     assert [off in read for read in rounds.reads] == [True, False, False, False, False]
 
 
-def test_a_delivery_that_has_stopped_is_read_at_the_next_run_and_then_in_its_turn() -> None:
-    """Though the read itself still names the last delivery."""
+def test_target_with_stopped_delivery_is_read_once_then_in_turn() -> None:
+    """The read itself still returns the last delivery."""
     rounds = Rounds(12, 3)
     rounds.evidence = {one.key for one in rounds.targets}
     for _ in range(6):
@@ -382,8 +380,8 @@ def test_a_delivery_that_has_stopped_is_read_at_the_next_run_and_then_in_its_tur
     assert sum(lost.scope in read for read in rounds.reads[-8:]) <= 3
 
 
-def test_memory_that_is_lost_costs_reads_and_nothing_else() -> None:
-    """With an empty memory the first round begins anew."""
+def test_lost_state_starts_a_new_round_of_reads() -> None:
+    """Every target is read again within the budget."""
     memory: StateDocument = fresh("memory")
     assert len(choose(memory.pair(targets(10)), {}, memory, START, 4)) == 4
     assert memory.cycle_since == START

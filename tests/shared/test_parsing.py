@@ -1,4 +1,4 @@
-"""Text and documents from outside, turned into numbers, dates, ids and known shapes within bounds."""
+"""Parsing of foreign text and documents into numbers, dates, ids and known structures."""
 
 from __future__ import annotations
 
@@ -51,28 +51,28 @@ NOW = "Mon, 02 Nov 2026 09:00:00 GMT"
         ("Mon, 99 Nov 2026 09:01:30 GMT", None),
     ],
 )
-def test_an_asked_wait_is_bounded(value: str, expected: float | None) -> None:
-    """Seconds and HTTP dates up to a day count; anything else leaves the own back-off in force."""
+def test_requested_wait_is_bounded(value: str, expected: float | None) -> None:
+    """Seconds and HTTP dates up to a day are accepted; anything else leaves the engine's back-off in force."""
     found = requested_wait({"Retry-After": value, "Date": NOW})
     assert found == (None if expected is None else timedelta(seconds=expected))
 
 
-def test_the_longest_of_several_waits_counts() -> None:
-    """Names are compared without regard to case; milliseconds have names of their own; a damaged one costs itself."""
+def test_longest_of_several_waits_applies() -> None:
+    """Header names ignore case, some headers are in milliseconds, and a malformed header is skipped."""
     headers = {"retry-after": "9" * 400, "X-Quota-Retry-After": "20", "x-ms": "45000"}
     assert requested_wait(headers, ("x-quota-retry-after",), ("x-ms",)) == timedelta(seconds=45)
     assert requested_wait({}) is None
 
 
-def test_an_http_date_without_the_answers_own_date_is_no_wait() -> None:
-    """Whose clock it counts from is unknown then, and the own back-off applies."""
+def test_http_date_without_a_date_header_is_ignored() -> None:
+    """The server's clock is unknown then, so the engine's back-off applies."""
     assert requested_wait({"Retry-After": "Mon, 02 Nov 2026 09:01:30 GMT"}) is None
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=80), st.text(max_size=40))
-def test_no_header_makes_it_fail(value: str, date: str) -> None:
-    """Any text is a wait within bounds, or none."""
+def test_any_header_is_a_bounded_wait_or_none(value: str, date: str) -> None:
+    """No text raises an exception."""
     found = requested_wait({"Retry-After": value, "Date": date})
     assert found is None or timedelta(0) < found <= LONGEST_WAIT
 
@@ -101,8 +101,8 @@ def test_no_header_makes_it_fail(value: str, date: str) -> None:
         ([7], None),
     ],
 )
-def test_a_whole_number_is_in_ascii_digits_and_within_bounds(value: object, expected: int | None) -> None:
-    """Digits of other scripts, truth values, fractions and huge numbers are no numbers."""
+def test_whole_number_has_ascii_digits_and_is_within_bounds(value: object, expected: int | None) -> None:
+    """Digits of other scripts, booleans, fractions and huge numbers are refused."""
     assert parse_int(value, 0, 100) == expected
     if expected is None:
         with pytest.raises(NotUnderstood, match="a listing"):
@@ -113,21 +113,21 @@ def test_a_whole_number_is_in_ascii_digits_and_within_bounds(value: object, expe
     "value",
     ["", "soon", "9" * 5000, "²026-01-01", 7, None, True, "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"],
 )
-def test_what_is_no_moment_is_none(value: object) -> None:
-    """Also a moment that UTC cannot show."""
+def test_invalid_time_is_none(value: object) -> None:
+    """This includes times that UTC cannot represent."""
     assert parse_time(value) is None
 
 
-def test_a_moment_is_in_utc() -> None:
-    """Without a zone it is taken for UTC; seven decimals, as Azure writes them, are read."""
+def test_time_is_converted_to_utc() -> None:
+    """A time without a zone is UTC; seven decimals, as Azure writes them, are accepted."""
     expected = datetime(2026, 1, 5, 8, 0, 0, 123456, tzinfo=UTC)
     for text in ("2026-01-05T09:00:00.1234567+01:00", "2026-01-05T08:00:00.123456", "2026-01-05T08:00:00.123456Z"):
         assert parse_time(text) == expected
     assert parse_time(expected) == expected
 
 
-def test_an_age_is_by_the_stores_own_clock() -> None:
-    """Both moments come from one answer; slightly different clocks of a store's servers give no negative age."""
+def test_age_is_measured_by_the_stores_clock() -> None:
+    """Both times come from one response; small clock differences between servers give no negative age."""
     assert age_of({"Date": NOW, "Last-Modified": "Mon, 02 Nov 2026 08:56:00 GMT"}) == timedelta(minutes=4)
     assert age_of({"date": NOW, "last-modified": "Mon, 02 Nov 2026 09:00:02 GMT"}) == timedelta(0)
     assert (
@@ -136,34 +136,34 @@ def test_an_age_is_by_the_stores_own_clock() -> None:
 
 
 @pytest.mark.parametrize("value", ["", " x", "x\n", "\ud800", "a\x00b", "x" * 513, 7, None, ["x"], "a\u202eb"])
-def test_an_odd_id_is_none(value: object) -> None:
-    """Half characters, control characters, blanks around it, other types, and ids of pages."""
+def test_invalid_id_is_none(value: object) -> None:
+    """This covers lone surrogates, control characters, surrounding blanks, other types and HTML."""
     assert not is_id(value)
 
 
-def test_ids_of_all_clouds_are_ids() -> None:
-    """Numbers, paths and dashes."""
+def test_ids_of_all_clouds_are_accepted() -> None:
+    """Numbers, paths and dashes are valid."""
     billing = "/providers/Microsoft.Billing/billingAccounts/1234:5678_2019-05-31/billingProfiles/AB-CD"
     assert all(is_id(one) for one in ("111122223333", "012345-ABCDEF-678901", billing))
     assert digits("111122223333", 12) == "111122223333"
     assert digits("1111222²3333", 12) is digits(111122223333, 12) is digits("1", 12) is None
 
 
-def test_a_document_holds_what_its_call_answers_with() -> None:
-    """A missing, null or mistyped field is named, with the call; truth values are no numbers."""
+def test_missing_or_mistyped_field_is_refused_with_its_call() -> None:
+    """The error names field and call; booleans are not numbers."""
     document = {"a": {"b": "text"}, "n": 1, "t": True, "z": None}
     assert require(document, {"a.b": str, "n": int}, "GET x") is document
     for fields in ({"a.c": str}, {"a.b.c": str}, {"z": str}, {"n": str}, {"t": int}):
         with pytest.raises(NotUnderstood, match=f"GET x.*field {next(iter(fields))}"):
             require(document, fields, "GET x")
-    odd: object
-    for odd in ([], None, "text", 7):
+    value: object
+    for value in ([], None, "text", 7):
         with pytest.raises(NotUnderstood, match="not an object"):
-            require(odd, {}, "GET x")
+            require(value, {}, "GET x")
 
 
-def test_a_page_for_people_is_recognized() -> None:
-    """By its beginning, whatever its case; an XML answer is none."""
+def test_html_page_is_recognized_by_its_beginning() -> None:
+    """The case does not matter, and XML is not a page."""
     assert is_html(b"\xef\xbb\xbf\n <!DOCTYPE html><html>")
     assert is_html(b"<HTML lang='en'>")
     assert not is_html(b"<?xml version='1.0'?><ListBucketResult/>")

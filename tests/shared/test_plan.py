@@ -1,4 +1,4 @@
-"""The planner: each row of its truth table, drift, what rests on what, and the hash."""
+"""The planner: each row of its truth table, drift, dependencies, and the hash."""
 
 from __future__ import annotations
 
@@ -54,30 +54,30 @@ from tests.shared.setting import Setting
 OWN_GUIDE = ManualStep("the target's own step")
 CSV = {"format": "csv"}
 OTHER = {"format": "parquet"}
-DAY_OF_PATIENCE = EscalationPolicy(longest=timedelta(days=1))
+ONE_DAY = EscalationPolicy(longest=timedelta(days=1))
 THREE_TRIES = EscalationPolicy(tries=3)
 FUTURE = START + HOUR
 MAKING = Present(CSV, Health.PENDING)
 
 
 def entry(**fields: Any) -> TargetState:
-    """Return an entry of memory."""
+    """Return a target state."""
     return TargetState(**{"at": START, **fields})
 
 
 def waits(result: str = "") -> TargetState:
-    """Return an entry that waits, with the trouble that it waits for."""
-    trouble = LastError("old-trouble", "it said no", result=result) if result else None
-    return entry(not_before=FUTURE, present=True, error=trouble)
+    """Return a target state that waits, with the error that it waits for."""
+    error = LastError("earlier-error", "refused", result=result) if result else None
+    return entry(not_before=FUTURE, present=True, error=error)
 
 
 def over(result: str) -> TargetState:
-    """Return an entry with a trouble that need not be waited for any more."""
-    return entry(not_before=START, present=True, error=LastError("old-trouble", "it said no", result=result))
+    """Return a target state with an error whose wait is over."""
+    return entry(not_before=START, present=True, error=LastError("earlier-error", "refused", result=result))
 
 
 class Row(NamedTuple):
-    """One row of the truth table: why it holds, what is given, and the verb and the reason that are right."""
+    """One row of the truth table: a description, the input, and the expected verb and reason."""
 
     why: str
     seen: Observation
@@ -91,157 +91,180 @@ class Row(NamedTuple):
 
 SUSPENDED = Scope("s1", state=ScopeState.INACTIVE, reason="SUSPENDED")
 ROWS = [
-    # whatever is seen
-    Row("only active scopes take part", Absent(), Verb.SKIP, "scope-inactive", scope=SUSPENDED),
-    Row("an inactive scope is not repaired", Present(OTHER), Verb.SKIP, "scope-inactive", scope=SUSPENDED),
-    Row("what was not enumerated takes no part", Absent(), Verb.SKIP, "scope-inactive", scope=None),
-    Row("an inactive scope is not waited for", NOT_LOOKED_AT, Verb.SKIP, "scope-inactive", waits("manual"), scope=None),
-    Row("it does not apply", Absent(), Verb.SKIP, "not-applicable", of=target(skip="not in this partition")),
+    # any observation
+    Row("inactive scope, target absent", Absent(), Verb.SKIP, "scope-inactive", scope=SUSPENDED),
+    Row("inactive scope, drift", Present(OTHER), Verb.SKIP, "scope-inactive", scope=SUSPENDED),
+    Row("scope not enumerated", Absent(), Verb.SKIP, "scope-inactive", scope=None),
+    Row("scope not enumerated, target waits", NOT_LOOKED_AT, Verb.SKIP, "scope-inactive", waits("manual"), scope=None),
+    Row("target does not apply", Absent(), Verb.SKIP, "not-applicable", of=target(skip="not in this partition")),
     Row(
-        "an inactive scope comes before what does not apply",
+        "inactive scope takes precedence over a target that does not apply",
         Absent(),
         Verb.SKIP,
         "scope-inactive",
         of=target(skip="no"),
         scope=SUSPENDED,
     ),
-    # not looked at
-    Row("it waits for an unnamed reason", NOT_LOOKED_AT, Verb.DEFER, "not-before", waits()),
-    Row("it waits after a failure", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", waits("failed")),
-    Row("it waits after a deferral", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", waits("deferred")),
-    Row("it waits for a person", NOT_LOOKED_AT, Verb.MANUAL, "old-trouble", waits("manual")),
-    Row("the cloud had refused it", NOT_LOOKED_AT, Verb.SKIP, "old-trouble", waits("excluded")),
-    Row("an older document says so", NOT_LOOKED_AT, Verb.SKIP, "old-trouble", waits("skipped")),
-    Row("it is refused until it is looked at", NOT_LOOKED_AT, Verb.SKIP, "old-trouble", over("excluded")),
+    # not observed
+    Row("waits without a reason", NOT_LOOKED_AT, Verb.DEFER, "not-before", waits()),
+    Row("waits after a failure", NOT_LOOKED_AT, Verb.DEFER, "earlier-error", waits("failed")),
+    Row("waits after a deferral", NOT_LOOKED_AT, Verb.DEFER, "earlier-error", waits("deferred")),
+    Row("waits for a manual step", NOT_LOOKED_AT, Verb.MANUAL, "earlier-error", waits("manual")),
+    Row("excluded after a refusal", NOT_LOOKED_AT, Verb.SKIP, "earlier-error", waits("excluded")),
+    Row("skipped, from an older document", NOT_LOOKED_AT, Verb.SKIP, "earlier-error", waits("skipped")),
+    Row("excluded until it is observed", NOT_LOOKED_AT, Verb.SKIP, "earlier-error", over("excluded")),
     Row("remembered as present", NOT_LOOKED_AT, Verb.KEEP, "remembered", entry(present=True)),
-    Row("the wait is over", NOT_LOOKED_AT, Verb.KEEP, "remembered", entry(present=True, not_before=START)),
     Row(
-        "asked for by id, its trouble stays", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", waits("failed"), requested=True
+        "remembered as present, wait is over",
+        NOT_LOOKED_AT,
+        Verb.KEEP,
+        "remembered",
+        entry(present=True, not_before=START),
     ),
-    Row("its wait is over, its trouble stays", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", over("failed")),
-    Row("a person is still asked", NOT_LOOKED_AT, Verb.MANUAL, "old-trouble", over("manual")),
+    Row(
+        "requested by id, its error stays", NOT_LOOKED_AT, Verb.DEFER, "earlier-error", waits("failed"), requested=True
+    ),
+    Row("wait is over, its error stays", NOT_LOOKED_AT, Verb.DEFER, "earlier-error", over("failed")),
+    Row("manual step is still open", NOT_LOOKED_AT, Verb.MANUAL, "earlier-error", over("manual")),
     Row("remembered as absent", NOT_LOOKED_AT, Verb.DEFER, "not-looked-at", entry(present=False)),
-    Row("remembered, but never proven", NOT_LOOKED_AT, Verb.DEFER, "not-looked-at", entry()),
+    Row("remembered, but never observed", NOT_LOOKED_AT, Verb.DEFER, "not-looked-at", entry()),
     Row("nothing is known", NOT_LOOKED_AT, Verb.DEFER, "not-looked-at"),
     # Unknown
-    Row("a guide without patience asks at once", Unknown("denied", manual_step=GUIDE), Verb.MANUAL, "denied"),
-    Row("patience has begun", Unknown("denied", "", GUIDE, DAY_OF_PATIENCE), Verb.DEFER, "denied"),
+    Row("manual step without an escalation policy", Unknown("denied", manual_step=GUIDE), Verb.MANUAL, "denied"),
+    Row("escalation policy starts", Unknown("denied", "", GUIDE, ONE_DAY), Verb.DEFER, "denied"),
     Row(
-        "patience lasts",
-        Unknown("denied", "", GUIDE, DAY_OF_PATIENCE),
+        "escalation policy is running",
+        Unknown("denied", "", GUIDE, ONE_DAY),
         Verb.DEFER,
         "denied",
         entry(waiting_since=START - timedelta(hours=23)),
     ),
     Row(
-        "patience is exhausted by time",
-        Unknown("denied", "", GUIDE, DAY_OF_PATIENCE),
+        "escalation policy ends by time",
+        Unknown("denied", "", GUIDE, ONE_DAY),
         Verb.MANUAL,
         "denied",
         entry(waiting_since=START - timedelta(days=1)),
     ),
     Row(
-        "patience is exhausted by tries",
+        "escalation policy ends by tries",
         Unknown("denied", "", GUIDE, THREE_TRIES),
         Verb.MANUAL,
         "denied",
         entry(waiting_since=START, attempts=3),
     ),
     Row(
-        "without a guide it is deferred for ever",
-        Unknown("busy", "", None, DAY_OF_PATIENCE),
+        "without a manual step it stays deferred",
+        Unknown("busy", "", None, ONE_DAY),
         Verb.DEFER,
         "busy",
         entry(waiting_since=START - timedelta(days=9)),
     ),
-    Row("unknown is never written", Unknown("busy"), Verb.DEFER, "busy", entry(present=False)),
-    Row("unknown is never kept", Unknown("busy"), Verb.DEFER, "busy", entry(present=True)),
+    Row("unknown, remembered as absent", Unknown("busy"), Verb.DEFER, "busy", entry(present=False)),
+    Row("unknown, remembered as present", Unknown("busy"), Verb.DEFER, "busy", entry(present=True)),
     # Absent
     Row("not writable", Absent(), Verb.MANUAL, "absent", of=target(kind=CHECKED)),
-    Row("not writable, even while it waits", Absent(), Verb.MANUAL, "absent", waits(), of=target(kind=CHECKED)),
+    Row("not writable, waits", Absent(), Verb.MANUAL, "absent", waits(), of=target(kind=CHECKED)),
     Row("within the grace", Absent(), Verb.KEEP, "pending", entry(created_at=START - HOUR)),
-    Row("within the grace, by a clock that is behind", Absent(), Verb.KEEP, "pending", entry(created_at=FUTURE)),
-    Row("a repair is no creation", Absent(), Verb.CREATE, "absent", entry(applied_at=START)),
-    Row("the grace is over", Absent(), Verb.CREATE, "absent", entry(created_at=START - 2 * HOUR)),
-    Row("no grace hides two proofs", Absent(("list", "get")), Verb.CREATE, "absent", entry(created_at=START - HOUR)),
+    Row("within the grace, created in the future", Absent(), Verb.KEEP, "pending", entry(created_at=FUTURE)),
+    Row("repaired rather than created, so without grace", Absent(), Verb.CREATE, "absent", entry(applied_at=START)),
+    Row("after the grace", Absent(), Verb.CREATE, "absent", entry(created_at=START - 2 * HOUR)),
     Row(
-        "a remembered time far ahead is no grace",
+        "within the grace, absent by two reads",
+        Absent(("list", "get")),
+        Verb.CREATE,
+        "absent",
+        entry(created_at=START - HOUR),
+    ),
+    Row(
+        "created too far in the future for a grace",
         Absent(),
         Verb.CREATE,
         "absent",
         entry(created_at=START + timedelta(days=9999)),
     ),
     Row(
-        "a kind without grace has none",
+        "kind without grace",
         Absent(),
         Verb.CREATE,
         "absent",
         entry(created_at=START),
         of=target(kind=DESTINATION),
     ),
-    Row("absent, waits after a failure", Absent(), Verb.DEFER, "old-trouble", waits("failed")),
-    Row("absent, waits for a person", Absent(), Verb.MANUAL, "old-trouble", waits("manual")),
-    Row("absent, was refused", Absent(), Verb.SKIP, "old-trouble", waits("excluded")),
-    Row("absent, asked for by id", Absent(), Verb.CREATE, "absent", waits("failed"), requested=True),
+    Row("absent, waits after a failure", Absent(), Verb.DEFER, "earlier-error", waits("failed")),
+    Row("absent, waits for a manual step", Absent(), Verb.MANUAL, "earlier-error", waits("manual")),
+    Row("absent, excluded", Absent(), Verb.SKIP, "earlier-error", waits("excluded")),
+    Row("absent, requested by id", Absent(), Verb.CREATE, "absent", waits("failed"), requested=True),
     Row("absent", Absent(), Verb.CREATE, "absent"),
-    Row("absent, for the adapter's own reason", Absent(code="lost"), Verb.CREATE, "lost"),
-    # Present: whose it is, and what the cloud says of it
-    Row("the cloud refuses it", Present(OTHER, Health.INACTIVE), Verb.SKIP, "inactive"),
-    Row("nothing is needed for now", Present(OTHER, Health.NOT_NEEDED), Verb.SKIP, "not-needed"),
-    Row("and why", Present(CSV, Health.INACTIVE, code="suspended"), Verb.SKIP, "suspended"),
-    Row("somebody else's", Present(CSV, ownership=Ownership.FOREIGN), Verb.MANUAL, "foreign"),
-    Row("somebody else's, and broken", Present(OTHER, Health.BROKEN, Ownership.FOREIGN), Verb.MANUAL, "foreign"),
-    Row("only a person can mend it", Present(CSV, Health.MANUAL, code="owner-changed"), Verb.MANUAL, "owner-changed"),
-    Row("only a person, no code", Present(CSV, Health.MANUAL), Verb.MANUAL, "unhealthy"),
-    Row("it mends itself", Present(CSV, Health.WAITING), Verb.DEFER, "waiting"),
-    Row("it mends itself, drift waits too", Present(OTHER, Health.WAITING, code="busy"), Verb.DEFER, "busy"),
+    Row("absent, with the provider's code", Absent(code="lost"), Verb.CREATE, "lost"),
+    # Present: ownership and health
+    Row("inactive", Present(OTHER, Health.INACTIVE), Verb.SKIP, "inactive"),
+    Row("not needed", Present(OTHER, Health.NOT_NEEDED), Verb.SKIP, "not-needed"),
+    Row("inactive, with a code", Present(CSV, Health.INACTIVE, code="suspended"), Verb.SKIP, "suspended"),
+    Row("foreign", Present(CSV, ownership=Ownership.FOREIGN), Verb.MANUAL, "foreign"),
+    Row("foreign and broken", Present(OTHER, Health.BROKEN, Ownership.FOREIGN), Verb.MANUAL, "foreign"),
+    Row("manual health, with a code", Present(CSV, Health.MANUAL, code="owner-changed"), Verb.MANUAL, "owner-changed"),
+    Row("manual health", Present(CSV, Health.MANUAL), Verb.MANUAL, "unhealthy"),
+    Row("waiting health", Present(CSV, Health.WAITING), Verb.DEFER, "waiting"),
+    Row("waiting health, with drift", Present(OTHER, Health.WAITING, code="busy"), Verb.DEFER, "busy"),
     Row(
-        "it did not mend itself in time",
-        Present(CSV, Health.WAITING, code="busy", manual_step=GUIDE, escalation=DAY_OF_PATIENCE),
+        "waiting health, after its escalation policy",
+        Present(CSV, Health.WAITING, code="busy", manual_step=GUIDE, escalation=ONE_DAY),
         Verb.MANUAL,
         "busy",
         entry(waiting_since=START - timedelta(days=1)),
     ),
     Row(
-        "it may still mend itself",
+        "waiting health, within its escalation policy",
         Present(CSV, Health.WAITING, code="busy", manual_step=GUIDE, escalation=THREE_TRIES),
         Verb.DEFER,
         "busy",
         entry(waiting_since=START, attempts=1),
     ),
     Row(
-        "the third look is one too many",
+        "waiting health, after three tries",
         Present(CSV, Health.WAITING, code="busy", manual_step=GUIDE, escalation=THREE_TRIES),
         Verb.MANUAL,
         "busy",
         entry(waiting_since=START, attempts=2),
     ),
-    Row("a delivery does not end a trouble", Present(verified=False), Verb.DEFER, "old-trouble", waits("failed")),
-    Row("a guide without patience waits", Present(CSV, Health.WAITING, manual_step=GUIDE), Verb.DEFER, "waiting"),
-    Row("accepted", Present(CSV, Health.PENDING), Verb.KEEP, "pending"),
-    Row("within its normal time", MAKING, Verb.KEEP, "pending", entry(state="pending", since=START - HOUR)),
-    Row("beyond its normal time", MAKING, Verb.DEFER, "overdue", entry(state="pending", since=START - 2 * HOUR)),
-    Row("overdue it stays", MAKING, Verb.DEFER, "overdue", entry(state="overdue", since=START)),
     Row(
-        "a normal time of its own",
-        Present(CSV, Health.PENDING, escalation=DAY_OF_PATIENCE),
+        "known only by its data, waits after a failure",
+        Present(verified=False),
+        Verb.DEFER,
+        "earlier-error",
+        waits("failed"),
+    ),
+    Row(
+        "waiting health, manual step without an escalation policy",
+        Present(CSV, Health.WAITING, manual_step=GUIDE),
+        Verb.DEFER,
+        "waiting",
+    ),
+    Row("pending", Present(CSV, Health.PENDING), Verb.KEEP, "pending"),
+    Row("pending within its grace", MAKING, Verb.KEEP, "pending", entry(state="pending", since=START - HOUR)),
+    Row("pending beyond its grace", MAKING, Verb.DEFER, "overdue", entry(state="pending", since=START - 2 * HOUR)),
+    Row("pending, overdue before", MAKING, Verb.DEFER, "overdue", entry(state="overdue", since=START)),
+    Row(
+        "pending, with its own limit",
+        Present(CSV, Health.PENDING, escalation=ONE_DAY),
         Verb.KEEP,
         "pending",
         entry(state="pending", since=START - 2 * HOUR),
     ),
     Row(
-        "its first data has a limit elsewhere",
+        "pending first data, with its own limit",
         Present(CSV, Health.PENDING, first_data=True),
         Verb.KEEP,
         "pending",
         entry(state="pending", since=START - 30 * HOUR),
     ),
-    Row("accepted, but not as wanted", Present(OTHER, Health.PENDING), Verb.REPAIR, "drift"),
-    # Present: what is to be done
-    Row("as wanted", Present(CSV), Verb.KEEP, "as-wanted"),
-    Row("fields nobody manages do not count", Present({**CSV, "view": "arn"}), Verb.KEEP, "as-wanted"),
-    Row("only seen by its data", Present(verified=False), Verb.KEEP, "as-wanted"),
-    Row("as wanted, whatever it waited for", Present(CSV), Verb.KEEP, "as-wanted", waits("failed")),
+    Row("pending with drift", Present(OTHER, Health.PENDING), Verb.REPAIR, "drift"),
+    # Present: comparison with the desired fields
+    Row("no drift", Present(CSV), Verb.KEEP, "as-wanted"),
+    Row("unmanaged fields do not count", Present({**CSV, "view": "arn"}), Verb.KEEP, "as-wanted"),
+    Row("known only by its data", Present(verified=False), Verb.KEEP, "as-wanted"),
+    Row("no drift, after a wait", Present(CSV), Verb.KEEP, "as-wanted", waits("failed")),
     Row("drift, not writable", Present(OTHER), Verb.MANUAL, "drift", of=target(kind=CHECKED)),
     Row(
         "broken, not writable",
@@ -250,37 +273,37 @@ ROWS = [
         "lost-policy",
         of=target(kind=CHECKED),
     ),
-    Row("drift waits after a failure", Present(OTHER), Verb.DEFER, "old-trouble", waits("failed")),
-    Row("drift waits for a person", Present(OTHER), Verb.MANUAL, "old-trouble", waits("manual")),
-    Row("broken waits", Present(CSV, Health.BROKEN), Verb.DEFER, "old-trouble", waits("failed")),
+    Row("drift waits after a failure", Present(OTHER), Verb.DEFER, "earlier-error", waits("failed")),
+    Row("drift waits for a manual step", Present(OTHER), Verb.MANUAL, "earlier-error", waits("manual")),
+    Row("broken waits", Present(CSV, Health.BROKEN), Verb.DEFER, "earlier-error", waits("failed")),
     Row(
-        "adoption waits",
+        "unmarked, waits",
         Present(CSV, ownership=Ownership.UNMARKED),
         Verb.DEFER,
-        "old-trouble",
+        "earlier-error",
         waits("failed"),
     ),
-    Row("drift, asked for by id", Present(OTHER), Verb.REPAIR, "drift", waits("manual"), requested=True),
-    Row("of our shape, without our mark", Present(CSV, ownership=Ownership.UNMARKED), Verb.ADOPT, "unmarked"),
-    Row("adoption repairs too", Present(OTHER, ownership=Ownership.UNMARKED), Verb.ADOPT, "unmarked"),
+    Row("drift, requested by id", Present(OTHER), Verb.REPAIR, "drift", waits("manual"), requested=True),
+    Row("unmarked", Present(CSV, ownership=Ownership.UNMARKED), Verb.ADOPT, "unmarked"),
+    Row("unmarked, with drift", Present(OTHER, ownership=Ownership.UNMARKED), Verb.ADOPT, "unmarked"),
     Row(
-        "what is not writable needs no mark",
+        "unmarked, not writable",
         Present(CSV, ownership=Ownership.UNMARKED),
         Verb.KEEP,
         "as-wanted",
         of=target(kind=CHECKED),
     ),
     Row("broken", Present(CSV, Health.BROKEN), Verb.REPAIR, "broken"),
-    Row("broken, and why", Present(CSV, Health.BROKEN, code="lost-policy"), Verb.REPAIR, "lost-policy"),
-    Row("broken, only seen by its data", Present(health=Health.BROKEN, verified=False), Verb.REPAIR, "broken"),
+    Row("broken, with a code", Present(CSV, Health.BROKEN, code="lost-policy"), Verb.REPAIR, "lost-policy"),
+    Row("broken, known only by its data", Present(health=Health.BROKEN, verified=False), Verb.REPAIR, "broken"),
     Row("drift", Present(OTHER), Verb.REPAIR, "drift"),
-    Row("a managed field is missing", Present({}), Verb.REPAIR, "drift"),
+    Row("drift, field missing", Present({}), Verb.REPAIR, "drift"),
 ]
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.why) for row in ROWS])
 def test_each_row_of_the_truth_table(row: Row) -> None:
-    """The verb and the reason are those of the table's first row that matches."""
+    """Verb and reason are those of the first rule that matches."""
     of = with_state(row.of, row.entry)
     decided = decide(of, row.scope, row.seen, START, requested=row.requested)
     assert (decided.verb, decided.reason) == (row.verb, row.reason), row.why
@@ -289,8 +312,8 @@ def test_each_row_of_the_truth_table(row: Row) -> None:
     assert (decided.manual_step is not None) == (row.verb is Verb.MANUAL), row.why
 
 
-def test_the_rows_cover_every_verb_but_block() -> None:
-    """BLOCK alone comes from what a target rests on."""
+def test_rows_cover_every_verb_except_block() -> None:
+    """BLOCK results only from dependencies."""
     assert {row.verb for row in ROWS} == set(Verb) - {Verb.BLOCK}
 
 
@@ -307,25 +330,25 @@ def test_the_rows_cover_every_verb_but_block() -> None:
         (Present(CSV, ownership=Ownership.FOREIGN, detail="of 123"), target(), ManualStep("export daily: of 123")),
     ],
 )
-def test_a_manual_step_comes_from_the_observation_else_from_the_target(
+def test_manual_step_comes_from_the_observation_or_the_target(
     seen: Observation, of: Target, expected: ManualStep
 ) -> None:
-    """There is always something that a person can read."""
+    """There is always a text for the operator."""
     assert decide(of, Scope("s1"), seen, START, requested=False).manual_step == expected
 
 
-def test_a_remembered_step_is_shown_again_while_it_waits() -> None:
-    """The person is asked in every report, not only in the first; such an action is marked as waiting."""
-    trouble = LastError("off", "m", "", "manual", "sharing is off", ["Switch it on."], "https://console.example")
+def test_remembered_manual_step_is_reported_while_it_waits() -> None:
+    """It is in every report, not only in the first; the action is marked as waiting."""
+    error = LastError("off", "m", "", "manual", "sharing is off", ["Switch it on."], "https://console.example")
     decided = decide(
-        with_state(target(), entry(not_before=FUTURE, error=trouble)), Scope("s1"), Absent(), START, requested=False
+        with_state(target(), entry(not_before=FUTURE, error=error)), Scope("s1"), Absent(), START, requested=False
     )
     assert decided.manual_step == ManualStep("sharing is off", ("Switch it on.",), "https://console.example")
     assert decided.waits
 
 
-def test_the_reason_for_people_names_the_differences() -> None:
-    """Which field, what it is, what it should be; the fields are listed, sorted."""
+def test_detail_of_drift_lists_the_differences() -> None:
+    """It has each field with its actual and its desired value, sorted."""
     wanted = target(desired={"b": 1, "a": "x", "c": True})
     decided = decide(wanted, Scope("s1"), Present({"a": "y", "c": True}), START, requested=False)
     assert decided.changes == ("a", "b")
@@ -347,7 +370,7 @@ def test_only_managed_fields_are_compared(desired: dict[str, Any], actual: dict[
     assert drift(target(desired=desired), Present(actual)) == expected
 
 
-# --- what rests on what --------------------------------------------------------------------------
+# --- dependencies --------------------------------------------------------------------------------
 
 BASE = Key("owner", "destination", "data")
 
@@ -377,8 +400,8 @@ BASE = Key("owner", "destination", "data")
         pytest.param(action(Verb.SKIP, "owner", DESTINATION, name="data"), Verb.CREATE, id="does not apply"),
     ],
 )
-def test_a_write_is_held_back_when_what_it_rests_on_will_not_be_there(holder: Action, expected: Verb) -> None:
-    """The verb of the need decides; the action says on what it rests and why that is not there."""
+def test_write_is_blocked_if_its_dependency_will_not_exist(holder: Action, expected: Verb) -> None:
+    """The verb of the dependency decides, and the action names the dependency and its reason."""
     plan = assemble([action(Verb.CREATE, needs=(BASE,)), holder])
     held = next(one for one in plan.actions if one.key == key())
     assert held.verb is expected
@@ -387,8 +410,8 @@ def test_a_write_is_held_back_when_what_it_rests_on_will_not_be_there(holder: Ac
         assert str(BASE) in held.detail
 
 
-def test_a_write_held_back_by_a_manual_step_is_reported_with_that_step() -> None:
-    """Whoever reads of the blocked target alone learns what to do, also where a reason travels over two stages."""
+def test_write_blocked_by_a_manual_step_has_that_step() -> None:
+    """The blocked target's entry alone has the instructions, also across two stages."""
     switch = action(Verb.MANUAL, "owner", DESTINATION, name="data", manual_step=GUIDE)
     export = action(Verb.CREATE, needs=(BASE,))
     role = action(Verb.CREATE, kind=ROLE, name="reader", needs=(export.key,))
@@ -398,15 +421,15 @@ def test_a_write_held_back_by_a_manual_step_is_reported_with_that_step() -> None
 
 
 @pytest.mark.parametrize("verb", [Verb.KEEP, Verb.SKIP, Verb.MANUAL, Verb.DEFER])
-def test_what_does_not_write_is_not_held_back(verb: Verb) -> None:
-    """A healthy export stays healthy while its destination is being looked into."""
+def test_action_without_a_write_is_not_blocked(verb: Verb) -> None:
+    """A healthy export stays healthy while its destination is Unknown."""
     holder = action(Verb.MANUAL, "owner", DESTINATION, name="data")
     plan = assemble([action(verb, needs=(BASE,)), holder])
     assert next(one for one in plan.actions if one.key == key()).verb is verb
 
 
-def test_a_reason_travels_the_whole_way() -> None:
-    """A connector that needs an export that needs a destination is blocked when the destination is."""
+def test_reason_of_a_block_propagates_to_indirect_dependents() -> None:
+    """A connector that needs an export that needs a destination is blocked with the destination's reason."""
     actions = [
         action(Verb.CREATE, "a", ROLE, name="reader", needs=(Key("b", "export", "daily"),)),
         action(Verb.CREATE, "b", EXPORT, needs=(BASE,)),
@@ -415,17 +438,17 @@ def test_a_reason_travels_the_whole_way() -> None:
     assert [one.verb for one in assemble(actions).actions] == [Verb.BLOCK, Verb.BLOCK, Verb.MANUAL]
 
 
-def test_a_need_that_is_not_planned_holds_nothing_back() -> None:
-    """What a selection of scopes left out is taken for there."""
+def test_dependency_outside_the_plan_does_not_block() -> None:
+    """A target outside the requested scopes is assumed to exist."""
     (only,) = assemble([action(Verb.CREATE, needs=(BASE,))]).actions
     assert only.verb is Verb.CREATE
 
 
-# --- the plan as a whole -------------------------------------------------------------------------
+# --- the complete plan ---------------------------------------------------------------------------
 
 
-def test_there_is_one_action_for_each_target_sorted_by_key() -> None:
-    """Nothing is left out, whatever was seen of it."""
+def test_plan_has_one_action_per_target_sorted_by_key() -> None:
+    """This holds for any observations."""
     targets = [target("s2"), target("s1", ROLE), target("s1"), target("s3")]
     plan = make_plan(targets, scopes("s1", "s2"), {key("s2"): Present(CSV)}, START)
     assert [(one.key.scope, one.key.kind, one.verb) for one in plan.actions] == [
@@ -437,16 +460,16 @@ def test_there_is_one_action_for_each_target_sorted_by_key() -> None:
     assert plan.writes() == []
 
 
-def test_who_asks_for_a_scope_by_its_id_does_not_wait_and_nobody_else_is_hurried() -> None:
-    """The not-before time counts for the other scopes."""
+def test_requested_scope_ignores_its_wait() -> None:
+    """The wait still applies to all other scopes."""
     memory = known(key("s1"), key("s2"), not_before=FUTURE)
     seen = {key("s1"): Absent(), key("s2"): Absent()}
     plan = make_plan(memory.pair([target("s1"), target("s2")]), scopes("s1", "s2"), seen, START, requested=["s2"])
     assert [one.verb for one in plan.actions] == [Verb.DEFER, Verb.CREATE]
 
 
-def test_the_hash_does_not_depend_on_the_order_of_the_input() -> None:
-    """Targets, observations and scopes may come in any order."""
+def test_hash_does_not_depend_on_the_order_of_the_input() -> None:
+    """Targets, observations and scopes may be in any order."""
     targets = [target(f"s{number}", kind) for number in range(20) for kind in (EXPORT, ROLE)]
     seen: list[tuple[Key, Observation]] = [
         (one.key, (Absent(), Present(CSV), Present(OTHER), Unknown("x"))[place % 4])
@@ -477,13 +500,13 @@ BASIS = [action(Verb.REPAIR, "s1", changes=("a",)), action(Verb.KEEP, "s2")]
         pytest.param([BASIS[0], action(Verb.KEEP, "s3")], False, id="another target"),
     ],
 )
-def test_the_hash_is_of_what_will_be_done(actions: list[Action], same: bool) -> None:
-    """Verb, reason, fields and key count, and nothing else."""
+def test_hash_covers_verb_reason_fields_and_key(actions: list[Action], same: bool) -> None:
+    """Nothing else changes it."""
     assert (assemble(actions).hash == assemble(BASIS).hash) is same
 
 
-def test_a_dry_run_has_the_same_plan_and_hash_as_the_real_one() -> None:
-    """What was shown is what is done, at the first run and later."""
+def test_dry_run_has_the_plan_and_hash_of_the_real_run() -> None:
+    """This holds for the first run and later ones."""
     setting = Setting(4)
     for step in range(3):
         if step == 1:
@@ -514,8 +537,8 @@ ENTRIES = st.sampled_from([None, entry(), entry(present=True), entry(applied_at=
         st.tuples(OBSERVATIONS, ENTRIES, st.sampled_from([DESTINATION, EXPORT, CHECKED, ROLE])), min_size=1, max_size=8
     )
 )
-def test_what_was_not_proven_is_never_written(cases: list[tuple[Observation, TargetState | None, Any]]) -> None:
-    """Over any world: a write rests on a proof, each target has one action, and equal input gives an equal plan."""
+def test_writes_need_a_proof(cases: list[tuple[Observation, TargetState | None, Any]]) -> None:
+    """In any state, a write has a proof, each target has one action, and equal input gives an equal plan."""
     targets = [target(f"s{place}", kind) for place, (_, _, kind) in enumerate(cases)]
     for later, earlier in zip(targets[1:], targets, strict=False):
         if later.kind.stage > earlier.kind.stage:

@@ -1,4 +1,4 @@
-"""Properties of whole runs, over worlds in any state."""
+"""Property tests of complete runs, on clouds in any state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.state.document import fresh
 from tests.inmemory import DESIRED, Thing
 from tests.shared.setting import Setting
 
-# Examples by the hundred: the branches they run are those of the engine's other tests.
+# Hundreds of examples run the same branches as the engine's other tests.
 pytestmark = pytest.mark.no_cover
 THINGS = st.sampled_from(
     ["absent", "wanted", "drifted", "unmarked", "foreign", "broken", "waiting", "manual", "inactive"]
@@ -35,7 +35,7 @@ FAULTS = st.sampled_from([
 
 @st.composite
 def worlds(draw: st.DrawFn) -> Setting:
-    """A setting with some scopes, each of whose things may be in any state, and with faults on some scopes."""
+    """Generate a setting with scopes, targets in any state, and faults on some scopes."""
     setting = Setting(draw(st.integers(1, 6)))
     for scope in list(setting.world.scopes):
         if scope == "owner":
@@ -64,8 +64,8 @@ def _thing(state: str, wanted: Mapping[str, object]) -> Thing:
 
 @settings(max_examples=120, deadline=None)
 @given(worlds())
-def test_each_target_has_one_action_and_one_outcome(setting: Setting) -> None:
-    """Whatever the world is like, a run has one action for each target and one outcome for each action."""
+def test_every_target_has_one_action_and_one_outcome(setting: Setting) -> None:
+    """This holds for any state of the cloud."""
     done = setting.run()
     assert done.plan is not None
     keys = [action.key for action in done.plan.actions]
@@ -77,7 +77,7 @@ def test_each_target_has_one_action_and_one_outcome(setting: Setting) -> None:
 @settings(max_examples=120, deadline=None)
 @given(worlds(), st.booleans())
 def test_every_active_scope_is_in_exactly_one_class(setting: Setting, dry_run: bool) -> None:
-    """Covered, pending, deferred, manual, failed and excluded scopes are together the active ones, in any run."""
+    """The six classes add up to the active scopes in any run."""
     for _ in range(3):
         scopes = setting.run(dry_run=dry_run).report["scopes"]
         assert sum(scopes[name] for name in CLASSES) == scopes["active"]
@@ -87,8 +87,8 @@ def test_every_active_scope_is_in_exactly_one_class(setting: Setting, dry_run: b
 
 @settings(max_examples=120, deadline=None)
 @given(worlds())
-def test_what_the_cloud_refuses_is_never_covered(setting: Setting) -> None:
-    """No scope with a target that is refused, missing, foreign or out of order counts as covered."""
+def test_scope_with_a_refused_target_is_not_covered(setting: Setting) -> None:
+    """No scope with a refused, missing, foreign or broken target is covered."""
     finished = setting.run()
     good = {one.key.scope for one in finished.outcomes} - {
         one.key.scope for one in finished.outcomes if one.result not in (Result.DONE, Result.UNCHANGED)
@@ -99,8 +99,8 @@ def test_what_the_cloud_refuses_is_never_covered(setting: Setting) -> None:
 
 @settings(max_examples=120, deadline=None)
 @given(worlds())
-def test_unknown_never_yields_a_write(setting: Setting) -> None:
-    """No target that could not be seen, and none that is foreign or inactive, is ever written."""
+def test_unknown_foreign_or_inactive_targets_are_not_written(setting: Setting) -> None:
+    """A write needs a successful observation of our own target in an active scope."""
     done = setting.run()
     assert done.plan is not None
     for action in done.plan.writes():
@@ -112,8 +112,8 @@ def test_unknown_never_yields_a_write(setting: Setting) -> None:
 
 @settings(max_examples=120, deadline=None)
 @given(worlds())
-def test_a_plan_after_apply_has_no_writes(setting: Setting) -> None:
-    """What was done is done: the next plan writes only what failed, and after its faults pass, nothing twice."""
+def test_plan_after_a_run_writes_only_what_failed(setting: Setting) -> None:
+    """After the faults end, nothing is written twice."""
     done = setting.run()
     written = {one.key for one in done.outcomes if one.result in (Result.DONE, Result.PENDING)}
     again = setting.run(dry_run=True)
@@ -129,8 +129,8 @@ def test_a_plan_after_apply_has_no_writes(setting: Setting) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(worlds())
-def test_dry_and_real_runs_plan_alike_and_a_dry_run_changes_nothing(setting: Setting) -> None:
-    """The same world gives the same plan, action by action, whether it is carried out or not."""
+def test_dry_run_has_the_same_plan_and_changes_nothing(setting: Setting) -> None:
+    """The plans are equal action by action."""
     before = dict(setting.world.things)
     dry = setting.run(dry_run=True)
     assert (setting.world.things, setting.store.data, setting.store.reports) == (before, None, {})
@@ -142,8 +142,8 @@ def test_dry_and_real_runs_plan_alike_and_a_dry_run_changes_nothing(setting: Set
 
 @settings(max_examples=60, deadline=None)
 @given(worlds(), st.randoms(use_true_random=False))
-def test_the_order_of_targets_does_not_matter(setting: Setting, random: Random) -> None:
-    """A plan depends on what there is, not on the order in which a cloud lists it."""
+def test_plan_does_not_depend_on_the_order_of_targets(setting: Setting, random: Random) -> None:
+    """A cloud may list its resources in any order."""
     done = setting.run(dry_run=True)
     assert done.plan is not None
     targets = [action.target for action in done.plan.actions]
@@ -158,8 +158,8 @@ def test_the_order_of_targets_does_not_matter(setting: Setting, random: Random) 
 
 @settings(max_examples=40, deadline=None)
 @given(worlds(), st.integers(1, 5))
-def test_with_any_cap_every_active_scope_is_served_in_the_end(setting: Setting, cap: int) -> None:
-    """A cap on writes delays and never starves: once the faults pass, a bounded number of runs covers all."""
+def test_capped_runs_eventually_cover_every_scope(setting: Setting, cap: int) -> None:
+    """Once the faults end, a bounded number of runs covers all scopes."""
     setting.settings = msgspec.structs.replace(setting.settings, max_writes=cap)
     setting.run()
     setting.world.faults.clear()
@@ -174,7 +174,7 @@ def test_with_any_cap_every_active_scope_is_served_in_the_end(setting: Setting, 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 200), st.integers(1, 12), st.integers(1, 6))
 def test_throttled_runs_end_in_time(scopes: int, seconds: int, every: int) -> None:
-    """However the cloud throttles, a run ends within its deadline and loses no outcome."""
+    """However the cloud throttles, a run ends before its deadline with all outcomes."""
     setting = Setting(scopes)
     setting.seconds = seconds
     count = [0]

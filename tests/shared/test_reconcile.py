@@ -1,4 +1,4 @@
-"""Whole runs of the engine over the in-memory cloud: the rules of a run, and what the old scripts got wrong."""
+"""Complete runs of the engine on the in-memory cloud: the rules of a run, and regressions of the old scripts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.shared.test_report import KEYS, SCOPE_KEYS
 EXPORT = Key("s00001", "export", "daily")
 
 
-def test_a_first_run_covers_every_scope_and_the_second_changes_nothing() -> None:
-    """From nothing to covered in one run; after it there is nothing left to write."""
+def test_first_run_covers_every_scope_and_the_second_writes_nothing() -> None:
+    """Everything that is missing is created in one run."""
     setting = Setting(5)
     first = setting.run()
     assert first.report["status"] == "ok"
@@ -33,8 +33,8 @@ def test_a_first_run_covers_every_scope_and_the_second_changes_nothing() -> None
     assert second.report["outcomes"] == {"KEEP": {"unchanged": 12}}
 
 
-def test_the_report_has_the_keys_of_the_contract_and_no_other() -> None:
-    """A report's keys are the published ones, in any kind of run."""
+def test_report_has_exactly_the_keys_of_the_contract() -> None:
+    """This holds for any kind of run."""
     setting = Setting(2)
     good = setting.run()
     setting.world.faults["enumerate", "*"] = RunStopped("credentials", "expired")
@@ -44,8 +44,8 @@ def test_the_report_has_the_keys_of_the_contract_and_no_other() -> None:
     json.dumps(good.report)
 
 
-def test_a_scope_known_to_the_state_is_still_looked_at_in_the_cloud() -> None:
-    """An export that was deleted is recreated although memory has known it as present for long."""
+def test_deleted_export_of_a_known_scope_is_recreated() -> None:
+    """The cloud is observed although the state document has the export as present."""
     setting = Setting(3)
     setting.run()
     del setting.world.things[EXPORT]
@@ -55,7 +55,7 @@ def test_a_scope_known_to_the_state_is_still_looked_at_in_the_cloud() -> None:
 
 
 def test_log_lines_of_a_scope_have_its_name() -> None:
-    """A person knows an account by its name: once the scopes are listed it stands beside the id."""
+    """Once the scopes are listed, the account's name is logged with its id."""
     setting = Setting(2)
     setting.run()
     name = setting.world.scopes["s00001"].name
@@ -65,8 +65,8 @@ def test_log_lines_of_a_scope_have_its_name() -> None:
     assert {fields["scope_name"] for fields in lines} == {name}
 
 
-def test_run_writes_what_was_planned_and_nothing_else() -> None:
-    """With the hash of a plan's writes a run makes just these; where the world has changed it makes none."""
+def test_run_with_a_hash_writes_only_what_was_planned() -> None:
+    """If the cloud has changed since the plan, the run writes nothing."""
     setting = Setting(3)
     planned = setting.run(dry_run=True)
     assert planned.plan is not None
@@ -82,8 +82,8 @@ def test_run_writes_what_was_planned_and_nothing_else() -> None:
     assert setting.covered()
 
 
-def test_drift_is_repaired_and_foreign_fields_are_left_alone() -> None:
-    """Only managed fields are compared: a changed one is repaired, an added one is not drift."""
+def test_drift_is_repaired_and_unmanaged_fields_are_kept() -> None:
+    """A changed managed field is repaired; an added field is not drift."""
     setting = Setting(3)
     setting.run()
     setting.world.things[EXPORT].fields |= {"format": "parquet", "note": "the customer's own"}
@@ -94,8 +94,8 @@ def test_drift_is_repaired_and_foreign_fields_are_left_alone() -> None:
     assert actions(setting.run(), "REPAIR") == []
 
 
-def test_unmarked_things_of_our_name_are_adopted_and_foreign_ones_reported() -> None:
-    """What the old scripts left is adopted and repaired; what belongs to somebody else is a manual step."""
+def test_unmarked_targets_are_adopted_and_foreign_ones_reported() -> None:
+    """Exports of the old scripts are adopted and repaired; a foreign one becomes a manual step."""
     setting = Setting(3)
     other = Key("s00002", "export", "daily")
     setting.world.things[EXPORT] = Thing({"format": "xml", "destination": "data"}, ownership=Ownership.UNMARKED)
@@ -108,8 +108,8 @@ def test_unmarked_things_of_our_name_are_adopted_and_foreign_ones_reported() -> 
     assert done.report["status"] == "ok"
 
 
-def test_one_scope_without_rights_never_blocks_the_others() -> None:
-    """A scope that is denied is deferred with a not-before time, at once and without sleeping; the rest is covered."""
+def test_denied_scope_does_not_block_the_others() -> None:
+    """The denied scope is deferred without sleeping, and all others are covered."""
     setting = Setting(4)
     setting.world.faults["write", "s00001"] = Denied(
         "no-rights",
@@ -132,8 +132,8 @@ def test_one_scope_without_rights_never_blocks_the_others() -> None:
     assert setting.run().report["scopes"]["covered"] == 5
 
 
-def test_an_incomplete_enumeration_creates_for_what_it_saw_and_forgets_nothing() -> None:
-    """Scopes that a broken listing does not show stay remembered as active; those it shows are served."""
+def test_incomplete_enumeration_serves_listed_scopes_and_keeps_the_others() -> None:
+    """Scopes that are missing from an incomplete listing stay active in the state."""
     setting = Setting(4)
     setting.run()
     setting.world.remove("s00003")
@@ -148,8 +148,8 @@ def test_an_incomplete_enumeration_creates_for_what_it_saw_and_forgets_nothing()
     assert setting.memory().scopes["s00003"].gone_at is None
 
 
-def test_a_listing_that_shows_nothing_fails_the_run_and_forgets_nothing() -> None:
-    """No right to list is never the same as nothing to do."""
+def test_empty_listing_fails_the_run_and_keeps_the_state() -> None:
+    """A missing permission to list does not mean that there is nothing to do."""
     setting = Setting(4)
     setting.run()
     before = setting.store.data
@@ -160,8 +160,8 @@ def test_a_listing_that_shows_nothing_fails_the_run_and_forgets_nothing() -> Non
     assert setting.store.data == before
 
 
-def test_a_scope_that_left_is_gone_after_three_complete_enumerations_and_comes_back_as_itself() -> None:
-    """Two misses keep it, the third marks it gone; what was known of it is there when it returns."""
+def test_departed_scope_is_gone_after_three_complete_enumerations() -> None:
+    """Two misses keep it, the third marks it as gone, and it keeps its state for its return."""
     setting = Setting(3)
     setting.run()
     setting.world.remove("s00001")
@@ -178,8 +178,8 @@ def test_a_scope_that_left_is_gone_after_three_complete_enumerations_and_comes_b
     assert len(setting.events("scope-returned")) == 1
 
 
-def test_a_suspended_scope_is_skipped_with_its_reason() -> None:
-    """A scope that is not active gets no writes, and the plan says why."""
+def test_suspended_scope_is_skipped_with_its_reason() -> None:
+    """An inactive scope gets no writes."""
     setting = Setting(3)
     setting.world.suspend("s00001")
     done = setting.run()
@@ -190,7 +190,7 @@ def test_a_suspended_scope_is_skipped_with_its_reason() -> None:
 
 
 def test_many_vanished_targets_are_not_recreated_without_force() -> None:
-    """Above the limit nothing is written and the run fails with exact figures, again and again, until forced."""
+    """Above the limit the run fails with exact counts and writes nothing, until it is forced."""
     setting = Setting(20)
     setting.run()
     for number in range(16):
@@ -207,8 +207,8 @@ def test_many_vanished_targets_are_not_recreated_without_force() -> None:
     assert setting.covered()
 
 
-def test_a_cap_on_writes_defers_the_rest_and_serves_the_longest_wait_first() -> None:
-    """Each run writes at most the cap, those that wait longest first, until everything is there."""
+def test_capped_runs_write_the_longest_waiting_targets_first() -> None:
+    """Each run writes at most the cap until everything exists."""
     setting = Setting(5, max_writes=4)
     sizes = []
     while not setting.covered():
@@ -220,8 +220,8 @@ def test_a_cap_on_writes_defers_the_rest_and_serves_the_longest_wait_first() -> 
     assert setting.run().report["status"] == "ok"
 
 
-def test_what_rests_on_a_failed_target_is_blocked_with_the_reason() -> None:
-    """A destination that cannot be made blocks the exports, not the roles; the report says on what they rest."""
+def test_dependents_of_a_failed_target_are_blocked_with_the_reason() -> None:
+    """A destination that cannot be created blocks the exports but not the roles."""
     setting = Setting(3)
     setting.world.faults["write", "owner"] = Permanent("quota", "no more destinations", "Raise the quota.")
     done = setting.run()
@@ -233,8 +233,8 @@ def test_what_rests_on_a_failed_target_is_blocked_with_the_reason() -> None:
     assert done.report["status"] == "degraded"
 
 
-def test_a_switch_that_only_a_person_may_turn_is_reported_and_blocks_what_needs_it() -> None:
-    """What the function may not write is a manual step with its link; it closes itself when it is done."""
+def test_manual_switch_is_reported_and_blocks_its_dependents() -> None:
+    """The manual step has a link, and closes once the switch is on."""
     setting = Setting(2)
     setting.world.things[Key("owner", "switch", "sharing")].fields["on"] = False
     done = setting.run()
@@ -248,8 +248,8 @@ def test_a_switch_that_only_a_person_may_turn_is_reported_and_blocks_what_needs_
     assert setting.covered()
 
 
-def test_the_deadline_ends_the_work_and_the_next_run_goes_on() -> None:
-    """Nothing is begun that cannot end in time; the report says that the run is not complete and where it goes on."""
+def test_run_stops_at_the_deadline_and_the_next_run_continues() -> None:
+    """No write starts that cannot end in time, and the report marks the run as incomplete."""
     setting = Setting(400)
     setting.seconds = 10
     done = setting.run()
@@ -264,8 +264,8 @@ def test_the_deadline_ends_the_work_and_the_next_run_goes_on() -> None:
     assert setting.run().report["run_complete"] is True
 
 
-def test_memory_is_saved_every_thirty_seconds_of_work() -> None:
-    """A run that dies loses at most half a minute of what it learnt."""
+def test_state_is_saved_every_thirty_seconds_of_work() -> None:
+    """A run that crashes loses at most half a minute of results."""
     setting = Setting(4000)
     setting.seconds = 3600
     saves: list[int] = []
@@ -275,14 +275,14 @@ def test_memory_is_saved_every_thirty_seconds_of_work() -> None:
         saves.append(round(setting.clock.monotonic()))
         return original(data, version, document)
 
-    setting.store.save = save  # type: ignore[method-assign]  # the test watches the times of the saves
+    setting.store.save = save  # type: ignore[method-assign]  # records the times of the saves
     setting.run()
     assert len(saves) > 4
     assert max(later - earlier for earlier, later in pairwise(saves)) <= 35
 
 
-def test_a_second_run_at_once_is_refused_with_holder_and_time() -> None:
-    """While a run holds the lock another one is refused and told who holds it; a dry run is not."""
+def test_concurrent_run_is_refused_with_holder_and_time() -> None:
+    """A dry run is not refused."""
     setting = Setting(2)
     setting.run()
     memory = setting.memory()
@@ -298,8 +298,8 @@ def test_a_second_run_at_once_is_refused_with_holder_and_time() -> None:
     assert setting.memory().running is None
 
 
-def test_a_run_that_saves_in_between_is_merged_not_overwritten() -> None:
-    """What another run learnt while this one worked is still there at the end."""
+def test_state_saved_by_another_run_is_merged() -> None:
+    """What the other run recorded meanwhile is kept."""
     setting = Setting(2)
     setting.run()
 
@@ -311,19 +311,19 @@ def test_a_run_that_saves_in_between_is_merged_not_overwritten() -> None:
     run_once = setting.store.save
 
     def save(data: bytes, version: str | None, document: str = STATE) -> str:
-        setting.store.save = run_once  # type: ignore[method-assign]  # only the first save is disturbed later on
+        setting.store.save = run_once  # type: ignore[method-assign]  # only the first save is affected
         version_now = run_once(data, version, document)
         setting.store.before_save = meanwhile
         return version_now
 
-    setting.store.save = save  # type: ignore[method-assign]  # the test writes between the lock and the last save
+    setting.store.save = save  # type: ignore[method-assign]  # writes between the lock and the last save
     setting.run()
     assert "from-the-other-run" in setting.memory().scopes
     assert setting.memory().state_of(EXPORT) is not None
 
 
-def test_losing_the_state_costs_calls_and_nothing_else() -> None:
-    """Without its blob a run reads everything again, writes nothing to the cloud, and remembers anew."""
+def test_run_without_state_reads_everything_and_writes_nothing() -> None:
+    """The run builds the state document again."""
     setting = Setting(6)
     setting.run()
     written = list(setting.world.written)
@@ -333,8 +333,8 @@ def test_losing_the_state_costs_calls_and_nothing_else() -> None:
     assert len(setting.memory().scopes) == 7
 
 
-def test_the_old_array_of_ids_is_read_and_upgraded() -> None:
-    """A bare JSON array of ids becomes a document; every id in it is looked at in the cloud and served."""
+def test_state_of_the_old_scripts_is_upgraded() -> None:
+    """A JSON array of ids becomes a document, and every id is observed and covered."""
     setting = Setting(3)
     setting.store.replace(json.dumps(["s00000", "s00001", "left-long-ago"]).encode())
     setting.run()
@@ -349,8 +349,8 @@ def test_the_old_array_of_ids_is_read_and_upgraded() -> None:
     [b"", b"{", b"\xff\xfe", b"[1, 2]", b'{"version": "two"}', b"[" * 100_000, b'{"version":2,"scopes":[]}', b"null"],
     ids=["empty", "cut", "not-utf8", "numbers", "wrong-version", "deep", "wrong-types", "null"],
 )
-def test_a_corrupt_state_is_kept_aside_and_rebuilt(blob: bytes) -> None:
-    """An unreadable blob is no empty one: it is kept under a dated name, the log warns, the run goes on."""
+def test_corrupt_state_is_set_aside_and_rebuilt(blob: bytes) -> None:
+    """It is kept under a dated name, the log has a warning, and the run continues."""
     setting = Setting(2)
     setting.store.replace(blob)
     done = setting.run()
@@ -360,8 +360,8 @@ def test_a_corrupt_state_is_kept_aside_and_rebuilt(blob: bytes) -> None:
     assert setting.memory().scopes.keys() == {"owner", "s00000", "s00001"}
 
 
-def test_a_dry_run_over_a_corrupt_state_leaves_it_where_it_is() -> None:
-    """A dry run writes nothing at all: no state, no copy, no report."""
+def test_dry_run_does_not_set_a_corrupt_state_aside() -> None:
+    """A dry run writes no state, copy or report."""
     setting = Setting(2)
     setting.store.replace(b"{")
     setting.run(dry_run=True)
@@ -369,8 +369,8 @@ def test_a_dry_run_over_a_corrupt_state_leaves_it_where_it_is() -> None:
     assert setting.world.written == []
 
 
-def test_a_forbidden_state_fails_the_run() -> None:
-    """A state that may not be read is neither missing nor corrupt: nothing is created by a blind run."""
+def test_denied_state_fails_the_run() -> None:
+    """A state that cannot be read is neither missing nor corrupt, so nothing is created."""
     setting = Setting(2)
     setting.store.faults["load"] = Denied("access-denied", "not allowed")
     done = setting.run()
@@ -384,8 +384,8 @@ def test_a_forbidden_state_fails_the_run() -> None:
     [({"owner": "org-2"}, "state-foreign"), ({"cloud": "other"}, "state-foreign"), ({"version": 3}, "state-newer")],
     ids=["another-organization", "another-cloud", "a-newer-version"],
 )
-def test_a_state_that_is_not_ours_is_refused_and_left_alone(change: dict[str, object], code: str) -> None:
-    """A blob of another owner, another cloud or a newer function ends the run; not a byte of it is changed."""
+def test_foreign_state_is_refused_and_unchanged(change: dict[str, object], code: str) -> None:
+    """The state of another owner, another cloud or a newer version ends the run."""
     setting = Setting(2)
     blob = dump(msgspec.structs.replace(fresh("memory"), **{"owner": "org-1", **change}), setting.clock.now())
     setting.store.replace(blob)
@@ -395,8 +395,8 @@ def test_a_state_that_is_not_ours_is_refused_and_left_alone(change: dict[str, ob
     assert setting.world.written == []
 
 
-def test_what_was_accepted_is_pending_within_its_grace_and_missing_after_it() -> None:
-    """A thing that the listing does not show yet is pending; past its normal time it is created."""
+def test_accepted_target_is_pending_within_its_grace_and_recreated_after_it() -> None:
+    """The listing does not contain the target yet."""
     setting = Setting(1)
     setting.world.delay = timedelta(hours=5)
     first = setting.run()
@@ -406,8 +406,8 @@ def test_what_was_accepted_is_pending_within_its_grace_and_missing_after_it() ->
     assert [one.key.kind for one in actions(setting.run(dry_run=True), "CREATE")] == ["role"]
 
 
-def test_a_creation_that_is_accepted_and_never_seen_becomes_overdue() -> None:
-    """Pending for its normal time only: then it is a failure with a remedy, and is created again by back-off."""
+def test_accepted_target_that_never_appears_becomes_overdue() -> None:
+    """After its grace it is a failure with a remedy, and is created again with back-off."""
     setting = Setting(1)
     setting.world.delay = timedelta(days=30)
     first = setting.run()
@@ -429,8 +429,8 @@ def test_a_creation_that_is_accepted_and_never_seen_becomes_overdue() -> None:
     assert (healed.report["status"], healed.report["scopes"]["covered"]) == ("ok", 2)
 
 
-def test_what_stays_in_the_making_becomes_overdue() -> None:
-    """A thing that the cloud shows as pending for longer than its normal time degrades the run, with a remedy."""
+def test_target_that_stays_pending_becomes_overdue() -> None:
+    """A target that the cloud reports as pending beyond its grace degrades the run, with a remedy."""
     setting = Setting(1)
     setting.run()
     setting.world.things[Key("s00000", "role", "reader")].health = Health.PENDING
@@ -442,8 +442,8 @@ def test_what_stays_in_the_making_becomes_overdue() -> None:
     assert setting.run().report["status"] == "ok"
 
 
-def test_a_target_fails_alone_and_is_tried_again_after_its_back_off() -> None:
-    """A failure is reported, degrades the run, and is not retried before its not-before time."""
+def test_failed_target_is_retried_after_its_back_off() -> None:
+    """The failure degrades the run and affects no other target."""
     setting = Setting(3)
     setting.world.faults["write", "s00001"] = Permanent("broken", "the service says no", "Ask the service.")
     first = setting.run()
@@ -462,8 +462,8 @@ def test_a_target_fails_alone_and_is_tried_again_after_its_back_off() -> None:
 
 
 @pytest.mark.parametrize("request_", [{"scopes": ["s00001"]}, {"verify_all": True}], ids=["its-scope", "verify-all"])
-def test_who_asks_for_a_scope_need_not_wait(request_: dict[str, object]) -> None:
-    """A person who mended something has it tried at once, by the scope's id or for all, whatever the back-off."""
+def test_requested_scope_is_retried_immediately(request_: dict[str, object]) -> None:
+    """This works by the scope's id or for all scopes, whatever the back-off."""
     setting = Setting(3)
     setting.world.faults["write", "s00001"] = Manual("console", ManualStep("press the button"))
     setting.run()
@@ -476,8 +476,8 @@ def test_who_asks_for_a_scope_need_not_wait(request_: dict[str, object]) -> None
     assert setting.covered()
 
 
-def test_a_deferral_is_fine_at_first_and_overdue_in_the_end() -> None:
-    """The first deferral leaves the run ok; after three attempts the run is degraded."""
+def test_deferral_becomes_overdue_after_three_attempts() -> None:
+    """The first deferrals leave the run ok, the third degrades it."""
     setting = Setting(2)
     setting.world.faults["write", "s00001"] = Transient("busy", "an operation is in progress", within_run=False)
     statuses = [setting.run().report["status"] for _ in range(4)]
@@ -485,8 +485,8 @@ def test_a_deferral_is_fine_at_first_and_overdue_in_the_end() -> None:
     assert statuses[-1] == "degraded"
 
 
-def test_a_scope_that_the_cloud_refuses_is_excluded_once_told_and_tried_again_after_a_week() -> None:
-    """What the cloud refuses for good is no failure and no coverage: counted by its reason, told on the change only."""
+def test_refused_scope_is_excluded_logged_once_and_retried_after_a_week() -> None:
+    """It is neither a failure nor covered; the report counts it by its reason."""
     setting = Setting(2)
     setting.world.faults["write", "s00001"] = NotApplicable("read-only", "the subscription is disabled")
     done = setting.run()
@@ -506,8 +506,8 @@ def test_a_scope_that_the_cloud_refuses_is_excluded_once_told_and_tried_again_af
     assert setting.covered()
 
 
-def test_an_unhealthy_thing_is_waited_for_and_then_handed_to_a_person() -> None:
-    """What mends itself is deferred; the health that only a person can mend is manual at once."""
+def test_unhealthy_target_is_deferred_or_becomes_a_manual_step() -> None:
+    """Health that recovers without action is deferred; other health is a manual step immediately."""
     setting = Setting(2)
     setting.run()
     setting.world.things[EXPORT].health = Health.WAITING
@@ -519,8 +519,8 @@ def test_an_unhealthy_thing_is_waited_for_and_then_handed_to_a_person() -> None:
     assert [one.key for one in actions(setting.run(), "REPAIR")] == [EXPORT]
 
 
-def test_only_the_requested_scopes_and_what_they_rest_on_are_touched() -> None:
-    """A request for one scope serves that scope, its destination included, and reports on it alone."""
+def test_request_touches_only_its_scopes_and_their_dependencies() -> None:
+    """The report has only the requested scope."""
     setting = Setting(5)
     done = setting.run(scopes=["s00001"])
     assert {key.scope for _, key in setting.world.written} == {"owner", "s00001"}
@@ -528,8 +528,8 @@ def test_only_the_requested_scopes_and_what_they_rest_on_are_touched() -> None:
     assert setting.memory().scopes["s00004"].missed == 0
 
 
-def test_a_requested_scope_that_does_not_exist_is_named() -> None:
-    """A wrong id is a failure that names it; the others are served."""
+def test_unknown_requested_scope_is_reported() -> None:
+    """The other requested scopes are served."""
     setting = Setting(2)
     done = setting.run(scopes=["s00001", "typo"])
     assert [(one["scope"], one["code"]) for one in done.report["failures"]] == [("typo", "unknown-scope")]
@@ -537,8 +537,8 @@ def test_a_requested_scope_that_does_not_exist_is_named() -> None:
     assert EXPORT in setting.world.things
 
 
-def test_a_requested_scope_may_be_written_in_capitals() -> None:
-    """An id is found however its letters are written, and counts once."""
+def test_requested_scope_ignores_case() -> None:
+    """Ids that differ only in case count once."""
     setting = Setting(2)
     done = setting.run(scopes=["S00001", "s00001"])
     assert done.report["failures"] == []
@@ -546,8 +546,8 @@ def test_a_requested_scope_may_be_written_in_capitals() -> None:
     assert EXPORT in setting.world.things
 
 
-def test_a_run_of_which_nothing_is_there_fails_and_writes_nothing() -> None:
-    """Where every requested id is wrong there is nothing to do: the run fails, names each, and keeps no lock."""
+def test_run_with_only_unknown_scopes_fails_and_writes_nothing() -> None:
+    """The run reports each id and keeps no lock."""
     setting = Setting(2)
     done = setting.run(scopes=["typo", "another"])
     assert [(one["scope"], one["code"]) for one in done.report["failures"]] == [
@@ -558,8 +558,8 @@ def test_a_run_of_which_nothing_is_there_fails_and_writes_nothing() -> None:
     assert setting.run().report["status"] == "ok"
 
 
-def test_a_write_that_rests_on_a_deferred_one_waits_with_it() -> None:
-    """A destination that is busy for now makes its exports wait, without degrading the run."""
+def test_dependents_of_a_deferred_write_are_deferred() -> None:
+    """A busy destination makes its exports wait without degrading the run."""
     setting = Setting(3)
     setting.world.faults["write", "owner"] = Transient("busy", "later", within_run=False)
     done = setting.run()
@@ -567,8 +567,8 @@ def test_a_write_that_rests_on_a_deferred_one_waits_with_it() -> None:
     assert done.report["status"] == "ok"
 
 
-def test_the_share_of_the_vanished_is_of_those_that_were_looked_at() -> None:
-    """However small the call budget, a world that is gone is noticed by what the run did look at."""
+def test_share_of_vanished_targets_is_of_those_observed() -> None:
+    """A small call budget does not hide that everything vanished."""
     setting = Setting(200, call_budget=20)
     setting.world.evidence = True
     for _ in range(12):
@@ -584,10 +584,10 @@ def test_the_share_of_the_vanished_is_of_those_that_were_looked_at() -> None:
 
 
 @pytest.mark.parametrize("operation", ["enumerate", "targets", "observe_bulk", "observe", "apply"])
-def test_a_defect_of_an_adapter_is_reported_and_gives_the_lock_back(
+def test_exception_of_a_provider_is_reported_and_the_lock_released(
     operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception that nobody expected ends in a report that names its place, never its text; the lock is free."""
+    """The report has the location in the code but not the exception's text."""
     setting = Setting(3)
     setting.run()
     del setting.world.things[EXPORT]
@@ -598,17 +598,17 @@ def test_a_defect_of_an_adapter_is_reported_and_gives_the_lock_back(
     with monkeypatch.context() as patched:
         patched.setattr(InMemoryCloud, operation, broken)
         done = setting.run()
-    said = json.dumps([done.report, *(line for line in setting.lines)], default=str)
-    assert "secret-token" not in said
-    assert "ZeroDivisionError at test_reconcile.py" in said
+    output = json.dumps([done.report, *(line for line in setting.lines)], default=str)
+    assert "secret-token" not in output
+    assert "ZeroDivisionError at test_reconcile.py" in output
     assert done.plan is None or len(done.outcomes) == len(done.plan.actions)
     setting.clock.advance(86400)
     assert setting.run().report["status"] == "ok"
     assert setting.covered()
 
 
-def test_throttling_slows_the_run_and_fails_nobody() -> None:
-    """A burst of throttling answers is waited out within the run."""
+def test_throttling_slows_the_run_without_failures() -> None:
+    """A burst of throttled calls is retried within the run."""
     setting = Setting(3)
     left = [4]
 
@@ -617,15 +617,15 @@ def test_throttling_slows_the_run_and_fails_nobody() -> None:
             left[0] -= 1
             raise Throttled("throttled", "slow down", retry_after=timedelta(seconds=2))
 
-    setting.world.trip = trip  # type: ignore[method-assign]  # the fault ends after some answers
+    setting.world.trip = trip  # type: ignore[method-assign]  # the fault ends after some calls
     done = setting.run()
     assert done.report["status"] == "ok"
     assert setting.covered()
     assert len(setting.events("throttled")) == 4
 
 
-def test_expired_credentials_in_the_middle_stop_the_run_and_keep_what_was_learnt() -> None:
-    """The run fails, nothing more is begun, each action has an outcome, memory is saved, the next run goes on."""
+def test_credentials_that_expire_midway_end_the_run_and_keep_the_state() -> None:
+    """Each action has an outcome, the state is saved, and the next run continues."""
     setting = Setting(20, workers=1)
     setting.world.faults["write", "s00003"] = RunStopped("credentials", "the token has expired", "Renew it.")
     done = setting.run()
@@ -643,8 +643,8 @@ def test_expired_credentials_in_the_middle_stop_the_run_and_keep_what_was_learnt
     assert setting.covered()
 
 
-def test_the_whole_report_is_stored_and_the_answer_is_cut() -> None:
-    """Of a long list the answer holds the first items and a count; the stored report holds all."""
+def test_complete_report_is_stored_and_the_response_shortened() -> None:
+    """The response has the first items of a long list and the number of the others."""
     setting = Setting(120)
     manual_step = ManualStep("open the console", ("Press the button.",), "https://console.example")
     for number in range(120):
@@ -655,13 +655,13 @@ def test_the_whole_report_is_stored_and_the_answer_is_cut() -> None:
     assert answer["manual"][-1]["what"] == "190 more of 240"
     assert len(answer["actions"]) == 51
     assert "unchanged" not in {one["result"] for one in answer["actions"]}
-    whole = document(setting.store.reports[done.report["run_id"]])
-    assert len(whole["manual"]) == len(done.report["manual"]) == 240
-    assert whole == json.loads(json.dumps(done.report))
+    complete = document(setting.store.reports[done.report["run_id"]])
+    assert len(complete["manual"]) == len(done.report["manual"]) == 240
+    assert complete == json.loads(json.dumps(done.report))
 
 
-def test_the_log_tells_the_run_with_constant_events_and_common_fields() -> None:
-    """Each line carries run and cloud; targets are named by scope, kind and name."""
+def test_log_has_constant_events_and_common_fields() -> None:
+    """Each line has run and cloud; targets have scope, kind and name."""
     setting = Setting(1)
     done = setting.run()
     events = [event for _, event, _ in setting.lines]
@@ -672,8 +672,8 @@ def test_the_log_tells_the_run_with_constant_events_and_common_fields() -> None:
     assert set(created) >= {"run_id", "cloud", "scope", "kind", "name", "verb", "reason"}
 
 
-def test_a_state_container_that_was_lost_is_no_reason_to_stop() -> None:
-    """Where the container is missing the run heals the cloud without a lock, and says that it could not save."""
+def test_missing_state_container_does_not_stop_the_run() -> None:
+    """The run repairs the cloud without a lock, and reports that it could not save."""
     setting = Setting(2)
     setting.store.exists = False
     done = setting.run()
@@ -684,8 +684,8 @@ def test_a_state_container_that_was_lost_is_no_reason_to_stop() -> None:
     assert setting.run().report["status"] == "ok"
 
 
-def test_a_run_notes_what_it_took_and_how_late_data_is() -> None:
-    """Its calls by quota, its log and its report are in the history, from which its costs are estimated."""
+def test_run_records_its_calls_log_and_report_sizes() -> None:
+    """Its costs are estimated from these figures in the run history."""
     setting = Setting(3)
     report = setting.run().report
     (note,) = setting.memory().runs

@@ -1,4 +1,4 @@
-"""Secrets in text from outside: recognized by their form, and those in use by their value."""
+"""Redaction of secrets in foreign text, by their form and by their value."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ SECRET = "Zm9vYmFyYmF6cXV4MTIz/+AbCdEf=="
         f'"private_key": "-----BEGIN PRIVATE KEY-----\\n{SECRET}\\n-----END PRIVATE KEY-----\\n"',
     ],
 )
-def test_a_secret_is_recognized_by_its_form(text: str) -> None:
-    """Whatever notation a proxy quotes a request in, the secret's value is gone, and what is around it stays."""
+def test_secret_is_redacted_by_its_form(text: str) -> None:
+    """The value is removed in any notation of a quoted request, and the surrounding text stays."""
     assert SECRET not in redact(text)
     assert SECRET.rstrip("=") not in redact(text)
     assert redact(f"before {text}").startswith("before ")
@@ -81,8 +81,8 @@ def test_a_secret_is_recognized_by_its_form(text: str) -> None:
         base64.b64encode(b"s" * 32).decode(),
     ],
 )
-def test_a_token_by_itself_is_recognized(token: str) -> None:
-    """Tokens and keys have forms of their own: no name has to stand before them."""
+def test_token_without_a_name_is_redacted(token: str) -> None:
+    """Tokens and keys have recognizable forms."""
     assert token not in redact(f"refused ({token}), try again")
     assert redact(f"refused ({token}), try again").endswith("try again")
 
@@ -102,8 +102,8 @@ def test_a_token_by_itself_is_recognized(token: str) -> None:
         "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
-    """A message must still say what is wrong."""
+def test_text_that_is_not_secret_is_kept(text: str) -> None:
+    """A message must still describe the problem."""
     assert redact(text) == text
 
 
@@ -121,8 +121,8 @@ def test_what_is_no_secret_stays(text: str) -> None:
         lambda one: one.encode().hex(),
     ],
 )
-def test_a_credential_in_use_is_recognized_by_its_value(written: object) -> None:
-    """In each notation, and cut off; although it has no form that gives it away."""
+def test_credential_in_use_is_redacted_by_its_value(written: object) -> None:
+    """This works in every notation and for truncated values, although the value has no recognizable form."""
     secret = "correct/horse+battery'staple&without-any-form"
     remember_secret(secret, "", None)
     quoted = written(secret)  # type: ignore[operator]  # each is a function of a text
@@ -130,8 +130,8 @@ def test_a_credential_in_use_is_recognized_by_its_value(written: object) -> None
     assert redact(f"the proxy says {quoted} here").startswith("the proxy says …")
 
 
-def test_a_credential_in_use_is_recognized_in_pieces() -> None:
-    """Where a proxy folds a long header over lines, each of the lines is masked."""
+def test_credential_split_over_lines_is_redacted() -> None:
+    """A proxy may fold a long header over several lines."""
     secret = "Wj0almXUtnFEMIqK7MDENGrbPxRfiCYEXAMPLEKEYzQ"
     remember_secret(secret)
     folded = "\r\n ".join(secret[at : at + 15] for at in range(0, len(secret), 15))
@@ -140,33 +140,33 @@ def test_a_credential_in_use_is_recognized_in_pieces() -> None:
     assert (shown.startswith("the proxy got …"), shown.endswith("and refused")) == (True, True)
 
 
-def test_a_name_that_a_credential_contains_stays() -> None:
-    """A token may hold the id of a project or an account in plain text: messages must still name it."""
+def test_name_inside_a_credential_is_kept() -> None:
+    """A token may contain the id of a project or an account, which messages must still show."""
     remember_secret("ya29.tailpipe-dataexport-0123.0XyZ.111122223333.Abc987", "x" * 40)
     for name in ("project tailpipe-dataexport-0123", "account 111122223333"):
         assert redact(f"{name} is not billed") == f"{name} is not billed"
 
 
-def test_the_credentials_in_use_are_bounded() -> None:
-    """A process that lives for long, and renews its tokens, remembers the newest ones only."""
+def test_number_of_credentials_in_use_is_bounded() -> None:
+    """A long-lived process that renews its tokens remembers only the newest."""
     for number in range(2 * KEPT):
         remember_secret(f"renewed-every-hour-{number:04}")
     assert redact("renewed-every-hour-0127") == "…"
     assert redact("renewed-every-hour-0000") == "renewed-every-hour-0000"
 
 
-@pytest.mark.parametrize("odd", ["\x1b[31m", "\x00", "\ud800", "\u202e", "\u061c", "\u200f", "\x9b"])
-def test_what_a_terminal_or_an_encoder_trips_over_is_gone(odd: str) -> None:
-    """Control characters and half characters become blanks."""
-    assert odd not in clean(f"a{odd}b")
-    clean(f"a{odd}b").encode()
+@pytest.mark.parametrize("character", ["\x1b[31m", "\x00", "\ud800", "\u202e", "\u061c", "\u200f", "\x9b"])
+def test_control_characters_and_surrogates_become_blanks(character: str) -> None:
+    """The result can be printed to a terminal and encoded."""
+    assert character not in clean(f"a{character}b")
+    clean(f"a{character}b").encode()
     assert printable("Zoë 東京") == "Zoë 東京"
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=300))
-def test_no_text_makes_it_fail(text: str) -> None:
-    """Whatever comes from outside can be kept, shown and encoded."""
+def test_any_text_can_be_redacted_and_encoded(text: str) -> None:
+    """No text raises an exception."""
     redact(text).encode()
     Permanent(text, text).message.encode()
 
@@ -174,8 +174,8 @@ def test_no_text_makes_it_fail(text: str) -> None:
 @pytest.mark.parametrize(
     "part", ["a-", "x-amz-", "Authorization ", "eyJ", "1//", "-----BEGIN ", "key = ", "http://", "secret\\", "[ "]
 )
-def test_a_huge_text_takes_no_time(part: str) -> None:
-    """What repeats without end is cut before it is looked at, and no form looks at it again and again."""
+def test_huge_text_is_redacted_quickly(part: str) -> None:
+    """The text is shortened first, and no pattern scans it repeatedly."""
     began = time.process_time()
     redact(part * (4 * LONGEST))
     assert time.process_time() - began < 1.0
@@ -183,15 +183,15 @@ def test_a_huge_text_takes_no_time(part: str) -> None:
 
 @pytest.mark.parametrize("name", ["pwd:", "Authorization =", "access_key_id: [", "password\\"])
 @pytest.mark.parametrize("gap", [" ", "[", "\\", " [", "\n", "\t [ "])
-def test_a_gap_without_end_behind_a_name_takes_no_time(name: str, gap: str) -> None:
-    """Blanks and brackets between a name and its value are looked at once, not in every possible division."""
+def test_long_gap_after_a_name_is_redacted_quickly(name: str, gap: str) -> None:
+    """Blanks and brackets between name and value are scanned once, without backtracking."""
     began = time.process_time()
     redact(f"{name}{gap * (LONGEST // len(gap))}"[: LONGEST - 1])
     assert time.process_time() - began < 1.0
 
 
-def test_thousands_of_messages_make_the_pattern_of_the_credentials_once() -> None:
-    """A run over thousands of refused scopes spends its time on the cloud, and still masks what is sent now."""
+def test_pattern_of_credentials_is_compiled_once_for_many_messages() -> None:
+    """A run with thousands of refused scopes still redacts the current credentials."""
     for number in range(KEPT):
         remember_secret(f"a-credential/in+use={number:04d}" * 4)
     began = time.process_time()
@@ -202,8 +202,8 @@ def test_thousands_of_messages_make_the_pattern_of_the_credentials_once() -> Non
     assert SECRET not in redact(f"the proxy saw {SECRET} just now")
 
 
-def test_a_renewed_credential_costs_what_it_costs_by_itself() -> None:
-    """A process that knows many credentials makes nothing anew for the others when one is renewed."""
+def test_renewed_credential_does_not_recompile_the_others() -> None:
+    """The cost of a renewal does not grow with the number of known credentials."""
     for number in range(KEPT):
         remember_secret(f"a-credential/in+use={number:04d}" * 40)
     redact("the first failure")
@@ -214,14 +214,14 @@ def test_a_renewed_credential_costs_what_it_costs_by_itself() -> None:
     assert time.process_time() - began < 2.0
 
 
-def test_credentials_that_overlap_are_one_gap() -> None:
-    """Of two credentials, one of which begins inside the other's text, nothing stays."""
+def test_overlapping_credentials_are_redacted_together() -> None:
+    """Nothing of either one stays."""
     remember_secret("begins-with-one-thing", "one-thing-and-another")
     assert redact("saw begins-with-one-thing-and-another here") == "saw … here"
 
 
-def test_a_code_from_outside_has_the_form_of_one() -> None:
-    """A code is shown everywhere: it is a word, or it is not shown."""
+def test_foreign_code_is_one_word_or_replaced() -> None:
+    """Codes are shown everywhere, so invalid ones are replaced."""
     assert Permanent("AccessDenied", "m").code == "AccessDenied"
-    for odd in ("", "two words", "x" * 81, "<html>", "AKIAIOSFODNN7EXAMPLE", "\ud800"):
-        assert Permanent(odd, "m").code == "odd-code"
+    for code in ("", "two words", "x" * 81, "<html>", "AKIAIOSFODNN7EXAMPLE", "\ud800"):
+        assert Permanent(code, "m").code == "odd-code"

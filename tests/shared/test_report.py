@@ -1,4 +1,4 @@
-"""The report: its keys, the status, the counts, its lists."""
+"""The report: keys, status, counts and lists."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def report_of(
     return make_report(progress, remembered, limits)
 
 
-def test_the_report_has_exactly_the_keys_of_the_contract() -> None:
-    """In the order in which a person reads them; the values are plain JSON."""
+def test_report_has_exactly_the_keys_of_the_contract() -> None:
+    """The keys are in reading order; the values are plain JSON."""
     report = report_of(UNCHANGED)
     assert list(report) == KEYS
     assert list(report["scopes"]) == SCOPE_KEYS
@@ -96,16 +96,16 @@ def test_the_report_has_exactly_the_keys_of_the_contract() -> None:
     assert (report["enumeration_complete"], report["run_complete"]) == (True, True)
 
 
-def test_a_run_that_saw_nothing_reports_nothing_as_good() -> None:
-    """Without an enumeration all counts are zero, and it is not called complete."""
+def test_run_without_an_enumeration_reports_zero_counts() -> None:
+    """The enumeration is not reported as complete."""
     report = report_of(enumeration=None, stopped=True, run_complete=False, plan_hash="")
     assert list(report) == KEYS
     assert set(report["scopes"].values()) == {0}
     assert (report["enumeration_complete"], report["run_complete"], report["status"]) == (False, False, "failed")
 
 
-def test_a_run_that_ended_before_its_plan_calls_no_scope_covered() -> None:
-    """The scopes were listed, but nobody knows anything of them: they wait for a run that begins."""
+def test_run_that_ended_before_its_plan_covers_no_scope() -> None:
+    """The scopes were listed but not observed, so they are deferred."""
     report = report_of(enumeration=enumeration("s1", "s2"), stopped=True, run_complete=False, plan_hash="")
     assert report["scopes"] == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 2, "active": 2, "deferred": 2}
 
@@ -117,7 +117,7 @@ PROBLEM = Problem("listing", "a listing failed", "Grant the right.")
 @pytest.mark.parametrize(
     ("outcomes", "findings", "memory", "status"),
     [
-        pytest.param([UNCHANGED], {}, None, "ok", id="all as wanted"),
+        pytest.param([UNCHANGED], {}, None, "ok", id="all as desired"),
         pytest.param([], {}, None, "ok", id="nothing to do"),
         pytest.param([UNCHANGED, outcome(Result.PENDING, "s2")], {}, None, "ok", id="pending"),
         pytest.param([UNCHANGED, outcome(Result.MANUAL, "s2")], {}, None, "ok", id="a person is asked"),
@@ -136,10 +136,10 @@ PROBLEM = Problem("listing", "a listing failed", "Grant the right.")
         pytest.param([outcome(Result.DONE)], {"stopped": True}, None, "failed", id="stopped after a success"),
     ],
 )
-def test_the_status_follows_from_the_outcomes(
+def test_status_follows_from_the_outcomes(
     outcomes: list[Outcome], findings: dict[str, Any], memory: StateDocument | None, status: str
 ) -> None:
-    """Ok, degraded or failed, as the contract says."""
+    """It is ok, degraded or failed, as the contract defines."""
     assert report_of(*outcomes, memory=memory, **findings)["status"] == status
 
 
@@ -156,8 +156,8 @@ def test_the_status_follows_from_the_outcomes(
         pytest.param(TargetState(at=START, error=LastError("x", result="deferred")), False, id="after a deferral"),
     ],
 )
-def test_a_deferral_becomes_overdue(entry: TargetState | None, overdue: bool) -> None:
-    """Only deferrals do; whatever else became of it is counted as what it is."""
+def test_only_deferred_outcomes_become_overdue(entry: TargetState | None, overdue: bool) -> None:
+    """Other outcomes keep their result."""
     assert is_overdue(outcome(Result.DEFERRED), entry, START) is overdue
     assert not is_overdue(outcome(Result.MANUAL), entry, START)
 
@@ -165,7 +165,7 @@ def test_a_deferral_becomes_overdue(entry: TargetState | None, overdue: bool) ->
 @pytest.mark.parametrize(
     ("results", "expected"),
     [
-        pytest.param([Result.UNCHANGED, Result.DONE], "covered", id="as wanted"),
+        pytest.param([Result.UNCHANGED, Result.DONE], "covered", id="as desired"),
         pytest.param([Result.UNCHANGED, Result.SKIPPED], "covered", id="what does not apply is not missing"),
         pytest.param([Result.SKIPPED, Result.SKIPPED], "excluded", id="nothing is exported for it"),
         pytest.param([Result.UNCHANGED, Result.PENDING], "pending", id="accepted"),
@@ -177,15 +177,15 @@ def test_a_deferral_becomes_overdue(entry: TargetState | None, overdue: bool) ->
         pytest.param([Result.DONE, Result.FAILED], "failed", id="something failed"),
     ],
 )
-def test_a_scope_is_counted_by_the_worst_that_is_true_of_it(results: list[Result], expected: str) -> None:
-    """One class each; a refusal is never coverage."""
+def test_scope_has_the_worst_class_of_its_targets(results: list[Result], expected: str) -> None:
+    """A scope has one class, and a refusal is not coverage."""
     outcomes = [outcome(result, observation=Present()) for result in results]
     counts = report_of(*outcomes)["scopes"]
     assert counts == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 1, "active": 1, expected: 1}
 
 
 def test_every_active_scope_is_in_exactly_one_class() -> None:
-    """Inactive scopes and scopes that were not enumerated are in none; the total has all that were listed."""
+    """Inactive and unlisted scopes have no class; the total counts all listed scopes."""
     results = [outcome(result, f"s{place}") for place, result in enumerate(Result)]
     shown = (*(Scope(one.key.scope) for one in results), Scope("off", state=ScopeState.INACTIVE))
     skipped = [outcome(Result.FAILED, "off"), outcome(Result.FAILED, "nowhere")]
@@ -204,8 +204,8 @@ def test_every_active_scope_is_in_exactly_one_class() -> None:
     }
 
 
-def test_a_dry_run_calls_nothing_covered_that_it_would_write() -> None:
-    """A scope with planned writes waits for them; its other troubles count as ever."""
+def test_dry_run_does_not_cover_scopes_with_planned_writes() -> None:
+    """Such a scope is deferred; its other problems count as usual."""
     written = outcome(Result.PLANNED, "s1")
     asked = [outcome(Result.PLANNED, "s2"), outcome(Result.MANUAL, "s2", Verb.MANUAL)]
     fine = outcome(Result.UNCHANGED, "s3", Verb.KEEP)
@@ -232,10 +232,10 @@ def test_outcomes_are_counted_by_verb_and_result() -> None:
     assert count_outcomes(outcomes) == {"CREATE": {"done": 2, "failed": 1}, "KEEP": {"unchanged": 1}}
 
 
-def test_manual_steps_say_what_to_do() -> None:
-    """Each has scope, code, what, steps and link; without a guide the message stands in, and a way to find help."""
+def test_manual_steps_have_description_steps_and_link() -> None:
+    """Without a manual step, the message and a reference to help are used."""
     report = report_of(
-        outcome(Result.MANUAL, "s1", manual_step=GUIDE), outcome(Result.MANUAL, "s2", message="somebody must look")
+        outcome(Result.MANUAL, "s1", manual_step=GUIDE), outcome(Result.MANUAL, "s2", message="manual check required")
     )
     assert report["manual"] == [
         {
@@ -245,13 +245,13 @@ def test_manual_steps_say_what_to_do() -> None:
             "steps": ["Mend it."],
             "url": "https://console.example/mend",
         },
-        {"scope": "s2", "code": "test", "what": "somebody must look", "steps": [remedy_for("", "s2")], "url": ""},
+        {"scope": "s2", "code": "test", "what": "manual check required", "steps": [remedy_for("", "s2")], "url": ""},
     ]
     assert report["failures"] == []
 
 
-def test_failures_are_problems_then_what_failed_is_blocked_or_overdue() -> None:
-    """Each has scope, code, message and remedy; the message names the target and what became of it."""
+def test_failures_are_problems_then_failed_blocked_or_overdue_targets() -> None:
+    """Each has scope, code, message and remedy; the message names the target and its result."""
     report = report_of(
         outcome(Result.BLOCKED, "s1", code="rests-on", message="rests on data"),
         outcome(Result.DEFERRED, "s2", code="busy"),
@@ -274,19 +274,19 @@ def test_failures_are_problems_then_what_failed_is_blocked_or_overdue() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, LONGEST_LIST, LONGEST_LIST + 1, 1000])
-def test_long_lists_are_cut_with_a_count_and_the_whole_is_left_alone(number: int) -> None:
-    """The last item says how many are left out and where they are."""
-    whole = report_of(
+def test_long_lists_are_shortened_and_the_report_is_unchanged(number: int) -> None:
+    """The last item has the number of omitted items and where to find them."""
+    complete = report_of(
         *(outcome(Result.MANUAL, f"m{place}", manual_step=GUIDE) for place in range(number)),
         *(outcome(Result.FAILED, f"f{place}") for place in range(number)),
     )
-    short = cut_lists(whole, "runs/run-1.json")
+    short = cut_lists(complete, "runs/run-1.json")
     assert list(short) == KEYS
-    assert (len(whole["manual"]), len(whole["failures"])) == (number, number)
+    assert (len(complete["manual"]), len(complete["failures"])) == (number, number)
     for name in ("manual", "failures"):
-        assert short[name][:LONGEST_LIST] == whole[name][:LONGEST_LIST]
+        assert short[name][:LONGEST_LIST] == complete[name][:LONGEST_LIST]
         assert len(short[name]) == min(number, LONGEST_LIST + 1)
-        assert all(item.keys() == whole[name][0].keys() for item in short[name])
+        assert all(item.keys() == complete[name][0].keys() for item in short[name])
     if number > LONGEST_LIST:
         assert short["manual"][-1]["what"] == f"{number - LONGEST_LIST} more of {number}"
         assert short["manual"][-1]["steps"] == ["Read the whole report: runs/run-1.json"]
@@ -295,7 +295,7 @@ def test_long_lists_are_cut_with_a_count_and_the_whole_is_left_alone(number: int
 
 
 def due(scope: str, hours: int) -> StateDocument:
-    """Return a memory in which the scope's target waits so many hours."""
+    """Return a state document in which the scope's target waits for a number of hours."""
     return remembering({key(scope): TargetState(at=START, not_before=START + timedelta(hours=hours))})
 
 
@@ -321,10 +321,10 @@ def due(scope: str, hours: int) -> StateDocument:
         pytest.param([outcome(Result.MANUAL)], {}, due("s1", 2), "as scheduled", id="only deferrals are due"),
     ],
 )
-def test_the_hint_says_when_to_run_next(
+def test_next_run_hint_follows_from_the_waits(
     outcomes: list[Outcome], findings: dict[str, Any], memory: StateDocument | None, hint: str
 ) -> None:
-    """Now, as scheduled, or what is due when."""
+    """It is now, as scheduled, or the time of the next due target."""
     assert report_of(*outcomes, memory=memory, **findings)["next_run_hint"] == hint
 
 
@@ -335,30 +335,30 @@ def test_the_hint_says_when_to_run_next(
         (TargetState(at=START, present=True, applied_at=START - 3 * DAY), "data-missing", (0, 1)),
     ],
 )
-def test_data_that_stopped_degrades_the_run_and_is_told_once(
+def test_stopped_data_degrades_the_run_and_is_reported_once(
     entry: TargetState, code: str, counted: tuple[int, int]
 ) -> None:
-    """A silent export is named with a remedy, and only where no step for it is reported already."""
-    wanted = target("s1", rhythm=2 * DAY)
-    quiet = msgspec.structs.replace(UNCHANGED, action=msgspec.structs.replace(UNCHANGED.action, target=wanted))
-    report = report_of(quiet, memory=remembering({wanted.key: entry}))
+    """A silent export is reported with a remedy unless a manual step for it is reported already."""
+    export = target("s1", rhythm=2 * DAY)
+    quiet = msgspec.structs.replace(UNCHANGED, action=msgspec.structs.replace(UNCHANGED.action, target=export))
+    report = report_of(quiet, memory=remembering({export.key: entry}))
     assert report["status"] == "degraded"
     assert (report["deliveries"]["late"], report["deliveries"]["missing"]) == counted
     (failure,) = report["failures"]
     assert (failure["scope"], failure["code"]) == ("s1", code)
     assert failure["remedy"]
     asked = msgspec.structs.replace(quiet, result=Result.MANUAL, manual_step=GUIDE)
-    told = report_of(asked, memory=remembering({wanted.key: entry}))
-    assert (told["status"], told["failures"], len(told["manual"])) == ("degraded", [], 1)
+    reported = report_of(asked, memory=remembering({export.key: entry}))
+    assert (reported["status"], reported["failures"], len(reported["manual"])) == ("degraded", [], 1)
 
 
 def test_times_are_in_utc() -> None:
-    """The start is written with Z, in whole seconds."""
+    """The start has whole seconds and the suffix Z."""
     assert datetime.fromisoformat(report_of()["started_at"]) == START
 
 
-def test_a_failed_run_is_told_in_one_line() -> None:
-    """Each reason is a sentence with its remedy, at most five of them; without any the report is pointed to."""
+def test_failed_run_is_summarized_in_one_line() -> None:
+    """At most five reasons with their remedies; without any, the line refers to the report."""
     one = {"scope": "*", "code": "denied", "message": "It may not.", "remedy": "Grant it."}
     bare = {**one, "message": "It may not", "remedy": ""}
     assert failure_message({"run_id": "r", "failures": [one, bare]}) == (

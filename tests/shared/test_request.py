@@ -1,4 +1,4 @@
-"""Any trigger's payload → what a run is asked for."""
+"""Parsing of any trigger's payload into a request."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from shared.request import MAX_SCOPES, RunRequest, parse_request, refuse_months
 
 
 @pytest.mark.parametrize("payload", [None, "", {}, MappingProxyType({})])
-def test_an_empty_payload_is_a_full_run(payload: object) -> None:
-    """Nothing asked for means everything, for real, with every safety."""
+def test_empty_payload_is_a_full_run(payload: object) -> None:
+    """It selects all scopes, a real run, and every safety check."""
     assert parse_request(payload) == RunRequest(dry_run=False, scopes=(), force=False, verify_all=False)
 
 
@@ -26,8 +26,8 @@ def test_an_empty_payload_is_a_full_run(payload: object) -> None:
         ({"scopes": ["b", "a", "b"]}, RunRequest(scopes=("b", "a"))),
     ],
 )
-def test_each_key_is_taken_over(payload: dict[str, object], expected: RunRequest) -> None:
-    """Ids keep their order, and a repeated one counts once."""
+def test_every_key_is_parsed(payload: dict[str, object], expected: RunRequest) -> None:
+    """Ids keep their order, and duplicates are removed."""
     assert parse_request(payload) == expected
 
 
@@ -58,8 +58,8 @@ def test_each_key_is_taken_over(payload: dict[str, object], expected: RunRequest
         ),
     ],
 )
-def test_a_bad_request_names_every_fault(payload: object, faults: list[str]) -> None:
-    """Nothing is guessed: a request that is not understood is refused whole."""
+def test_invalid_request_lists_every_problem(payload: object, faults: list[str]) -> None:
+    """An invalid request is refused as a whole."""
     with pytest.raises(RequestError) as raised:
         parse_request(payload)
     assert len(raised.value.problems) == len(faults)
@@ -70,21 +70,21 @@ def test_a_bad_request_names_every_fault(payload: object, faults: list[str]) -> 
 
 
 @pytest.mark.parametrize("wrong", [7, None, "0" * 63, "0" * 65, "G" * 64, "0" * 63 + "\n"])
-def test_hash_of_writes_is_a_sha256(wrong: object) -> None:
-    """A hash that cannot be one is a fault of the request: it would refuse every plan."""
+def test_hash_of_writes_must_be_a_sha256(wrong: object) -> None:
+    """Any other value would refuse every plan, so it is a problem of the request."""
     with pytest.raises(RequestError, match="'writes_hash' is not a SHA-256"):
         parse_request({"writes_hash": wrong})
     assert parse_request({"writes_hash": "0a" * 32}).writes_hash == "0a" * 32
 
 
-def test_an_unknown_key_is_told_the_known_ones() -> None:
-    """The message says what could have been meant."""
+def test_unknown_key_is_refused_with_the_known_keys() -> None:
+    """The message lists the valid keys."""
     with pytest.raises(RequestError, match="known: dry_run, force, months, scopes, verify_all, writes_hash"):
         parse_request({"dry-run": True})
 
 
-def test_months_are_sorted_and_counted_once() -> None:
-    """Each month of the form YYYY-MM is kept once, in order."""
+def test_months_are_sorted_without_duplicates() -> None:
+    """Each month has the form YYYY-MM."""
     assert parse_request({"months": ["2026-02", "2025-12", "2026-02"]}).months == ("2025-12", "2026-02")
     assert parse_request({}).months == ()
 
@@ -93,15 +93,15 @@ def test_months_are_sorted_and_counted_once() -> None:
     "months",
     ["2026-01", {"2026-01": 1}, [202601], [None], ["2026-13"], ["2026-01-05"], ["\u202e2026"], ["2026-01"] * 85],
 )
-def test_what_is_no_list_of_months_is_refused(months: object) -> None:
-    """The problem names the key, and shows nothing that a terminal would obey."""
+def test_invalid_months_are_refused(months: object) -> None:
+    """The problem names the key and contains no control characters."""
     with pytest.raises(RequestError, match="'months'") as caught:
         parse_request({"months": months})
     assert "\u202e" not in str(caught.value)
 
 
-def test_cloud_that_delivers_no_past_months_refuses_them() -> None:
-    """A request without months passes."""
+def test_cloud_without_backfill_refuses_months() -> None:
+    """A request without months is accepted."""
     refuse_months(RunRequest(), "it cannot")
     with pytest.raises(RequestError, match="'months': it cannot"):
         refuse_months(RunRequest(months=("2026-01",)), "it cannot")

@@ -1,4 +1,4 @@
-"""The truth table is data: the docstring is made of it, and every row decides something."""
+"""The planner's truth table is data: the docstring is generated from it, and every row is reached."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.shared.test_plan import ROWS, Row
 
 
 def deciding(row: Row) -> int:
-    """Return the place of the rule that decides a row of the planner's tests."""
+    """Return the index of the rule that decides a row of the planner's tests."""
     case = Case(with_state(row.of, row.entry), row.scope, row.seen, START, requested=row.requested)
     action = decide(case.target, row.scope, row.seen, START, requested=row.requested)
     sight = row.seen.health if isinstance(row.seen, Present) else "Absent" if isinstance(row.seen, Absent) else ""
@@ -21,7 +21,7 @@ def deciding(row: Row) -> int:
 
 
 def test_every_rule_decides_a_tested_case() -> None:
-    """A row that nothing reaches would be a comment and no rule."""
+    """A row that no case reaches would be dead."""
     assert {deciding(row) for row in ROWS} == set(range(len(RULES)))
 
 
@@ -32,8 +32,8 @@ def test_every_observation_has_a_rule_that_always_applies() -> None:
     assert {rule.applies.__name__ for rule in last.values()} == {"_always"}
 
 
-def test_the_docstring_holds_the_table_row_by_row() -> None:
-    """What a reader sees is what runs."""
+def test_docstring_contains_every_row_of_the_table() -> None:
+    """The documented table is the one that runs."""
     rows = table().splitlines()[3:-1]
     assert len(rows) == len(RULES)
     for rule, row in zip(RULES, rows, strict=True):

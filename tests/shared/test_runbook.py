@@ -1,4 +1,4 @@
-"""Failures link to their runbook entry, where there is a site that has it; the site has an anchor for each entry."""
+"""Links from failures to the runbook on the published site."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SITE = "https://docs.example.com/exports"
         (SITE, "", ""),
     ],
 )
-def test_a_code_of_ours_has_an_address_where_there_is_a_site(site: str, code: str, expected: str) -> None:
-    """Without a site, and for a code of the cloud, there is none."""
+def test_own_code_has_a_link_if_a_site_is_set(site: str, code: str, expected: str) -> None:
+    """Without a site, and for a code of the cloud, there is no link."""
     assert entry_url(site, code) == expected
 
 
-def test_the_site_has_an_anchor_for_each_entry_of_the_runbook(repository: Path) -> None:
-    """Each code in a first cell is an anchor once; the text of a row stays."""
+def test_site_has_an_anchor_for_each_runbook_entry(repository: Path) -> None:
+    """Each code in a first cell is an anchor once, and the row's text is unchanged."""
     text = (repository / "docs" / "runbook.md").read_text(encoding="utf-8")
     made = anchored(text)
     anchors = re.findall(r'<a id="([^"]+)"></a>', made)
@@ -49,7 +49,7 @@ def test_the_site_has_an_anchor_for_each_entry_of_the_runbook(repository: Path) 
 
 
 def test_status_and_page_link_to_the_entry() -> None:
-    """What fails and what needs a person has the address of its code's entry."""
+    """Failures and manual steps have the link to their code's entry."""
     broken = LastError("storage-firewall", "the firewall refuses", "Let the service in.", "failed")
     step = LastError("console-step", what="Switch it on", steps=["Open the page"], result="manual")
     made = document(a=scope("failed", broken), b=scope("manual", step))
@@ -60,8 +60,8 @@ def test_status_and_page_link_to_the_entry() -> None:
     assert {one["runbook"] for one in overview(made, [], NOW)["failing"]} == {""}
 
 
-def test_the_report_links_where_the_setting_names_a_site() -> None:
-    """A failure has the key only with an address."""
+def test_report_has_links_if_a_site_is_set() -> None:
+    """A failure has the key only with a link."""
     for site in (SITE, ""):
         setting = Setting(1, docs_url=site)
         (failure,) = setting.run(scopes=["nowhere"]).report["failures"]
@@ -69,8 +69,8 @@ def test_the_report_links_where_the_setting_names_a_site() -> None:
 
 
 @pytest.mark.parametrize("value", ["http://docs.example.com", "https://x/<script>", "javascript:alert(1)"])
-def test_only_an_https_address_is_a_site(value: str) -> None:
-    """Anything else is refused before any call."""
+def test_site_must_be_an_https_address(value: str) -> None:
+    """Any other value is refused before any call."""
     reader = Reader({"DOCS_URL": value})
     reader.engine(0)
     with pytest.raises(SettingsError, match="DOCS_URL"):

@@ -1,4 +1,4 @@
-"""Environment variables → settings."""
+"""Parsing of environment variables into settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Read = Callable[[Reader], object]
 
 
 def problems(reader: Reader) -> tuple[str, ...]:
-    """Return the problems that the reader has noted."""
+    """Return the reader's recorded problems."""
     with pytest.raises(SettingsError) as raised:
         reader.finish()
     return raised.value.problems
@@ -39,8 +39,8 @@ def problems(reader: Reader) -> tuple[str, ...]:
         pytest.param("", lambda r: r.endpoint("X"), "", id="no override"),
     ],
 )
-def test_a_good_value_is_returned_in_its_form(value: str, read: Read, expected: object) -> None:
-    """Each method returns what was set, or its default, and notes no fault."""
+def test_valid_value_is_returned_in_its_type(value: str, read: Read, expected: object) -> None:
+    """Each method returns the value or the default, and records no problem."""
     reader = Reader({"X": value})
     assert read(reader) == expected
     reader.finish()
@@ -63,18 +63,16 @@ def test_a_good_value_is_returned_in_its_form(value: str, read: Read, expected: 
         pytest.param("http://10.0.0.1", lambda r: r.endpoint("X"), "", "X: endpoint overrides", id="endpoint"),
     ],
 )
-def test_a_bad_value_is_a_fault_that_names_it_and_what_is_expected(
-    value: str, read: Read, usable: object, fault: str
-) -> None:
-    """The reader goes on with a harmless default, so that every other fault is found too."""
+def test_invalid_value_is_recorded_with_the_expected_form(value: str, read: Read, usable: object, fault: str) -> None:
+    """The reader continues with the default, so that it finds every other problem."""
     reader = Reader({"X": value})
     assert read(reader) == usable
     (only,) = problems(reader)
     assert only.startswith(fault)
 
 
-def test_every_fault_is_named_at_once() -> None:
-    """One message has all faults and says how many there are."""
+def test_error_lists_and_counts_every_problem() -> None:
+    """One message has all problems and their number."""
     reader = Reader({"A": "x", "B": "99", "C": "http://example.com"})
     reader.number("A", 1, 0, 5)
     reader.number("B", 1, 0, 5)
@@ -87,18 +85,18 @@ def test_every_fault_is_named_at_once() -> None:
         reader.finish()
 
 
-def test_a_secret_is_never_quoted() -> None:
-    """Neither a secret in a wrong form nor a wrong endpoint, which may hold one, is in the message."""
+def test_secret_is_not_quoted_in_a_problem() -> None:
+    """Neither a malformed secret nor an invalid endpoint, which may contain one, is in the message."""
     reader = Reader({"HASH": "hunter2", "URL": "http://ada:hunter2@example.com"})
     reader.text("HASH", None, "[0-9a-f]{64}", "a hash", secret=True)
     reader.endpoint("URL")
-    said = "; ".join(problems(reader))
-    assert "hunter2" not in said
-    assert "HASH: its value is not a hash" in said
+    text = "; ".join(problems(reader))
+    assert "hunter2" not in text
+    assert "HASH: its value is not a hash" in text
 
 
-def test_a_huge_value_is_cut_in_the_message() -> None:
-    """A value of any length gives a fault that can be read."""
+def test_huge_value_is_shortened_in_the_message() -> None:
+    """The problem stays readable for a value of any length."""
     reader = Reader({"X": "9x" * 10_000})
     reader.number("X", 1, 0, 5)
     reader.choice("X", "a", ("a",))
@@ -106,8 +104,8 @@ def test_a_huge_value_is_cut_in_the_message() -> None:
     assert max(map(len, problems(reader))) < 150
 
 
-def test_the_engines_settings_have_their_documented_defaults_and_ranges() -> None:
-    """Unset means the default; each of the four is checked."""
+def test_engine_settings_have_the_documented_defaults_and_ranges() -> None:
+    """All four settings are checked against their range."""
     assert Reader({}).engine(1000) == EngineSettings(30, 0, 1000, 8)
     given = {"MAX_VANISHED_PERCENT": "50", "MAX_WRITES_PER_RUN": "7", "CALL_BUDGET": "0", "CALLS_AT_ONCE": "64"}
     assert Reader(given).engine(1000) == EngineSettings(50, 7, 0, 64)
@@ -152,5 +150,5 @@ def test_the_engines_settings_have_their_documented_defaults_and_ranges() -> Non
     ],
 )
 def test_only_a_loopback_host_is_loopback(url: str, expected: bool) -> None:
-    """Look-alikes, names and addresses, and what two parsers may read differently, are not."""
+    """Similar names and addresses, and those that parsers read differently, are not loopback."""
     assert is_loopback(url) is expected
