@@ -113,7 +113,10 @@ def record_changes(
 
 
 def record_digest(document: StateDocument, wording: Wording, now: datetime) -> None:
-    """Note the digest of this ISO week as owed, unless it was noted before."""
+    """Note the digest of this ISO week as owed, unless it was noted before.
+
+    Weeks without a run get none. A run that dies after sending it sends it again, under the same id.
+    """
     notices = document.notices or Notices(now)
     name = week_of(now)
     if notices.digest >= name:
@@ -124,13 +127,16 @@ def record_digest(document: StateDocument, wording: Wording, now: datetime) -> N
     lines += [f"Needs you: {one['what']} ({one['count']:,}, {one['code']})" for one in found["must_do"]]
     lines += [f"Failing: {one['code']} ({one['count']:,}): {one['message']}" for one in found["failing"]]
     lines += [f"Excluded: {one['reason']} ({one['count']:,})" for one in found["excluded"]]
+    if len(lines) >= LINES:
+        left = len(lines) - LINES + 2
+        lines = [*lines[: LINES - 2], f"{left} more: see `tailpipe-exports status {document.cloud}`."]
     lines.append(f"Last {len(notes)} runs: {sum(note.status == 'ok' for note in notes)} ok.")
     notice = Notice(
         id=_id(document.cloud, document.owner, "digest", name),
         at=now,
         event="digest",
         title=f"{wording.title}: week {name}",
-        lines=[clean(one) for one in lines[:LINES]],
+        lines=[clean(one) for one in lines],
         count=found["scopes"]["active"],
     )
     document.notices = Notices(notices.at, notices.open, keep([*notices.box, notice]), name)

@@ -6,7 +6,7 @@ the first time, and stays until a delivery of it was accepted. A receiver may ge
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -49,8 +49,8 @@ class Notices(msgspec.Struct, omit_defaults=True):
 
 
 def week_of(moment: datetime) -> str:
-    """Return the ISO week of a moment, as the digest of that week is named (``2026-W07``)."""
-    year, week, _ = moment.isocalendar()
+    """Return the ISO week of a moment in UTC, as the digest of that week is named (``2026-W07``)."""
+    year, week, _ = moment.astimezone(UTC).isocalendar()
     return f"{year:04d}-W{week:02d}"
 
 

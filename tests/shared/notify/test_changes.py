@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -16,8 +17,9 @@ from shared.notify.delivery import Secret
 from shared.notify.formats import Post
 from shared.notify.webhook import Reply
 from shared.publish import Publishing
+from shared.runtime.clock import VirtualClock
 from shared.state.document import ScopeRecord, fresh
-from shared.state.notices import KEPT, Notice, Notices, merge_notices, owed
+from shared.state.notices import KEPT, Notice, Notices, merge_notices, owed, week_of
 from shared.state.session import PAGE
 from tests.shared.builders import DAY, START, enumeration, outcome
 from tests.shared.setting import Setting, document
@@ -260,6 +262,126 @@ def test_the_digest_comes_once_a_week() -> None:
     ]
     assert digests[1]["data"]["lines"][0] == "3 of 3 covered."
     assert digests[1]["data"]["lines"][-1] == "Last 7 runs: 7 ok."
+
+
+def digests(sent: Sent) -> list[str]:
+    """Return the titles of the digests that came since the last call."""
+    return [one.partition(" Memory: ")[2] for one in sent.take() if " Memory: week " in one]
+
+
+def test_a_week_without_a_run_has_no_digest() -> None:
+    """After a pause there is one, of the present week; the first run of all sends one, too."""
+    setting, sent = watched(2, notify_digest=True)
+    setting.run()
+    assert digests(sent) == ["week 2026-W02"]
+    setting.clock.advance(22 * 24 * 3600)
+    setting.run()
+    setting.run()
+    assert digests(sent) == ["week 2026-W05"]
+
+
+def test_a_clock_that_is_wrong_for_a_while_repeats_and_loses_no_digest() -> None:
+    """Behind by weeks: one of that week. Ahead by years: that of those years does not silence the next weeks'."""
+    setting, sent = watched(2, notify_digest=True)
+    found: dict[str, list[str]] = {}
+    for moment in ("2026-03-25", "2026-03-09", "2026-03-26", "2031-01-01", "2026-03-27", "2026-03-30", "2026-04-06"):
+        setting.clock = VirtualClock(datetime.fromisoformat(f"{moment}T05:00:00+00:00"))
+        assert setting.run().report["status"] == "ok", moment
+        found[moment] = digests(sent)
+    assert found == {
+        "2026-03-25": ["week 2026-W13"],
+        "2026-03-09": ["week 2026-W11"],
+        "2026-03-26": [],
+        "2031-01-01": ["week 2031-W01"],
+        "2026-03-27": [],
+        "2026-03-30": ["week 2026-W14"],
+        "2026-04-06": ["week 2026-W15"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("moment", "week"),
+    [
+        ("2026-03-29T23:59:59+00:00", "2026-W13"),
+        ("2026-03-30T00:00:00+00:00", "2026-W14"),
+        ("2026-03-30T01:30:00+02:00", "2026-W13"),  # summer time began in Europe the day before
+        ("2026-10-25T23:30:00-04:00", "2026-W44"),
+        ("2026-12-31T23:59:59+00:00", "2026-W53"),
+        ("2027-01-03T12:00:00+00:00", "2026-W53"),
+        ("2027-01-04T00:00:00+00:00", "2027-W01"),
+    ],
+)
+def test_weeks_change_on_monday_in_utc(moment: str, week: str) -> None:
+    """Whatever the zone, and whether it has summer time."""
+    assert week_of(datetime.fromisoformat(moment)) == week
+
+
+@pytest.mark.parametrize("ends", [SystemExit(137), MemoryError(), None])
+def test_a_run_that_dies_after_sending_repeats_its_messages_under_their_ids(ends: BaseException | None) -> None:
+    """At least once: a receiver recognizes the repetition. None: the run lives, and its second save fails."""
+    setting, sent = watched(2, notify_digest=True)
+    setting.run()
+    sent.posts.clear()
+    setting.clock.advance(7 * 24 * 3600)
+    setting.world.deliver(setting.clock.now())
+    setting.world.things[EXPORT].health = Health.MANUAL
+
+    def dies(url: str, post: Post, timeout_s: float, *, local: bool) -> Reply:
+        reply = sent(url, post, timeout_s, local=local)
+        if ends is not None:
+            raise ends
+        setting.store.faults["save"] = Permanent("disk", "the disk is full")
+        return reply
+
+    assert setting.publishing is not None
+    whole, setting.publishing = setting.publishing, msgspec.structs.replace(setting.publishing, sender=dies)
+    with suppress(SystemExit):
+        setting.run()
+    setting.store.faults.clear()
+    first = [one["id"] for one in sent.posts]
+    assert first
+    setting.publishing = whole
+    setting.run()
+    everything = [one["id"] for one in sent.posts]
+    assert everything[len(first) :][: len(first)] == first
+    assert len(set(everything)) == 2
+    setting.run()
+    assert len(sent.posts) == len(everything)
+
+
+def test_a_digest_of_much_counts_what_it_leaves_out() -> None:
+    """The first lines, how many more there are and where, and the runs of the week."""
+    setting, sent = watched(20, notify_digest=True)
+    setting.run()
+    sent.posts.clear()
+    for number in range(15):
+        code = Permanent(f"code-{number:02d}", "refused", "Look.")
+        setting.world.faults["write", f"s{number:05d}"] = code
+        del setting.world.things[Key(f"s{number:05d}", "export", "daily")]
+    setting.clock.advance(7 * 24 * 3600)
+    setting.run(verify_all=True, force=True)
+    (digest,) = [one for one in sent.posts if one["type"].endswith(".digest.v1")]
+    lines = digest["data"]["lines"]
+    assert len(lines) == 12
+    assert lines[-2] == "6 more: see `tailpipe-exports status memory`."
+    assert lines[-1].startswith("Last 1 runs: ")
+
+
+@pytest.mark.parametrize("part", ["note", "page"])
+def test_a_defect_in_publishing_costs_neither_state_nor_run(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a warning with the place of the defect, and the next run publishes again."""
+    setting, _ = watched(publish_page=True)
+    names = {"note": ("shared.publish.record_changes", "notify-failed"), "page": ("shared.publish.render", "page-lost")}
+    name, event = names[part]
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError(URL)
+
+    monkeypatch.setattr(name, fail)
+    assert setting.run().report["status"] == "ok"
+    assert [line[2]["code"] for line in setting.events(event)] == ["internal-error"]
+    assert len(setting.memory().runs) == 1
+    assert "SECRETtoken" not in str(setting.lines)
 
 
 def test_the_page_is_written_beside_the_state_after_each_run() -> None:
