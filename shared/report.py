@@ -4,8 +4,9 @@ Keys and meanings: `trigger` is what started the run (``timer``, ``event`` or ``
 `total` enumerated, `active`; every active scope is in exactly one of `covered`, `pending`, `deferred`, `manual`,
 `failed` and `excluded` (see `shared.coverage`); `delivering` are those whose data arrived within its rhythm,
 `awaiting_first_data` those of which some data has never arrived yet. `actions` holds every action with what became of
-it, `outcomes` counts them as {verb: {result: number of targets}}, `calls` is {quota: number of calls}. `excluded`
-counts the excluded scopes by reason, with the ids of some of them. `deliveries` counts targets that deliver data:
+it, and the `code` of an exclusion: why the cloud refused, where `reason` is why it was asked. `outcomes` counts them as
+{verb: {result: number of targets}}, `calls` is {quota: number of calls}. `excluded` counts the excluded scopes by
+reason, with the ids of some of them. `deliveries` counts targets that deliver data:
 `new` arrived since the last look, `late` ones are silent beyond their rhythm, `missing` ones should have begun by
 now. Every entry of `manual` has steps, every one of `failures` a remedy, and where DOCS_URL names the
 documentation's site, `runbook`, the address of its code's entry.
@@ -199,6 +200,7 @@ def _actions(progress: RunProgress) -> list[dict[str, str]]:
             "reason": one.action.reason,
             "result": one.result.value,
             "message": one.message or one.action.detail,
+            **({"code": one.code} if one.result is Result.EXCLUDED and one.code else {}),
         }
         for one in progress.outcomes
     ]

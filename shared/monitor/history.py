@@ -88,7 +88,7 @@ def open_in(report: StoredReport) -> dict[tuple[str, str, str], str]:
         **{(FAILURE, one.scope, one.code): one.message for one in report.failures},
         **{(MANUAL, one.scope, one.code): one.what for one in report.manual},
         **{
-            (EXCLUSION, one.scope, one.reason): one.message
+            (EXCLUSION, one.scope, one.code or one.reason): one.message
             for one in report.actions
             if one.result == Result.EXCLUDED.value
         },

@@ -37,6 +37,7 @@ class ReportAction(msgspec.Struct, frozen=True, gc=False):
     result: str
     reason: str = ""
     message: str = ""
+    code: str = ""
 
 
 class ReportFailure(msgspec.Struct, frozen=True, gc=False):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.errors import Permanent
+from shared.errors import NotApplicable, Permanent
 from shared.model import Enumeration, Health, Key, ManualStep, Ownership, Present, Result, Scope, ScopeState
 from shared.monitor.months import Reach
 from shared.notify.changes import Wording, find_expiries
@@ -262,6 +262,23 @@ def test_the_digest_comes_once_a_week() -> None:
     ]
     assert digests[1]["data"]["lines"][0] == "3 of 3 covered."
     assert digests[1]["data"]["lines"][-1] == "Last 7 runs: 7 ok."
+
+
+def test_an_exclusion_is_said_once_with_the_reason_of_the_cloud() -> None:
+    """The run that asked knows it from the refusal, the next ones from memory: it is the same exclusion."""
+    setting, sent = watched()
+    setting.run()
+    setting.world.faults["write", "*"] = NotApplicable("no-such-table", "The table does not exist.")
+    del setting.world.things[EXPORT]
+    setting.run()
+    assert sent.posts[0]["data"]["link"].endswith("no-such-table")
+    assert sent.take() == ["exclusion.opened Memory: scope scope s00001 (s00001) is excluded: no-such-table"]
+    setting.run()
+    setting.run()
+    assert sent.take() == []
+    setting.world.faults.clear()
+    setting.run(verify_all=True)
+    assert sent.take() == ["exclusion.closed Memory: scope scope s00001 (s00001) is no longer excluded: no-such-table"]
 
 
 def digests(sent: Sent) -> list[str]:
