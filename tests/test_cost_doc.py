@@ -94,6 +94,12 @@ def test_status_page_uses_the_module_defaults(repository: Path) -> None:
         assert prices.DEPLOYMENTS[cloud] == cost.deployment_of({"metrics": metrics}, module)
 
 
+def test_counts_have_the_number_of_metrics_that_a_run_publishes() -> None:
+    """A metric more or less shows here, and not only when the runs are next counted: `make cost` counts anew."""
+    published = len(metrics_of(Setting(1).run().report, 0, START, START, timedelta(hours=1)))
+    assert {size: run["metrics"] for size, run in counts()["aws"].items()} == dict.fromkeys(counts()["aws"], published)
+
+
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_every_price_has_a_unit_and_a_source(cloud: str) -> None:
     """The page also has the date of the prices, and what is not included."""
