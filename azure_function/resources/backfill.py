@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from azure_function.resources.billing_overlap import BillingOverlap
 from azure_function.resources.deliveries import Deliveries
 from azure_function.resources.export_calls import ExportCalls
@@ -16,6 +18,7 @@ from shared.errors import CloudError, NotApplicable, NotFound, Transient
 from shared.model import Action, Health, Key, Observation, Present, Result, Target
 from shared.monitor.months import Reach
 from shared.parsing import parse_int, parse_time
+from shared.periods import month_before, month_of, number_of, start_of
 from shared.provider import Applied
 from shared.resources import BulkOnly, one_by_one
 from shared.runtime.context import RunContext
@@ -66,15 +69,21 @@ class Backfill(BulkOnly):
                 seen[target.key] = Present({"months": UP_TO_DATE}, **self._progress(target))
             elif not works or left <= 0:
                 why = "waiting for the call budget" if works else "waiting for the export"
-                seen[target.key] = Present(
-                    {"months": UP_TO_DATE}, Health.PENDING, code="backfill-waits", detail=f"{len(due)} months: {why}"
+                seen[target.key] = self._closing(
+                    Present(
+                        {"months": UP_TO_DATE},
+                        Health.PENDING,
+                        code="backfill-waits",
+                        detail=f"{len(due)} months: {why}",
+                    ),
+                    due,
                 )
             else:
                 chosen = self._chosen[target.key] = due[:left]  # the newest; the next run requests the others
                 left -= len(chosen)
-                seen[target.key] = Present(
-                    {"months": f"missing: {', '.join(due)}"}, detail=f"{len(chosen)} of {len(due)} months to request"
-                )
+                requesting = f"{len(chosen)} of {len(due)} months to request"
+                missing = Present({"months": f"missing: {', '.join(due)}"}, detail=requesting)
+                seen[target.key] = self._closing(missing, due[len(chosen) :])
         return seen
 
     def due(self, target: Target) -> list[str]:
@@ -98,6 +107,16 @@ class Backfill(BulkOnly):
         past = [number - back for back in range(1, self._settings.backfill_months + 1)]
         # Cost data goes back seven years: a month that begins earlier would be refused.
         return [f"{one // 12:04d}{one % 12 + 1:02d}" for one in past]
+
+    def _closing(self, seen: Present, waiting: Sequence[str]) -> Present:
+        """Return what was seen, with its end where Azure delivers one of the `waiting` months until then only."""
+        present = month_of(self._run.clock.now())
+        oldest = month_before(present, MOST_BACKFILL)
+        if oldest.replace("-", "") not in waiting:
+            return seen
+        ends = start_of(number_of(month_before(present, -1)) or 0)
+        detail = f"{seen.detail}; {oldest} can be requested before {ends:%Y-%m-%d} only"
+        return msgspec.structs.replace(seen, ends=ends, detail=detail)
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Request the missing months of each export, one call a month."""

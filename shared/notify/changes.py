@@ -160,7 +160,7 @@ def find_expiries(
         if not isinstance(seen, Present) or not seen.verified:
             undecided.add(ending)
         elif _is_near(seen.ends, now) and outcome.result is not Result.DONE:
-            text = f"{key.kind} {key.name} ends on {seen.ends:%Y-%m-%d}"
+            text = f"{key.kind} {key.name} ends on {seen.ends:%Y-%m-%d}{f': {seen.detail}' if seen.detail else ''}"
             found[ending] = Open(text, remedy_for(outcome.remedy, key.scope))
         if outcome.result is Result.MANUAL and step is not None and _is_near(step.before, now):
             text = f"{step.what}; do it before {step.before:%Y-%m-%d}, or data is lost for good"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,7 +12,7 @@ from azure_function.resources.backfill import period
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.state import Behavior
 from shared.errors import RequestError
-from shared.model import Result
+from shared.model import Present, Result
 from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, outcome, run
 
 RUN = "Microsoft.CostManagement/exports/*action"
@@ -151,3 +152,20 @@ def test_month_that_azure_cannot_deliver_is_rejected_before_any_call(old: LocalA
     with pytest.raises(RequestError, match=month):
         run(old, months=[month])
     assert not old.calls.count("*")
+
+
+def test_month_that_leaves_azures_reach_is_said_with_its_last_day(old: LocalAzure) -> None:
+    """Azure delivers seven years back: a wanted month that waits for the call budget meanwhile has an end."""
+    one = old.subscription_ids[0]
+
+    def seen() -> Present:
+        found = outcome(run(old, [one], dry_run=True, BACKFILL_MONTHS="84", CALL_BUDGET="5"), one, "backfill")
+        assert isinstance(found.action.observation, Present)
+        return found.action.observation
+
+    assert seen().ends == datetime(2026, 12, 1, tzinfo=UTC)
+    assert seen().detail == "5 of 84 months to request; 2019-11 can be requested before 2026-12-01 only"
+    asked = outcome(run(old, [one], months=["2019-11"]), one, "backfill")
+    assert isinstance(asked.action.observation, Present)
+    assert (asked.result, asked.action.observation.ends) == (Result.PENDING, None)
+    assert seen().ends is None  # it was requested, and has not arrived yet

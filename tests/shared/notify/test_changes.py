@@ -467,6 +467,14 @@ def test_what_ends_soon_is_warned_of_unless_the_function_repairs_it() -> None:
     assert undecided == {("expiry", "s3", "export-ends")}
 
 
+def test_what_ends_is_warned_of_with_its_details() -> None:
+    """What the observation says of it stands behind the date."""
+    seen = Present(ends=START + DAY, detail="2019-11 can be requested before 2026-12-01 only")
+    waits = outcome(Result.UNCHANGED, "s1", observation=seen)
+    (found,) = find_expiries(enumeration("s1"), [waits], fresh("memory"), START)[0].values()
+    assert found.text == "export daily ends on 2026-01-06: 2019-11 can be requested before 2026-12-01 only"
+
+
 def test_a_step_with_a_date_is_warned_of_before_it() -> None:
     """The warning says by when, how and where."""
     step = ManualStep("it is off", ("Switch it on.",), "https://console.example", START + 3 * DAY)
