@@ -166,6 +166,14 @@ def test_invalid_settings_fail_before_any_call(deployed: LocalAws, monkeypatch: 
     assert deployed.calls.count() == 0
 
 
+@pytest.mark.parametrize("months", [["2026-01"], ["2026-01", "2025-12"]])
+def test_request_for_past_months_is_refused_before_any_call(deployed: LocalAws, months: list[str]) -> None:
+    """Only AWS Support can deliver them: the message says so, and nothing runs that ignores the request."""
+    with pytest.raises(RequestError, match="'months': AWS delivers past months only through a case at AWS Support"):
+        invoke({"months": months, "scopes": [MEMBER]})
+    assert deployed.calls.count() == 0
+
+
 def test_run_returns_its_report_and_writes_metrics(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
     """Metrics are in CloudWatch's embedded format, with the names that the alarms use."""
     report = invoke({})

@@ -80,6 +80,18 @@ def test_invalid_request_returns_400_before_the_settings_are_read(body: bytes) -
     assert document["faults"]
 
 
+@pytest.mark.parametrize("month", ["2199-01", "1999-12"])
+def test_months_that_azure_cannot_deliver_return_400(
+    functions: dict[str, Callable[..., Any]], azure: LocalAzure, month: str
+) -> None:
+    """A month that has not ended, or that is older than seven years, is named with those that can be requested."""
+    azure.calls.clear()
+    code, document = post(functions, json.dumps({"months": [month]}).encode())
+    assert code == 400
+    assert f"'months': {month}: only months from" in document["faults"][0]
+    assert len(azure.calls) == 0
+
+
 def test_concurrent_run_returns_409(functions: dict[str, Callable[..., Any]], azure: LocalAzure) -> None:
     """The response has the id of the run that holds the lock."""
     run(azure)

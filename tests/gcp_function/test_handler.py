@@ -96,6 +96,7 @@ def test_request_body_selects_a_dry_run_for_one_account(served: Any, deployed: L
         (b'{"scope": []}', "unknown key"),
         (b"[1]", "not an object"),
         (b'{"scopes": "all", "force": 1}', "'force' is int"),
+        (b'{"months": ["2026-01"]}', "'months': Google delivers no past months once an export is switched on"),
     ],
 )
 def test_invalid_request_makes_no_call(served: Any, deployed: LocalGcp, body: bytes, problem: str) -> None:
