@@ -31,6 +31,7 @@ DOCUMENTS = (
     "iam.v1",
     "iamcredentials.v1",
     "logging.v2",
+    "monitoring.v1",
     "monitoring.v3",
     "oauth2.v2",
     "run.v2",
@@ -75,7 +76,7 @@ def _documents() -> dict[str, Any]:
 
 def _folder() -> Path:
     """Return where the documents are: extracted when this environment was set up, or in Google's client library."""
-    if EXTRACTED.is_dir():
+    if all((EXTRACTED / f"{name}.json").is_file() for name in DOCUMENTS):
         return EXTRACTED
     library = importlib.util.find_spec("googleapiclient")
     if library is None or library.origin is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -50,10 +51,13 @@ NAMES: Mapping[str, tuple[str, str, str]] = {
         "projects/{project}/serviceAccounts/{account_id}@{project}.iam.gserviceaccount.com",
     ),
 }
-# Google generates their names: they are recognized by display name and our label.
+DASHBOARD = "google_monitoring_dashboard"
+# Google generates their names: they are recognized by display name and our label, whose key stands last here, after the
+# API's version and the collection.
 LISTED = {
-    "google_monitoring_alert_policy": ("alertPolicies", "display_name"),
-    "google_monitoring_notification_channel": ("notificationChannels", "display_name"),
+    "google_monitoring_alert_policy": ("v3", "alertPolicies", "userLabels"),
+    DASHBOARD: ("v1", "dashboards", "labels"),
+    "google_monitoring_notification_channel": ("v3", "notificationChannels", "userLabels"),
 }
 GONE = ("DELETED", "DELETE_REQUESTED")
 Finder = Callable[[Session, Mapping[str, Any]], str | None]
@@ -110,13 +114,22 @@ def _bucket(session: Session, after: Mapping[str, Any]) -> str | None:
 def _listed(
     session: Session, kind: str, after: Mapping[str, Any], listings: dict[str, list[dict[str, Any]]]
 ) -> str | None:
-    collection, title = LISTED[kind]
+    version, collection, labels = LISTED[kind]
     if kind not in listings:
-        listings[kind] = list(session.google.pages("monitoring", f"v3/{session.parent}/{collection}", collection))
+        path = f"{version}/{session.parent}/{collection}"
+        listings[kind] = list(session.google.pages("monitoring", path, collection))
+    title = after.get("display_name") or _title_in(after.get("dashboard_json"))
     address = dict(after.get("labels") or {}).get("email_address")
     for one in listings[kind]:
-        ours = one.get("userLabels", {}).get(MANAGED_BY) == MANAGER
-        same = one.get("displayName") == after.get(title)
+        ours = one.get(labels, {}).get(MANAGED_BY) == MANAGER
+        same = one.get("displayName") == title
         if ours and same and (address is None or one.get("labels", {}).get("email_address") == address):
-            return str(one["name"])
+            # By the project's id, as the module names it: by its number Terraform would replace a dashboard.
+            name = str(one["name"]).rpartition("/")[2]
+            return f"{session.parent}/{collection}/{name}" if kind == DASHBOARD else str(one["name"])
     return None
+
+
+def _title_in(dashboard: str | None) -> str | None:
+    """Return the display name in a planned dashboard; None where the plan does not know it yet."""
+    return json.loads(dashboard).get("displayName") if dashboard else None

@@ -60,6 +60,10 @@ def deployed(deployment: Names, number: str, uri: str, issuer: str, now: datetim
     for index, title in enumerate(_ALARMS, start=1):
         document = {"displayName": f"{function}: {title}", "userLabels": dict(LABELS), "enabled": True}
         yield f"{project}/alertPolicies/{index}", document
+    title = f"Tailpipe Exports: {function}"
+    # Shown by the project's number, asked for by its id.
+    shown = f"projects/{number}/dashboards/1"
+    yield f"{project}/dashboards/1", {"name": shown, "displayName": title, "labels": dict(LABELS)}
 
 
 def _identities(deployment: Names, number: str, issuer: str) -> Iterator[Named]:

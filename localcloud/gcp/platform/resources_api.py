@@ -28,6 +28,7 @@ _LIST = {
     "iam.projects.serviceAccounts.keys.list": ("iam.serviceAccountKeys.list", "keys"),
     "iam.projects.serviceAccounts.list": ("iam.serviceAccounts.list", "accounts"),
     "monitoring.projects.alertPolicies.list": ("monitoring.alertPolicies.list", "alertPolicies"),
+    "monitoring.projects.dashboards.list": ("monitoring.dashboards.list", "dashboards"),
     "monitoring.projects.notificationChannels.list": (
         "monitoring.notificationChannels.list",
         "notificationChannels",

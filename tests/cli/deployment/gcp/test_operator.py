@@ -297,7 +297,12 @@ def test_the_commands_use_no_right_beyond_the_list(running: LocalGcp) -> None:
     operator.preflight({})
     operator.surroundings({})
     operator.make_backend(silently)
-    kinds = ("google_service_account", "google_bigquery_dataset", "google_monitoring_alert_policy")
+    kinds = (
+        "google_service_account",
+        "google_bigquery_dataset",
+        "google_monitoring_alert_policy",
+        "google_monitoring_dashboard",
+    )
     values = {"account_id": "tailpipe-connector", "dataset_id": "billing_export", "display_name": "x"}
     operator.adoptions([Change(kind, kind, ("create",), values) for kind in kinds], silently)
     operator.invoke({}, silently)
@@ -439,6 +444,7 @@ def test_what_exists_is_adopted_and_what_does_not_is_made(gcp: LocalGcp) -> None
     project = gcp.project
     role = f"projects/{project}/roles/tailpipeExportsRunJobs"
     gcp.put_resource(role, {**gcp.resource(role), "deleted": True})
+    gcp.put_resource(f"projects/{project}/dashboards/2", {"displayName": "Somebody else's", "labels": {}})
     planned: dict[str, tuple[str, dict[str, Any]]] = {
         "google_storage_bucket.export": ("google_storage_bucket", {"name": gcp.deployment.bucket}),
         "google_storage_bucket.source": ("google_storage_bucket", {"name": f"tailpipe-source-{project}"}),
@@ -461,6 +467,19 @@ def test_what_exists_is_adopted_and_what_does_not_is_made(gcp: LocalGcp) -> None
             "google_monitoring_alert_policy",
             {"display_name": "tailpipe-exports: a run failed"},
         ),
+        "google_monitoring_dashboard.this": (
+            "google_monitoring_dashboard",
+            {"dashboard_json": json.dumps({"displayName": "Tailpipe Exports: tailpipe-exports"})},
+        ),
+        "google_monitoring_dashboard.another": (
+            "google_monitoring_dashboard",
+            {"dashboard_json": json.dumps({"displayName": "Tailpipe Exports: another"})},
+        ),
+        "google_monitoring_dashboard.unknown": ("google_monitoring_dashboard", {}),
+        "google_monitoring_dashboard.foreign": (
+            "google_monitoring_dashboard",
+            {"dashboard_json": json.dumps({"displayName": "Somebody else's"})},
+        ),
         "google_project_iam_member.this": ("google_project_iam_member", {"role": "roles/browser"}),
         "google_iam_workload_identity_pool_provider.tailpipe": (
             "google_iam_workload_identity_pool_provider",
@@ -478,6 +497,7 @@ def test_what_exists_is_adopted_and_what_does_not_is_made(gcp: LocalGcp) -> None
         "google_cloud_scheduler_job.this": f"projects/{project}/locations/us-central1/jobs/tailpipe-exports",
         "google_logging_metric.runs": "tailpipe_exports_runs_ok",
         "google_monitoring_alert_policy.this": f"projects/{project}/alertPolicies/2",
+        "google_monitoring_dashboard.this": f"projects/{project}/dashboards/1",
     }
 
 
