@@ -129,13 +129,16 @@ class _Command:
 
 
 def _plan(command: _Command, source: Source) -> int:
-    finished = command.result(source, dry_run=True)
-    if finished.report["status"] == "failed" or finished.plan is None:
-        return FAILED
-    if command.file is not None:
+    finished = command.once(source, dry_run=True, target=None if command.view.as_json else out())
+    failed = finished.plan is None or finished.report["status"] == "failed"
+    if command.file is not None and finished.plan is not None and not failed:
         with _explained(command.cloud):
             asked = parse_request(command.payload)
             plan_file.save(command.file, finished.plan, command.cloud.name, source.place, asked)
+    if command.view.as_json:
+        print_document(finished.report)
+    if finished.plan is None or failed:
+        return FAILED
     if any(action.verb in WRITES for action in finished.plan.actions):
         return TO_WRITE
     return FAILED if finished.problems else OK

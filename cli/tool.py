@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,6 +15,8 @@ from tailpipe_exports import NAME, PACKAGES
 
 INTERRUPTED = 130
 _CLOUD = "tailpipe_exports.cloud"  # key of the given cloud's name in a context's `meta`
+_GIVEN = "tailpipe_exports.given"  # key of all that was given on the command line
+_JSON = "--json"
 
 
 class CloudName(click.ParamType[Cloud]):
@@ -42,26 +45,41 @@ class CloudName(click.ParamType[Cloud]):
 class Tool(Group):
     """The whole tool. Usage errors end with 1: in `plan`, 2 means that there is something to write."""
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
         columns = shutil.get_terminal_size().columns
-        kwargs.setdefault("terminal_width", min(max(columns, NARROWEST), WIDEST) - 2)
+        extra.setdefault("terminal_width", min(max(columns, NARROWEST), WIDEST) - 2)
+        given = tuple(args)
         try:
-            return super().make_context(*args, **kwargs)
+            made = super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             error.show()
             raise click.exceptions.Exit(1) from error
+        made.meta[_GIVEN] = given
+        return made
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            error.show()
-            ctx.exit(1)
+            self._end(ctx, error, error.ctx.command if error.ctx else None)
         except ModuleNotFoundError as error:
-            raise click.ClickException(_missing(error, ctx)) from error
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            self._end(ctx, click.ClickException(_missing(error, ctx)), command)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
+
+    def _end(self, ctx: click.Context, error: click.ClickException, command: click.Command | None) -> NoReturn:
+        """Show the error, as a document too where one was asked for, and end with 1."""
+        error.show()
+        if _JSON in ctx.meta[_GIVEN] and command is not None and _has_flag(command):
+            remedy = f"See {NAME} {command.name} --help." if isinstance(error, click.UsageError) else ""
+            # The form of cli.deployment.output.with_error, which cannot be imported where modules are missing.
+            problem = {"what": error.format_message(), "remedy": remedy}
+            click.echo(json.dumps({"error": {"problems": [problem]}}, indent=2))
+        ctx.exit(1)
 
 
 class LocalClouds(Group):
@@ -82,6 +100,11 @@ class LocalClouds(Group):
         if args and not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in CLOUDS:
             ctx.fail(f"no cloud is called {args[0]!r}; this version knows: {known()}")
         return super().resolve_command(ctx, args)
+
+
+def _has_flag(command: click.Command) -> bool:
+    """Return whether `--json` is a flag of the command; that of `demo` names a file."""
+    return any(isinstance(one, click.Option) and one.is_flag and _JSON in one.opts for one in command.params)
 
 
 def _missing(error: ModuleNotFoundError, ctx: click.Context) -> str:

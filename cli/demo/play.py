@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.text import Text
 from cli.demo import kept
 from cli.demo.environment import written
 from cli.demo.runner import Check, Documents, Runner, Scenario, ScenarioEnded, Step
-from cli.terminal.console import clean, out, say, show, table
+from cli.terminal.console import clean, document_text, out, say, show, table
 from cli.terminal.render import STATUS_STYLES
 from cli.terminal.signals import unwinding
 from localcloud import Unavailable
@@ -70,7 +69,7 @@ def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, sc
         if runner.documents is not None:
             _keep(screen, cloud, runner.documents)
     if json_file is not None:
-        json_file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        json_file.write_text(document_text(document) + "\n", encoding="utf-8")
         say(screen, ("results  ", "dim"), str(json_file))
     # A cloud that this machine cannot run does not count as a failure, unless no cloud is left.
     shown = [one["ok"] for name, one in document.items() if name not in left_out]

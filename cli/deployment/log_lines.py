@@ -31,7 +31,9 @@ class LogSearch:
 
     def admits(self, line: LogLine) -> bool:
         """Return whether a line is wanted; text of the platform belongs to no run and no scope."""
-        return line.at >= self.since and all(str(line.fields.get(name)) == one for name, one in self.wanted())
+        return line.at >= self.since and all(
+            str(line.fields.get(name)).lower() == one.lower() for name, one in self.wanted()
+        )
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,16 @@ def show_problems(screen: Console, title: str, problems: Sequence[Problem]) -> N
             say(screen, (clean(one.remedy), "bold"), indent=4)
 
 
+def problem_documents(problems: Iterable[Problem], **about: str) -> list[dict[str, str]]:
+    """Return problems as JSON data: `what` and `remedy`, and `about` (the `cloud`, where there are several)."""
+    return [{**about, "what": one.what, "remedy": one.remedy} for one in problems]
+
+
+def with_error(document: Mapping[str, Any], problems: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Return what `--json` prints: the document, and beside it, as its ``error``, why it is not all of it."""
+    return {**document, "error": {"problems": list(problems)}} if problems else dict(document)
+
+
 def show_changes(screen: Console, changes: Sequence[Change], everything: bool = False) -> None:
     """Print what Terraform would do, counted by verb and type; of many resources the first few, or `everything`."""
     if not changes:

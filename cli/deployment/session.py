@@ -12,8 +12,8 @@ from rich.console import Console
 
 from cli.deployment.model import CHOSEN, Deployed, OperatorError, Place, Problem
 from cli.deployment.operator import Cloud, Operator
-from cli.deployment.output import show_findings, show_place, show_problems
-from cli.terminal.console import clean, defect, err, say
+from cli.deployment.output import problem_documents, show_findings, show_place, show_problems, with_error
+from cli.terminal.console import clean, defect, err, print_document, say
 from cli.terminal.signals import unwinding
 
 OK, FAILED, DEGRADED = 0, 1, 3
@@ -37,18 +37,31 @@ class Session:
         say(self.screen, clean(line), indent=2)
 
 
-def guarded(title: str, command: Callable[[], int]) -> int:
-    """Run a command; show an OperatorError with its remedies, or an unexpected exception, and return 1."""
+def guarded(title: str, command: Callable[[], int], *, as_json: bool = False) -> int:
+    """Run a command and return its exit code; as `attempt` does, and with `as_json` also print the error document."""
+    code, problems = attempt(title, command)
+    if problems and as_json:
+        print_document(with_error({}, problem_documents(problems)))
+    return code
+
+
+def attempt(title: str, command: Callable[[], int]) -> tuple[int, Sequence[Problem]]:
+    """Run a command and return its exit code and no problems.
+
+    Where it cannot go on, return 1 and the problems of its OperatorError, or the one that an unexpected exception is.
+    They are shown on standard error, with their remedies.
+    """
     with unwinding():
         try:
-            return command()
+            return command(), ()
         except OperatorError as error:
-            show_problems(err(), title, error.problems)
-        except ModuleNotFoundError:
-            raise  # the installation is incomplete: the tool itself says so
+            problems: Sequence[Problem] = error.problems
+        except (ModuleNotFoundError, BrokenPipeError):
+            raise  # the installation is incomplete, or nobody reads the output any more: click deals with both
         except Exception as error:  # noqa: BLE001 - a trace belongs in a file, not on the terminal
-            show_problems(err(), title, [Problem(*defect(error))])
-        return FAILED
+            problems = [Problem(*defect(error))]
+        show_problems(err(), title, problems)
+        return FAILED, problems
 
 
 def open_session(cloud: Cloud, given: Mapping[str, Any]) -> Session:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cli.clouds import Cloud, SupportCase
 from cli.deployment.commands.invoke import call
 from cli.deployment.model import OperatorError, Problem
-from cli.deployment.session import EXITS, FAILED, OK, guarded, open_deployed
+from cli.deployment.output import problem_documents, with_error
+from cli.deployment.session import EXITS, FAILED, OK, attempt, guarded, open_deployed
 from cli.monitor.months import MARGIN, matrix
-from cli.monitor.stored import Stored, read
-from cli.settings_source import Choice, source_of
-from cli.terminal.console import clean, out, print_document, say
+from cli.monitor.stored import Stored, explained, read
+from cli.settings_source import Choice
+from cli.terminal.console import clean, err, out, print_document, say
+from cli.terminal.progress import Watcher
 from cli.terminal.render import show_report
-from shared.errors import ReportedError, RequestError
+from shared.errors import RequestError
 from shared.periods import is_period, month_before, month_of
-from shared.request import parse_request
+from shared.request import MAX_SCOPES, parse_request
 from shared.runtime.clock import SystemClock
 from tailpipe_exports import NAME
 
@@ -26,6 +28,7 @@ NEEDS_YOU = 2
 SECONDS = 3600.0  # of a run on this machine
 
 Wanted = Mapping[str, Mapping[str, Sequence[str]]]  # scope → dataset → months
+Groups = dict[tuple[str, ...], list[str]]  # months → the scopes that lack them
 
 
 def backfill(
@@ -47,16 +50,9 @@ def backfill(
             raise OperatorError(Problem(f"{cloud.title} cannot deliver past months again", cloud.no_backfill))
         if cloud.support_case is not None:
             return _show_cases(cloud, cloud.support_case(), wanted, as_json=as_json)
-        reports = [
-            _run(cloud, choice, {"scopes": ids, "months": list(group), "dry_run": dry_run}, as_json=as_json)
-            for group, ids in sorted(_groups(wanted).items())
-        ]
-        if as_json:
-            print_document({"cloud": cloud.name, "runs": reports})
-        codes = {EXITS.get(str(one.get("status")), FAILED) for one in reports}
-        return FAILED if FAILED in codes else max(codes)
+        return _request(stored, choice, _groups(wanted), dry_run=dry_run, as_json=as_json)
 
-    return guarded(f"{NAME}: no backfill of {cloud.title}", command)
+    return guarded(f"{NAME}: no backfill of {cloud.title}", command, as_json=as_json)
 
 
 def _check(stored: Stored, months: Sequence[str]) -> None:
@@ -97,35 +93,70 @@ def _wanted(stored: Stored, scopes: Sequence[str], months: Sequence[str]) -> Wan
     return wanted
 
 
-def _groups(wanted: Wanted) -> dict[tuple[str, ...], list[str]]:
+def _request(stored: Stored, choice: Choice, groups: Groups, *, dry_run: bool, as_json: bool) -> int:
+    """Request the months of each group in turn. A request that fails ends it; what was done before is shown too."""
+    left = [
+        {"scopes": ids[start : start + MAX_SCOPES], "months": list(months)}
+        for months, ids in sorted(groups.items())
+        for start in range(0, len(ids), MAX_SCOPES)
+    ]
+    cloud = stored.cloud
+    reports: list[Mapping[str, Any]] = []
+
+    def command() -> int:
+        run = _runner(stored, choice, as_json=as_json)
+        while left:
+            reports.append(run({**left[0], "dry_run": dry_run}))
+            del left[0]
+        codes = {EXITS.get(str(one.get("status")), FAILED) for one in reports}
+        return FAILED if FAILED in codes else max(codes)
+
+    code, problems = attempt(f"{NAME}: the backfill of {cloud.title} ended early", command)
+    if left:
+        done = f"{len(reports):,} of {len(reports) + len(left):,} requests were made."
+        again = "Call the same command again for the others: what was requested within a day is not requested again."
+        say(err(), done, " ", again, indent=2, hang=2)
+    if as_json:
+        unfinished = {"unfinished": left} if left else {}
+        print_document(with_error({"cloud": cloud.name, "runs": reports, **unfinished}, problem_documents(problems)))
+    return code
+
+
+def _groups(wanted: Wanted) -> Groups:
     """Return the scopes by the months that they lack: each group is one request."""
-    groups: dict[tuple[str, ...], list[str]] = {}
+    groups: Groups = {}
     for scope, datasets in wanted.items():
         months = tuple(sorted({month for of_dataset in datasets.values() for month in of_dataset}))
         groups.setdefault(months, []).append(scope)
     return groups
 
 
-def _run(cloud: Cloud, choice: Choice, payload: Mapping[str, Any], *, as_json: bool) -> dict[str, Any]:
-    """Run once for the payload: the deployed function, or on this machine where the settings come from elsewhere."""
-    try:
-        request = parse_request(payload)
-        if not (choice.file or choice.without_deployment):
-            return call(open_deployed(cloud, choice.function), payload, quiet=as_json)
-        with contextlib.redirect_stdout(sys.stderr):
-            source = source_of(cloud, choice)
-            ran = cloud.run_once()(request, source.environment, _ignored, SystemClock(), SECONDS)
-    except RequestError as error:
-        raise OperatorError(*(Problem(fault) for fault in error.problems)) from error
-    except ReportedError as error:
-        raise OperatorError(Problem(error.message, error.remedy)) from error
-    if not as_json:
-        show_report(out(), cloud.scopes, ran.report)
-    return ran.report
+def _runner(stored: Stored, choice: Choice, *, as_json: bool) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Return what runs once for a payload and returns the report, shown unless `as_json`. Raises OperatorError.
 
+    The deployed function runs it, or this machine where the settings come from elsewhere.
+    """
+    cloud = stored.cloud
+    if not (choice.file or choice.without_deployment):
+        session = open_deployed(cloud, choice.function)
+        return lambda payload: call(session, payload, quiet=as_json)
 
-def _ignored(_level: str, _event: str, _fields: object) -> None:
-    """Take an event: the report says what became of the request."""
+    def here(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            with (
+                explained(cloud),
+                contextlib.redirect_stdout(sys.stderr),
+                Watcher(err(), quiet=as_json) as watcher,
+            ):
+                request = parse_request(payload)
+                ran = cloud.run_once()(request, stored.environment, watcher.sink, SystemClock(), SECONDS)
+        except RequestError as error:
+            raise OperatorError(*(Problem(fault) for fault in error.problems)) from error
+        if not as_json:
+            show_report(out(), cloud.scopes, ran.report)
+        return ran.report
+
+    return here
 
 
 def _nothing(cloud: Cloud, *, as_json: bool) -> int:

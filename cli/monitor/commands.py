@@ -71,6 +71,8 @@ def status(
     scope = ""
     if len(names) > 1 and names[-1] not in CLOUDS and names[-1] != EVERY:
         *names, scope = names
+        if not scope:
+            raise click.UsageError("the SCOPE is empty")
     clouds = _clouds(names)
     if scope and len(clouds) != 1:
         raise click.UsageError("a SCOPE belongs to one cloud: name that cloud alone")
@@ -282,7 +284,8 @@ def logs(
     from cli.deployment.log_lines import LogSearch
     from cli.monitor import logs as command
 
-    search = LogSearch(since or command.since_of(run_id, follow=follow, now=datetime.now(UTC)), run_id, scope)
+    start = since or command.since_of(run_id, follow=follow, now=datetime.now(UTC))
+    search = LogSearch(max(start, command.EPOCH), run_id, scope)
     ctx.exit(command.logs(cloud, function, search, follow=follow, as_json=as_json))
 
 

@@ -48,7 +48,7 @@ def explain(name: str, *, as_json: bool) -> int:
                 say(target, (f"{heading}: ", "dim"), text, indent=2, hang=2)
         return OK
 
-    return guarded(f"{NAME}: nothing to explain", command)
+    return guarded(f"{NAME}: nothing to explain", command, as_json=as_json)
 
 
 def entries(text: str) -> Iterator[Entry]:

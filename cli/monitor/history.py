@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from cli.clouds import Cloud
+from cli.deployment.model import OperatorError
 from cli.deployment.session import OK, guarded
 from cli.monitor.status import moment, show_changes
-from cli.monitor.stored import read
+from cli.monitor.stored import read, unknown_scope
 from cli.settings_source import Choice
 from cli.terminal.console import clean, out, print_document, say
 from shared.monitor.history import all_changes
@@ -28,15 +29,19 @@ def history(
 
     With `scope`, only what concerns that scope is shown.
 
-    Returns 0, or 1 where the reports cannot be read.
+    Returns 0, or 1 where the reports cannot be read, or nothing is known of the scope.
     """
 
     def command() -> int:
-        stored = read(cloud, choice)
+        stored = read(cloud, choice, without_state=True)
         first = since.replace(tzinfo=UTC) if since else stored.now() - DEFAULT
-        bound = f"{first:%Y%m%dT%H%M%SZ}"
+        bound = f"{first.year:04d}{first:%m%dT%H%M%SZ}"
         reports = stored.reports(stored.report_ids(bound))
-        changes = [one for one in all_changes(reports) if one.run_id >= bound and scope in ("", one.scope)]
+        wanted = scope.lower()
+        changes = [one for one in all_changes(reports) if one.run_id >= bound and wanted in ("", one.scope.lower())]
+        known = {one.lower() for one in stored.document.scopes} | {one.scope.lower() for one in changes}
+        if wanted and wanted not in known:
+            raise OperatorError(unknown_scope(stored, scope))
         runs = [one for one in reversed(reports) if one.run_id >= bound]
         by_run = {run_id: list(group) for run_id, group in groupby(changes, key=lambda one: one.run_id)}
         documents: list[dict[str, Any]] = [
@@ -69,4 +74,4 @@ def history(
                 say(target, (f"… and {len(one['changes']) - len(shown):,} more; --all shows them", "dim"), indent=4)
         return OK
 
-    return guarded(f"{NAME}: no history of {cloud.title}", command)
+    return guarded(f"{NAME}: no history of {cloud.title}", command, as_json=as_json)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from rich.console import Console
 
 from cli.clouds import Cloud
 from cli.deployment.log_lines import LogLine, LogSearch
-from cli.deployment.session import OK, Session, guarded, open_deployed
-from cli.terminal.console import clean, err, out, say
+from cli.deployment.output import problem_documents, with_error
+from cli.deployment.session import OK, Session, attempt, open_deployed
+from cli.terminal.console import clean, err, out, print_document, say
 from localcloud.common.foreground import uninterrupted
 from shared.runtime.clock import Clock, SystemClock
 from tailpipe_exports import NAME
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # no log begins earlier, and AWS refuses to look there
 DAY = timedelta(days=1)
 RECENT = timedelta(minutes=10)  # what is shown first of a log that is followed
 POLL_S = 5.0
@@ -39,7 +40,8 @@ def logs(
 ) -> int:
     """Show the lines that `search` admits, oldest first; with `follow`, further ones until interrupted.
 
-    With `as_json`, standard output has one JSON object a line. Returns 0, or 1 where the log cannot be read.
+    With `as_json`, standard output has one JSON object a line; the last one has an ``error`` where the log cannot be
+    read. Returns 0, or 1 where it cannot be read.
     """
 
     def command() -> int:
@@ -53,7 +55,10 @@ def logs(
             say(err(), f"no line since {search.since:%Y-%m-%d %H:%M} UTC", indent=2)
         return OK
 
-    return guarded(f"{NAME}: no log of {cloud.title}", command)
+    code, problems = attempt(f"{NAME}: no log of {cloud.title}", command)
+    if problems and as_json:
+        _print_line(with_error({}, problem_documents(problems)))
+    return code
 
 
 def since_of(run_id: str, *, follow: bool, now: datetime) -> datetime:
@@ -128,5 +133,8 @@ def _print_json(line: LogLine) -> None:
     document = {"time": line.at.astimezone(UTC).isoformat(), "level": line.level, **line.fields}
     if not line.fields:
         document["text"] = line.text
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()
+    _print_line(document)
+
+
+def _print_line(document: Mapping[str, Any]) -> None:
+    print_document(document, indent=None)

@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from cli.clouds import Cloud
-from cli.deployment.model import OperatorError, Problem
-from cli.deployment.session import guarded
-from cli.monitor.stored import Stored, read
+from cli.deployment.model import OperatorError
+from cli.deployment.output import problem_documents, with_error
+from cli.deployment.session import attempt
+from cli.monitor.stored import Stored, read, unknown_scope
 from cli.settings_source import Choice
 from cli.terminal.console import clean, out, print_document, say
 from shared.monitor.months import MEANING, Row, State, columns, month_documents, rows, spans
@@ -46,6 +47,8 @@ def months(
     Returns 0 where none is missing, 2 where one is lost or can be filled, 1 where a cloud could not be read.
     """
     documents: list[dict[str, Any]] = []
+    problems: list[dict[str, str]] = []
+    codes: list[int] = []
 
     def of_cloud(cloud: Cloud) -> int:
         stored = read(cloud, choice)
@@ -57,9 +60,12 @@ def months(
             _show(out(), stored, names, shown, everything=everything, missing=missing)
         return INCOMPLETE if any(row.missing() for row in found) else COMPLETE
 
-    codes = [guarded(f"{NAME}: no months of {cloud.title}", partial(of_cloud, cloud)) for cloud in clouds]
+    for cloud in clouds:
+        code, found = attempt(f"{NAME}: no months of {cloud.title}", partial(of_cloud, cloud))
+        codes.append(code)
+        problems += problem_documents(found, cloud=cloud.name)
     if as_json:
-        print_document({"clouds": documents})
+        print_document(with_error({"clouds": documents}, problems))
     return UNREADABLE if UNREADABLE in codes else max(codes, default=COMPLETE)
 
 
@@ -69,14 +75,7 @@ def matrix(stored: Stored, scopes: Sequence[str] = (), dataset: str = "") -> tup
     names = columns(ledger, now)
     cloud = stored.cloud
     known = {one.lower() for one in stored.document.scopes} | {scope.lower() for scope, _ in ledger.series()}
-    unknown = [
-        Problem(
-            f"the state knows no {cloud.scope} {clean(one)!r}",
-            f"See {NAME} status {cloud.name} for what it knows; an id of another cloud belongs to that cloud's name.",
-        )
-        for one in scopes
-        if one.lower() not in known
-    ]
+    unknown = [unknown_scope(stored, one) for one in scopes if one.lower() not in known]
     if unknown:
         raise OperatorError(*unknown)
     return names, list(rows(stored.document, ledger, names, now, cloud.reach(), scopes, dataset))

@@ -5,22 +5,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 
 from cli.clouds import Cloud
 from cli.demo.kept import kept
-from cli.deployment.model import OperatorError, Problem
-from cli.deployment.output import show_problems
-from cli.deployment.session import guarded
+from cli.deployment.model import OperatorError
+from cli.deployment.output import problem_documents, show_problems, with_error
+from cli.deployment.session import attempt, guarded
 from cli.monitor.months import MARGIN, matrix, show_missing, show_row
-from cli.monitor.stored import Stored, read
+from cli.monitor.stored import Stored, read, unknown_scope
 from cli.settings_source import Choice
 from cli.terminal.console import clean, err, out, print_document, say
 from cli.terminal.render import show_numbered
 from shared.monitor.months import Row, month_documents
 from shared.monitor.overview import scope_detail
+from shared.parsing import parse_time
 from tailpipe_exports import NAME
 
 COVERED, FAILING, NEEDS_YOU = 0, 1, 2
@@ -38,22 +40,26 @@ def status(clouds: Sequence[Cloud], choice: Choice, scope: str, *, as_json: bool
     shown in its place, as such: the exit code stays 1.
     """
     if scope:
-        return guarded(f"{NAME}: no status of {scope}", lambda: _of_scope(clouds[0], choice, scope, as_json=as_json))
-    documents, codes = [], []
-    for cloud in clouds:
-        try:
-            stored = read(cloud, choice)
-            found = stored.overview()
-        except OperatorError as error:
-            show_problems(err(), f"{NAME}: no status of {cloud.title}", error.problems)
-            codes.append(FAILING)
-            continue
+        title = f"{NAME}: no status of {scope}"
+        return guarded(title, lambda: _of_scope(clouds[0], choice, scope, as_json=as_json), as_json=as_json)
+    documents: list[dict[str, Any]] = []
+    problems: list[dict[str, str]] = []
+    codes: list[int] = []
+
+    def of_cloud(cloud: Cloud) -> int:
+        stored = read(cloud, choice)
+        found = stored.overview()
         documents.append(found | ({"demo": True} if stored.demo else {}))
-        codes.append(code_of(found))
         if not as_json:
             show_overview(out(), stored.title, found, everything=everything)
+        return code_of(found)
+
+    for cloud in clouds:
+        code, unread = attempt(f"{NAME}: no status of {cloud.title}", partial(of_cloud, cloud))
+        codes.append(code)
+        problems += problem_documents(unread, cloud=cloud.name)
     if as_json:
-        print_document({"clouds": documents})
+        print_document(with_error({"clouds": documents}, problems))
     elif not documents and choice == Choice():
         _show_demonstrations(clouds, everything=everything)
     return FAILING if FAILING in codes else max(codes, default=COVERED)
@@ -102,6 +108,8 @@ def show_overview(target: Console, title: str, found: Mapping[str, Any], *, ever
 
 
 def _freshness(found: Mapping[str, Any]) -> str:
+    if found["last_run"] is None and found["scopes"]["total"]:
+        return "When the last run was is not known."
     if found["last_run"] is None:
         return f"No state is stored. If the function is deployed: {NAME} invoke {found['cloud'] or 'CLOUD'}."
     age = f"state {_duration(found['age_s'])} old" if found["age_s"] is not None else "state of unknown age"
@@ -171,15 +179,11 @@ def _show_run(target: Console, run: Mapping[str, Any]) -> None:
 
 def _of_scope(cloud: Cloud, choice: Choice, scope: str, *, as_json: bool) -> int:
     stored = read(cloud, choice)
-    found = scope_detail(stored.document, scope, stored.newest_reports(len(stored.document.runs)))
+    known = next((one for one in stored.document.scopes if one.lower() == scope.lower()), scope)
+    found = scope_detail(stored.document, known, stored.newest_reports(len(stored.document.runs)))
     if found is None:
-        raise OperatorError(
-            Problem(
-                f"the state knows no {cloud.scope} {clean(scope)!r}",
-                f"See {NAME} plan {cloud.name} --scope {clean(scope)} for whether your credentials see it.",
-            )
-        )
-    months = _months(stored, scope)
+        raise OperatorError(unknown_scope(stored, scope))
+    months = _months(stored, known)
     if as_json:
         print_document({**found, "months": {row.dataset: month_documents(row) for _, row in months}})
     else:
@@ -252,8 +256,11 @@ def show_changes(target: Console, changes: Sequence[Mapping[str, str]]) -> None:
 
 
 def moment(text: str | None) -> str:
-    """Return a moment in ISO 8601 as it is shown."""
-    return f"{text[:16].replace('T', ' ')} UTC" if text else "never"
+    """Return a moment in ISO 8601 as it is shown; of any other text that it is no time."""
+    if not text:
+        return "never"
+    known = parse_time(text)
+    return f"{known:%Y-%m-%d %H:%M} UTC" if known else "at an unknown time"
 
 
 def _duration(seconds: int) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -38,7 +38,8 @@ _PROGRESS_FROM = 20  # reports; fewer are read in less than two seconds
 class Stored:
     """One cloud's stored documents; `demo` is where they come from if that is a demonstration.
 
-    `docs_url` is the documentation's site that the function's settings name, "" where they name none.
+    `docs_url` is the documentation's site that the function's settings name, "" where they name none. `environment`
+    holds those settings, with the operator's sign-in; a demonstration has none.
     """
 
     cloud: Cloud
@@ -46,6 +47,7 @@ class Stored:
     store: Documents
     demo: Kept | None = None
     docs_url: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -63,7 +65,7 @@ class Stored:
 
     def report_ids(self, since: str) -> list[str]:
         """Return the ids of the stored reports from `since` on, and of the one before. Raises OperatorError."""
-        with _readable(self.cloud):
+        with explained(self.cloud):
             ids = self.store.report_ids("")
         return ids[max(0, bisect_left(ids, since) - 1) :]
 
@@ -71,7 +73,7 @@ class Stored:
         """Return these reports; one that is damaged is named on stderr and left out. Raises OperatorError."""
         if len(run_ids) >= _PROGRESS_FROM:
             say(err(), f"reading {len(run_ids):,} reports of {self.cloud.title}", indent=2)
-        with _readable(self.cloud):
+        with explained(self.cloud):
             return read_reports(self.store, run_ids, _unreadable)
 
     def deliveries(self) -> Ledger:
@@ -80,7 +82,7 @@ class Stored:
         Raises OperatorError where it cannot be read: it is out of reach, damaged, newer, or another deployment's.
         """
         remedy = "The next run sets it aside and begins it anew; it refills from what runs list."
-        with _readable(self.cloud):
+        with explained(self.cloud):
             blob = self.store.load(SIZE_LIMIT, DELIVERIES)
         if blob.version is None:
             return Ledger(self.document.cloud, self.document.owner)
@@ -94,7 +96,7 @@ class Stored:
 
     def published(self) -> list[dict[str, Any]]:
         """Return the data of the page that the last run wrote. Raises OperatorError if none was published."""
-        with _readable(self.cloud):
+        with explained(self.cloud):
             blob = self.store.load(LARGEST_PAGE, PAGE)
         remedy = "Deploy with publish_page = true and run once, or leave --published out: the page is then built here."
         if blob.version is None:
@@ -109,19 +111,39 @@ class Stored:
         return overview(self.document, self.newest_reports(reports), self.now(), self.docs_url)
 
 
-def read(cloud: Cloud, choice: Choice) -> Stored:
+def unknown_scope(stored: Stored, scope: str) -> Problem:
+    """Return the problem of a scope that nothing is known of."""
+    cloud, shown = stored.cloud, clean(scope)
+    if not stored.document.scopes:
+        what = f"no run has been recorded yet, so that the state knows no {cloud.scope} {shown!r}"
+        return Problem(what, f"Run: {NAME} invoke {cloud.name}.")
+    return Problem(
+        f"the state knows no {cloud.scope} {shown!r}",
+        f"See {NAME} status {cloud.name} for what it knows, and {NAME} plan {cloud.name} --scope {shown} for whether "
+        "your credentials see it. An id of another cloud belongs to that cloud's name.",
+    )
+
+
+def read(cloud: Cloud, choice: Choice, *, without_state: bool = False) -> Stored:
     """Return what the deployed function stored, or with `choice.demo` what the demonstration kept.
 
-    Raises OperatorError, with a remedy for each fault.
+    Raises OperatorError, with a remedy for each fault; `without_state` goes on where the state is unreadable, with an
+    empty one. What is left out of a state that is damaged in part is said on standard error.
     """
     if choice.demo:
         return _of_demo(cloud)
     # Whatever a library prints on the way must not end up in a document.
-    with _readable(cloud), contextlib.redirect_stdout(sys.stderr):
+    with explained(cloud), contextlib.redirect_stdout(sys.stderr):
         environment = source_of(cloud, choice).environment
-        store, run = cloud.open_state()(environment, _ignored, SystemClock())
+        damage: dict[str, str] = {}
+
+        def sink(_level: str, event: str, fields: Mapping[str, object]) -> None:
+            damage[event] = str(fields.get("reason", ""))
+
+        store, run = cloud.open_state()(environment, sink, SystemClock())
         document = StateSession(store, run, read_only=True).open()
-        return Stored(cloud, document, store, docs_url=run.settings.docs_url)
+        _tell_damage(cloud, damage, without_state=without_state)
+        return Stored(cloud, document, store, docs_url=run.settings.docs_url, environment=environment)
 
 
 def _of_demo(cloud: Cloud) -> Stored:
@@ -130,14 +152,23 @@ def _of_demo(cloud: Cloud) -> Stored:
     if found is None:
         raise OperatorError(Problem(f"no demonstration of {cloud.title} is kept on this machine", again))
     try:
-        with _readable(cloud):
+        with explained(cloud):
             return Stored(cloud, parse(found.state(), cloud.name, found.now()), found, found)
     except (OSError, CorruptState) as error:
         raise OperatorError(Problem(f"{found.folder} cannot be read: {error}", again)) from error
 
 
-def _ignored(_level: str, _event: str, _fields: object) -> None:
-    """Take an event: reading what is stored has none that an operator needs."""
+def _tell_damage(cloud: Cloud, events: Mapping[str, str], *, without_state: bool) -> None:
+    """Say what of the state could not be read, by the events of its reading. Raises OperatorError if all of it."""
+    if (why := events.get("state-corrupt")) is not None:
+        what = f"the state of {cloud.title} is unreadable: {clean(why)}"
+        remedy = "The next run sets it aside and begins anew from what exists: losing it costs calls only."
+        if not without_state:
+            raise OperatorError(Problem(what, f"{remedy} Run: {NAME} invoke {cloud.name}."))
+        say(err(), f"{what}. {remedy}", indent=2, hang=2)
+    if (why := events.get("state-damaged")) is not None:
+        left_out = "that is left out here, and by the next run"
+        say(err(), f"the state of {cloud.title} is damaged in part: {clean(why)}; {left_out}", indent=2, hang=2)
 
 
 def _unreadable(run_id: str, why: str) -> None:
@@ -145,7 +176,8 @@ def _unreadable(run_id: str, why: str) -> None:
 
 
 @contextlib.contextmanager
-def _readable(cloud: Cloud) -> Iterator[None]:
+def explained(cloud: Cloud) -> Iterator[None]:
+    """Turn what the function's code raises on this machine into OperatorError, with a remedy for each fault."""
     try:
         yield
     except SettingsError as error:

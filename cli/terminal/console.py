@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ PLAIN_WIDTH = 4000
 WORDS = re.compile(r"\s*\S+\s*")
 # What would move the cursor, ring the bell or reverse the text: names in a cloud are untrusted input.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_ESCAPED = re.compile(f"{CONTROLS.pattern}|[\ud800-\udfff]")
 
 
 def console(stream: TextIO) -> Console:
@@ -124,10 +126,31 @@ def clean_keep_spaces(value: str) -> str:
     return CONTROLS.sub("�", value)
 
 
-def print_document(document: Mapping[str, Any]) -> None:
-    """Write a document to standard output, which holds nothing else."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+def print_document(document: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Write a document to standard output, which holds nothing else; with `indent` None on one line."""
+    sys.stdout.write(document_text(document, indent) + "\n")
     sys.stdout.flush()
+
+
+def document_text(document: Mapping[str, Any], indent: int | None = 2) -> str:
+    """Return a document as strict JSON.
+
+    Numbers that JSON cannot express (NaN, infinities) become null. Control characters, characters that turn the
+    direction of text, and halves of surrogate pairs are escaped: the document may be shown on a terminal.
+    """
+    try:
+        text = json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+    except ValueError:
+        text = json.dumps(_finite(document), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(*columns: str) -> Table:

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from cli.demo.runner import Step
 from cli.main import main
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import STATE_CONTAINER
+from shared.periods import month_before, month_of
 from tests.cli.support.processes import TAILPIPE, LocalCloud, call, local_cloud
 
 
@@ -122,6 +124,37 @@ def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, azure: L
     assert {message.partition(":")[0] for message in messages} == {"EXPORTS", "DESTINATION", "CALLS_AT_ONCE"}
     assert all(message in result.stderr for message in messages)
     assert azure.calls.count() == 0
+
+
+def test_past_months_are_requested_on_this_machine_with_settings_from_a_file(
+    operator: pytest.MonkeyPatch, azure: LocalAzure, tmp_path: Path
+) -> None:
+    """The month that is named is requested of that export alone, once; a dry run announces it and requests nothing."""
+    file, own = tmp_path / "settings.env", clouds.CLOUDS["azure"].own
+    settings = {name: value for name, value in azure.environment().items() if not own.fullmatch(name)}
+    file.write_text(
+        "".join(f"{name}={quote(value)}\n" for name, value in {**settings, "BACKFILL_MONTHS": "0"}.items()),
+        encoding="utf-8",
+    )
+    scope, month = azure.subscription_ids[1], month_before(month_of(azure.clock.now()), 5)
+    arguments = ("backfill", "azure", "--scope", scope, "--month", month, "--settings", str(file), "--json")
+    made = tailpipe("run", "azure", "--yes", "--settings", str(file))
+    assert made.exit_code == 0, made.output
+
+    def requests() -> list[str]:
+        return [one.resource for one in azure.calls if one.action.endswith("exports/run/action")]
+
+    azure.calls.clear()
+    announced = reported(tailpipe(*arguments, "--dry-run"))
+    assert announced["runs"][0]["outcomes"]["REPAIR"] == {"planned": 1}
+    assert requests() == []
+    done = tailpipe(*arguments)
+    assert (done.exit_code, len(requests())) == (0, 1), done.stderr
+    assert scope in requests()[0]
+    assert reported(done)["runs"][0]["outcomes"]["REPAIR"] == {"pending": 1}
+    assert "settings: " in done.stderr
+    assert tailpipe(*arguments).exit_code == 0
+    assert len(requests()) == 1
 
 
 def test_expired_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:

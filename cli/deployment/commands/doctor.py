@@ -37,4 +37,4 @@ def doctor(cloud: Cloud, as_json: bool, function: str = "") -> int:
         )
         return FAILED if missing or any(one.ok is False for one in around) else OK
 
-    return guarded(f"tailpipe-exports: the rights on {cloud.title} could not be checked", command)
+    return guarded(f"tailpipe-exports: the rights on {cloud.title} could not be checked", command, as_json=as_json)

@@ -28,7 +28,7 @@ def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool, function: st
             print_document(report)
         return EXITS.get(str(report.get("status")), FAILED)
 
-    return guarded(f"tailpipe-exports: the function on {cloud.title} gave no report", command)
+    return guarded(f"tailpipe-exports: the function on {cloud.title} gave no report", command, as_json=as_json)
 
 
 def call(session: Session, payload: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:

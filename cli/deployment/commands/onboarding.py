@@ -16,7 +16,7 @@ from typing import Any
 from cli.deployment.model import OperatorError, Problem, Showing
 from cli.deployment.operator import Cloud
 from cli.deployment.session import Session, guarded, open_deployed
-from cli.terminal.console import print_document, say
+from cli.terminal.console import document_text, print_document, say
 from cli.terminal.private_file import state_folder, write_private
 
 # Longer lists are shortened to their count and first items: a tenant may have thousands of subscriptions.
@@ -87,7 +87,7 @@ def _written(path: Path, document: Mapping[str, Any], place: str) -> str:
 
     Raises OperatorError for a file that holds something else, or that cannot be written.
     """
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+    text = document_text(document) + "\n"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = _read(path)

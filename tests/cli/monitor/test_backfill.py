@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli import clouds
+from cli.deployment.model import OperatorError, Problem
 from cli.monitor import backfill
+from shared.errors import AnotherRun, RequestError, SettingsError
+from shared.model import Verb
 from shared.monitor.months import Reach
 from shared.periods import month_before
 from tests.cli.monitor.test_monitor import called, store
 from tests.cli.monitor.test_months import BEFORE, DATA, LAST, LOST, THIS, record
+from tests.cli.support.fakes import FakeFunction, action, install
 from tests.inmemory import InMemoryStore
 
 __all__ = ["store"]  # the fixture
@@ -128,3 +133,92 @@ def test_cloud_without_backfill_says_why(store: InMemoryStore, monkeypatch: pyte
     result = called("backfill", "aws", "--missing")
     assert result.exit_code == 1
     assert "only the first time that an export is switched on" in result.stderr
+
+
+def test_what_was_requested_before_a_failure_is_not_lost(
+    store: InMemoryStore, requested: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reports so far, what is left, and the failure: one document, exit code 1; a person is told how to go on."""
+    record(store, a={THIS: DATA, LAST: LOST}, b={THIS: DATA, BEFORE: LOST}, c={THIS: DATA, LAST: LOST, BEFORE: LOST})
+
+    def call(_session: object, payload: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
+        requested.append(payload)
+        if len(requested) % 2 == 0:  # each second request
+            raise OperatorError(Problem("the function did not answer", "Look at its log."))
+        return {"status": "ok", "quiet": quiet}
+
+    monkeypatch.setattr(backfill, "call", call)
+    result = called("backfill", "aws", "--missing", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert [one["status"] for one in document["runs"]] == ["ok"]
+    assert document["unfinished"] == [
+        {"scopes": ["c"], "months": [BEFORE, LAST]},
+        {"scopes": ["a"], "months": [LAST]},
+    ]
+    problem = {"what": "the function did not answer", "remedy": "Look at its log."}
+    assert document["error"] == {"problems": [problem]}
+    assert len(requested) == 2
+    said = " ".join(called("backfill", "aws", "--missing").stderr.split())
+    assert "1 of 3 requests were made. Call the same command again" in said
+    assert "the function did not answer" in said
+
+
+def test_a_request_names_no_more_scopes_than_a_function_takes(
+    store: InMemoryStore, requested: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A larger group becomes several requests."""
+    monkeypatch.setattr(backfill, "MAX_SCOPES", 2)
+    record(store, **{one: {THIS: DATA, LAST: LOST} for one in "abc"})
+    assert called("backfill", "aws", "--missing", "--json").exit_code == 0
+    assert [one["scopes"] for one in requested] == [["a", "b"], ["c"]]
+
+
+def test_settings_from_a_file_run_the_request_on_this_machine(
+    store: InMemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The function's own code runs with them; nothing is asked of a deployed one, and the report is shown."""
+    can = replace(clouds.CLOUDS["aws"], support_case=None, reach=lambda: Reach(84))
+    monkeypatch.setitem(clouds.CLOUDS, "aws", can)
+    function = install(monkeypatch, FakeFunction([action(Verb.CREATE, "a")]))
+    record(store, a={THIS: DATA, LAST: LOST})
+    file = tmp_path / "settings.env"
+    file.write_text("EXPORTS=cur2\n", encoding="utf-8")
+    as_text = called("backfill", "aws", "--missing", "--settings", str(file))
+    as_json = called("backfill", "aws", "--missing", "--settings", str(file), "--json", "--dry-run")
+    assert (as_text.exit_code, as_json.exit_code) == (0, 0), as_text.output
+    assert [(one.scopes, one.months, one.dry_run) for one in function.requests] == [
+        (("a",), (LAST,), False),
+        (("a",), (LAST,), True),
+    ]
+    assert "1 created" in as_text.stdout
+    assert "a library that writes to standard output" not in as_text.stdout
+    [report] = json.loads(as_json.stdout)["runs"]
+    assert report["dry_run"] is True
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SettingsError(["EXPORTS: is odd"]), "EXPORTS: is odd"),
+        (RequestError(["'months': is refused"]), "'months': is refused"),
+        (AnotherRun("r-2", "12:00", "12:05"), "run r-2 has held the lock"),
+        (KeyError("x"), "a defect of the command: KeyError"),
+    ],
+)
+def test_a_request_that_cannot_run_on_this_machine_says_why(
+    store: InMemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, message: str
+) -> None:
+    """Exit code 1; the reason on standard error, and in the document."""
+    can = replace(clouds.CLOUDS["aws"], support_case=None, reach=lambda: Reach(84))
+    monkeypatch.setitem(clouds.CLOUDS, "aws", can)
+    install(monkeypatch, FakeFunction(error=error))
+    record(store, a={THIS: DATA, LAST: LOST})
+    file = tmp_path / "settings.env"
+    file.write_text("EXPORTS=cur2\n", encoding="utf-8")
+    result = called("backfill", "aws", "--missing", "--settings", str(file), "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert message in document["error"]["problems"][0]["what"]
+    assert message in " ".join(result.stderr.split())
+    assert document["runs"] == []

@@ -137,6 +137,16 @@ def test_an_age_is_counted_from_now(since: str, expected: timedelta, monkeypatch
     assert called("--since", "yesterday").exit_code != 0
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--since", "0001-01-01"], ["--since", "99999d"], ["--run", "19000101T000000Z-x"]]
+)
+def test_a_log_is_not_searched_before_1970(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS refuses a negative time; whatever is asked for, no log begins earlier."""
+    log = install(Log(line(1)), monkeypatch)
+    assert called(*arguments).exit_code == 0
+    assert log.searches[0].since == datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def test_a_followed_log_shows_each_line_once_and_ends_cleanly(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,3 +175,23 @@ def test_text_that_only_looks_like_a_line_of_the_function_is_text() -> None:
     """A document without an event, and half a document, are shown as they are."""
     for text in ('{"message": "x"}', '{"event": 3}', '{"event": "a"', "[" * 100_000):
         assert (parse_line("1", START, text).fields, parse_line("1", START, text).text) == ({}, text)
+
+
+def test_json_of_a_log_is_strict_and_has_its_error_on_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that only Python reads becomes null; what was read before the log failed is kept."""
+
+    class Failing(Log):
+        def logs(self, search: LogSearch) -> Iterator[LogLine]:
+            """Yield the lines, and fail then."""
+            yield from super().logs(search)
+            raise OperatorError(Problem("the log ended early", "Read it again."))
+
+    odd = parse_line("1", START, '{"event": "write-failed", "ratio": NaN, "scope": "a\x9b"}')
+    install(Failing(odd), monkeypatch)
+    done = called("--json", "--since", "2026-01-05")
+    first, last = done.stdout.splitlines()
+    assert done.exit_code == 1
+    assert '"ratio": null' in first
+    assert json.loads(first)["scope"] == "a\x9b"
+    assert "\x9b" not in first
+    assert json.loads(last) == {"error": {"problems": [{"what": "the log ended early", "remedy": "Read it again."}]}}

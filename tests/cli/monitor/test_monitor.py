@@ -161,6 +161,66 @@ def test_status_of_a_newer_state_is_an_error_with_a_remedy(store: InMemoryStore)
     assert "Deploy the newer function again" in done.stderr
 
 
+def test_unreadable_state_is_not_called_a_missing_one(store: InMemoryStore) -> None:
+    """Exit code 1 and what happens next; the reports are still shown."""
+    whole = fill(store, a=scope())
+    store.replace(dump(whole, NOW)[:100])
+    for command in ("status", "months", "page"):
+        done = called(command, "aws")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "the state of AWS is unreadable" in done.stderr
+        assert "begins anew from what exists" in done.stderr
+    history = called("history", "aws")
+    assert history.exit_code == 0
+    assert run_id(0.5) in history.stdout
+    assert "the state of AWS is unreadable" in history.stderr
+
+
+def test_state_of_the_future_is_said_to_have_times_that_are_left_out(store: InMemoryStore) -> None:
+    """A wrong clock wrote it: nothing claims that no state is stored."""
+    document = fill(store, a=scope())
+    ahead = timedelta(days=400)
+    document.runs = [RunNote(note.run_id, note.at + ahead, "ok", active=1, covered=1) for note in document.runs]
+    store.replace(dump(document, NOW + ahead))
+    done = called("status", "aws")
+    assert done.exit_code == 1
+    assert "damaged in part" in done.stderr
+    assert "times in the future" in done.stderr
+    assert "When the last run was is not known." in done.stdout
+    assert "No state is stored" not in done.stdout
+
+
+def test_scope_is_found_whatever_its_letters_and_an_unknown_one_is_an_error(store: InMemoryStore) -> None:
+    """`status` and `history` take an id as a portal shows it; an id of another cloud, or a typo, ends with 1."""
+    fill(store, **{"0a0b": scope()})
+    assert "account (0a0b)" in " ".join(called("status", "aws", "0A0B").stdout.split())
+    assert "created" in called("history", "aws", "--scope", "0A0B").stdout
+    for arguments in (["status", "aws", "0a0c"], ["history", "aws", "--scope", "0a0c"]):
+        done = called(*arguments)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "the state knows no account '0a0c'" in done.stderr
+        assert "An id of another cloud belongs to that cloud's name." in " ".join(done.stderr.split())
+
+
+def test_scope_before_the_first_run_leads_to_the_first_run(store: InMemoryStore) -> None:
+    """Without any state the remedy is to run once."""
+    assert store.data is None
+    done = called("status", "aws", "a")
+    assert done.exit_code == 1
+    assert "no run has been recorded yet" in done.stderr
+    assert "tailpipe-exports invoke aws" in done.stderr
+
+
+def test_report_with_an_odd_time_says_so(store: InMemoryStore) -> None:
+    """What is no time is not shown as one."""
+    fill(store, a=scope())
+    store.put_report(run_id(0.5), json.dumps({"run_id": run_id(0.5), "started_at": "soon", "status": "ok"}).encode())
+    done = called("history", "aws")
+    assert done.exit_code == 0
+    assert "at an unknown time" in done.stdout
+    assert "soon" not in done.stdout
+
+
 def test_status_of_a_scope_shows_everything_about_it(store: InMemoryStore) -> None:
     """Its targets, the error with the remedy, and its last changes; an unknown one is an error."""
     fill(store, a=scope("failed", BROKEN, "Alpha"), b=scope())
@@ -274,6 +334,7 @@ def test_watch_shows_again_until_it_is_interrupted(capsys: pytest.CaptureFixture
         (["status", "oracle"], "no cloud is called 'oracle'"),
         (["status", "aws", "azure", "111122223333"], "a SCOPE belongs to one cloud"),
         (["status", "aws", "--watch", "--json"], "--watch shows text"),
+        (["status", "aws", ""], "the SCOPE is empty"),
         (["status", "--function", "x"], "--function and --settings are for one cloud"),
         (["page", "aws", "--function", "x", "--without-deployment"], "--function names a deployment"),
     ],
