@@ -1,4 +1,4 @@
-"""Delivers what is owed: the oldest message first, until one is refused or the time is up."""
+"""Delivers what is owed: the oldest message first, until the webhook fails or the time is up."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ OUT_OF_TIME = "deadline"
 # Slack takes one message a second, and asks to wait about so long; a longer wait is the next run's.
 LONGEST_WAIT = timedelta(seconds=5)
 TOO_MANY = 429
+# Refusals of one message, such as text that the receiver cannot show: they must not hold back the others for good.
+OF_THE_MESSAGE = frozenset({400, 413, 422})
+MOST_REFUSED = 3  # messages in a run; a webhook that refuses everything is not called once for each
 REMEDY = "The next run sends it again. See whether the webhook still exists and what its receiver logs."
 
 
@@ -36,6 +39,10 @@ class Secret(msgspec.Struct, frozen=True):
     local: bool = False
 
 
+class _MessageRefused(Transient):
+    """The receiver works, and refuses this message."""
+
+
 def deliver(document: StateDocument, secret: Secret, run: RunContext, sender: Sender = send) -> tuple[int, int]:
     """Send what is owed and note in the document what was accepted; return how many were, and how many are left.
 
@@ -45,17 +52,25 @@ def deliver(document: StateDocument, secret: Secret, run: RunContext, sender: Se
     if document.notices is None or not waiting:
         return 0, 0
     sent: dict[str, datetime] = {}
+    refused: list[ReportedError] = []
+    failure: ReportedError | None = None
     try:
         remembered = secret.read(False)
         for notice in waiting:
-            remembered = _send(notice, remembered, document, secret, run, sender)
+            try:
+                remembered = _send(notice, remembered, document, secret, run, sender)
+            except _MessageRefused as error:
+                refused.append(error)
+                if len(refused) == MOST_REFUSED:
+                    break
+                continue
             sent[notice.id] = run.clock.now()
             run.log("info", "notify-sent", code=notice.code or notice.event, reason=notice.event)
     except Exception as error:  # noqa: BLE001 - a defect must not fail a run that has ended well
         failure = error if isinstance(error, ReportedError) else defect(error)
+    for one in [failure] if failure else refused[:1]:
         left = len(waiting) - len(sent)
-        reason = f"{failure.message} ({left} owed). {failure.remedy}"
-        run.log("warning", "notify-failed", code=failure.code, reason=reason)
+        run.log("warning", "notify-failed", code=one.code, reason=f"{one.message} ({left} owed). {one.remedy}")
     document.notices.box = [
         msgspec.structs.replace(one, sent_at=sent[one.id]) if one.id in sent else one for one in document.notices.box
     ]
@@ -101,4 +116,5 @@ def _post(
         reason = f"the webhook answered {reply.status}, a redirect, which is not followed"
         raise Permanent("notify-redirected", reason, REMEDY)
     if not 200 <= reply.status < 300:
-        raise Transient("notify-refused", f"the webhook answered {reply.status}", REMEDY)
+        kind = _MessageRefused if reply.status in OF_THE_MESSAGE else Transient
+        raise kind("notify-refused", f"the webhook answered {reply.status}", REMEDY)

@@ -380,7 +380,7 @@ def test_messages_go_oldest_first_and_are_noted(receiver: Receiver) -> None:
 @pytest.mark.parametrize(
     ("status", "code"),
     [
-        (500, "notify-refused"), (400, "notify-refused"), (429, "notify-refused"), (302, "notify-redirected"),
+        (500, "notify-refused"), (406, "notify-refused"), (429, "notify-refused"), (302, "notify-redirected"),
         (308, "notify-redirected"),
     ],
 )  # fmt: skip
@@ -392,6 +392,21 @@ def test_a_refused_message_stays_owed_and_ends_the_delivery(receiver: Receiver, 
     assert deliver(document, Secret(lambda _: receiver.url, local=True), engine.run) == (0, 2)
     assert len(receiver.got) == 1
     assert [(line[0], line[2]["code"]) for line in engine.lines] == [("warning", code)]
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_message_that_the_receiver_refuses_does_not_hold_back_the_others(receiver: Receiver, status: int) -> None:
+    """It stays owed; a webhook that refuses everything is called three times in a run."""
+    receiver.answers = [status, 200, status, 200]
+    document, engine = waiting("a", "b", "c", "d"), Recorder()
+    secret = Secret(lambda _: receiver.url, local=True)
+    assert deliver(document, secret, engine.run) == (2, 2)
+    assert [one.id for one in owed(document.notices)] == ["a", "c"]
+    assert [line[2]["code"] for line in engine.lines if line[0] == "warning"] == ["notify-refused"]
+    receiver.got.clear()
+    receiver.status = status
+    assert deliver(waiting("a", "b", "c", "d"), secret, Recorder().run) == (0, 4)
+    assert len(receiver.got) == 3
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 302, 500])
