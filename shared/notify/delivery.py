@@ -15,6 +15,7 @@ from shared.state.document import StateDocument
 from shared.state.notices import Notice, owed
 
 TIMEOUT_S = 10.0  # for one message
+ALL_S = 60.0  # for all messages of a run: what a slow receiver leaves is the next run's
 RESERVE_S = 3.0  # kept free of the deadline, for noting what was sent
 SHORTEST_S = 1.0
 OUT_OF_TIME = "deadline"
@@ -55,10 +56,10 @@ def deliver(document: StateDocument, secret: Secret, run: RunContext, sender: Se
     refused: list[ReportedError] = []
     failure: ReportedError | None = None
     try:
-        remembered = secret.read(False)
+        delivery = _Delivery(document.owner, secret, run, sender)
         for notice in waiting:
             try:
-                remembered = _send(notice, remembered, document, secret, run, sender)
+                delivery.send(notice)
             except _MessageRefused as error:
                 refused.append(error)
                 if len(refused) == MOST_REFUSED:
@@ -77,44 +78,48 @@ def deliver(document: StateDocument, secret: Secret, run: RunContext, sender: Se
     return len(sent), len(waiting) - len(sent)
 
 
-def _send(
-    notice: Notice, remembered: str, document: StateDocument, secret: Secret, run: RunContext, sender: Sender
-) -> str:
-    """Send one message and return the secret by which it was accepted.
+class _Delivery:
+    """The messages of one run, to the address that the secret holds. Raises ReportedError where it cannot be read."""
 
-    Whatever fails may be cured in the secret that the cloud holds by now: where that is another one, it is tried too.
-    Raises ReportedError.
-    """
-    try:
-        _post(notice, destination_of(remembered), document, secret, run, sender)
-    except ReportedError as error:
-        if error.code == OUT_OF_TIME or (newest := secret.read(True)) == remembered:
-            raise
-        _post(notice, destination_of(newest), document, secret, run, sender)
-        return newest
-    return remembered
+    def __init__(self, owner: str, secret: Secret, run: RunContext, sender: Sender) -> None:
+        self._source = Source(run.cloud, owner)
+        self._secret = secret
+        self._run = run
+        self._sender = sender
+        self._end = run.clock.monotonic() + ALL_S
+        self._text = secret.read(False)
 
+    def send(self, notice: Notice) -> None:
+        """Send one message. Raises ReportedError.
 
-def _post(
-    notice: Notice, destination: Destination, document: StateDocument, secret: Secret, run: RunContext, sender: Sender
-) -> None:
-    """Post one message, once more after a short wait that the receiver asks for. Raises ReportedError."""
+        Whatever fails may be cured in the secret that the cloud holds by now: where that is another one, it is tried
+        too, and used from then on.
+        """
+        try:
+            self._send(notice, destination_of(self._text))
+        except ReportedError as error:
+            if error.code == OUT_OF_TIME or (newest := self._secret.read(True)) == self._text:
+                raise
+            self._text = newest
+            self._send(notice, destination_of(newest))
 
-    def post() -> Reply:
-        seconds = min(TIMEOUT_S, run.deadline.remaining() - RESERVE_S)
+    def _send(self, notice: Notice, destination: Destination) -> None:
+        """Send one message, once more after a short wait that the receiver asks for. Raises ReportedError."""
+        reply = self._post(notice, destination)
+        if reply.status == TOO_MANY and reply.wait is not None and reply.wait <= LONGEST_WAIT:
+            self._run.clock.wait_until(self._run.clock.monotonic() + reply.wait.total_seconds())
+            reply = self._post(notice, destination)
+        if 300 <= reply.status < 400:
+            reason = f"the webhook answered {reply.status}, a redirect, which is not followed"
+            raise Permanent("notify-redirected", reason, REMEDY)
+        if not 200 <= reply.status < 300:
+            kind = _MessageRefused if reply.status in OF_THE_MESSAGE else Transient
+            raise kind("notify-refused", f"the webhook answered {reply.status}", REMEDY)
+
+    def _post(self, notice: Notice, destination: Destination) -> Reply:
+        left = self._end - self._run.clock.monotonic()
+        seconds = min(TIMEOUT_S, left, self._run.deadline.remaining() - RESERVE_S)
         if seconds < SHORTEST_S:
-            raise Transient(OUT_OF_TIME, "the run's time is up", REMEDY)
-        source = Source(run.cloud, document.owner)
-        written = FORMATS[destination.format](notice, source, destination.key, run.clock.now())
-        return sender(destination.url, written, seconds, local=secret.local)
-
-    reply = post()
-    if reply.status == TOO_MANY and reply.wait is not None and reply.wait <= LONGEST_WAIT:
-        run.clock.wait_until(run.clock.monotonic() + reply.wait.total_seconds())
-        reply = post()
-    if 300 <= reply.status < 400:
-        reason = f"the webhook answered {reply.status}, a redirect, which is not followed"
-        raise Permanent("notify-redirected", reason, REMEDY)
-    if not 200 <= reply.status < 300:
-        kind = _MessageRefused if reply.status in OF_THE_MESSAGE else Transient
-        raise kind("notify-refused", f"the webhook answered {reply.status}", REMEDY)
+            raise Transient(OUT_OF_TIME, "the time for messages is up", REMEDY)
+        post = FORMATS[destination.format](notice, self._source, destination.key, self._run.clock.now())
+        return self._sender(destination.url, post, seconds, local=self._secret.local)

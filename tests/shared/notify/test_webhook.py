@@ -466,6 +466,22 @@ def test_without_time_nothing_is_sent() -> None:
     assert engine.lines[0][2]["code"] == "deadline"
 
 
+def test_a_slow_receiver_gets_what_there_is_time_for() -> None:
+    """Each message may take its ten seconds, and a run no more than a minute for all."""
+    document, engine = waiting(*"abcdefgh"), Recorder()
+    given: list[float] = []
+
+    def slow(url: str, post: Post, timeout_s: float, *, local: bool) -> Reply:
+        del url, post, local
+        given.append(timeout_s)
+        engine.clock.advance(9)
+        return Reply(200)
+
+    assert deliver(document, Secret(lambda _: URL), engine.run, slow) == (7, 1)
+    assert given == [10, 10, 10, 10, 10, 10, 6]
+    assert engine.lines[-1][2]["code"] == "deadline"
+
+
 def test_a_secret_that_cannot_be_read_is_a_warning() -> None:
     """The cloud's refusal is shown with its remedy in the runbook; the run goes on."""
 
