@@ -51,6 +51,7 @@ class Arns:
             "logs": self._log,
             "organizations": self._member,
             "scheduler": self._schedule,
+            # difference: AWS-21
             "secretsmanager": lambda _operation, params, _where: (
                 (str(params["SecretId"]),) if "SecretId" in params else _ANY
             ),

@@ -133,12 +133,24 @@ def a_silent_export_is_healthy(cloud: LocalAws) -> bool:
     return bool(after["StatusCode"] == "HEALTHY" and before["CreatedAt"] - after["CreatedAt"] == timedelta(days=3))
 
 
+def policies_of_secrets_are_not_evaluated(cloud: LocalAws) -> bool:
+    """A secret whose own policy denies everything is read."""
+    secrets = cloud.client("secretsmanager")
+    arn = secrets.create_secret(Name="denied", SecretString="text")["ARN"]
+    denial = {"Effect": "Deny", "Principal": "*", "Action": "secretsmanager:*", "Resource": "*"}
+    secrets.put_resource_policy(
+        SecretId=arn, ResourcePolicy=json.dumps({"Version": "2012-10-17", "Statement": [denial]})
+    )
+    return bool(secrets.get_secret_value(SecretId=arn)["SecretString"] == "text")
+
+
 AWS: Mapping[str, Callable[[LocalAws], bool]] = {
     "AWS-1": nothing_is_delivered_on_aws,
     "AWS-6": one_invented_row,
     "AWS-7": lifecycle_rules_rest,
     "AWS-8": keys_are_names,
     "AWS-15": a_silent_export_is_healthy,
+    "AWS-21": policies_of_secrets_are_not_evaluated,
 }
 
 
