@@ -1,1 +1,1 @@
-"""Messages to operators about changes of state: what is said, how it is written, and how it is delivered."""
+"""Messages to operators about changes of state: their content, their formats, and their delivery."""

@@ -1,7 +1,7 @@
-"""What operators have to be told after a run: the difference between what is open now and what they were told.
+"""The messages that operators get after a run: the difference between what is open now and what was reported before.
 
-What is open comes from the run's report, by the rules of `shared.monitor.history`; what they were told is in the state
-document. A message is about one change of state of any number of scopes, never about a run.
+What is open comes from the run's report, by the rules of `shared.monitor.history`; what was reported before is in the
+state document. A message is about one change of state of any number of scopes, never about a run.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def record_changes(
     *,
     limited: bool,
 ) -> None:
-    """Compare what is open after a run with what was told, and note the messages that are owed, in the document.
+    """Compare what is open after a run with what was reported before, and add the messages owed to the document.
 
     `expiries` and `undecided` are those of `find_expiries`; a `limited` run looked at the requested scopes only.
     Without any notices yet, everything that is open now counts as a change: the first message says where things stand.
@@ -113,9 +113,9 @@ def record_changes(
 
 
 def record_digest(document: StateDocument, wording: Wording, now: datetime) -> None:
-    """Note the digest of this ISO week as owed, unless it was noted before.
+    """Add the digest of this ISO week to the messages owed, unless it was added before.
 
-    Weeks without a run get none. A run that dies after sending it sends it again, under the same id.
+    Weeks without a run get no digest. If a run dies after sending it, the next run sends it again with the same id.
     """
     notices = document.notices or Notices(now)
     name = week_of(now)
@@ -145,7 +145,7 @@ def record_digest(document: StateDocument, wording: Wording, now: datetime) -> N
 def find_expiries(
     enumeration: Enumeration | None, outcomes: Sequence[Outcome], document: StateDocument, now: datetime
 ) -> tuple[dict[OpenKey, Open], set[OpenKey]]:
-    """Return what expires within WARN_BEFORE, and of what this run cannot say whether it does.
+    """Return what expires within WARN_BEFORE, and for what this run cannot decide it.
 
     Three things are known to a run: when a target stops by itself (`Present.ends`), until when a closed scope can be
     restored (`Scope.restorable`, counted from when it was first seen inactive), and by when a manual step has to be
@@ -181,7 +181,7 @@ def _is_near(moment: datetime | None, now: datetime) -> bool:
 
 
 def _open(report: Mapping[str, Any], stored: StoredReport) -> dict[OpenKey, Open]:
-    """Return what is open by the report, with the remedy or the steps that the report has for it."""
+    """Return what the report shows as open, each with its remedy or steps."""
     helps = {(FAILURE, one["scope"], one["code"]): (one["remedy"], "") for one in report["failures"]}
     helps |= {(MANUAL, one["scope"], one["code"]): (" ".join(one["steps"]), one["url"]) for one in report["manual"]}
     return {
@@ -192,7 +192,7 @@ def _open(report: Mapping[str, Any], stored: StoredReport) -> dict[OpenKey, Open
 
 
 def _judged(stored: StoredReport, report: Mapping[str, Any], document: StateDocument, *, limited: bool) -> set[str]:
-    """Return the scopes of which the run knows everything; a limited one knows nothing of the run as a whole."""
+    """Return the scopes that the run checked completely; "" is the run as a whole, which a limited run leaves out."""
     judged = judged_in(stored)
     whole = stored.run_complete and report["enumeration_complete"] and not limited
     if not whole:
@@ -299,7 +299,7 @@ def _named(keys: Sequence[OpenKey], document: StateDocument) -> str:
 
 
 def _name(scope: str, document: StateDocument) -> str:
-    """Return a scope as a person knows it: its name, which comes from outside, and its id."""
+    """Return the sanitized name of a scope and its id."""
     known = document.scopes.get(scope)
     name = re.sub(r"\s+", " ", printable(known.name)).strip()[:80] if known else ""
     shown = printable(scope)[:200]
@@ -307,5 +307,5 @@ def _name(scope: str, document: StateDocument) -> str:
 
 
 def _id(*parts: str) -> str:
-    """Return an id that is the same wherever the same change of the same state is found."""
+    """Return an id that is the same whenever the same change of the same state is found."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:32]

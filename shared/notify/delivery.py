@@ -1,4 +1,4 @@
-"""Delivers what is owed: the oldest message first, until the webhook fails or the time is up."""
+"""Delivers the messages owed, oldest first, until the webhook fails or the time is up."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from shared.state.document import StateDocument
 from shared.state.notices import Notice, owed
 
 TIMEOUT_S = 10.0  # for one message
-ALL_S = 60.0  # for all messages of a run: what a slow receiver leaves is the next run's
+ALL_S = 60.0  # for all messages of a run; the rest is left to the next run
 RESERVE_S = 3.0  # kept free of the deadline, for noting what was sent
 SHORTEST_S = 1.0
 OUT_OF_TIME = "deadline"
-# Slack takes one message a second, and asks to wait about so long; a longer wait is the next run's.
+# Slack accepts one message a second and requests a wait of about that length; a longer wait is left to the next run.
 LONGEST_WAIT = timedelta(seconds=5)
 TOO_MANY = 429
-# Refusals of one message, such as text that the receiver cannot show: they must not hold back the others for good.
+# These statuses reject one message, such as text that the receiver cannot show: it must not block the others.
 OF_THE_MESSAGE = frozenset({400, 413, 422})
-MOST_REFUSED = 3  # messages in a run; a webhook that refuses everything is not called once for each
+MOST_REFUSED = 3  # messages in a run; a webhook that rejects everything is not called once for each
 REMEDY = "The next run sends it again. See whether the webhook still exists and what its receiver logs."
 
 
 class Secret(msgspec.Struct, frozen=True):
-    """The secret that NOTIFY_URL names.
+    """The secret that NOTIFY_URL refers to.
 
-    `read` returns it, as a warm instance remembers it or, if asked to, from the cloud; it raises a ReportedError.
-    `local` is true where the deployment's endpoints are overridden by loopback addresses: only then may the webhook be
-    one.
+    `read(False)` returns the remembered secret of a warm instance, `read(True)` reads it from the cloud; both raise
+    ReportedError. `local` is true if the deployment's endpoints are overridden by loopback addresses: only then may
+    the webhook have one.
     """
 
     read: Callable[[bool], str]
@@ -41,13 +41,13 @@ class Secret(msgspec.Struct, frozen=True):
 
 
 class _MessageRefused(Transient):
-    """The receiver works, and refuses this message."""
+    """The receiver rejected this message."""
 
 
 def deliver(document: StateDocument, secret: Secret, run: RunContext, sender: Sender = send) -> tuple[int, int]:
-    """Send what is owed and note in the document what was accepted; return how many were, and how many are left.
+    """Send the messages owed and mark those that were accepted; return how many were, and how many are left.
 
-    Never raises for a delivery that fails: it is logged as ``notify-failed``, and left for the next run.
+    Never raises: a failure is logged as ``notify-failed``, and its message is left for the next run.
     """
     waiting = owed(document.notices)
     if document.notices is None or not waiting:
@@ -92,8 +92,8 @@ class _Delivery:
     def send(self, notice: Notice) -> None:
         """Send one message. Raises ReportedError.
 
-        Whatever fails may be cured in the secret that the cloud holds by now: where that is another one, it is tried
-        too, and used from then on.
+        The cause of a failure may have been corrected in the stored secret: if it differs from the remembered one, the
+        message is sent once more with it.
         """
         try:
             self._send(notice, destination_of(self._text))
@@ -104,7 +104,7 @@ class _Delivery:
             self._send(notice, destination_of(newest))
 
     def _send(self, notice: Notice, destination: Destination) -> None:
-        """Send one message, once more after a short wait that the receiver asks for. Raises ReportedError."""
+        """Send one message; repeat it once if the receiver requests a short wait. Raises ReportedError."""
         reply = self._post(notice, destination)
         if reply.status == TOO_MANY and reply.wait is not None and reply.wait <= LONGEST_WAIT:
             self._run.clock.wait_until(self._run.clock.monotonic() + reply.wait.total_seconds())

@@ -1,4 +1,4 @@
-"""A message as each receiver wants it: Slack's blocks, a card for a Teams workflow, or a CloudEvents document.
+"""Formats of a message: blocks for Slack, an Adaptive Card for a Teams workflow, or a CloudEvents document.
 
 Sources: "Sending messages using incoming webhooks", "Reference: blocks" and "Formatting text for app surfaces" (Slack:
 150 characters in a header, 3,000 in a section, ``&``, ``<`` and ``>`` escaped); "Create incoming webhooks with
@@ -131,7 +131,7 @@ def _key_of(key: str) -> bytes:
 
 
 def format_of(host: str) -> str:
-    """Return the format that a host wants: those of Slack and of Teams workflows are known, all others get events."""
+    """Return the format for a host: Slack and Teams workflows have their own, all other hosts get CloudEvents."""
     host = host.lower().rstrip(".")
     if host in ("hooks.slack.com", "hooks.slack-gov.com"):
         return "slack"
@@ -153,7 +153,7 @@ def _footer(notice: Notice) -> str:
 
 
 def _fitting(lines: Sequence[str], limit: int) -> list[str]:
-    """Return as many whole lines as have room in `limit` bytes, and how many do not."""
+    """Return the whole lines that fit into `limit` bytes, and a last one that counts the omitted lines."""
     kept: list[str] = []
     room = limit
     for place, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""The webhook's secret as a cloud stores it: read once in the life of a function's instance, and again where asked."""
+"""The webhook's secret as a cloud stores it, remembered for as long as an instance of the function lives."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from shared.errors import Denied, NotFound, Permanent
 
 
 class StoredSecret(ABC):
-    """The secret that NOTIFY_URL names; `known` remembers what was read, by references, between invocations.
+    """The secret that NOTIFY_URL refers to; `known` holds those that were read, by reference, between invocations.
 
-    Each cloud says how it is read (`_fetch`), and what grants the right to do so (`grant`).
+    Each cloud defines how the secret is read (`_fetch`) and the remedy if access is denied (`grant`).
     """
 
     grant: str
@@ -20,7 +20,7 @@ class StoredSecret(ABC):
         self._known = known
 
     def read(self, again: bool) -> str:
-        """Return the secret's text, as it is remembered or (`again`) as it is now. Raises ReportedError."""
+        """Return the remembered text, or with `again` read the secret from the cloud. Raises ReportedError."""
         if again or self._reference not in self._known:
             try:
                 self._known[self._reference] = self._fetch()
@@ -37,4 +37,4 @@ class StoredSecret(ABC):
 
     @abstractmethod
     def _fetch(self) -> str:
-        """Return the text that the cloud holds now. Raises ReportedError."""
+        """Return the current text from the cloud. Raises ReportedError."""

@@ -48,7 +48,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """Where messages go: the address, the key that signs them (may be empty), and one of FORMATS."""
+    """Where messages go: the URL, the key that signs them (may be empty), and one of FORMATS."""
 
     url: str
     key: str
@@ -59,7 +59,7 @@ class Destination(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What a webhook answered: the status, and how long it asks to wait before the next message, if it does."""
+    """A webhook's response: its status, and the wait that it requests before the next message, if any."""
 
     status: int
     wait: timedelta | None = None
@@ -72,9 +72,9 @@ class Sender(Protocol):
 
 
 def destination_of(secret: str) -> Destination:
-    """Return what a secret says: an address alone, or a JSON object with `url`, and perhaps `key` and `format`.
+    """Return the destination in a secret: a URL alone, or a JSON object with `url`, and optionally `key` and `format`.
 
-    What it holds is masked from here on wherever it would appear. Raises Permanent without quoting it.
+    From here on, its parts are masked wherever they would appear. Raises Permanent, which does not quote the secret.
     """
     secret = secret.strip().removeprefix("\ufeff").strip()  # editors of Windows begin a file with this mark
     remember_secret(secret)
@@ -118,7 +118,7 @@ def _parts(url: str) -> SplitResult:
         or printable(url) != url
         or re.search(r"[\s\\]", url)
     ):
-        raise Permanent("notify-address", "the secret holds no address of a webhook", REMEDY)
+        raise Permanent("notify-address", "the secret contains no valid URL", REMEDY)
     if parts.username is not None or parts.password is not None:
         raise Permanent("notify-address", "the webhook's address holds a user name or password", REMEDY)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(url)):
@@ -135,12 +135,12 @@ def send(
     resolve: Callable[[str, int], list[str]] | None = None,
     context: ssl.SSLContext | None = None,
 ) -> Reply:
-    """Post one message and return the reply, whose headers decide: its body is not waited for.
+    """Post one message and return the reply once its headers have arrived; its body is not read.
 
     `local` permits loopback addresses, where the deployment's endpoints are overridden by loopback addresses too; every
     other address has to be a public one. The host's addresses are tried in order until one accepts the connection.
     `timeout_s` bounds everything, the resolution of the name included. Raises Permanent for an address that may not be
-    called, Transient where no answer came.
+    called, and Transient if no response arrived.
     """
     parts = _parts(url)
     if parts.scheme != "https" and not local:
@@ -177,7 +177,7 @@ def send(
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to one of the addresses that were checked, whatever the name would resolve to by now."""
+    """A connection to one of the checked addresses; the name is not resolved again."""
 
     def __init__(
         self, host: str, port: int, addresses: Sequence[str], end: float, secure: ssl.SSLContext | None
@@ -188,9 +188,9 @@ class _Pinned(http.client.HTTPConnection):
         self._secure = secure
 
     def connect(self) -> None:
-        """Connect to the first address that accepts, each within its share of the time; the certificate is the name's.
+        """Connect to the first address that accepts, each within its share of the time. Raises OSError.
 
-        Raises OSError.
+        The certificate is verified for the host's name.
         """
         for place, address in enumerate(self._addresses, 1):
             share = _left(self._end) / (len(self._addresses) - place + 1)
@@ -206,14 +206,14 @@ class _Pinned(http.client.HTTPConnection):
         self.sock.settimeout(_left(self._end))
 
     def response_class(self, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:  # type: ignore[override]  # the base class calls it as it calls a class
-        """Return the answer, to be read until the end of the exchange at most."""
+        """Return the response, which cannot be read beyond the end of the exchange."""
         answer = http.client.HTTPResponse(sock, **options)
         answer.fp = io.BufferedReader(_Timed(answer.fp, sock, self._end))
         return answer
 
 
 class _Timed(io.RawIOBase):
-    """Reads what comes from a socket until one common end: each read alone has a time limit, and may bring one byte."""
+    """Reads from a socket until a fixed end: a time limit for each read would not stop a sender of single bytes."""
 
     def __init__(self, inner: io.BufferedReader, sock: socket.socket, end: float) -> None:
         self._inner = inner
@@ -224,7 +224,7 @@ class _Timed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read what is there into the buffer and return its size. Raises OSError."""
+        """Read available data into the buffer and return its size. Raises OSError."""
         self._sock.settimeout(_left(self._end))
         return self._inner.readinto1(buffer)
 
@@ -242,9 +242,9 @@ def _left(end: float) -> float:
 
 
 def _resolved(resolve: Callable[[str, int], list[str]], host: str, port: int, end: float) -> list[str]:
-    """Return the addresses of a host, one at least. Raises OSError.
+    """Return the addresses of a host, at least one. Raises OSError.
 
-    The system's resolver has no time limit that a caller could set: one that hangs is left in its own thread.
+    The system's resolver takes no time limit, so it runs in a thread of its own, which is abandoned at the end.
     """
     found: Future[list[str]] = Future()
 

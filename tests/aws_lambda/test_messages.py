@@ -50,8 +50,8 @@ def secret(aws: LocalAws, text: str) -> str:
     return str(secrets.create_secret(Name="tailpipe-webhook", SecretString=text)["ARN"])
 
 
-def test_what_breaks_is_said_shown_and_closed_again(aws: LocalAws) -> None:
-    """Break, run: message, page, status. Fix, run: the message that it is over. The address stays a secret."""
+def test_failure_is_sent_and_published_and_closed_when_fixed(aws: LocalAws) -> None:
+    """The failure appears in a message, on the page and in the status. The webhook's URL appears in none of them."""
     with receiving() as receiver:
         arn = secret(aws, json.dumps({"url": f"{receiver.url}/services/{CANARY}", "key": "whsec_a2V5LWNhbmFyeS1rZXk="}))
         lines, settings = Lines(), cast("dict[str, Any]", {"NOTIFY_URL": arn, "PUBLISH_PAGE": "1"})
@@ -84,8 +84,8 @@ def test_what_breaks_is_said_shown_and_closed_again(aws: LocalAws) -> None:
         assert aws.calls.count("secretsmanager", "GetSecretValue") == 1
 
 
-def test_a_secret_that_may_not_be_read_is_a_warning(aws: LocalAws) -> None:
-    """The run is as good as it was, and the message stays owed."""
+def test_unreadable_secret_is_a_warning(aws: LocalAws) -> None:
+    """The run is not affected, and the message stays owed."""
     with receiving() as receiver:
         arn = secret(aws, receiver.url)
         aws.deny("secretsmanager:GetSecretValue")
@@ -99,8 +99,8 @@ def test_a_secret_that_may_not_be_read_is_a_warning(aws: LocalAws) -> None:
         assert len(receiver.got) >= 1
 
 
-def test_whatever_is_wrong_with_the_webhook_is_a_warning(aws: LocalAws) -> None:
-    """One warm instance lives through every failure of secret and receiver, and recovers without a restart."""
+def test_every_failure_of_secret_and_receiver_is_a_warning(aws: LocalAws) -> None:
+    """One warm instance goes through all of them and recovers without a restart."""
     arn, lines, secrets = secret(aws, "-"), Lines(), client(aws, "secretsmanager")
     environment = {**aws.environment(), "NOTIFY_URL": arn}
     settings = read_settings(environment)

@@ -74,8 +74,8 @@ def test_unreadable_or_missing_secret_is_a_warning(azure: LocalAzure, keyless: d
     drop_clients()
 
 
-def test_whatever_is_wrong_with_the_webhook_is_a_warning(azure: LocalAzure, keyless: dict[str, str]) -> None:
-    """One warm instance lives through every failure of secret and receiver, and recovers without a restart."""
+def test_every_failure_of_secret_and_receiver_is_a_warning(azure: LocalAzure, keyless: dict[str, str]) -> None:
+    """One warm instance goes through all of them and recovers without a restart."""
     environment, lines = {**azure.environment(), **keyless, "NOTIFY_URL": URI}, Lines()
     settings = read_settings(environment)
     context = RunContext("azure", settings.engine, lines, azure.clock, 900, RATES, translate, seed=1)
@@ -92,8 +92,8 @@ def test_whatever_is_wrong_with_the_webhook_is_a_warning(azure: LocalAzure, keyl
             destination_of(reader.read(again=True))
 
 
-def test_a_token_for_another_audience_reads_no_secret(azure: LocalAzure) -> None:
-    """The vault refuses the token of Resource Manager, which the run reports like any refusal."""
+def test_token_of_another_audience_is_refused_by_the_vault(azure: LocalAzure) -> None:
+    """The event has the vault's refusal, and the run is not affected."""
     azure.world.secrets[NOTIFY_SECRET] = "https://hooks.example/x"
     lines = Lines()
     run(azure, sink=lines, NOTIFY_URL=URI, NOTIFY_DIGEST="weekly")

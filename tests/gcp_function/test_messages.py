@@ -110,8 +110,8 @@ def test_invalid_response_of_secret_manager_is_a_warning(gcp: LocalGcp) -> None:
         assert receiver.got == []
 
 
-def test_whatever_is_wrong_with_the_webhook_is_a_warning(gcp: LocalGcp) -> None:
-    """One warm instance lives through every failure of secret and receiver, and recovers without a restart."""
+def test_every_failure_of_secret_and_receiver_is_a_warning(gcp: LocalGcp) -> None:
+    """One warm instance goes through all of them and recovers without a restart."""
     gcp.iam.grant(gcp.deployment.identity, "secretmanager.versions.access", f"projects/{gcp.project}", at_once=True)
     settings, lines = settings_of(gcp, NOTIFY_URL=secret_name(gcp)), Lines()
     context = RunContext("gcp", settings.engine, lines, gcp.clock, 900, RATES, translate, seed=1)
@@ -128,7 +128,7 @@ def test_whatever_is_wrong_with_the_webhook_is_a_warning(gcp: LocalGcp) -> None:
                 reader.read(again=True)
 
 
-def test_a_secret_that_is_no_text_is_named() -> None:
-    """A file that an editor wrote in UTF-16, for example."""
+def test_binary_secret_is_refused() -> None:
+    """A file in UTF-16, for example."""
     with pytest.raises(Permanent, match="binary"):
         _text_of(base64.b64encode(b"\xff\xfeh\x00").decode())

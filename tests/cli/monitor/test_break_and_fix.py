@@ -1,4 +1,4 @@
-"""An export breaks and is fixed: on each cloud a message, the status and the page say so, and say that it is over."""
+"""A broken export appears in a message, in the status and on the page of each cloud, until it is fixed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CANARY = "T0CANARY00/aVerySecretPart99"
 
 
 class Deployed(NamedTuple):
-    """A deployed function: its variables, where its secret is, which scope breaks with which code, and how."""
+    """A deployed function, and one of its scopes that breaks with a code."""
 
     environment: dict[str, str]
     secret: str
@@ -42,7 +42,7 @@ class Deployed(NamedTuple):
 
 @contextmanager
 def on_aws(url: str) -> Iterator[Deployed]:
-    """Somebody deletes the export, and a policy forbids to create it again."""
+    """Delete the export, and deny its creation."""
     with LocalAws(accounts=2) as cloud:
         arn = cloud.client("secretsmanager").create_secret(Name="tailpipe-webhook", SecretString=url)["ARN"]
 
@@ -57,7 +57,7 @@ def on_aws(url: str) -> Iterator[Deployed]:
 
 @contextmanager
 def on_azure(url: str) -> Iterator[Deployed]:
-    """Somebody deletes an export, and an Azure Policy denies to create it again."""
+    """Delete an export, and deny its creation by Azure Policy."""
     with LocalAzure(subscriptions=2) as cloud:
         cloud.world.secrets[AZURE_SECRET] = url
         scope = cloud.subscription_ids[1]
@@ -83,7 +83,7 @@ def on_azure(url: str) -> Iterator[Deployed]:
 
 @contextmanager
 def on_gcp(url: str) -> Iterator[Deployed]:
-    """Somebody deletes the table of a billing account; Google makes it again with the next rows."""
+    """Delete a billing account's table; Google creates it again with the next rows."""
     with LocalGcp(accounts=2, done=2, history_days=1, rows=3) as cloud:
         cloud.iam.grant(
             cloud.deployment.identity, "secretmanager.versions.access", f"projects/{cloud.project}", at_once=True
@@ -108,7 +108,7 @@ def tailpipe(*arguments: str) -> Result:
 
 
 def events(receiver: Receiver) -> list[str]:
-    """Return what the messages since the last call are about, sorted."""
+    """Return the events of the messages received since the last call, sorted."""
     found = [".".join(one["type"].split(".")[3:5]) for one in receiver.documents()]
     receiver.got.clear()
     return sorted(found)
@@ -122,10 +122,10 @@ OPENS: Mapping[str, Callable[[str], AbstractContextManager[Deployed]]] = {
 
 
 @pytest.mark.parametrize("name", OPENS)
-def test_what_breaks_shows_in_message_status_and_page_until_it_is_fixed(
+def test_broken_export_appears_in_message_status_and_page_until_fixed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The function runs, and the operator reads what it stored: nothing is open, something is, nothing is."""
+    """The function runs, and the operator reads what it stored: before, while the export is broken, and after."""
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     with receiving() as receiver, OPENS[name](f"{receiver.url}/services/{CANARY}") as deployed:
         for variable, value in deployed.environment.items():

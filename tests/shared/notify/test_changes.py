@@ -1,4 +1,4 @@
-"""One message for each change of state, none for a run: over whole runs of the engine."""
+"""Each change of state sends one message, over whole runs of the engine; a run without changes sends none."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def watched(scopes: int = 3, **settings: Any) -> tuple[Setting, Sent]:
     return Setting(scopes, publishing=publishing, **settings), sent
 
 
-def test_a_failure_is_said_when_it_begins_and_when_it_ends() -> None:
-    """Runs in between say nothing, and neither does a run that finds everything well."""
+def test_failure_sends_one_message_when_it_opens_and_one_when_it_closes() -> None:
+    """The runs in between send nothing, and neither does a run without failures."""
     setting, sent = watched()
     setting.run()
     assert sent.take() == []
@@ -78,8 +78,8 @@ def test_a_failure_is_said_when_it_begins_and_when_it_ends() -> None:
     assert sent.take() == []
 
 
-def test_a_message_holds_the_reason_the_remedy_and_where_to_read_on() -> None:
-    """A person can act without opening a report."""
+def test_message_contains_reason_remedy_and_runbook_link() -> None:
+    """An operator can act on it without opening a report."""
     setting, sent = watched()
     setting.run()
     setting.world.faults["write", "*"] = Permanent("storage-firewall", "the firewall refuses it", "Open it.")
@@ -96,8 +96,8 @@ def test_a_message_holds_the_reason_the_remedy_and_where_to_read_on() -> None:
     assert sent.posts[0]["source"] == "/tailpipe-exports/memory/org-1"
 
 
-def test_a_manual_step_is_said_when_it_opens_and_closes() -> None:
-    """The message has the steps and the link of the step."""
+def test_manual_step_sends_one_message_when_it_opens_and_one_when_it_closes() -> None:
+    """The opening message contains the steps and the link."""
     setting, sent = watched()
     setting.run()
     setting.world.things[EXPORT].health = Health.MANUAL
@@ -110,8 +110,8 @@ def test_a_manual_step_is_said_when_it_opens_and_closes() -> None:
     assert sent.take() == ["manual.closed Memory: scope scope s00001 (s00001) no longer needs you: manual"]
 
 
-def test_data_that_stops_and_comes_back_is_said() -> None:
-    """Silence beyond the rhythm is a change, and so is its end."""
+def test_stopped_and_returned_deliveries_send_one_message_each() -> None:
+    """Data is late once it exceeds the export's usual interval."""
     setting, sent = watched(1)
     setting.run()
     setting.world.deliver(setting.clock.now())
@@ -125,8 +125,8 @@ def test_data_that_stops_and_comes_back_is_said() -> None:
     assert sent.take() == ["data.returned Memory: scope scope s00000 (s00000) delivers data again: data-late"]
 
 
-def test_what_fails_differently_has_not_recovered() -> None:
-    """Another code of the same scope is one message, about the new failure."""
+def test_different_failure_of_the_same_scope_is_not_a_recovery() -> None:
+    """A new code for the same scope sends only the message about the new failure."""
     setting, sent = watched()
     setting.run()
     del setting.world.things[EXPORT]
@@ -138,7 +138,7 @@ def test_what_fails_differently_has_not_recovered() -> None:
 
 @pytest.mark.slow
 def test_ten_thousand_changes_are_one_message_with_counts_and_examples() -> None:
-    """A storm is told once, in a document whose size does not depend on it."""
+    """The size of the message and of the state does not depend on the number of changes."""
     setting, sent = watched(10_000)
     setting.world.faults["write", "*"] = Permanent("storage-firewall", "refused", "Open it.")
     setting.run()
@@ -152,8 +152,8 @@ def test_ten_thousand_changes_are_one_message_with_counts_and_examples() -> None
     assert len(state.notices.box) <= KEPT
 
 
-def test_many_sorts_of_changes_in_one_run_are_one_message() -> None:
-    """Each sort is a line with its count and some of its scopes."""
+def test_many_kinds_of_changes_in_one_run_are_one_message() -> None:
+    """Each kind is one line with its count and some of its scopes."""
     setting, sent = watched(6)
     setting.run()
     things = [setting.world.things[Key(f"s0000{number}", "export", "daily")] for number in range(3)]
@@ -171,8 +171,8 @@ def test_many_sorts_of_changes_in_one_run_are_one_message() -> None:
     ]
 
 
-def test_a_failed_delivery_is_repeated_under_the_same_id_and_never_fails_the_run() -> None:
-    """The run is as good as it was; the message stays owed, is counted, and arrives with the next run."""
+def test_failed_delivery_is_retried_with_the_same_id_and_never_fails_the_run() -> None:
+    """The run's status does not change. The message is counted as unsent, and the next run delivers it."""
     setting, sent = watched()
     setting.run()
     sent.status = 500
@@ -190,8 +190,8 @@ def test_a_failed_delivery_is_repeated_under_the_same_id_and_never_fails_the_run
     assert owed(setting.memory().notices) == []
 
 
-def test_a_dry_run_sends_nothing_and_remembers_nothing() -> None:
-    """Messages are the real run's."""
+def test_dry_run_sends_and_stores_nothing() -> None:
+    """The next real run sends the message."""
     setting, sent = watched()
     setting.run()
     setting.world.things[EXPORT].health = Health.MANUAL
@@ -201,8 +201,8 @@ def test_a_dry_run_sends_nothing_and_remembers_nothing() -> None:
     assert len(sent.posts) == 1
 
 
-def test_a_run_over_one_scope_says_nothing_about_the_others() -> None:
-    """What was open elsewhere stays open: a run after an event has not looked there."""
+def test_run_for_one_scope_does_not_close_what_is_open_in_others() -> None:
+    """A run limited to one scope did not check the others."""
     setting, sent = watched()
     setting.run()
     setting.world.things[EXPORT].health = Health.MANUAL
@@ -214,8 +214,8 @@ def test_a_run_over_one_scope_says_nothing_about_the_others() -> None:
     assert sent.take() == []
 
 
-def test_a_scope_that_is_gone_leaves_nothing_open() -> None:
-    """A closed account is no failure any more."""
+def test_removed_scope_closes_what_was_open() -> None:
+    """Once an account no longer exists, its manual step is closed."""
     setting, sent = watched()
     setting.run()
     setting.world.things[EXPORT].health = Health.MANUAL
@@ -230,8 +230,8 @@ def test_a_scope_that_is_gone_leaves_nothing_open() -> None:
     assert state.notices.open == {}
 
 
-def test_a_state_that_could_not_be_saved_sends_nothing() -> None:
-    """What cannot be remembered would be sent again with each run."""
+def test_unsaved_state_sends_nothing() -> None:
+    """Otherwise every run would send the same message again."""
     setting, sent = watched()
     setting.run()
     setting.world.things[EXPORT].health = Health.MANUAL
@@ -247,8 +247,8 @@ def test_a_state_that_could_not_be_saved_sends_nothing() -> None:
     assert sent.posts == []
 
 
-def test_the_digest_comes_once_a_week() -> None:
-    """In the first run of each ISO week, whatever else is said."""
+def test_digest_is_sent_once_a_week() -> None:
+    """The first run of each ISO week sends it, in addition to other messages."""
     setting, sent = watched(2, notify_digest=True)
     for _ in range(15):
         setting.world.deliver(setting.clock.now())
@@ -264,8 +264,8 @@ def test_the_digest_comes_once_a_week() -> None:
     assert digests[1]["data"]["lines"][-1] == "Last 7 runs: 7 ok."
 
 
-def test_an_exclusion_is_said_once_with_the_reason_of_the_cloud() -> None:
-    """The run that asked knows it from the refusal, the next ones from memory: it is the same exclusion."""
+def test_exclusion_sends_one_message_with_the_code_of_the_refusal() -> None:
+    """The first run learns the code from the refusal, later runs from the state; both are the same exclusion."""
     setting, sent = watched()
     setting.run()
     setting.world.faults["write", "*"] = NotApplicable("no-such-table", "The table does not exist.")
@@ -286,8 +286,8 @@ def digests(sent: Sent) -> list[str]:
     return [one.partition(" Memory: ")[2] for one in sent.take() if " Memory: week " in one]
 
 
-def test_a_week_without_a_run_has_no_digest() -> None:
-    """After a pause there is one, of the present week; the first run of all sends one, too."""
+def test_week_without_a_run_gets_no_digest() -> None:
+    """After a pause, one digest of the current week is sent. The very first run also sends one."""
     setting, sent = watched(2, notify_digest=True)
     setting.run()
     assert digests(sent) == ["week 2026-W02"]
@@ -297,8 +297,8 @@ def test_a_week_without_a_run_has_no_digest() -> None:
     assert digests(sent) == ["week 2026-W05"]
 
 
-def test_a_clock_that_is_wrong_for_a_while_repeats_and_loses_no_digest() -> None:
-    """Behind by weeks: one of that week. Ahead by years: that of those years does not silence the next weeks'."""
+def test_wrong_clock_repeats_and_suppresses_no_digest() -> None:
+    """A clock that is weeks behind adds one digest. A clock that is years ahead does not suppress later digests."""
     setting, sent = watched(2, notify_digest=True)
     found: dict[str, list[str]] = {}
     for moment in ("2026-03-25", "2026-03-09", "2026-03-26", "2031-01-01", "2026-03-27", "2026-03-30", "2026-04-06"):
@@ -328,14 +328,14 @@ def test_a_clock_that_is_wrong_for_a_while_repeats_and_loses_no_digest() -> None
         ("2027-01-04T00:00:00+00:00", "2027-W01"),
     ],
 )
-def test_weeks_change_on_monday_in_utc(moment: str, week: str) -> None:
-    """Whatever the zone, and whether it has summer time."""
+def test_week_begins_on_monday_in_utc(moment: str, week: str) -> None:
+    """Neither the time zone nor daylight saving time matters."""
     assert week_of(datetime.fromisoformat(moment)) == week
 
 
 @pytest.mark.parametrize("ends", [SystemExit(137), MemoryError(), None])
-def test_a_run_that_dies_after_sending_repeats_its_messages_under_their_ids(ends: BaseException | None) -> None:
-    """At least once: a receiver recognizes the repetition. None: the run lives, and its second save fails."""
+def test_run_that_dies_after_sending_repeats_its_messages_with_the_same_ids(ends: BaseException | None) -> None:
+    """Delivery is at least once. With None, the run survives and its second save fails."""
     setting, sent = watched(2, notify_digest=True)
     setting.run()
     sent.posts.clear()
@@ -366,8 +366,8 @@ def test_a_run_that_dies_after_sending_repeats_its_messages_under_their_ids(ends
     assert len(sent.posts) == len(everything)
 
 
-def test_a_digest_of_much_counts_what_it_leaves_out() -> None:
-    """The first lines, how many more there are and where, and the runs of the week."""
+def test_long_digest_counts_the_lines_it_omits() -> None:
+    """It has the first lines, the number of omitted ones and the command that shows them, and the week's runs."""
     setting, sent = watched(20, notify_digest=True)
     setting.run()
     sent.posts.clear()
@@ -385,8 +385,8 @@ def test_a_digest_of_much_counts_what_it_leaves_out() -> None:
 
 
 @pytest.mark.parametrize("part", ["note", "page"])
-def test_a_defect_in_publishing_costs_neither_state_nor_run(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a warning with the place of the defect, and the next run publishes again."""
+def test_defect_while_publishing_fails_neither_the_save_nor_the_run(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warning names the place of the defect and quotes nothing."""
     setting, _ = watched(publish_page=True)
     names = {"note": ("shared.publish.record_changes", "notify-failed"), "page": ("shared.publish.render", "page-lost")}
     name, event = names[part]
@@ -401,8 +401,8 @@ def test_a_defect_in_publishing_costs_neither_state_nor_run(part: str, monkeypat
     assert "SECRETtoken" not in str(setting.lines)
 
 
-def test_the_page_is_written_beside_the_state_after_each_run() -> None:
-    """It shows the run that wrote it; a dry run writes none, and what cannot be written is a warning."""
+def test_page_is_written_beside_the_state_after_each_run() -> None:
+    """It includes the run that wrote it. A dry run writes no page; a failed write is a warning."""
     setting, _ = watched(3, publish_page=True)
     setting.run(dry_run=True)
     assert PAGE not in setting.store.documents
@@ -416,8 +416,8 @@ def test_the_page_is_written_beside_the_state_after_each_run() -> None:
     assert [line[2]["code"] for line in setting.events("page-lost")] == ["disk"]
 
 
-def test_the_published_page_shows_the_months_that_the_run_recorded() -> None:
-    """The heat map comes from the ledger as the run has saved it."""
+def test_published_page_shows_the_months_recorded_by_the_run() -> None:
+    """The heat map comes from the ledger that the run saved."""
     setting, _ = watched(3, publish_page=True)
     setting.run()
     assert '"months":[]' in setting.store.documents[PAGE].decode()
@@ -428,15 +428,15 @@ def test_the_published_page_shows_the_months_that_the_run_recorded() -> None:
     assert '------------1"]' in page
 
 
-def test_no_page_is_written_unless_it_is_asked_for() -> None:
+def test_page_is_not_written_by_default() -> None:
     """PUBLISH_PAGE is off by default."""
     setting, _ = watched()
     setting.run()
     assert PAGE not in setting.store.documents
 
 
-def test_names_from_outside_stay_names() -> None:
-    """Control and right-to-left characters and line ends of a scope's name are not passed on."""
+def test_scope_name_is_sanitized() -> None:
+    """Control characters, direction marks and line breaks are removed from a scope's name."""
     setting, sent = watched()
     setting.world.scopes["s00001"] = msgspec.structs.replace(
         setting.world.scopes["s00001"], name="<!channel>\n\u202eevil\x1b[31m"
@@ -449,8 +449,8 @@ def test_names_from_outside_stay_names() -> None:
     assert "<!channel> evil" in title
 
 
-def test_what_ends_soon_is_warned_of_unless_the_function_repairs_it() -> None:
-    """A target's end, a step's date and a closed scope's last day, each within two weeks."""
+def test_expiry_within_two_weeks_is_reported_unless_repaired() -> None:
+    """A target's end, a step's deadline and the last day to restore a closed scope are reported."""
     near, far = START + 10 * DAY, START + 30 * DAY
     ends = outcome(Result.FAILED, "s1", observation=Present(ends=near))
     repaired = outcome(Result.DONE, "s5", observation=Present(ends=near))
@@ -467,16 +467,16 @@ def test_what_ends_soon_is_warned_of_unless_the_function_repairs_it() -> None:
     assert undecided == {("expiry", "s3", "export-ends")}
 
 
-def test_what_ends_is_warned_of_with_its_details() -> None:
-    """What the observation says of it stands behind the date."""
+def test_expiry_message_contains_the_details_of_the_observation() -> None:
+    """The details follow the date."""
     seen = Present(ends=START + DAY, detail="2019-11 can be requested before 2026-12-01 only")
     waits = outcome(Result.UNCHANGED, "s1", observation=seen)
     (found,) = find_expiries(enumeration("s1"), [waits], fresh("memory"), START)[0].values()
     assert found.text == "export daily ends on 2026-01-06: 2019-11 can be requested before 2026-12-01 only"
 
 
-def test_a_step_with_a_date_is_warned_of_before_it() -> None:
-    """The warning says by when, how and where."""
+def test_manual_step_with_a_deadline_is_reported_before_it() -> None:
+    """The message contains the deadline, the steps and the link."""
     step = ManualStep("it is off", ("Switch it on.",), "https://console.example", START + 3 * DAY)
     waiting = outcome(Result.MANUAL, code="console-step", manual_step=step)
     (found,) = find_expiries(enumeration("s1"), [waiting], fresh("memory"), START)[0].items()
@@ -487,8 +487,8 @@ def test_a_step_with_a_date_is_warned_of_before_it() -> None:
 
 
 @pytest.mark.parametrize("sent_first", [True, False])
-def test_merging_keeps_each_message_once_and_knows_what_was_sent(sent_first: bool) -> None:
-    """Whichever document is merged into which, and however often."""
+def test_merge_keeps_each_message_once_and_its_sent_time(sent_first: bool) -> None:
+    """The result does not depend on the order or number of merges."""
     note = Notice("a", START, "failure.opened", "A")
     done = msgspec.structs.replace(note, sent_at=START + timedelta(minutes=1))
     one, other = Notices(START, {"failure x": ["s1"]}, [note]), Notices(START + DAY, {}, [done])
@@ -499,16 +499,16 @@ def test_merging_keeps_each_message_once_and_knows_what_was_sent(sent_first: boo
     assert merge_notices(None, one) == one
 
 
-def test_the_box_is_bounded() -> None:
-    """A webhook that never answers costs the oldest messages, not the state."""
+def test_number_of_kept_messages_is_limited() -> None:
+    """If a webhook never answers, the oldest messages are dropped and the state does not grow."""
     many = [Notice(f"{number:03d}", START + number * DAY, "x", "t") for number in range(60)]
     merged = merge_notices(Notices(START, {}, many[:40]), Notices(START, {}, many[30:]))
     assert merged is not None
     assert merged.box == many[-KEPT:]
 
 
-def test_a_document_without_notices_says_once_where_things_stand() -> None:
-    """Messages that are switched on later begin with what is open."""
+def test_first_run_with_messages_enabled_reports_what_is_open() -> None:
+    """Later runs report changes only."""
     setting, sent = watched()
     publishing, setting.publishing = setting.publishing, None
     setting.run()

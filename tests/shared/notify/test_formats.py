@@ -37,8 +37,8 @@ def written(name: str, notice: Notice = NOTICE, key: str = "") -> tuple[dict[str
     return json.loads(post.body), dict(post.headers), post.body
 
 
-def test_slack_gets_blocks_in_which_nothing_is_a_mention_or_a_link() -> None:
-    """Slack's three characters are escaped, and its own parsing of names is off."""
+def test_slack_blocks_contain_no_mentions_or_links() -> None:
+    """Slack's three control characters are escaped, and its automatic parsing is off."""
     document, headers, body = written("slack")
     assert headers == {"content-type": "application/json"}
     assert document["text"] == NOTICE.title
@@ -50,8 +50,8 @@ def test_slack_gets_blocks_in_which_nothing_is_a_mention_or_a_link() -> None:
     assert b"<" not in body
 
 
-def test_slack_takes_long_texts_within_its_limits() -> None:
-    """150 characters of a header and 3,000 of a section, counted as they are sent."""
+def test_slack_texts_are_cut_to_its_limits() -> None:
+    """A header has 150 characters and a section 3,000, counted after escaping."""
     long = Notice("a", START, "changes", "&" * 400, ["<" * 400] * 12, examples=["x" * 290] * 5, count=9)
     document, _, _ = written("slack", long)
     assert len(document["blocks"][0]["text"]["text"]) <= 150
@@ -59,8 +59,8 @@ def test_slack_takes_long_texts_within_its_limits() -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "&", "😀"])
-def test_lines_without_room_are_counted_and_none_is_cut_in_an_entity(letter: str) -> None:
-    """Slack's limit is one of the escaped text, Teams' one of the whole card."""
+def test_omitted_lines_are_counted_and_no_entity_is_cut(letter: str) -> None:
+    """Slack limits the escaped text, Teams the whole card."""
     notice = msgspec.structs.replace(NOTICE, lines=[letter * 600] * 40, count=900, examples=[letter * 300] * 40)
     (section, *_) = [one["text"]["text"] for one in written("slack", notice)[0]["blocks"] if one["type"] == "section"]
     *lines, last = section.split("\n")
@@ -72,8 +72,8 @@ def test_lines_without_room_are_counted_and_none_is_cut_in_an_entity(letter: str
     assert card["attachments"][0]["content"]["body"][-2]["inlines"][0]["text"].endswith("more lines")
 
 
-def test_teams_gets_a_card_whose_texts_are_no_markdown() -> None:
-    """One attachment; every text is a TextRun, which knows no links."""
+def test_teams_card_contains_no_markdown() -> None:
+    """It is one attachment; every text is a TextRun, which has no links."""
     document, _, body = written("teams")
     assert document["type"] == "message"
     (attachment,) = document["attachments"]
@@ -87,8 +87,8 @@ def test_teams_gets_a_card_whose_texts_are_no_markdown() -> None:
     assert len(body) < 28_000
 
 
-def test_any_other_endpoint_gets_a_cloud_event_that_is_signed_over_id_time_and_body() -> None:
-    """The signature is that of Standard Webhooks, by either form of key."""
+def test_other_endpoints_get_a_cloud_event_signed_over_id_time_and_body() -> None:
+    """The signature is that of Standard Webhooks, with either form of key."""
     secret = base64.b64encode(b"a key of some length").decode()
     for key, raw in ((f"whsec_{secret}", b"a key of some length"), ("plain key", b"plain key")):
         document, headers, body = written("cloudevents", key=key)
@@ -106,8 +106,8 @@ def test_any_other_endpoint_gets_a_cloud_event_that_is_signed_over_id_time_and_b
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_names_that_cannot_be_written_as_utf8_cost_themselves_only(name: str) -> None:
-    """A lone surrogate of a name becomes a question mark."""
+def test_name_that_is_not_valid_unicode_is_replaced(name: str) -> None:
+    """A lone surrogate becomes a question mark; the rest of the message is unchanged."""
     odd = Notice("a", START, "failure.opened", "bad \ud800 name", ["x"], "c", 2, ["\udfff (1)"])
     assert "bad ? name" in json.dumps(written(name, odd)[0])
 
@@ -123,6 +123,6 @@ def test_names_that_cannot_be_written_as_utf8_cost_themselves_only(name: str) ->
         ("example.com", "cloudevents"),
     ],
 )
-def test_the_format_follows_the_host(host: str, expected: str) -> None:
-    """By the whole name of the host, not by a part of it."""
+def test_host_determines_the_format(host: str, expected: str) -> None:
+    """The whole host name counts, not a part of it."""
     assert format_of(host) == expected

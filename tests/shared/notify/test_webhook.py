@@ -1,4 +1,4 @@
-"""A webhook is called at a public address over HTTPS, and nothing of its own address is ever shown."""
+"""Messages go to public addresses over HTTPS, within a time limit, and nothing shows the webhook's URL."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def receiver() -> Iterator[Receiver]:
         (NEW_FLOW, Destination(NEW_FLOW, "", "teams")),
     ],
 )  # fmt: skip
-def test_a_secret_is_an_address_or_an_object(secret: str, expected: Destination) -> None:
-    """The format follows the host, unless the secret names one."""
+def test_secret_is_a_url_or_a_json_object(secret: str, expected: Destination) -> None:
+    """The host determines the format unless the secret names one."""
     assert destination_of(secret) == expected
 
 
@@ -99,16 +99,16 @@ def test_a_secret_is_an_address_or_an_object(secret: str, expected: Destination)
         f'{{"url": "{URL}", "key": "\\ud800"}}',
     ],
 )  # fmt: skip
-def test_whatever_else_a_secret_holds_is_refused_without_being_quoted(secret: str) -> None:
-    """The reason says what is expected, and holds nothing of what was found."""
+def test_invalid_secret_is_refused_without_being_quoted(secret: str) -> None:
+    """The message says what is expected and contains no part of the secret."""
     with pytest.raises(Permanent) as caught:
         destination_of(secret)
     assert caught.value.remedy
     assert CANARY not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
-def test_what_a_secret_holds_is_masked_wherever_it_appears() -> None:
-    """Address, path, token and key, also in the notations of logs and URLs."""
+def test_parts_of_the_secret_are_masked_wherever_they_appear() -> None:
+    """URL, path, token and key are masked, also in the notations of logs and URLs."""
     destination_of(f'{{"url": "{URL}", "key": "whsec_a2V5LWNhbmFyeS1rZXk="}}')
     for text in (f"POST {URL} failed", f"path /services/{CANARY}", "token aVerySecretPart99", "a2V5LWNhbmFyeS1rZXk="):
         assert "Secret" not in redact(text)
@@ -116,8 +116,8 @@ def test_what_a_secret_holds_is_masked_wherever_it_appears() -> None:
     assert "aVerySecretPart99" not in repr(destination_of(URL))
 
 
-def test_a_path_of_plain_words_does_not_take_them_out_of_messages() -> None:
-    """The address as a whole is masked all the same."""
+def test_path_of_plain_words_does_not_mask_these_words_in_messages() -> None:
+    """The URL as a whole is still masked."""
     destination_of("https://receiver.example/exports")
     text = "Microsoft.CostManagement/exports/daily: the exports are denied"
     assert redact(text) == text
@@ -134,16 +134,16 @@ def test_a_path_of_plain_words_does_not_take_them_out_of_messages() -> None:
         "2001:db8::1", "100::1", "fd20:ce::254", "192.0.0.192", "168.63.129.16", "198.18.0.1", "255.255.255.255",
     ],
 )  # fmt: skip
-def test_an_address_that_is_not_public_is_never_called(address: str) -> None:
-    """Also where only one of a name's addresses is private: which one is called is not the receiver's to choose."""
+def test_address_that_is_not_public_is_never_called(address: str) -> None:
+    """One private address among several is enough to refuse the host."""
     for found in ([address], ["93.184.216.34", address]):
         with pytest.raises(Permanent, match="not public"):
             send(URL, POST, 1, resolve=lambda *_, found=found: found)
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111", "64:ff9b::5db8:d822", "::ffff:93.184.216.34"])
-def test_a_public_address_in_whatever_form_is_called(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NAT64 and mapped forms lead to a public IPv4 address."""
+def test_public_address_is_called_in_every_form(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NAT64 and IPv4-mapped addresses lead to a public IPv4 address."""
     called = calls_of(monkeypatch)
     with pytest.raises(Transient):
         send(URL, POST, 1, resolve=lambda *_: [address])
@@ -165,8 +165,8 @@ def calls_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return called
 
 
-def test_the_checked_address_is_the_one_that_is_called(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that resolves to something else a moment later changes nothing."""
+def test_connection_uses_the_address_that_was_checked(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that resolves to another address a moment later (DNS rebinding) has no effect."""
     port = int(receiver.url.rpartition(":")[2])
     called, answers = calls_of(monkeypatch), [["127.0.0.1"], ["10.0.0.1"]]
     url = f"http://localhost:{port}/hook?a=b"
@@ -176,8 +176,8 @@ def test_the_checked_address_is_the_one_that_is_called(receiver: Receiver, monke
     assert receiver.got[0][1]["host"] == f"localhost:{port}"
 
 
-def test_the_next_address_is_tried_where_one_refuses(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, each once, and the message is sent once; where none accepts, the failure is a passing one."""
+def test_next_address_is_tried_after_a_refused_connection(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses are tried in order, and the message is sent once. If none accepts, the failure is transient."""
     port, called = int(receiver.url.rpartition(":")[2]), calls_of(monkeypatch)
     url, found = f"http://localhost:{port}/", [*SILENT, "127.0.0.1", "127.0.0.4"]
     assert send(url, POST, 5, local=True, resolve=lambda *_: found) == Reply(200)
@@ -191,8 +191,8 @@ def test_the_next_address_is_tried_where_one_refuses(receiver: Receiver, monkeyp
         send(url, POST, 5, local=True, resolve=lambda *_: [])
 
 
-def test_an_address_that_swallows_packets_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each gets its share of what is left."""
+def test_unresponsive_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each address gets its share of the remaining time."""
     given: list[float] = []
 
     def connect(_: tuple[str, int], seconds: float) -> socket.socket:
@@ -205,8 +205,8 @@ def test_an_address_that_swallows_packets_leaves_time_for_the_next(monkeypatch: 
     assert given == pytest.approx([8 / 4, 8 / 3, 8 / 2, 8], rel=0.1)
 
 
-def test_a_resolver_that_hangs_is_left_in_time() -> None:
-    """The system's resolver has no time limit of its own; what it finds later is not used."""
+def test_hanging_resolver_is_abandoned_in_time() -> None:
+    """The system's resolver has no time limit of its own; a late result is ignored."""
     answered = threading.Event()
 
     def resolve(*_: object) -> list[str]:
@@ -224,8 +224,8 @@ def test_a_resolver_that_hangs_is_left_in_time() -> None:
             thread.join()
 
 
-def test_loopback_needs_a_local_cloud(receiver: Receiver) -> None:
-    """In a real deployment an address on the function's own machine is refused."""
+def test_loopback_address_requires_a_local_cloud(receiver: Receiver) -> None:
+    """A real deployment refuses an address on its own machine."""
     with pytest.raises(Permanent):
         send(receiver.url, POST, 5)
     with pytest.raises(Permanent, match="not public"):
@@ -233,8 +233,8 @@ def test_loopback_needs_a_local_cloud(receiver: Receiver) -> None:
     assert receiver.got == []
 
 
-def test_a_receiver_that_hangs_is_left_in_time(receiver: Receiver) -> None:
-    """Without an answer nothing says that the message arrived."""
+def test_receiver_that_does_not_answer_is_abandoned_in_time(receiver: Receiver) -> None:
+    """Without a response, the message does not count as delivered."""
     receiver.hangs_s = 0.6
     began = time.monotonic()
     with pytest.raises(Transient) as caught:
@@ -244,8 +244,8 @@ def test_a_receiver_that_hangs_is_left_in_time(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"x"])
-def test_a_message_is_accepted_once_the_headers_say_so(body: bytes) -> None:
-    """The body may hang, drip or never end: the receiver has the message, and is not sent it again."""
+def test_message_is_delivered_once_the_headers_of_a_2xx_response_arrive(body: bytes) -> None:
+    """A body that hangs, drips or never ends does not cause the message to be sent again."""
     over = threading.Event()
 
     def script(connection: socket.socket) -> None:
@@ -269,8 +269,8 @@ def test_a_message_is_accepted_once_the_headers_say_so(body: bytes) -> None:
     [b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 200, b"HTTP/1.1 100 Continue\r\n\r\n" * 9, b"H", b"HTTP/1.1 200" * 20],
     ids=["headers", "continues", "nothing", "status"],
 )  # fmt: skip
-def test_a_receiver_that_drips_its_headers_is_left_in_time(answer: bytes) -> None:
-    """Each byte comes within the socket's own limit, and the exchange still ends; no message counts as accepted."""
+def test_receiver_that_drips_its_headers_is_abandoned_in_time(answer: bytes) -> None:
+    """Each byte arrives within the socket's time limit; the total time limit still applies."""
 
     def script(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -284,8 +284,8 @@ def test_a_receiver_that_drips_its_headers_is_left_in_time(answer: bytes) -> Non
         assert time.monotonic() - began < 1
 
 
-def test_a_huge_answer_is_not_read(receiver: Receiver) -> None:
-    """Its status is all that counts."""
+def test_large_response_is_not_read(receiver: Receiver) -> None:
+    """Only the status counts."""
     receiver.body = b"x" * 1_000_000
     assert send(receiver.url, POST, 5, local=True) == Reply(200)
 
@@ -310,8 +310,8 @@ def secured(certificate: Path) -> Callable[[socket.socket], None]:
     return script
 
 
-def test_a_message_goes_over_tls_under_the_name_of_the_address(authority: Authority, tmp_path: Path) -> None:
-    """The certificate is the name's, whatever address was connected to."""
+def test_certificate_is_verified_for_the_host_name_of_the_url(authority: Authority, tmp_path: Path) -> None:
+    """The address that was connected to does not matter."""
     with answering(secured(authority.certificate(tmp_path, "hooks.example"))) as port:
         url = f"https://hooks.example:{port}/x"
         reply = send(url, POST, 5, local=True, resolve=lambda *_: ["127.0.0.1"], context=authority.context())
@@ -326,10 +326,10 @@ def test_a_message_goes_over_tls_under_the_name_of_the_address(authority: Author
         ("hooks.example", 1, False, "unable to get local issuer certificate"),
     ],
 )
-def test_a_certificate_that_is_not_valid_is_named_without_the_host(
+def test_invalid_certificate_is_reported_without_the_host(
     authority: Authority, tmp_path: Path, name: str, days: int, trusted: bool, reason: str
 ) -> None:
-    """Nothing is sent; the next run tries again."""
+    """Nothing is sent. The failure is transient."""
     context = authority.context() if trusted else ssl.create_default_context()
     with answering(secured(authority.certificate(tmp_path, name, days))) as port:
         url = f"https://hooks.example:{port}/{CANARY}"
@@ -340,8 +340,8 @@ def test_a_certificate_that_is_not_valid_is_named_without_the_host(
     assert "example" not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.remedy}"
 
 
-def test_a_receiver_without_tls_is_named(receiver: Receiver) -> None:
-    """An https:// address whose port speaks HTTP."""
+def test_receiver_without_tls_is_reported(receiver: Receiver) -> None:
+    """The URL begins with https:// and the port speaks plain HTTP."""
     url = receiver.url.replace("http://", "https://")
     with pytest.raises(Transient) as caught:
         send(url, POST, 5, local=True)
@@ -349,8 +349,8 @@ def test_a_receiver_without_tls_is_named(receiver: Receiver) -> None:
     assert receiver.got == []
 
 
-def test_a_host_that_is_not_found_is_a_passing_failure() -> None:
-    """The next run tries again; nothing of the address is in the message."""
+def test_unresolvable_host_is_a_transient_failure() -> None:
+    """The message contains no part of the URL."""
 
     def fail(*_: object) -> list[str]:
         raise socket.gaierror(-2, f"Name or service not known: {URL}")
@@ -368,8 +368,8 @@ def waiting(*ids: str) -> StateDocument:
     return document
 
 
-def test_messages_go_oldest_first_and_are_noted(receiver: Receiver) -> None:
-    """What was accepted is owed no more."""
+def test_messages_are_sent_oldest_first_and_marked_as_sent(receiver: Receiver) -> None:
+    """A delivered message is not sent again."""
     document, engine = waiting("a", "b"), Recorder()
     assert deliver(document, Secret(lambda _: receiver.url, local=True), engine.run) == (2, 0)
     assert [one["id"] for one in receiver.documents()] == ["a", "b"]
@@ -384,8 +384,8 @@ def test_messages_go_oldest_first_and_are_noted(receiver: Receiver) -> None:
         (308, "notify-redirected"),
     ],
 )  # fmt: skip
-def test_a_refused_message_stays_owed_and_ends_the_delivery(receiver: Receiver, status: int, code: str) -> None:
-    """One failure is enough: a webhook that is down is not called once for each message. No redirect is followed."""
+def test_failed_message_stays_owed_and_ends_the_delivery(receiver: Receiver, status: int, code: str) -> None:
+    """An unavailable webhook is called once in a run. No redirect is followed."""
     receiver.status = status
     receiver.headers = {"location": "http://169.254.169.254/latest/meta-data/"}
     document, engine = waiting("a", "b"), Recorder()
@@ -395,8 +395,8 @@ def test_a_refused_message_stays_owed_and_ends_the_delivery(receiver: Receiver, 
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_message_that_the_receiver_refuses_does_not_hold_back_the_others(receiver: Receiver, status: int) -> None:
-    """It stays owed; a webhook that refuses everything is called three times in a run."""
+def test_message_rejected_by_the_receiver_does_not_block_the_others(receiver: Receiver, status: int) -> None:
+    """It stays owed. A webhook that rejects everything is called three times in a run."""
     receiver.answers = [status, 200, status, 200]
     document, engine = waiting("a", "b", "c", "d"), Recorder()
     secret = Secret(lambda _: receiver.url, local=True)
@@ -410,8 +410,8 @@ def test_a_message_that_the_receiver_refuses_does_not_hold_back_the_others(recei
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 302, 500])
-def test_a_secret_is_read_again_where_its_address_is_refused(receiver: Receiver, status: int) -> None:
-    """A rotated webhook costs one call; an unchanged secret is not tried twice."""
+def test_secret_is_read_again_after_a_failure(receiver: Receiver, status: int) -> None:
+    """A rotated webhook costs one additional call. An unchanged secret is not tried twice."""
     with receiving() as former:
         former.status = status
         asked: list[bool] = []
@@ -432,10 +432,8 @@ def test_a_secret_is_read_again_where_its_address_is_refused(receiver: Receiver,
 @pytest.mark.parametrize(
     "remembered", ["", "hooks.slack.com/x", "http://a.example/x", '{"url": 7}', "https://10.0.0.1/x", "http://127.0.0.1:9/"]
 )  # fmt: skip
-def test_a_corrected_secret_is_used_by_an_instance_that_remembers_the_former(
-    receiver: Receiver, remembered: str
-) -> None:
-    """Whatever was wrong with it: an instance may live for weeks."""
+def test_warm_instance_uses_a_corrected_secret(receiver: Receiver, remembered: str) -> None:
+    """An instance may live for weeks with an invalid secret in memory."""
     document = waiting("a")
     assert deliver(document, Secret(lambda again: receiver.url if again else remembered, True), Recorder().run) == (
         1,
@@ -443,8 +441,8 @@ def test_a_corrected_secret_is_used_by_an_instance_that_remembers_the_former(
     )
 
 
-def test_a_short_wait_that_the_receiver_asks_for_is_kept(receiver: Receiver) -> None:
-    """Slack takes a message a second; only the first refusal is waited for, and no long one."""
+def test_short_retry_after_is_honored_once(receiver: Receiver) -> None:
+    """Slack accepts one message a second. A longer wait is left to the next run."""
     receiver.answers, receiver.headers = [200, 429, 200], {"retry-after": "2"}
     document, engine = waiting("a", "b"), Recorder()
     secret = Secret(lambda _: receiver.url, local=True)
@@ -459,15 +457,15 @@ def test_a_short_wait_that_the_receiver_asks_for_is_kept(receiver: Receiver) -> 
         receiver.got.clear()
 
 
-def test_without_time_nothing_is_sent() -> None:
-    """The end of the run belongs to the state."""
+def test_nothing_is_sent_without_time_left() -> None:
+    """The end of the run is reserved for saving the state."""
     document, engine = waiting("a"), Recorder(seconds=2)
     assert deliver(document, Secret(lambda _: URL), engine.run) == (0, 1)
     assert engine.lines[0][2]["code"] == "deadline"
 
 
-def test_a_slow_receiver_gets_what_there_is_time_for() -> None:
-    """Each message may take its ten seconds, and a run no more than a minute for all."""
+def test_slow_receiver_gets_one_minute_in_a_run() -> None:
+    """Each message has ten seconds, and all messages of a run have a minute."""
     document, engine = waiting(*"abcdefgh"), Recorder()
     given: list[float] = []
 
@@ -482,8 +480,8 @@ def test_a_slow_receiver_gets_what_there_is_time_for() -> None:
     assert engine.lines[-1][2]["code"] == "deadline"
 
 
-def test_a_secret_that_cannot_be_read_is_a_warning() -> None:
-    """The cloud's refusal is shown with its remedy in the runbook; the run goes on."""
+def test_unreadable_secret_is_a_warning() -> None:
+    """The warning has the cloud's code. The run continues."""
 
     def read(_: bool) -> str:
         raise ReportedError("rights", "the secret may not be read")
@@ -493,8 +491,8 @@ def test_a_secret_that_cannot_be_read_is_a_warning() -> None:
     assert [(line[1], line[2]["code"]) for line in engine.lines] == [("notify-failed", "rights")]
 
 
-def test_a_defect_in_a_delivery_is_a_warning() -> None:
-    """A run that has ended well stays so, whatever goes wrong afterwards."""
+def test_defect_in_a_delivery_is_a_warning() -> None:
+    """A defect after the run has ended does not fail it."""
 
     def fail(*_: object, **__: object) -> Reply:
         raise RuntimeError(URL)

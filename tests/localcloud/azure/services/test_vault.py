@@ -20,8 +20,8 @@ def read(azure: LocalAzure, token: str) -> tuple[int, str, str]:
         return answer.status_code, answer.headers.get("WWW-Authenticate", ""), answer.text
 
 
-def test_a_token_for_the_vault_reads_a_secret(azure: LocalAzure) -> None:
-    """The function's identity has the role; another one has not."""
+def test_token_for_the_vault_reads_a_secret(azure: LocalAzure) -> None:
+    """The function's identity has the role; another identity gets 403."""
     azure.world.secrets[NOTIFY_SECRET] = "text"
     status, _, body = read(azure, token_for(azure.tenant, azure.principal, f"{VAULT[0]}/"))
     assert (status, '"value":"text"' in body.replace(": ", ":")) == (200, True)
@@ -29,8 +29,8 @@ def test_a_token_for_the_vault_reads_a_secret(azure: LocalAzure) -> None:
 
 
 @pytest.mark.parametrize("case", ["none", "Resource Manager's", "another tenant's", "expired"])
-def test_any_other_token_is_refused_with_the_challenge(azure: LocalAzure, case: str) -> None:
-    """401, before anything is said of the secret."""
+def test_any_other_token_is_refused_with_a_challenge(azure: LocalAzure, case: str) -> None:
+    """The response is 401, whether or not the secret exists."""
     token = {
         "none": "",
         "Resource Manager's": token_for(azure.tenant, azure.principal, MANAGEMENT[0]),
