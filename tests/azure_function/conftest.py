@@ -10,7 +10,7 @@ from azure_function.clients import drop_clients
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.state import Behavior
-from tests.azure_function.support import HOUR, advance, local_azure, run
+from tests.azure_function.support import BILLED, HOUR, advance, local_azure, run
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +54,17 @@ def covered(azure: LocalAzure) -> LocalAzure:
     assert run(azure).report["status"] == "ok"
     azure.calls.clear()
     return azure
+
+
+@pytest.fixture
+def billed() -> Iterator[LocalAzure]:
+    """Return a tenant whose subscriptions are covered by the only export, that of a billing scope."""
+    with local_azure(subscriptions=3) as cloud:
+        cloud.add_billing_account("8611537", "EnterpriseAgreement", {"one": cloud.subscription_ids})
+        cloud.grant_billing()
+        run(cloud, **BILLED)
+        cloud.deliver()
+        advance(cloud, HOUR)
+        assert run(cloud, **BILLED).report["status"] == "ok"
+        assert len(cloud.exports()) == 1
+        yield cloud

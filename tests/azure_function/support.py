@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from azure_function.handler import run_once
+from azure_function.settings import AzureSettings, read_settings
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.state import Behavior
 from shared.model import Action, Outcome
@@ -19,6 +20,7 @@ START = datetime(2026, 11, 2, 9, tzinfo=UTC)
 HOUR = 3600.0
 DAY = 24 * HOUR
 READ, WRITE = "Microsoft.CostManagement/exports/read", "Microsoft.CostManagement/exports/write"
+BILLED: dict[str, Any] = {"BILLING_SCOPES": "auto"}
 EXECUTE = "Microsoft.CostManagement/exports/*action"
 
 
@@ -105,3 +107,29 @@ def destination_of(properties: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the destination in the properties of an export."""
     found: Mapping[str, Any] = properties["deliveryInfo"]["destination"]
     return found
+
+
+def account_settings(accounts: int = 1, **more: str) -> AzureSettings:
+    """Return settings with a number of storage accounts."""
+    ids = [
+        f"/subscriptions/00000000-0000-0000-0000-{number:012d}/resourceGroups/rg/providers/Microsoft.Storage"
+        f"/storageAccounts/account{number}"
+        for number in range(accounts)
+    ]
+    return read_settings({"DESTINATION": ",".join(ids), "STATE_ACCOUNT": "hoststorage", **more})
+
+
+def focus_version(cloud: LocalAzure, subscription: str) -> str:
+    """Return the dataset version of the only export of a subscription."""
+    version: str = live(cloud, subscription)["definition"]["dataSet"]["configuration"]["dataVersion"]
+    return version
+
+
+def run_daily(cloud: LocalAzure, days: int, **settings: Any) -> RunResult:
+    """Advance the clock by a number of days, each with a delivery and a run; return the last run."""
+    runs = []
+    for _ in range(days):
+        advance(cloud, DAY)
+        cloud.deliver()
+        runs.append(run(cloud, **settings))
+    return runs[-1]

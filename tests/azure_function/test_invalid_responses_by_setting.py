@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,11 +14,10 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import NOTIFY_SECRET
 from shared.model import Result
 from shared.reconcile import RunResult
-from tests.azure_function.support import HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run
+from tests.azure_function.support import BILLED, HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run
 from tests.azure_function.test_invalid_responses import READS as COMMON_READS
 from tests.azure_function.test_invalid_responses import invalid_bodies
 
-BILLED: dict[str, Any] = {"BILLING_SCOPES": "auto"}
 ENROLLMENT = "/providers/Microsoft.Billing/billingAccounts/8611537"
 READS: dict[str, tuple[dict[str, Any], str]] = {
     "a management group": ({"MANAGEMENT_GROUP": "sandbox", **BILLED}, "GET *managementGroups/*/descendants"),
@@ -43,20 +41,6 @@ NOTIFIED: dict[str, Any] = {
     "NOTIFY_URL": f"https://tailpipe-vault.vault.azure.net/secrets/{NOTIFY_SECRET}",
     "ARM_TOKEN": "",
 }
-
-
-@pytest.fixture
-def billed() -> Iterator[LocalAzure]:
-    """Return a tenant whose subscriptions are covered by the only export, that of a billing scope."""
-    with local_azure(subscriptions=3) as cloud:
-        cloud.add_billing_account("8611537", "EnterpriseAgreement", {"one": cloud.subscription_ids})
-        cloud.grant_billing()
-        run(cloud, **BILLED)
-        cloud.deliver()
-        advance(cloud, HOUR)
-        assert run(cloud, **BILLED).report["status"] == "ok"
-        assert len(cloud.exports()) == 1
-        yield cloud
 
 
 def identify(cloud: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,17 +71,6 @@ def test_invalid_billing_response_exports_nothing_twice(billed: LocalAzure, read
         assert all(one["remedy"] for one in finished.report["failures"]), f"{read} {name}"
     advance(billed, HOUR)
     assert run(billed, **BILLED).report["status"] == "ok"
-
-
-def test_first_run_without_billing_scopes_exports_each_subscription(billed: LocalAzure) -> None:
-    """If the state has no billing export, the subscriptions do not wait for one. The failure is reported."""
-    with billed.blob_client(billed.host_account.name) as client:
-        client.get_blob_client("tailpipe-state", "known_subscriptions.json").delete_blob()
-    billed.faults.spoil("GET /providers/Microsoft.Billing/billingAccounts", b"{}")
-    finished = run(billed, **BILLED)
-    billed.faults.restore()
-    assert [one["code"] for one in finished.report["failures"]] == ["billing-unknown"]
-    assert len(billed.exports()) == 1 + 3
 
 
 def test_invalid_list_of_department_accounts_exports_nothing_twice(billed: LocalAzure) -> None:

@@ -15,11 +15,9 @@ from shared.model import Result, Verb
 from tests.azure_function.support import (
     DAY,
     HOUR,
-    READ,
     WRITE,
     Lines,
     advance,
-    live,
     local_azure,
     messages,
     outcome,
@@ -46,17 +44,6 @@ def test_401_without_a_reason_affects_only_its_subscription(azurite: Azurite) ->
         assert "does not allow applications" not in messages(late)
         assert late.report["scopes"]["covered"] == 99
         drop_clients()
-
-
-def test_401_of_a_billing_scope_falls_back_to_its_subscriptions(azure: LocalAzure) -> None:
-    """From the next run on, its subscriptions have exports of their own."""
-    path = azure.add_billing_account("8608480", children={"a1": azure.subscription_ids[:2]})
-    azure.grant_billing()
-    azure.faults.add(WRITE, "", "", status=401, times=None, resource="*billingAccounts*")
-    run(azure, BILLING_SCOPES=path)
-    finished = run(azure, BILLING_SCOPES=path)
-    assert len(azure.exports()) == 6
-    assert outcome(finished, path).result is Result.DEFERRED
 
 
 def test_401_of_the_subscription_listing_ends_the_run(azure: LocalAzure) -> None:
@@ -322,77 +309,3 @@ def test_subscription_that_moved_to_another_tenant_is_excluded(azure: LocalAzure
     finished = run(azure)
     assert (outcome(finished, moved).result, outcome(finished, moved).code) == (Result.EXCLUDED, "other-tenant")
     assert len(azure.exports()) == 5
-
-
-def test_withdrawn_focus_version_is_replaced_and_the_state_records_it(azure: LocalAzure) -> None:
-    """The best offered version with no later number is used. The next run requests it directly."""
-    new = azure.subscription_ids[1]
-    azure.withdraw_focus_version("1.2-preview")
-    finished = run(azure, EXPORTS="focus")
-    assert finished.report["scopes"]["covered"] == 6, finished.report["failures"]
-    assert _focus_version(azure, new) == "1.2"
-    assert outcome(run(azure, [new], EXPORTS="focus"), new).action.verb is Verb.KEEP
-    azure.delete_export(azure.subscription_ids[2])
-    azure.calls.clear()
-    run(azure, [azure.subscription_ids[2]], EXPORTS="focus")
-    assert azure.calls.count(WRITE, status=201) == 1
-    assert azure.calls.count(WRITE, status=400) == 1, "only the probe without an eTag"
-    azure.delete_export(new)
-    azure.withdraw_focus_version("1.2")
-    run(azure, [new], EXPORTS="focus", FOCUS_VERSION="1.0")
-    assert _focus_version(azure, new) == "1.0"
-
-
-def test_later_focus_version_of_a_live_export_is_kept(azurite: Azurite) -> None:
-    """A later version is not drift, and the repair of another field keeps it."""
-    known = ("1.0", "1.2-preview", "1.3")
-    with local_azure(Behavior(focus_versions=known), subscriptions=2, azurite=azurite) as cloud:
-        new = cloud.subscription_ids[1]
-        run(cloud, EXPORTS="focus")
-        cloud.actions._change(new, "", {"definition.dataSet.configuration": {"dataVersion": "1.3"}})
-        assert outcome(run(cloud, [new], EXPORTS="focus"), new).action.verb is Verb.KEEP
-        cloud.set_schedule_inactive(new)
-        assert outcome(run(cloud, [new], EXPORTS="focus"), new).action.verb is Verb.REPAIR
-        assert _focus_version(cloud, new) == "1.3"
-        drop_clients()
-
-
-def test_unavailable_focus_version_is_reported_with_the_setting(azure: LocalAzure) -> None:
-    """No lower version is offered; the failure names FOCUS_VERSION and the versions that Azure offers."""
-    for one in ("1.0-preview(v1)", "1.0", "1.0r2", "1.2-preview"):
-        azure.withdraw_focus_version(one)
-    finished = run(azure, azure.subscription_ids[1:2], EXPORTS="focus", FOCUS_VERSION="1.0")
-    assert "FOCUS_VERSION" in messages(finished)
-    assert "'1.2'" in messages(finished)
-
-
-@pytest.mark.parametrize("answers", ["documented", "recorded"])
-def test_documented_and_recorded_responses_lead_to_the_same_actions(azurite: Azurite, answers: Any) -> None:
-    """Recorded responses have ids without a slash, unsorted runs, times with seven decimals, and null values."""
-    with local_azure(Behavior(answers=answers), subscriptions=4, azurite=azurite) as cloud:
-        lost, failing = cloud.subscription_ids[1:3]
-        assert run(cloud).report["scopes"]["covered"] == 4
-        cloud.deliver()
-        advance(cloud, HOUR)
-        cloud.delete_export(lost)
-        assert outcome(run(cloud, [lost]), lost).action.verb is Verb.CREATE
-        cloud.fail_runs(failing, times=3)
-        for _ in range(3):
-            advance(cloud, DAY)
-            cloud.deliver()
-        broken = run(cloud)
-        assert outcome(broken, failing).action.reason == "runs-failed"
-        cloud.calls.clear()
-        advance(cloud, HOUR)
-        assert run(cloud).report["scopes"]["covered"] == 4
-        advance(cloud, DAY)
-        cloud.deliver()
-        assert run(cloud).report["scopes"]["delivering"] == 4
-        assert cloud.calls.count(WRITE) == 0
-        assert cloud.calls.count(READ) > 0
-        drop_clients()
-
-
-def _focus_version(cloud: LocalAzure, subscription: str) -> str:
-    version: str = live(cloud, subscription)["definition"]["dataSet"]["configuration"]["dataVersion"]
-    return version

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.services.azurite import Azurite
 from shared.model import Result, Verb
-from shared.reconcile import RunResult
-from tests.azure_function.support import DAY, HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run
+from tests.azure_function.support import DAY, Lines, advance, messages, outcome, run, run_daily
 
 pytestmark = pytest.mark.long
-
-
-def run_daily(cloud: LocalAzure, days: int, **settings: Any) -> RunResult:
-    """Advance the clock by a number of days, each with a delivery and a run; return the last run."""
-    runs = []
-    for _ in range(days):
-        advance(cloud, DAY)
-        cloud.deliver()
-        runs.append(run(cloud, **settings))
-    return runs[-1]
 
 
 @pytest.mark.parametrize("status", ["EA to MCA", "DataNotAvailable"])
@@ -50,31 +38,6 @@ def test_stopped_data_is_reported_within_a_week_although_runs_succeed(covered: L
     assert recovered.report["scopes"]["covered"] == recovered.report["scopes"]["delivering"] == len(others) + 1
 
 
-@pytest.mark.parametrize("shape", ["header", "null", "no-blobs"])
-def test_deliveries_without_rows_do_not_count_as_data(
-    azurite: Azurite, shape: Literal["header", "null", "no-blobs"]
-) -> None:
-    """Files with only a header, and manifests without files, count as empty. A null row count alone proves nothing."""
-    with local_azure(subscriptions=3, azurite=azurite) as cloud:
-        first, second, _ = cloud.subscription_ids
-        run(cloud)
-        cloud.deliver()
-        advance(cloud, HOUR)
-        assert run(cloud).report["scopes"]["delivering"] == 3
-        cloud.empty_data(second, shape)
-        last = run_daily(cloud, 7)
-        assert outcome(last, first).result is Result.UNCHANGED
-        if shape == "null":
-            assert outcome(last, second).result is Result.UNCHANGED
-            return
-        assert (outcome(last, second).result, outcome(last, second).code) == (Result.MANUAL, "data-stopped")
-        assert last.report["scopes"]["delivering"] == 2
-        cloud.resume_data(second)
-        back = run_daily(cloud, 1)
-        assert outcome(back, second).result is Result.UNCHANGED
-        assert back.report["scopes"]["covered"] == back.report["scopes"]["delivering"] == 3
-
-
 def test_subscription_that_never_had_rows_is_excluded_until_the_first_ones(azure: LocalAzure) -> None:
     """It is neither a manual step nor covered; its first rows end the exclusion."""
     idle = azure.subscription_ids[2]
@@ -89,39 +52,6 @@ def test_subscription_that_never_had_rows_is_excluded_until_the_first_ones(azure
     assert outcome(run(azure), idle).action.verb is Verb.REPAIR, "an excluded export is still repaired"
     azure.resume_data(idle)
     assert outcome(run_daily(azure, 2), idle).result is Result.UNCHANGED
-
-
-def test_incomplete_delivery_is_executed_again(covered: LocalAzure) -> None:
-    """One execution produces a complete delivery."""
-    lost = covered.subscription_ids[1]
-    run_daily(covered, 1)
-    covered.lose_parts(lost)
-    advance(covered, HOUR)
-    before = covered.exports(lost)[0]["properties"]["runHistory"]["value"][0]["name"]
-    # A manifest is read once, so only the next delivery reveals the loss.
-    covered.deliver([lost])
-    covered.lose_parts(lost)
-    advance(covered, HOUR)
-    finished = run(covered)
-    assert outcome(finished, lost).action.reason == "delivery-incomplete"
-    assert "is missing" in outcome(finished, lost).action.detail
-    after = covered.exports(lost)[0]["properties"]["runHistory"]["value"][0]
-    assert (after["properties"]["executionType"], after["name"] != before) == ("OnDemand", True)
-    advance(covered, HOUR)
-    assert run(covered).report["scopes"]["covered"] == 6
-    assert covered.calls.count(WRITE) == 0
-
-
-def test_manifest_is_read_once_and_within_the_call_budget(covered: LocalAzure) -> None:
-    """Each delivery of a day takes two storage calls, only in the first run after it."""
-    run_daily(covered, 1)
-    covered.calls.clear()
-    quiet = run(covered)
-    advance(covered, DAY)
-    covered.deliver()
-    busy, bounded = run(covered, CALL_BUDGET="2"), run(covered, CALL_BUDGET="2")
-    storage = [one.report["calls"]["storage"] for one in (quiet, busy, bounded)]
-    assert [storage[1] - storage[0], storage[2] - storage[0]] == [4, 4]
 
 
 @pytest.mark.parametrize(("by", "words"), [("policy", "immutability policy"), ("legal-hold", "legal hold")])

@@ -5,14 +5,10 @@ from __future__ import annotations
 import pytest
 
 from azure_function.resources.deliveries import Deliveries
-from azure_function.targets import EXPORTS_PROVIDER
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.iam.rights import OWNER
-from localcloud.azure.services.directory import made_up_id
 from shared.errors import Denied
 from shared.model import Result, Unknown, Verb
 from tests.azure_function.support import (
-    DAY,
     HOUR,
     READ,
     WRITE,
@@ -59,35 +55,6 @@ def test_closed_network_of_the_account_is_reported(azure: LocalAzure) -> None:
     assert finished.report["scopes"]["covered"] == 0
     assert "its network is closed" in messages(finished)
     assert azure.calls.count(WRITE) == 0
-
-
-def test_unregistered_exports_provider_is_reported_with_the_command(azure: LocalAzure) -> None:
-    """The function may not register it, and tries once per run."""
-    home = azure.subscription_ids[0]
-    azure.unregister_provider(home, EXPORTS_PROVIDER)
-    finished = run(azure)
-    registration = outcome(finished, home, "registration")
-    assert (registration.result, registration.code) == (Result.MANUAL, "provider-unregistered")
-    assert f"az provider register --namespace {EXPORTS_PROVIDER} --subscription {home}" in messages(finished)
-    assert azure.calls.count("*/register/action") == 1
-    azure.register_provider(home, EXPORTS_PROVIDER)
-    advance(azure, DAY)
-    assert run(azure).report["scopes"]["covered"] == 6
-
-
-def test_exports_provider_is_registered_if_the_function_may(azure: LocalAzure) -> None:
-    """One request starts the registration, and the exports wait for it."""
-    home = azure.subscription_ids[0]
-    azure.world.rights.assign(f"/subscriptions/{home}", azure.principal, OWNER, made_up_id("granted by hand"))
-    azure.world.behavior.registration_delay_s = 300
-    azure.unregister_provider(home, EXPORTS_PROVIDER)
-    finished = run(azure)
-    assert outcome(finished, home, "registration").result is Result.PENDING
-    assert finished.report["scopes"]["failed"] == 0
-    assert azure.calls.count("*/register/action") == 1
-    advance(azure, HOUR)
-    assert run(azure).report["scopes"]["covered"] == 6
-    assert action(run(azure), home, "registration").verb is Verb.KEEP
 
 
 def test_limit_of_role_assignments_is_reported_and_blocks_only_new_exports() -> None:
