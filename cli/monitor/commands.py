@@ -116,7 +116,7 @@ def history(
     """Show the runs, and what each changed.
 
     From the reports that the function stored, which are kept for 90 days. Exit codes: 0, or 1 where they cannot be
-    read.
+    read, or where nothing is known of the scope.
     """
     from cli.monitor.history import history as command
 
