@@ -43,7 +43,8 @@ def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool, pub
             except OperatorError as error:
                 show_problems(err(), f"{NAME}: {cloud.title} is not on the page", error.problems)
                 continue
-            shown.append(page_data(found, stored.document, stored.title, cloud.scopes, names, months))
+            data = page_data(found, stored.document, stored.title, cloud.scopes, names, months)
+            shown.append(data | ({"now": stored.now().isoformat()} if stored.demo else {}))
         if not shown:
             return FAILED
         _write(file, render(shown))

@@ -209,14 +209,15 @@ def _tried(entries: Collection[TargetState], reach: Reach) -> set[str]:
 
 
 # One letter a month for the page: the worst of a scope's datasets.
-_MARKS = {State.LOST: "0", State.BEFORE_EXPORT: "0", State.UNKNOWN: "?", State.DATA: "1"}
-_WORST = "0?1-"
+_MARKS = {State.LOST: "0", State.BEFORE_EXPORT: "+", State.UNKNOWN: "?", State.DATA: "1"}
+_WORST = "0+?1-"
 
 
 def marks(found: Sequence[Row], months: Sequence[str]) -> str:
     """Return one letter a month for all datasets of a scope.
 
-    ``0``: at least one is missing, ``?``: of at least one nothing is known, ``1``: data, ``-``: none is expected.
+    ``0``: at least one is lost, ``+``: at least one is from before the export and can be filled, ``?``: of at least one
+    nothing is known, ``1``: data, ``-``: none is expected.
     """
     letters = ([_MARKS.get(row.states[month], "-") for row in found] for month in months)
     return "".join(min(of_month, key=_WORST.index, default="-") for of_month in letters)

@@ -56,7 +56,8 @@
   const showAge = () => {
     const shown = document.getElementById("age");
     const parts = data.clouds.map((cloud) => {
-      const old = Date.now() - Date.parse(cloud.updated_at || 0);
+      // A demonstration's clock may be virtual: its age is by the time at which it ended.
+      const old = (cloud.now ? Date.parse(cloud.now) : Date.now()) - Date.parse(cloud.updated_at || 0);
       const late = cloud.interval_s > 0 && old > 2 * cloud.interval_s * 1000;
       return { text: cloud.updated_at ? `${cloud.title}: state is ${ago(old)} old${late ? ", at least two runs were missed" : ""}` : `${cloud.title}: no run yet`, late };
     });
@@ -152,8 +153,9 @@
 
   const [ID, NAME, CLASS, CODE, DATA, MONTHS] = [0, 1, 2, 3, 4, 5];
 
-  // One letter a month: 0 missing, 1 data, ? not looked at, - none expected. The same is said in words for screen readers.
-  const MARKS = { 0: ["missing", "hole"], 1: ["data", "has"], "?": ["not looked at yet", "unseen"], "-": ["none expected", ""] };
+  // One letter a month: 0 lost, + from before the export and to be filled, 1 data, ? not looked at, - none expected. The
+  // same is said in words for screen readers.
+  const MARKS = { 0: ["missing", "hole"], "+": ["can be filled", "fill"], 1: ["data", "has"], "?": ["not looked at yet", "unseen"], "-": ["none expected", ""] };
   const spans = (months) => {
     const found = [];
     for (const at of months) {
@@ -208,7 +210,7 @@
     };
     const apply = () => {
       const words = search.value.toLowerCase().split(/\s+/).filter(Boolean), wanted = state.value;
-      shown = order.filter((at) => (!wanted || rows[at][CLASS] === wanted) && (!holes.checked || rows[at][MONTHS].includes("0")) && words.every((word) => texts[at].includes(word)));
+      shown = order.filter((at) => (!wanted || rows[at][CLASS] === wanted) && (!holes.checked || /[0+]/.test(rows[at][MONTHS])) && words.every((word) => texts[at].includes(word)));
       page = 0;
       draw();
     };
@@ -242,12 +244,19 @@
       node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table of ${cloud.scopes_word} on ${cloud.title}` }, node("table", {}, node("thead", {}, node("tr", {}, ...heads, heat ? node("th", { scope: "col" }, "Months") : "")), body)));
   };
 
+  // What asks for something stands on the left; where there is nothing such, the charts do.
+  const columns = (cloud) => {
+    const asks = [needsYou(cloud), failing(cloud)].filter(Boolean), rest = [runs(cloud), cost(cloud)];
+    const [left, right] = asks.length ? [[...asks, excluded(cloud)], [trend(cloud), ...rest]] : [[excluded(cloud), trend(cloud)], rest];
+    return node("div", { class: "grid" }, node("div", {}, ...left), node("div", {}, ...right));
+  };
+
   main.replaceChildren(...data.clouds.map((cloud, index) =>
     node("section", { "aria-labelledby": `cloud-${index}` },
       node("h2", { id: `cloud-${index}` }, cloud.title),
       node("p", { class: `sentence ${cloud.tone}` }, cloud.sentence),
       node("p", { class: "muted" }, cloud.owner ? node("span", {}, name(cloud.owner), " · ") : "", "last run ", when(cloud.updated_at), cloud.next_run ? node("span", {}, " · next ", when(cloud.next_run)) : ""),
-      node("div", { class: "grid" }, node("div", {}, needsYou(cloud), failing(cloud), excluded(cloud)), node("div", {}, trend(cloud), runs(cloud), cost(cloud))),
+      columns(cloud),
       scopesTable(cloud, index))));
   showAge();
   setInterval(showAge, 60000);

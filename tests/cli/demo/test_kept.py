@@ -99,6 +99,8 @@ def test_the_demonstration_ends_with_its_page(monkeypatch: pytest.MonkeyPatch, s
     assert str(page) in done.stdout.splitlines()
     assert re.search(r"^(tailpipe-exports|/.* -m cli\.main) status aws --demo$", done.stdout, re.MULTILINE)
     assert "AWS · demonstration" in page.read_text(encoding="utf-8")
+    # Its age is by its own clock, which is virtual: by this machine's it would be years old.
+    assert f'"now":"{ENDED.isoformat()}"' in page.read_text(encoding="utf-8")
 
 
 def test_an_earlier_demonstration_is_not_taken_for_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:

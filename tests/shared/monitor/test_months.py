@@ -145,6 +145,8 @@ def test_letter_of_a_month_is_the_worst_of_its_datasets() -> None:
         "s1", "", "b", dict(zip(names, [State.LOST, State.UNKNOWN, State.NOT_KEPT, State.NOT_DUE], strict=True)), {}
     )
     assert marks([one, two], names) == "0?1-"
+    old = Row("s1", "", "c", dict.fromkeys(names, State.BEFORE_EXPORT), {})
+    assert marks([one, two, old], names) == "0+++"
     assert marks([], names) == "----"
 
 
