@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
 
 from localcloud.azure.iam.function_roles import function_roles
 from localcloud.azure.iam.grants import RIGHTS, Grant, conditions_of, read_grants
@@ -135,6 +136,8 @@ def _keep_beside(world: World, site: Site) -> str:
         ("Microsoft.Insights/actionGroups", site.name),
         ("Microsoft.Resources/deployments", site.name),
         *(("Microsoft.Insights/scheduledQueryRules", f"{site.name}-{alarm}") for alarm in ALARMS),
+        # Its name is a GUID, which follows from what it is for.
+        ("Microsoft.Insights/workbooks", str(uuid5(NAMESPACE_URL, f"{site.id.split('/')[2]}/{site.name}"))),
     ):
         keep(world, f"{group}/providers/{kind}/{name}", dict(body))
     # Azure makes these two on its own, some minutes after the component.

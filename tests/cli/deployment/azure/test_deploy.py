@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 from azure.storage.blob import BlobServiceClient
@@ -62,6 +63,11 @@ def writes(azure: LocalAzure) -> list[str]:
     ]
 
 
+def workbook(azure: LocalAzure) -> str:
+    """Return the name of the workbook, as dashboard.tf makes it."""
+    return str(uuid5(NAMESPACE_URL, f"{azure.subscription_ids[0]}/{azure.site.name}"))
+
+
 def deployed_plan(azure: LocalAzure) -> list[dict[str, Any]]:
     """Return the plan that Terraform makes with an empty state where everything is there already."""
     site, host, account = azure.site, azure.host_account, azure.destinations[0]
@@ -81,6 +87,8 @@ def deployed_plan(azure: LocalAzure) -> list[dict[str, Any]]:
         change("azurerm_service_plan.this", name=site.name, **group),
         change("azurerm_resource_group_template_deployment.function", name=site.name, **group),
         change('azurerm_monitor_scheduled_query_rules_alert_v2.this["failed"]', name=f"{site.name}-failed", **group),
+        change("azurerm_application_insights_workbook.this[0]", name=workbook(azure), **group),
+        change("azurerm_application_insights_workbook.other[0]", name=azure.tenant, **group),
         change('azurerm_role_definition.function["management_group"]', name=title, scope=root),
         change(f'azurerm_role_assignment.function["management_group/{azure.tenant}"]', scope=root),
         change(
@@ -209,6 +217,9 @@ def test_what_exists_is_adopted_and_the_deployment_is_proven(
         ),
         'azurerm_monitor_scheduled_query_rules_alert_v2.this["failed"]': (
             f"{group}/providers/Microsoft.Insights/scheduledQueryRules/{site.name}-failed"
+        ),
+        "azurerm_application_insights_workbook.this[0]": (
+            f"{group}/providers/Microsoft.Insights/workbooks/{workbook(azure)}"
         ),
         'azurerm_role_definition.function["management_group"]': f"{role_id(own.role)}|{root}",
         f'azurerm_role_assignment.function["management_group/{azure.tenant}"]': assignment(root, own.id),
