@@ -1,1 +1,1 @@
-"""Tests of what an operator reads after the deployment."""
+"""Tests of what an operator reads between runs."""

@@ -1,4 +1,4 @@
-"""What a deployment costs is estimated from the counted runs in the state's history, at dated list prices."""
+"""The estimated cost of a deployment: the counted runs of the state's history, at dated list prices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CALLS = {"s3": 4, "organizations": 6}
 
 
 def notes(count: int, hours: float = 1.0, calls: dict[str, int] = CALLS) -> list[RunNote]:
-    """Return the notes of runs so many hours apart."""
+    """Return the records of runs a number of hours apart."""
     return [
         RunNote(
             f"run-{number}",
@@ -30,8 +30,8 @@ def notes(count: int, hours: float = 1.0, calls: dict[str, int] = CALLS) -> list
     ]
 
 
-def test_a_month_is_the_average_run_at_the_present_rhythm() -> None:
-    """Hourly runs are 730 a month; each item is its amount times its price, and the sum is theirs."""
+def test_month_is_the_average_run_at_the_current_schedule() -> None:
+    """Hourly runs are 730 a month; each item is amount times price, and the total is their sum."""
     found = cost.estimate("aws", notes(4), 5_000)
     assert found is not None
     assert (found["runs"], found["counted"], found["prices"]) == (730, 4, cost.LOOKED_UP)
@@ -43,8 +43,8 @@ def test_a_month_is_the_average_run_at_the_present_rhythm() -> None:
     assert {name: price for name, _, price in found["items"]}["runs"] == "$0.20 per million invocations"
 
 
-def test_fewer_runs_cost_less() -> None:
-    """A daily schedule has 30 runs a month."""
+def test_daily_schedule_has_thirty_runs_a_month() -> None:
+    """Fewer runs cost less."""
     found = cost.estimate("gcp", notes(3, hours=24), 0)
     assert found is not None
     assert found["runs"] == 30
@@ -55,13 +55,13 @@ def test_fewer_runs_cost_less() -> None:
     [[], notes(1), notes(3, calls={}), notes(3, hours=0)],
     ids=["no run", "one run", "notes of an older version", "runs of one moment"],
 )
-def test_nothing_is_made_up(known: list[RunNote]) -> None:
-    """Without two runs that were counted there is no estimate; so too for a cloud without prices."""
+def test_estimate_needs_two_counted_runs_and_prices(known: list[RunNote]) -> None:
+    """Otherwise there is no estimate."""
     assert cost.estimate("aws", known, 0) is None
     assert cost.estimate("memory", notes(3), 0) is None
 
 
-def test_the_page_has_the_costs_and_the_lag_of_each_run() -> None:
+def test_page_has_cost_and_lag_of_each_run() -> None:
     """Both come from the state alone."""
     made = document(a=scope())
     made.cloud, made.runs = "azure", notes(3)

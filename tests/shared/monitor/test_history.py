@@ -1,4 +1,4 @@
-"""What changed between runs is derived from their reports alone."""
+"""The changes between runs, derived from their reports."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def failure(scope: str, code: str = "storage-firewall") -> dict[str, str]:
 
 
 def texts(changes: list[Change]) -> list[str]:
-    """Return the changes in short."""
+    """Return a short text for each change."""
     return [f"{one.run_id} {one.what} {one.scope} {one.code}".strip() for one in changes]
 
 
-def test_writes_of_a_run_are_its_changes() -> None:
-    """Created, repaired and adopted targets count where the cloud accepted the write, and nowhere else."""
+def test_accepted_writes_are_changes() -> None:
+    """Created, repaired and adopted targets count only if the cloud accepted the write."""
     found = all_changes(
         [
             report(
@@ -68,7 +68,7 @@ def test_writes_of_a_run_are_its_changes() -> None:
 
 
 def test_failures_and_manual_steps_open_once_and_close_once() -> None:
-    """What stays open is no change; it closes in the run that looked at the scope and no longer found it."""
+    """A failure that stays open is no change; it closes in the run that observed the scope without it."""
     step = {"scope": "b", "code": "export-switch", "what": "Switch it on", "steps": ["x"], "url": ""}
     found = all_changes(
         [
@@ -86,8 +86,8 @@ def test_failures_and_manual_steps_open_once_and_close_once() -> None:
     ]
 
 
-def test_run_that_looked_at_some_scopes_closes_and_opens_nothing_of_the_others() -> None:
-    """A run of one scope, or one that put a scope off, says nothing about the failures it did not look at."""
+def test_run_of_some_scopes_does_not_change_the_failures_of_others() -> None:
+    """This holds for a run of one scope and for one that deferred a scope."""
     both = [failure("a"), failure("b")]
     found = all_changes(
         [
@@ -104,8 +104,8 @@ def test_run_that_looked_at_some_scopes_closes_and_opens_nothing_of_the_others()
     ]
 
 
-def test_failure_of_the_whole_run_closes_with_a_complete_run_only() -> None:
-    """A failed enumeration has no scope; only a run that went to its end shows that it is over."""
+def test_failure_of_a_run_closes_only_with_a_complete_run() -> None:
+    """A failed enumeration has no scope; only a complete run proves that it is resolved."""
     blind = failure("", "enumeration-incomplete")
     found = all_changes([report(1, failures=[blind]), report(2, run_complete=False), report(3, did("a"))])
     assert texts(found) == [
@@ -115,20 +115,20 @@ def test_failure_of_the_whole_run_closes_with_a_complete_run_only() -> None:
 
 
 def test_exclusions_open_and_close() -> None:
-    """A scope that the cloud refuses, and one that it serves again, are changes."""
+    """A scope that the cloud starts or stops refusing is a change."""
     refused = did("a", "SKIP", "excluded", "offer-unsupported")
     found = all_changes([report(1, did("a")), report(2, refused), report(3, did("a"))])
     assert texts(found) == ["run-2 exclusion opened a offer-unsupported", "run-3 exclusion closed a offer-unsupported"]
 
 
 def test_dry_runs_are_left_out() -> None:
-    """A dry run changes nothing, whatever it would have done."""
+    """A dry run changes nothing."""
     planned = report(2, did("a", "CREATE", "done"), dry_run=True, failures=[failure("a")])
     assert all_changes([report(1, did("a")), planned, report(3, did("a"))]) == []
 
 
 def test_summary_counts_writes_together_and_openings_by_code() -> None:
-    """Three thousand creations are one phrase; a failure is named by its code."""
+    """Three thousand creations are one phrase, and failures are counted by code."""
     found = [Change("t", "r", "created", str(number), "absent") for number in range(3000)]
     found += [Change("t", "r", "failure opened", "a", "quota"), Change("t", "r", "created", "b", "lost")]
     found += [Change("t", "r", "manual step closed", one, "export-switch") for one in "ab"]

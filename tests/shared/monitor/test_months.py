@@ -1,4 +1,4 @@
-"""The rules of months: what is there, what is missing, and for what reason."""
+"""The state of each month: whether it has data, and the reason if it does not."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from shared.state.document import ScopeRecord, StateDocument, fresh
 from shared.target_state import TargetState
 
 NOW = datetime(2026, 7, 10, 9, tzinfo=UTC)
-BEGUN = datetime(2026, 3, 5, tzinfo=UTC)  # when the function first ran
+BEGUN = datetime(2026, 3, 5, tzinfo=UTC)  # the first run of the function
 DATA = Period(2, 100, BEGUN, NOW)
 GONE = Period(0, first=BEGUN)
 REACH = Reach(months=12, tried="asked", tries=3)
 
 
 def scope(first_seen: datetime = BEGUN, created: datetime | None = None, **fields: Any) -> ScopeRecord:
-    """Return a scope with one export and what is remembered of its backfill."""
+    """Return a scope with one export and the remembered state of its backfill."""
     targets = {
         "export/focus": TargetState(at=NOW, present=True, created_at=created),
         "backfill/focus": TargetState(at=NOW, remembered={"asked": {"202512": [3, ""], "202511": [1, ""], "x": 7}}),
@@ -42,7 +42,7 @@ def scope(first_seen: datetime = BEGUN, created: datetime | None = None, **field
 
 
 def document(**scopes: ScopeRecord) -> StateDocument:
-    """Return a state with these scopes."""
+    """Return a state document with these scopes."""
     made = fresh("memory")
     made.scopes = {"first": ScopeRecord(at=NOW, first_seen=BEGUN, targets={}), **scopes}
     return made
@@ -89,18 +89,18 @@ CREATED = datetime(2026, 5, 20, tzinfo=UTC)
         ("2026-04", scope(state="suspended"), {"2026-05": DATA, "2026-04": GONE}, State.LOST),
     ],
 )
-def test_each_month_has_a_reason(month: str, record: ScopeRecord, periods: dict[str, Period], expected: State) -> None:
-    """Every rule of holes, by what the ledger and the state know."""
+def test_each_month_has_a_state(month: str, record: ScopeRecord, periods: dict[str, Period], expected: State) -> None:
+    """The ledger and the state document decide every case."""
     assert state_of(month, record, periods) is expected
 
 
-def test_cloud_that_delivers_no_past_months_keeps_none() -> None:
-    """Without any reach nothing before the export can be filled."""
+def test_cloud_without_backfill_has_no_month_before_the_export() -> None:
+    """No earlier month can be filled."""
     assert state_of("2026-04", scope(created=CREATED), {}, Reach()) is State.NOT_KEPT
 
 
-def test_days_are_added_up_to_months() -> None:
-    """Days give the sums of their month, unless the month itself is known; unknown parts make the sum unknown."""
+def test_days_are_summed_to_months() -> None:
+    """A month that is recorded itself takes precedence; unknown parts make the sum unknown."""
     one, two = (Period(1, 10, BEGUN + day, NOW - day, NOW - day) for day in (timedelta(1), timedelta(2)))
     found = by_month(
         {"2026-05": DATA, "2026-05-01": one, "2026-06-01": one, "2026-06-02": two, "2026-06-03": Period(1)}
@@ -112,14 +112,14 @@ def test_days_are_added_up_to_months() -> None:
 
 
 def test_columns_reach_back_to_the_oldest_data() -> None:
-    """At least thirteen months are shown, at most 36, and the present one is the last."""
+    """At least 13 and at most 36 months are shown, ending with the current one."""
     assert len(columns(Ledger("memory"), NOW)) == FEWEST_MONTHS
     assert columns(ledger({"2024-01": DATA}), NOW)[::30] == ["2024-01", "2026-07"]
     assert columns(ledger({"2019-01": DATA}), NOW)[0] == "2023-08"
 
 
-def test_rows_are_limited_to_scopes_and_datasets() -> None:
-    """An export that the ledger does not know yet has a row too; names are compared without regard to case."""
+def test_rows_can_be_limited_to_scopes_and_datasets() -> None:
+    """An export without an entry in the ledger also has a row; names ignore case."""
     made = document(s1=scope(), s2=scope())
     known = ledger({"2026-06": DATA}, "s2", "actual")
     months = ["2026-06"]
@@ -131,14 +131,14 @@ def test_rows_are_limited_to_scopes_and_datasets() -> None:
     assert [one.dataset for one in rows(made, known, months, NOW, REACH, ["S2"], "ACT")] == ["actual"]
 
 
-def test_scope_that_the_state_forgot_still_has_its_months() -> None:
-    """What was delivered for it is shown."""
+def test_scope_without_state_still_has_its_months() -> None:
+    """Its deliveries are shown."""
     (row,) = rows(fresh("memory"), ledger({"2026-06": DATA}, "gone"), ["2026-06"], NOW, REACH)
     assert row.states == {"2026-06": State.DATA}
 
 
 def test_letter_of_a_month_is_the_worst_of_its_datasets() -> None:
-    """One dataset that lacks a month makes the whole month missing."""
+    """One dataset without the month makes the month missing."""
     names = ["2026-04", "2026-05", "2026-06", "2026-07"]
     one = Row("s1", "", "a", dict(zip(names, [State.DATA, State.DATA, State.DATA, State.NOT_DUE], strict=True)), {})
     two = Row(
@@ -150,8 +150,8 @@ def test_letter_of_a_month_is_the_worst_of_its_datasets() -> None:
     assert marks([], names) == "----"
 
 
-def test_months_as_a_document() -> None:
-    """State and contents of each month, times as text, unknown values as null."""
+def test_document_has_state_and_contents_of_each_month() -> None:
+    """Times are text, and unknown values are null."""
     row = Row("s1", "", "a", {"2026-05": State.UNKNOWN, "2026-06": State.DATA}, {"2026-06": Period(2, None, BEGUN)})
     assert month_documents(row) == {
         "2026-05": {"state": "unknown"},
@@ -166,7 +166,7 @@ def test_months_as_a_document() -> None:
     }
 
 
-def test_months_are_told_as_ranges() -> None:
-    """Neighbors are joined across years."""
+def test_consecutive_months_are_shown_as_a_range() -> None:
+    """A range may cross years."""
     assert spans(["2026-02", "2025-12", "2026-01", "2026-05"]) == ["2025-12 to 2026-02", "2026-05"]
     assert spans([]) == []

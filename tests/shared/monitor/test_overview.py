@@ -1,4 +1,4 @@
-"""The overview says from the stored documents alone what is covered, what needs a person and what fails."""
+"""The overview: what is covered, what needs a person and what fails, from the stored documents alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ BROKEN = LastError("storage-firewall", "the firewall refuses", "Let the service 
 def scope(coverage: str = "covered", error: LastError | None = None, **more: object) -> ScopeRecord:
     """Return a scope with one export."""
     entry = TargetState(at=NOW, present=True, delivered_at=NOW - timedelta(days=1), error=error)
-    return ScopeRecord(at=NOW, coverage=coverage, targets={"export/daily": entry}, **more)  # type: ignore[arg-type]  # the fields' types are the caller's
+    return ScopeRecord(at=NOW, coverage=coverage, targets={"export/daily": entry}, **more)  # type: ignore[arg-type]  # the caller passes the fields
 
 
 def document(**scopes: ScopeRecord) -> StateDocument:
-    """Return a state document after three runs, an hour apart, the last one ten minutes ago."""
+    """Return a state document after three runs, one hour apart, the last one ten minutes ago."""
     made = fresh("azure")
     made.owner, made.updated_at = "tenant", NOW - timedelta(minutes=10)
     made.scopes = scopes
@@ -34,15 +34,15 @@ def document(**scopes: ScopeRecord) -> StateDocument:
     return made
 
 
-def test_state_without_a_run_says_so() -> None:
-    """Before the first run the overview is there, and claims nothing."""
+def test_overview_before_the_first_run_says_so() -> None:
+    """It makes no statement about coverage."""
     found = overview(fresh("aws"), [], NOW)
     assert (found["sentence"], found["tone"]) == ("No run has been recorded yet.", "wait")
     assert (found["age_s"], found["interval_s"], found["next_run"], found["runs"]) == (None, 0, None, [])
 
 
-def test_everything_covered() -> None:
-    """One sentence, a calm tone, the state's age, and when the next run is expected."""
+def test_overview_of_a_covered_deployment() -> None:
+    """It has one sentence, the state's age, and the time of the next run."""
     found = overview(document(a=scope(), b=scope()), [], NOW)
     assert (found["sentence"], found["tone"]) == ("2 of 2 covered.", "ok")
     assert (found["age_s"], found["interval_s"]) == (600, 3600)
@@ -50,8 +50,8 @@ def test_everything_covered() -> None:
     assert [run["run_id"] for run in found["runs"]] == ["run-3", "run-2", "run-1"]
 
 
-def test_what_needs_a_person_and_what_fails_is_named_once() -> None:
-    """The same step in many scopes is one entry with a count; the same failure is one entry with examples."""
+def test_equal_manual_steps_and_failures_are_grouped() -> None:
+    """A step in many scopes is one entry with a count; a failure is one entry with examples."""
     scopes = {f"s{number}": scope("manual", STEP) for number in range(7)}
     scopes |= {f"t{number}": scope("failed", BROKEN) for number in range(6)}
     found = overview(document(**scopes, ok=scope()), [], NOW)
@@ -64,8 +64,8 @@ def test_what_needs_a_person_and_what_fails_is_named_once() -> None:
     assert broken["examples"] == ["t0", "t1", "t2", "t3", "t4"]
 
 
-def test_scopes_that_are_gone_or_suspended_ask_for_nothing() -> None:
-    """A closed scope's old failure and a suspended scope's step are no longer anybody's work."""
+def test_gone_and_suspended_scopes_need_no_action() -> None:
+    """Their old failures and manual steps are not shown."""
     gone = scope("failed", BROKEN, gone_at=NOW)
     suspended = scope("manual", STEP, state="suspended")
     found = overview(document(a=scope(), gone=gone, suspended=suspended), [], NOW)
@@ -73,7 +73,7 @@ def test_scopes_that_are_gone_or_suspended_ask_for_nothing() -> None:
 
 
 def test_failures_of_the_run_come_from_its_report() -> None:
-    """What concerns no scope, and data that stopped, is known by the newest report only."""
+    """Failures without a scope, and stopped data, are only in the newest report."""
     late = {"scope": "a", "code": "data-late", "message": "export daily: nothing has arrived", "remedy": "Look."}
     reports = [report(1, did("a"), failures=[failure("", "older")]), report(2, did("a"), failures=[late])]
     found = overview(document(a=scope()), reports, NOW)
@@ -81,15 +81,15 @@ def test_failures_of_the_run_come_from_its_report() -> None:
     assert found["tone"] == "bad"
 
 
-def test_runs_show_what_they_changed() -> None:
-    """The history of the state and the changes of the reports are joined by the run's id."""
+def test_runs_have_their_changes() -> None:
+    """The run id joins the state's history with the changes from the reports."""
     reports = [report(2, did("a", "CREATE", "done")), report(3, did("a"), failures=[failure("a")])]
     found = overview(document(a=scope()), reports, NOW)
     assert [run["changes"] for run in found["runs"]] == [["1 failure opened (storage-firewall)"], ["1 created"], []]
 
 
 def test_detail_of_a_scope_has_its_targets_and_its_last_changes() -> None:
-    """Desired, seen, last delivery, the error with its remedy, and the changes of this scope alone, newest first."""
+    """It has desired and actual fields, the last delivery, the error with its remedy, and the newest changes first."""
     reports = [
         report(1, did("a", "CREATE", "done"), did("b", "CREATE", "done")),
         report(2, did("a", "CREATE", "failed"), failures=[failure("a")]),
@@ -104,8 +104,8 @@ def test_detail_of_a_scope_has_its_targets_and_its_last_changes() -> None:
     assert scope_detail(document(), "a", []) is None
 
 
-def test_rows_of_the_page_hold_every_scope() -> None:
-    """Each counted scope is one row: id, name, class or state, code, day of the newest data."""
+def test_page_has_a_row_for_every_scope() -> None:
+    """A row has id, name, class or state, code, and the day of the newest data."""
     made = document(a=scope("failed", BROKEN, name="Alpha"), b=scope(state="suspended"), c=scope(counted=False))
     assert scope_rows(made) == [
         ["a", "Alpha", "failed", "storage-firewall", "2026-03-09", ""],

@@ -1,4 +1,4 @@
-"""The status page is one file that loads nothing and shows data as text only."""
+"""The status page: one file that loads nothing and shows data only as text."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def page_of(name: str) -> str:
 
 
 def data_of(page: str) -> dict[str, Any]:
-    """Return the data that is embedded in a page."""
+    """Return the data embedded in a page."""
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     found: dict[str, Any] = json.loads(text)
     return found
 
 
-def test_page_holds_its_data() -> None:
-    """What was put in can be read out again, and no placeholder is left."""
+def test_page_contains_its_data() -> None:
+    """The data can be read back, and no placeholder is left."""
     page = page_of("Alpha")
     assert "__" not in page.replace(json.dumps(data_of(page)), "")
     (cloud,) = data_of(page)["clouds"]
@@ -37,8 +37,8 @@ def test_page_holds_its_data() -> None:
     assert cloud["scopes"] == [["a", "Alpha", "covered", "", "2026-03-09", ""]]
 
 
-def test_markup_in_names_stays_text() -> None:
-    """A name cannot end the element that holds the data, and cannot bring a script of its own."""
+def test_markup_in_names_is_shown_as_text() -> None:
+    """A name can neither end the data element nor add a script."""
     page = page_of(HOSTILE)
     assert page.count("<script") == 2
     (cloud,) = data_of(page)["clouds"]
@@ -46,8 +46,8 @@ def test_markup_in_names_stays_text() -> None:
     assert page.encode("utf-8")
 
 
-def test_policy_allows_the_page_its_own_script_and_no_network() -> None:
-    """The browser itself refuses any other script, style sheet, image or connection."""
+def test_policy_allows_only_the_pages_script_and_no_network() -> None:
+    """The browser refuses any other script, style sheet, image or connection."""
     page = page_of("Alpha")
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)

@@ -1,4 +1,4 @@
-"""Stored reports are read one by one: a damaged one costs itself and nothing else."""
+"""Reading of stored reports, where a damaged one does not affect the others."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from shared.monitor.stored import read_reports
 from tests.inmemory import InMemoryStore
 
 
-def test_damaged_and_deleted_reports_cost_themselves_only() -> None:
-    """Of four runs one report is deleted, one is half written, one has the wrong type; the others are read."""
+def test_damaged_and_deleted_reports_are_skipped() -> None:
+    """Of four reports, one is deleted, one truncated and one of the wrong type; the fourth is read."""
     store = InMemoryStore()
     good = {"run_id": "r1", "started_at": "2026-03-01T00:00:00Z", "scopes": {"total": 1}, "actions": []}
     store.put_report("r1", json.dumps(good).encode())
@@ -26,8 +26,8 @@ def test_damaged_and_deleted_reports_cost_themselves_only() -> None:
     assert all(reasons.values())
 
 
-def test_forbidden_reports_are_an_error() -> None:
-    """Without the right to read them, the history is not empty but refused."""
+def test_denied_reports_are_an_error() -> None:
+    """Without permission, the history is not shown as empty."""
     store = InMemoryStore()
     store.faults["report"] = Denied("access-denied", "no")
     with pytest.raises(Denied):

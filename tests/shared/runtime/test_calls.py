@@ -1,4 +1,4 @@
-"""The one guarded way to call a cloud."""
+"""Guarded calls to a cloud: quotas, retries, and the deadline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.shared.builders import Recorder
 
 
 class Flaky:
-    """A call that fails with each of the given errors in turn and answers then; it notes when it was made."""
+    """A call that raises each of the given errors in turn, then succeeds; it records its times."""
 
     def __init__(self, clock: VirtualClock, *errors: Exception) -> None:
         self.clock = clock
@@ -31,7 +31,7 @@ class Flaky:
 
 
 def busy(seconds: float | None = None, **fields: Any) -> Transient:
-    """Return a failure that passes by itself."""
+    """Return a transient error."""
     return Transient("busy", "later", retry_after=None if seconds is None else timedelta(seconds=seconds), **fields)
 
 
@@ -42,24 +42,24 @@ def refused(seconds: float | None = None, **fields: Any) -> Throttled:
     )
 
 
-def test_arguments_and_the_answer_are_passed_on_and_the_call_is_counted() -> None:
-    """A call that works is made once, on its quota."""
+def test_successful_call_is_made_once_and_counted() -> None:
+    """Arguments and result pass unchanged."""
     recorder = Recorder()
     assert recorder.run.calls("read", divmod, 7, 3) == (2, 1)
     assert recorder.run.calls("list", int, "11", base=2) == 3
     assert recorder.run.calls.counts == {"read": 1, "list": 1}
 
 
-def test_a_quota_without_a_rate_is_a_defect() -> None:
-    """No call is made on a quota whose limit nobody has looked up."""
+def test_call_on_a_quota_without_a_rate_is_refused() -> None:
+    """Every quota needs a documented limit."""
     recorder = Recorder()
     with pytest.raises(KeyError):
         recorder.run.calls("guessed", int)
     assert not recorder.run.calls.counts
 
 
-def test_the_documented_rate_holds_over_many_calls() -> None:
-    """Calls wait for their quota's turn, and only for their own quota's."""
+def test_calls_keep_the_documented_rate_of_their_quota() -> None:
+    """Calls wait only for their own quota."""
     recorder = Recorder()
     slow = Calls(
         {"slow": Rate(1), "other": Rate(1)},
@@ -75,8 +75,8 @@ def test_the_documented_rate_holds_over_many_calls() -> None:
     assert recorder.clock.monotonic() == 10
 
 
-def test_what_passes_by_itself_is_tried_again_with_growing_waits() -> None:
-    """Each wait is about twice the one before; every try is counted and logged."""
+def test_transient_error_is_retried_with_growing_waits() -> None:
+    """Each wait is about twice the previous one; every try is counted and logged."""
     recorder = Recorder()
     call = Flaky(recorder.clock, busy(), busy(), busy())
     assert recorder.run.calls("read", call) == "answer"
@@ -87,8 +87,8 @@ def test_what_passes_by_itself_is_tried_again_with_growing_waits() -> None:
     assert recorder.lines[0][2]["attempt"] == 1
 
 
-def test_the_waits_come_from_a_seedable_source() -> None:
-    """Equal seeds give equal waits, other seeds other ones."""
+def test_waits_depend_on_the_seed() -> None:
+    """Equal seeds give equal waits, other seeds give others."""
 
     def moments(seed: int) -> list[float]:
         recorder = Recorder(seed=seed)
@@ -99,8 +99,8 @@ def test_the_waits_come_from_a_seedable_source() -> None:
     assert moments(1) == moments(1) != moments(2)
 
 
-def test_a_wait_that_the_cloud_asks_for_is_kept() -> None:
-    """The next try is not made before the asked-for time."""
+def test_wait_requested_by_the_cloud_is_kept() -> None:
+    """The next try is not made earlier."""
     recorder = Recorder()
     call = Flaky(recorder.clock, busy(20))
     recorder.run.calls("read", call)
@@ -116,8 +116,8 @@ def test_a_wait_that_the_cloud_asks_for_is_kept() -> None:
         pytest.param([busy(within_run=False)], 1, 0, id="it says that this run will not see it pass"),
     ],
 )
-def test_a_retry_has_two_budgets(errors: list[Transient], tries: int, seconds: float) -> None:
-    """When the tries or the seconds are used up the failure itself is raised, with the wait it asked for."""
+def test_retries_are_limited_by_tries_and_seconds(errors: list[Transient], tries: int, seconds: float) -> None:
+    """When either is used up, the error is raised with the wait that it requested."""
     recorder = Recorder()
     call = Flaky(recorder.clock, *errors)
     with pytest.raises(Transient) as raised:
@@ -128,8 +128,8 @@ def test_a_retry_has_two_budgets(errors: list[Transient], tries: int, seconds: f
 
 
 @pytest.mark.parametrize("error", [Denied("denied", "no"), Permanent("wrong", "no"), CloudError("other", "no")])
-def test_what_does_not_pass_by_itself_is_never_tried_again(error: CloudError) -> None:
-    """A refusal of rights or of the request is raised at once, as it is."""
+def test_permanent_error_is_not_retried(error: CloudError) -> None:
+    """A denied or invalid request raises its error immediately."""
     recorder = Recorder()
     call = Flaky(recorder.clock, error)
     with pytest.raises(CloudError) as raised:
@@ -138,8 +138,8 @@ def test_what_does_not_pass_by_itself_is_never_tried_again(error: CloudError) ->
     assert len(call.moments) == 1
 
 
-def test_the_sdks_exceptions_are_translated_and_chained() -> None:
-    """The engine sees its own classes only; the original stays reachable."""
+def test_sdk_exceptions_are_translated_and_chained() -> None:
+    """The engine sees only its own classes; the original exception is the cause."""
     recorder = Recorder()
     original = ZeroDivisionError("inside the SDK")
     with pytest.raises(Permanent, match="unexpected: ZeroDivisionError") as raised:
@@ -147,8 +147,8 @@ def test_the_sdks_exceptions_are_translated_and_chained() -> None:
     assert raised.value.__cause__ is original
 
 
-def test_a_wait_past_the_deadline_is_not_begun() -> None:
-    """The call is left to the next run at once, and the message says what asked for the wait."""
+def test_wait_past_the_deadline_is_not_started() -> None:
+    """The call is left to the next run, and the message has the reason for the wait."""
     recorder = Recorder(seconds=20)
     call = Flaky(recorder.clock, busy(30))
     with pytest.raises(OutOfTime, match="busy asks to wait 30 s"):
@@ -156,8 +156,8 @@ def test_a_wait_past_the_deadline_is_not_begun() -> None:
     assert recorder.clock.monotonic() == 0
 
 
-def test_a_throttling_answer_slows_everybody_on_that_quota_down() -> None:
-    """The next call of the quota waits out the pause, a call of another one does not."""
+def test_throttled_call_pauses_its_quota() -> None:
+    """The next call of the quota waits, a call of another quota does not."""
     recorder = Recorder()
     call = Flaky(recorder.clock, refused(30))
     other, same = Flaky(recorder.clock), Flaky(recorder.clock)
@@ -171,8 +171,8 @@ def test_a_throttling_answer_slows_everybody_on_that_quota_down() -> None:
     assert call.moments[1] - call.moments[0] >= 30
 
 
-def test_the_last_try_s_refusal_still_pauses_the_quota() -> None:
-    """When a call gives up, the wait that the cloud asked for still holds for the calls behind it."""
+def test_refusal_of_the_last_try_pauses_the_quota() -> None:
+    """The requested wait applies to later calls although this call gives up."""
     recorder = Recorder()
     quick = [refused(0.001)] * (TRIES - 1)
     with pytest.raises(Throttled):
@@ -183,8 +183,8 @@ def test_the_last_try_s_refusal_still_pauses_the_quota() -> None:
     assert behind.moments[0] - gave_up == pytest.approx(40)
 
 
-def test_a_refusal_that_asks_for_a_day_does_not_stop_the_quota_for_the_others() -> None:
-    """What cannot pass within the run is one target's affair: the others go on, slower."""
+def test_refusal_with_a_wait_of_a_day_does_not_stop_the_quota() -> None:
+    """A wait beyond the run affects only its target; other calls continue more slowly."""
     recorder = Recorder()
     with pytest.raises(Throttled):
         recorder.run.calls("read", Flaky(recorder.clock, refused(86_400, within_run=False)))
@@ -193,8 +193,8 @@ def test_a_refusal_that_asks_for_a_day_does_not_stop_the_quota_for_the_others() 
 
 
 @pytest.mark.parametrize("seconds", [600, 3600, 86_400])
-def test_a_long_wait_of_one_target_pauses_the_quota_for_a_minute_at_most(seconds: float) -> None:
-    """The refused call gives up with the wait that was asked for; the others go on after a quota's window."""
+def test_long_wait_pauses_the_quota_for_at_most_a_minute(seconds: float) -> None:
+    """The refused call gives up with the requested wait; others continue after the quota's window."""
     recorder = Recorder(seconds=3300)
     with pytest.raises(Throttled) as raised:
         recorder.run.calls("read", Flaky(recorder.clock, refused(seconds)))
@@ -205,7 +205,7 @@ def test_a_long_wait_of_one_target_pauses_the_quota_for_a_minute_at_most(seconds
 
 
 def test_no_call_is_made_after_the_deadline() -> None:
-    """A turn that lies beyond the deadline is OutOfTime, and nothing is counted."""
+    """A turn beyond the deadline raises OutOfTime, and nothing is counted."""
     recorder = Recorder(seconds=10)
     recorder.clock.advance(11)
     with pytest.raises(OutOfTime):
@@ -213,7 +213,7 @@ def test_no_call_is_made_after_the_deadline() -> None:
     assert not recorder.run.calls.counts
 
 
-def test_the_deadline_of_a_run_keeps_a_reserve_for_saving() -> None:
+def test_deadline_keeps_a_reserve_for_saving() -> None:
     """The reserve is ten seconds, or a fifth of a short invocation."""
     assert Recorder(seconds=600).run.deadline.remaining() == 590
     assert Recorder(seconds=20).run.deadline.remaining() == 16
@@ -224,16 +224,16 @@ def test_the_deadline_of_a_run_keeps_a_reserve_for_saving() -> None:
     ("attempts", "minutes"),
     [(0, 5), (1, 5), (2, 10), (3, 20), (5, 80), (9, 1280), (10, 1440), (1000, 1440), (10**12, 1440)],
 )
-def test_the_back_off_doubles_up_to_its_longest(attempts: int, minutes: int) -> None:
-    """The wait lies within a fifth of the doubled base, whatever number of attempts is remembered."""
+def test_back_off_doubles_up_to_its_maximum(attempts: int, minutes: int) -> None:
+    """The wait is within a fifth of the doubled base, whatever the number of attempts."""
     rng = random.Random(7)
     for _ in range(20):
         wait = jittered(timedelta(minutes=5), attempts, timedelta(days=1), rng)
         assert 0.8 * minutes * 60 <= wait.total_seconds() <= 1.2 * minutes * 60 + 1
 
 
-def test_a_quota_that_pauses_past_the_deadline_does_not_keep_the_state_from_being_saved() -> None:
-    """Once work has ended the few calls that save and give the lock back are made, whatever pause was asked for."""
+def test_pause_past_the_deadline_does_not_prevent_saving() -> None:
+    """After the work, the calls that save the state and release the lock are made despite the pause."""
     recorder = Recorder(seconds=50)
     flaky = Flaky(recorder.clock, refused(600))
     with pytest.raises((Throttled, OutOfTime)):
@@ -244,8 +244,8 @@ def test_a_quota_that_pauses_past_the_deadline_does_not_keep_the_state_from_bein
     assert recorder.run.calls("write", flaky) == "answer"
 
 
-def test_a_wait_that_is_asked_for_at_the_end_is_cut_to_the_own_back_off() -> None:
-    """There is no time to wait for ten minutes, and a lock that is left would stop the next runs."""
+def test_wait_requested_while_saving_is_reduced_to_the_back_off() -> None:
+    """A wait of ten minutes would leave the lock behind and stop the next runs."""
     recorder = Recorder(seconds=100)
     recorder.run.deadline.use_reserve()
     flaky = Flaky(recorder.clock, refused(600), busy(600))

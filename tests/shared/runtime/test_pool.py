@@ -1,4 +1,4 @@
-"""The bounded pool."""
+"""The bounded worker pool."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tests.limits import HANG_S
 
 
 def always() -> bool:
-    """Say that there is time."""
+    """Return that there is time."""
     return True
 
 
-def test_every_item_comes_back_once_with_its_own_answer() -> None:
-    """Nothing is lost or doubled, whatever order the work ends in."""
+def test_every_item_is_returned_once_with_its_result() -> None:
+    """Nothing is lost or duplicated, in whatever order the work ends."""
     answers = list(each(range(200), lambda number: number * number, 8, always))
     assert sorted(answers) == [(number, number * number) for number in range(200)]
 
 
 @pytest.mark.parametrize("workers", [1, 3, 8])
-def test_at_most_so_many_are_in_flight(workers: int) -> None:
-    """All workers are used, and never more than there are."""
+def test_concurrency_is_limited_to_the_workers(workers: int) -> None:
+    """All workers are used."""
     lock, full = threading.Lock(), threading.Barrier(workers, timeout=HANG_S)
     flying = most = 0
 
@@ -41,8 +41,8 @@ def test_at_most_so_many_are_in_flight(workers: int) -> None:
     assert most == workers
 
 
-def test_answers_arrive_in_the_callers_thread() -> None:
-    """Who takes the answers needs no lock of his own: the work alone runs in threads."""
+def test_results_are_returned_in_the_callers_thread() -> None:
+    """Only the work runs in threads, so the caller needs no lock."""
     here = threading.get_ident()
     for worker, _ in each([0, 1], lambda _: threading.get_ident(), 2, always):
         assert threading.get_ident() == here
@@ -50,16 +50,16 @@ def test_answers_arrive_in_the_callers_thread() -> None:
     assert here not in {thread for _, thread in each(range(4), lambda _: threading.get_ident(), 2, always)}
 
 
-def test_nothing_is_begun_when_there_is_no_time_left() -> None:
-    """What was begun is finished and handed over, the rest is left out."""
+def test_no_item_starts_without_time_left() -> None:
+    """Started items are completed and returned; the rest is left out."""
     begun: list[int] = []
     done = [item for item, _ in each(range(100), begun.append, 1, lambda: len(begun) < 7)]
     assert done == begun == list(range(7))
     assert list(each(range(100), begun.append, 4, lambda: False)) == []
 
 
-def test_items_are_taken_only_as_they_can_be_begun() -> None:
-    """A long plan is not turned into a queue of futures."""
+def test_items_are_consumed_only_when_they_can_start() -> None:
+    """A long plan does not become a queue of futures."""
     taken: list[int] = []
 
     def items() -> Iterator[int]:
@@ -73,8 +73,8 @@ def test_items_are_taken_only_as_they_can_be_begun() -> None:
     assert len(list(answers)) == 99
 
 
-def test_an_exception_of_the_work_is_raised_once_the_others_have_ended() -> None:
-    """No thread goes on behind the caller's back, and nothing more is begun."""
+def test_exception_is_raised_after_running_items_have_ended() -> None:
+    """No thread continues in the background, and no further item starts."""
     failing, ended = threading.Event(), []
 
     def work(item: int) -> None:
@@ -91,9 +91,9 @@ def test_an_exception_of_the_work_is_raised_once_the_others_have_ended() -> None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("work")]
 
 
-def test_a_caller_that_stops_early_leaves_no_thread() -> None:
-    """Closing the answers waits for what is in flight."""
+def test_closing_the_results_early_leaves_no_thread() -> None:
+    """Closing waits for the running items."""
     answers = each(range(100), lambda number: number, 4, always)
     next(answers)
-    answers.close()  # type: ignore[attr-defined]  # each is a generator, which its type does not say
+    answers.close()  # type: ignore[attr-defined]  # a generator, declared as an iterator
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("work")]

@@ -1,4 +1,4 @@
-"""Clients stay warm while settings and credentials stay the same, and are closed when they change."""
+"""Clients are reused while settings and credentials are unchanged, and closed when they change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shared.runtime.warm_clients import WarmClients
 
 
 class Connections:
-    """Clients that note whether they were closed."""
+    """Clients that record whether they were closed."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -16,15 +16,15 @@ class Connections:
 
 
 def test_equal_keys_share_one_set_of_clients() -> None:
-    """The second invocation builds nothing."""
+    """The second invocation creates none."""
     warm = WarmClients[Connections]()
     first = warm.get(("eu-west-1", "key"), Connections)
     assert warm.get(("eu-west-1", "key"), Connections) is first
     assert not first.closed
 
 
-def test_another_key_closes_the_clients_before_it() -> None:
-    """Connections made with former credentials are not left open."""
+def test_new_key_closes_the_previous_clients() -> None:
+    """No connection with former credentials stays open."""
     warm = WarmClients[Connections]()
     first = warm.get("old", Connections)
     second = warm.get("new", Connections)

@@ -1,4 +1,4 @@
-"""The ledger of deliveries: packing, merging, and one run's session with it."""
+"""The ledger of deliveries: encoding, merging, and one run's session with it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEDGERS = st.lists(NOTES, max_size=4).map(lambda notes: ledger(*notes))
 
 
 def ledger(*notes: tuple[str, str, dict[str, Period], datetime]) -> Ledger:
-    """Return a ledger with these notes."""
+    """Return a ledger with these periods."""
     made = Ledger("memory", "org-1")
     for scope, dataset, periods, at in notes:
         made.note(scope, dataset, periods, at)
@@ -42,15 +42,15 @@ def ledger(*notes: tuple[str, str, dict[str, Period], datetime]) -> Ledger:
 
 
 def joined(*ledgers: Ledger) -> Ledger:
-    """Return what the ledgers know together, taken in one after the other."""
+    """Return the merge of the ledgers in the given order."""
     made = Ledger("memory", "org-1")
     for one in ledgers:
         made.merge(one, NOW)
     return made
 
 
-def test_what_is_noted_is_found() -> None:
-    """Known and unknown values come back, to the minute."""
+def test_recorded_period_is_found() -> None:
+    """Known and unknown values are returned, with times in minutes."""
     made = ledger(("s1", "focus", {"2026-06": JUNE, "2026-05": Period(), "2026-06-30": EMPTY}, NOW))
     assert made.periods("s1", "focus") == {"2026-05": Period(), "2026-06": JUNE, "2026-06-30": EMPTY}
     assert list(made.series()) == [("s1", "focus")]
@@ -60,21 +60,21 @@ def test_what_is_noted_is_found() -> None:
 @pytest.mark.parametrize(
     "name", ["", "2026", "2026-13", "2026-00", "2026-6", "2026-02-30", "0000-01", "2026-06-30T", "２０２６-06"]
 )
-def test_what_is_no_period_is_left_out(name: str) -> None:
-    """A period of a wrong form never enters the ledger."""
+def test_invalid_period_is_left_out(name: str) -> None:
+    """A malformed period never enters the ledger."""
     assert not is_period(name)
     assert not ledger(("s1", "focus", {name: JUNE}, NOW))
 
 
-def test_months_are_counted_across_years() -> None:
-    """A range of months includes both ends; an empty one is empty."""
+def test_range_of_months_crosses_years() -> None:
+    """A range includes both ends and may be empty."""
     assert list(months_between("2025-11", "2026-02")) == ["2025-11", "2025-12", "2026-01", "2026-02"]
     assert list(months_between("2026-02", "2026-01")) == []
     assert (month_before("2026-01"), month_before("2026-12", -1)) == ("2025-12", "2027-01")
 
 
 def test_values_out_of_range_are_clamped() -> None:
-    """Numbers and times that no row can hold become the nearest that it can."""
+    """Numbers and times that a row cannot represent become the nearest that it can."""
     wild = Period(2**40, 2**70, datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), None)
     (found,) = ledger(("s1", "focus", {"2026-06": wild}, NOW)).periods("s1", "focus").values()
     assert (found.files, found.bytes) == (2**32 - 2, 2**64 - 2)
@@ -85,14 +85,14 @@ def test_values_out_of_range_are_clamped() -> None:
 
 
 @given(LEDGERS)
-def test_packing_loses_nothing(one: Ledger) -> None:
-    """What is encoded is decoded as the same ledger."""
+def test_decoded_ledger_equals_the_encoded_one(one: Ledger) -> None:
+    """Encoding loses nothing."""
     assert decode(one.encode(NOW), "memory", "org-1") == one
 
 
 @given(LEDGERS, LEDGERS, LEDGERS)
 def test_merging_is_commutative_associative_and_idempotent(one: Ledger, two: Ledger, three: Ledger) -> None:
-    """In any order, grouped in any way, and any number of times the same comes out."""
+    """Order, grouping and repetition do not matter."""
     expected = joined(one, two, three)
     assert all(joined(*order) == expected for order in permutations((one, two, three)))
     assert joined(one, joined(two, three)) == joined(joined(one, two), three) == expected
@@ -100,8 +100,8 @@ def test_merging_is_commutative_associative_and_idempotent(one: Ledger, two: Led
 
 
 @given(LEDGERS, LEDGERS)
-def test_merging_says_whether_it_learned_something(one: Ledger, two: Ledger) -> None:
-    """It is news exactly where a period differs, not where the same was observed again."""
+def test_merge_returns_whether_a_period_changed(one: Ledger, two: Ledger) -> None:
+    """A repeated observation is not a change."""
 
     def known(of: Ledger) -> dict[tuple[str, str], dict[str, Period]]:
         return {(scope, dataset): of.periods(scope, dataset) for scope, dataset in of.series()}
@@ -111,15 +111,15 @@ def test_merging_says_whether_it_learned_something(one: Ledger, two: Ledger) -> 
 
 
 def test_newest_observation_wins_and_the_first_arrival_stays() -> None:
-    """A month that was emptied later is empty, and when its data first came is still known."""
+    """A month that was emptied later is empty, and the time of its first data is kept."""
     made = ledger(("s1", "focus", {"2026-06": JUNE}, NOW - timedelta(hours=1)))
     made.merge(ledger(("s1", "focus", {"2026-06": EMPTY}, NOW)), NOW)
     made.merge(ledger(("s1", "focus", {"2026-06": JUNE}, NOW - timedelta(hours=2))), NOW)
     assert made.periods("s1", "focus") == {"2026-06": Period(0, first=JUNE.first)}
 
 
-def test_observation_of_a_wrong_clock_never_wins() -> None:
-    """What was observed in the future gives way to what is observed now."""
+def test_observation_from_the_future_is_replaced() -> None:
+    """A current observation takes precedence."""
     made = ledger(("s1", "focus", {"2026-06": EMPTY}, NOW + timedelta(days=400)))
     assert made.merge(ledger(("s1", "focus", {"2026-06": JUNE}, NOW)), NOW)
     assert made.periods("s1", "focus") == {"2026-06": JUNE}
@@ -135,7 +135,7 @@ def test_old_periods_are_dropped() -> None:
 
 
 def test_newer_and_foreign_ledgers_are_refused() -> None:
-    """A newer format, another cloud and another owner are three refusals, each with its reason."""
+    """A newer format, another cloud and another owner have different errors."""
     data = ledger(("s1", "focus", {"2026-06": JUNE}, NOW)).encode(NOW)
     with pytest.raises(CorruptLedger, match="memory"):
         decode(data, "aws")
@@ -168,14 +168,14 @@ def _bomb() -> bytes:
     ],
     ids=lambda data: f"{len(data)}-bytes",
 )
-def test_damage_is_told_apart(data: bytes) -> None:
-    """What is no ledger is refused as such, and never unpacked beyond its limit."""
+def test_damaged_ledger_is_refused_and_not_decompressed_beyond_its_limit(data: bytes) -> None:
+    """A compressed bomb cannot exhaust the memory."""
     with pytest.raises(CorruptLedger):
         decode(data, "memory")
 
 
-def test_rows_that_no_function_wrote_are_left_out() -> None:
-    """A row of an impossible month, or of times beyond the calendar, costs nothing but itself."""
+def test_invalid_rows_are_left_out() -> None:
+    """A row with an impossible month or an out-of-range time affects no other row."""
     rows = [
         (20261399, 1, 1, 0, 0, 0, 0),
         (20260600, 1, 1, 2**31 - 1, 0, -(2**31), 0),
@@ -189,7 +189,7 @@ def test_rows_that_no_function_wrote_are_left_out() -> None:
     assert found["9999-12"].first is None
 
 
-# --- a run's session -----------------------------------------------------------------------------
+# --- the session of a run ------------------------------------------------------------------------
 
 
 def delivering(scopes: int = 2) -> Setting:
@@ -201,12 +201,12 @@ def delivering(scopes: int = 2) -> Setting:
 
 
 def stored(store: InMemoryStore) -> Ledger:
-    """Return the ledger as it is stored."""
+    """Return the stored ledger."""
     return decode(store.documents[DELIVERIES], "memory", "org-1")
 
 
-def test_run_records_what_it_observed() -> None:
-    """The periods of every delivering target are in the ledger after the run."""
+def test_run_records_the_observed_periods() -> None:
+    """The ledger has the periods of every delivering target."""
     setting = delivering()
     at = setting.clock.now()
     setting.run()
@@ -215,16 +215,16 @@ def test_run_records_what_it_observed() -> None:
     assert found.periods("s00000", "daily") == {f"{at:%Y-%m}": Period(1, 1000, at, at)}
 
 
-def test_bulk_listings_periods_survive_a_single_read() -> None:
-    """What the bulk listing alone showed is recorded although the target was read singly as well."""
+def test_periods_of_a_bulk_listing_are_kept_after_a_single_read() -> None:
+    """The single read of the target does not return them."""
     setting = delivering()
     setting.world.evidence = True
     setting.run(verify_all=True)
     assert list(stored(setting.store).series()) == [("s00000", "daily"), ("s00001", "daily")]
 
 
-def test_run_without_news_writes_no_ledger() -> None:
-    """Where nothing arrived, and where nothing new arrived, the ledger is not written."""
+def test_run_without_new_deliveries_writes_no_ledger() -> None:
+    """This holds without any data and without new data."""
     setting = Setting(2)
     setting.run()
     assert DELIVERIES not in setting.store.documents
@@ -235,8 +235,8 @@ def test_run_without_news_writes_no_ledger() -> None:
     assert setting.store.load(10**6, DELIVERIES) == before
 
 
-def test_run_that_observes_the_same_does_not_read_the_ledger() -> None:
-    """In steady state the ledger costs no call; after a failure, or with new data, it is read again."""
+def test_run_with_unchanged_observations_does_not_read_the_ledger() -> None:
+    """The ledger is read again only after a failure or with new data."""
     setting = delivering()
     setting.store.faults["save deliveries.bin"] = Transient("busy", "later")
     setting.run()
@@ -258,8 +258,8 @@ def test_dry_run_writes_no_ledger() -> None:
     assert set(setting.store.documents) == {STATE}
 
 
-def test_another_runs_ledger_is_merged() -> None:
-    """What another run wrote in between stays, beside what this one observed."""
+def test_ledger_saved_by_another_run_is_merged() -> None:
+    """Both runs' periods are kept."""
     setting = delivering()
     setting.store.faults["save deliveries.bin"] = Transient("busy", "later")
     setting.run()
@@ -276,8 +276,8 @@ def test_another_runs_ledger_is_merged() -> None:
         ({"save deliveries.bin": Transient("busy", "later")}, "busy"),
     ],
 )
-def test_ledger_out_of_reach_never_fails_a_run(fault: dict[str, Exception], code: str) -> None:
-    """It is a warning, the run is as it would be without, and the next run records the same."""
+def test_unavailable_ledger_does_not_fail_the_run(fault: dict[str, Exception], code: str) -> None:
+    """It is a warning, and the next run records the same periods."""
     setting = delivering()
     setting.store.faults = dict(fault)
     assert setting.run().report["status"] == "ok"
@@ -287,8 +287,8 @@ def test_ledger_out_of_reach_never_fails_a_run(fault: dict[str, Exception], code
     assert stored(setting.store)
 
 
-def test_damaged_ledger_is_set_aside_and_begun_anew() -> None:
-    """The copy keeps the bytes, the run is well, and the ledger is whole again."""
+def test_damaged_ledger_is_set_aside_and_rebuilt() -> None:
+    """The copy has the original bytes, and the run succeeds."""
     setting = delivering()
     setting.store.replace(b"broken", DELIVERIES)
     assert setting.run().report["status"] == "ok"
@@ -298,7 +298,7 @@ def test_damaged_ledger_is_set_aside_and_begun_anew() -> None:
     assert len(list(stored(setting.store).series())) == 2
 
 
-def test_newer_ledger_is_left_alone() -> None:
+def test_newer_ledger_is_unchanged() -> None:
     """It is neither overwritten nor set aside."""
     setting = delivering()
     newer = zlib.compress(b'{"version":99}\n')
@@ -309,7 +309,7 @@ def test_newer_ledger_is_left_alone() -> None:
 
 
 def test_ledger_of_another_owner_is_set_aside() -> None:
-    """Deliveries of another organization are not mixed with ours."""
+    """Deliveries of two organizations are not mixed."""
     setting = delivering()
     foreign = Ledger("memory", "org-2")
     foreign.note("s9", "focus", {"2026-06": JUNE}, START)

@@ -1,4 +1,4 @@
-"""The state document: what it holds, what it refuses, how two of them merge."""
+"""The state document: its content, what it refuses, and merging."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AT = b'"at":"2026-01-01T00:00:00Z"'
 
 
 def with_entry(fields: bytes) -> bytes:
-    """Return a document with one target that has these further fields."""
+    """Return a document with one target that has these additional fields."""
     return b'{"version":2,"scopes":{"s1":{%s,"targets":{"export/daily":{%s,%s}}}}}' % (AT, AT, fields)
 
 
@@ -62,14 +62,14 @@ def full() -> StateDocument:
     return memory
 
 
-def test_a_document_is_read_back_as_it_was_written() -> None:
-    """Every field survives, times with their zone."""
+def test_decoded_document_equals_the_encoded_one() -> None:
+    """Every field is kept, and times keep their zone."""
     memory = full()
     assert parse(dump(memory, START), "memory", START) == memory
 
 
-def test_a_person_can_read_the_document() -> None:
-    """It is indented, sorted, in plain words, without what has its default; equal content gives equal bytes."""
+def test_encoded_document_is_readable() -> None:
+    """It is indented, sorted and without default values; equal content gives equal bytes."""
     memory = known(key("s2"), key("s1"))
     text = dump(memory, START).decode()
     assert text.splitlines()[0] == "{"
@@ -82,7 +82,7 @@ def test_a_person_can_read_the_document() -> None:
 
 
 def test_entries_are_found_by_key_and_the_last_success_by_status() -> None:
-    """What is not known is None."""
+    """Unknown ones are None."""
     memory = full()
     assert memory.state_of(key("s1")) is memory.scopes["s1"].targets["export/daily"]
     assert memory.state_of(key("s1", name="other")) is None
@@ -93,16 +93,16 @@ def test_entries_are_found_by_key_and_the_last_success_by_status() -> None:
     assert fresh("memory").last_success() is None
 
 
-def test_two_fresh_memories_share_nothing() -> None:
-    """What one run learns does not appear in another's cold start."""
+def test_new_documents_share_no_state() -> None:
+    """A change of one document does not appear in another."""
     one = fresh("memory")
     one.scopes["s1"] = ScopeRecord(at=START)
     one.runs.append(RunNote("run-1", START, "ok"))
     assert fresh("memory") == StateDocument(version=VERSION, cloud="memory")
 
 
-def test_the_oldest_form_is_migrated() -> None:
-    """A bare array of ids becomes scopes of which nothing else is known: every one of them is looked at again."""
+def test_array_of_ids_is_migrated() -> None:
+    """Each id becomes a scope without further knowledge, so everything is observed again."""
     memory = parse(b'["b", "a", "b", ""]', "memory", START)
     assert list(memory.scopes) == ["a", "b"]
     assert all(scope == ScopeRecord(at=START, first_seen=START) for scope in memory.scopes.values())
@@ -122,8 +122,8 @@ def test_the_oldest_form_is_migrated() -> None:
         pytest.param(b'{"version":2,"cloud":"other","scopes":7}', "state-foreign", id="another cloud's, unreadable"),
     ],
 )
-def test_what_a_newer_version_or_another_cloud_wrote_is_refused_not_rebuilt(data: bytes, code: str) -> None:
-    """The run stops with the reason and a remedy; such a state is not called corrupt."""
+def test_document_of_a_newer_version_or_another_cloud_is_refused(data: bytes, code: str) -> None:
+    """The run ends with the reason and a remedy; the document is not treated as corrupt."""
     with pytest.raises(RunStopped) as stopped:
         parse(data, "memory", START)
     assert stopped.value.code == code
@@ -164,8 +164,8 @@ def test_what_a_newer_version_or_another_cloud_wrote_is_refused_not_rebuilt(data
         pytest.param(with_entry(b'"facts":{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}"), id="deep facts"),
     ],
 )
-def test_hostile_data_is_corrupt_and_nothing_else(data: bytes) -> None:
-    """Whatever lies there, the answer is that it is no state document, in one short line."""
+def test_hostile_data_is_reported_as_corrupt(data: bytes) -> None:
+    """Any other content gives the same short error."""
     with pytest.raises(CorruptState) as corrupt:
         parse(data, "memory", START)
     assert 0 < len(str(corrupt.value)) <= 200
@@ -198,8 +198,8 @@ def test_hostile_data_is_corrupt_and_nothing_else(data: bytes) -> None:
         ),
     ],
 )
-def test_damage_within_a_document_costs_itself_and_nothing_else(data: bytes) -> None:
-    """A damaged value costs its entry, fact or run; the other scopes, the owner and the history stay."""
+def test_damaged_value_is_dropped_and_the_rest_kept(data: bytes) -> None:
+    """The entry, fact or run with the value is dropped; other scopes, owner and history are kept."""
     sound = (
         b'"s0":{"at":"2026-01-05T00:00:00Z","targets":{"export/daily":{"at":"2026-01-05T00:00:00Z","present":true}}}'
     )
@@ -211,8 +211,8 @@ def test_damage_within_a_document_costs_itself_and_nothing_else(data: bytes) -> 
     if b'"runs"' not in document:
         document = document[:-1] + b',"runs":[' + history + b"]}"
     document = document[:-1] + b',"owner":"org-1"}'
-    told: list[str] = []
-    memory = parse(document, "memory", START, {"ledger": dict[str, int]}, told.append)
+    damaged: list[str] = []
+    memory = parse(document, "memory", START, {"ledger": dict[str, int]}, damaged.append)
     found = memory.state_of(key("s0"))
     assert found is not None
     assert found.present is True
@@ -223,27 +223,27 @@ def test_damage_within_a_document_costs_itself_and_nothing_else(data: bytes) -> 
     assert parse(dump(memory, START), "memory", START).scopes == memory.scopes
 
 
-def test_a_document_whose_owner_is_unreadable_is_corrupt() -> None:
-    """Without the owner nobody could tell whose state it is: it is set aside and rebuilt, not taken over."""
+def test_document_with_an_unreadable_owner_is_corrupt() -> None:
+    """Its owner cannot be verified, so it is set aside and rebuilt."""
     for owner in (b"7", b'"org-\xff"', b"null"):
         with pytest.raises(CorruptState):
             parse(b'{"version":2,"owner":%s,"scopes":{}}' % owner, "memory", START)
 
 
-@pytest.mark.parametrize("odd", ["\ud800", 2**70])
-def test_what_json_cannot_hold_does_not_keep_the_state_from_being_saved(odd: object) -> None:
-    """A name with half a character, or a fact beyond 64 bits, is written in a form that can be read again."""
+@pytest.mark.parametrize("value", ["\ud800", 2**70])
+def test_values_that_json_cannot_represent_are_saved(value: object) -> None:
+    """A lone surrogate in a name and a fact beyond 64 bits are written in a form that can be read."""
     memory = known(key("s1"))
-    memory.scopes["s1"].name = str(odd)
-    memory.scopes["s1"].targets["export/daily"] = TargetState(at=START, remembered={"odd": odd})
+    memory.scopes["s1"].name = str(value)
+    memory.scopes["s1"].targets["export/daily"] = TargetState(at=START, remembered={"value": value})
     again = parse(dump(memory, START), "memory", START)
     assert list(again.scopes) == ["s1"]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200) | st.text().map(str.encode))
-def test_no_bytes_make_the_reader_fail_otherwise(data: bytes) -> None:
-    """Any bytes are a document, corrupt, or refused."""
+def test_any_bytes_are_a_document_or_refused(data: bytes) -> None:
+    """No other exception is raised."""
     try:
         memory = parse(data, "memory", START)
     except (CorruptState, RunStopped):
@@ -251,8 +251,8 @@ def test_no_bytes_make_the_reader_fail_otherwise(data: bytes) -> None:
     assert parse(dump(memory, START), "memory", START).scopes == memory.scopes
 
 
-def test_facts_of_any_depth_can_be_written_again_or_are_dropped() -> None:
-    """No nesting is read that would exhaust the stack when it is written from a deeper place."""
+def test_deeply_nested_facts_can_be_encoded_or_are_dropped() -> None:
+    """Encoding never exhausts the stack."""
 
     def written_from_deeper(memory: StateDocument, frames: int) -> bytes:
         return dump(memory, START) if frames == 0 else written_from_deeper(memory, frames - 1)
@@ -275,13 +275,13 @@ def test_facts_of_any_depth_can_be_written_again_or_are_dropped() -> None:
         pytest.param(b'"applied_at":"0001-01-01T00:00:00+14:00"', id="before the first day"),
         pytest.param(b'"not_before":"9999-12-31T23:59:59-14:00"', id="after the last day"),
         pytest.param(b'"attempts":18446744073709551615', id="a huge count"),
-        pytest.param(b'"facts":{"":"\\u0000"}', id="odd facts"),
+        pytest.param(b'"facts":{"":"\\u0000"}', id="invalid facts"),
         pytest.param(b'"attempts":1,"attempts":2', id="a field twice"),
         pytest.param(b'"unheard_of":{"a":[1,2]}', id="an unknown field"),
     ],
 )
-def test_odd_but_valid_documents_are_read_merged_and_written(fields: bytes) -> None:
-    """Extreme values are carried along; unknown fields are dropped."""
+def test_extreme_valid_documents_are_read_merged_and_written(fields: bytes) -> None:
+    """Extreme values are kept; unknown fields are dropped."""
     memory = parse(with_entry(fields), "memory", START)
     again = parse(dump(merge(memory, fresh("memory")), START), "memory", START)
     assert again.scopes == memory.scopes
@@ -291,8 +291,8 @@ def test_odd_but_valid_documents_are_read_merged_and_written(fields: bytes) -> N
     ("remembered", "shown", "refused"),
     [("org-1", "org-1", False), ("", "org-1", False), ("org-1", "org-2", True), ("org-1", "", True)],
 )
-def test_the_state_of_another_owner_is_refused(remembered: str, shown: str, refused: bool) -> None:
-    """A state that says whose it is serves nobody else."""
+def test_document_of_another_owner_is_refused(remembered: str, shown: str, refused: bool) -> None:
+    """A state document serves only its owner."""
     memory = fresh("memory")
     memory.owner = remembered
     if not refused:
@@ -303,8 +303,8 @@ def test_the_state_of_another_owner_is_refused(remembered: str, shown: str, refu
     assert stopped.value.code == "state-foreign"
 
 
-def test_only_the_last_runs_are_kept() -> None:
-    """The history holds the newest thirty, oldest first, each once."""
+def test_history_keeps_the_last_thirty_runs() -> None:
+    """They are sorted, and each is there once."""
     memory = fresh("memory")
     notes = [RunNote(f"run-{number:02}", START + number * HOUR, "ok") for number in range(40)]
     memory.runs = [*reversed(notes), notes[39]]
@@ -312,7 +312,7 @@ def test_only_the_last_runs_are_kept() -> None:
     assert RUNS_KEPT == 30
 
 
-# --- merge ---------------------------------------------------------------------------------------
+# --- merging -------------------------------------------------------------------------------------
 
 MOMENTS = st.integers(0, 3).map(lambda number: START + number * HOUR)
 ENTRIES = st.builds(
@@ -337,7 +337,7 @@ LOCKS = st.builds(RunLock, st.sampled_from(["r1", "r2", "r3"]), MOMENTS, MOMENTS
 
 @st.composite
 def documents(draw: st.DrawFn) -> StateDocument:
-    """A document as a run may have saved it: its runs are sorted and each is there once."""
+    """Generate a document as a run may have saved it, with sorted and distinct runs."""
     memory = fresh("memory")
     memory.owner = draw(st.sampled_from(["", "org-1"]))
     memory.updated_at = draw(st.none() | MOMENTS)
@@ -351,21 +351,21 @@ def documents(draw: st.DrawFn) -> StateDocument:
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents())
 def test_merge_is_commutative(one: StateDocument, other: StateDocument) -> None:
-    """It does not matter who saved first."""
+    """The order of the saves does not matter."""
     assert merge(one, other) == merge(other, one)
 
 
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents(), documents())
 def test_merge_is_associative(one: StateDocument, two: StateDocument, three: StateDocument) -> None:
-    """It does not matter in which order three runs met."""
+    """The order in which three runs merge does not matter."""
     assert merge(merge(one, two), three) == merge(one, merge(two, three))
 
 
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents())
 def test_merge_is_idempotent(one: StateDocument, other: StateDocument) -> None:
-    """Merging again what was merged changes nothing."""
+    """Repeating a merge changes nothing."""
     assert merge(one, one) == one
     merged = merge(one, other)
     assert merge(merged, other) == merged
@@ -374,7 +374,7 @@ def test_merge_is_idempotent(one: StateDocument, other: StateDocument) -> None:
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents())
 def test_merge_keeps_the_newest_of_each_target_and_loses_none(one: StateDocument, other: StateDocument) -> None:
-    """Every target of either is in the result, as whoever touched it last left it."""
+    """The result has every target of both, in its newest state."""
     merged = merge(one, other)
     for scope in one.scopes.keys() | other.scopes.keys():
         both = [memory.scopes[scope] for memory in (one, other) if scope in memory.scopes]
@@ -389,7 +389,7 @@ def test_merge_keeps_the_newest_of_each_target_and_loses_none(one: StateDocument
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents())
 def test_merge_changes_neither_document(one: StateDocument, other: StateDocument) -> None:
-    """What a run holds in its hands stays what it is."""
+    """The result is a new document."""
     before = msgspec.json.encode([one, other], order="sorted")
     merged = merge(one, other)
     for scope in merged.scopes.values():
@@ -408,8 +408,8 @@ def test_merge_of_long_histories_keeps_the_newest_runs() -> None:
     assert [note.at for note in runs] == [START + (30 + number) * HOUR for number in range(30)]
 
 
-def test_a_state_moves_with_an_owner_that_was_renamed() -> None:
-    """Only a former name of the same owner is taken over; any other one stays, and is refused."""
+def test_document_of_a_renamed_owner_is_accepted() -> None:
+    """Only a former name of the same owner is accepted."""
     memory = fresh("test")
     for before, after in (("org-1", "account"), ("org-2", "org-2"), ("", "")):
         memory.owner = before
@@ -418,7 +418,7 @@ def test_a_state_moves_with_an_owner_that_was_renamed() -> None:
 
 
 def test_documents_of_two_owners_do_not_merge() -> None:
-    """Nothing of another organization is ever taken over."""
+    """No data of another organization is taken over."""
     one, other = fresh("memory"), fresh("memory")
     one.owner, other.owner = "org-1", "org-2"
     with pytest.raises(RunStopped) as stopped:
@@ -426,8 +426,8 @@ def test_documents_of_two_owners_do_not_merge() -> None:
     assert stopped.value.code == "state-foreign"
 
 
-def test_a_hundred_thousand_targets_fit_well_into_the_limit() -> None:
-    """The size limit leaves room: a document of a thousand healthy targets is below a hundredth of its share."""
+def test_hundred_thousand_targets_fit_into_the_size_limit() -> None:
+    """A document of a thousand healthy targets is smaller than a hundredth of the limit."""
     entry = TargetState(
         at=START, present=True, state="as-wanted", since=START, applied_at=START, looked_at=START, verified_at=START
     )

@@ -1,4 +1,4 @@
-"""Remembered times in the future: damage, or a wrong clock, and never a reason to leave a target alone for years."""
+"""Stored times in the future, from damage or a wrong clock, must not postpone work for years."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCOPE_TIMES = ("first_seen", "last_seen", "gone_at", "inactive_since")
 
 
 def after(entry: TargetState) -> TargetState:
-    """Return what is left of an entry."""
+    """Return the decoded entry."""
     memory = fresh("memory")
     memory.scopes["s1"] = ScopeRecord(at=START, targets={"export/daily": entry})
     assert drop_times_ahead(memory, START) == 1
@@ -30,35 +30,35 @@ def after(entry: TargetState) -> TargetState:
     return left
 
 
-def test_the_lists_of_this_test_are_whole() -> None:
-    """Every time that an entry or a scope has is tried here."""
+def test_cases_cover_every_time_of_an_entry_and_a_scope() -> None:
+    """A new field with a time needs a case here."""
     assert {name for name, hint in TargetState.__annotations__.items() if "Moment" in hint} == {"at", *TIMES}
     assert {name for name, hint in ScopeRecord.__annotations__.items() if "Moment" in hint} == {"at", *SCOPE_TIMES}
 
 
 @pytest.mark.parametrize("name", TIMES)
-def test_a_time_far_ahead_is_forgotten_and_the_rest_of_its_entry_stays(name: str) -> None:
-    """One impossible time costs itself."""
+def test_time_far_in_the_future_is_dropped(name: str) -> None:
+    """The rest of the entry is kept."""
     entry = msgspec.structs.replace(TargetState(at=START, present=True, state="as-wanted"), **{name: START + YEARS})
     assert after(entry) == TargetState(at=START, present=True, state="as-wanted")
 
 
-def test_an_entry_of_the_future_does_not_win_over_later_observations() -> None:
-    """Its own time becomes now."""
+def test_entry_from_the_future_does_not_override_later_ones() -> None:
+    """Its own time becomes the current one."""
     assert after(TargetState(at=START + YEARS, present=True)).at == START
 
 
 @pytest.mark.parametrize("name", SCOPE_TIMES)
-def test_a_scope_has_no_time_ahead(name: str) -> None:
-    """What is noted of a scope is cured in the same way."""
+def test_future_times_of_a_scope_are_corrected(name: str) -> None:
+    """The times of a scope are corrected like those of an entry."""
     memory = fresh("memory")
     memory.scopes["s1"] = msgspec.structs.replace(ScopeRecord(at=START + YEARS), **{name: START + YEARS})
     assert drop_times_ahead(memory, START) == 1
     assert memory.scopes["s1"] == ScopeRecord(at=START)
 
 
-def test_facts_and_arrivals_ahead_are_forgotten_one_by_one() -> None:
-    """Times in text count by their form, at any depth; other facts stay."""
+def test_future_times_in_facts_and_arrivals_are_dropped() -> None:
+    """Times in text are recognized by their form, at any depth; other facts are kept."""
     facts = {
         "repaired_at": "9999-12-31T00:00:00+00:00",
         "ledger": {"2026-01": [1, "2999-01-01"]},
@@ -70,8 +70,8 @@ def test_facts_and_arrivals_ahead_are_forgotten_one_by_one() -> None:
     assert left.arrivals == (date(2026, 1, 4),)
 
 
-def test_what_may_be_is_left_as_it_is() -> None:
-    """A wait of a week, a clock that is an hour ahead and today's data are no damage."""
+def test_plausible_future_times_are_kept() -> None:
+    """A wait of a week, a clock that is an hour ahead and today's data are plausible."""
     memory = remembering(
         {
             key(): TargetState(
@@ -88,16 +88,16 @@ def test_what_may_be_is_left_as_it_is() -> None:
     assert msgspec.json.encode(memory) == before
 
 
-def test_a_run_of_the_future_is_not_the_last_success() -> None:
-    """Otherwise no alarm about a missing success would ever sound."""
+def test_run_from_the_future_is_not_the_last_success() -> None:
+    """Otherwise no alarm about a missing success would fire."""
     memory = fresh("memory")
     memory.runs = [RunNote("r-1", START - HOUR, "ok"), RunNote("r-2", START + YEARS, "ok")]
     assert drop_times_ahead(memory, START) == 1
     assert memory.last_success() == START - HOUR
 
 
-def test_messages_of_the_future_do_not_silence_later_ones() -> None:
-    """A digest of a later year would be the last one, and messages of later years would push all others out."""
+def test_messages_from_the_future_do_not_suppress_later_ones() -> None:
+    """A digest of a later year would be the last, and later messages would displace all others."""
     memory = fresh("memory")
     ahead, sound = Notice("a", START + YEARS, "x", "t", sent_at=START + YEARS), Notice("b", START + HOUR, "x", "t")
     memory.notices = Notices(START + YEARS, {}, [ahead, sound], "2036-W01")
@@ -108,8 +108,8 @@ def test_messages_of_the_future_do_not_silence_later_ones() -> None:
     assert memory.notices.digest == week_of(START)
 
 
-def test_a_damaged_wait_does_not_keep_a_missing_export_from_being_created() -> None:
-    """A run says that there was damage, and makes the export at once."""
+def test_damaged_wait_does_not_prevent_the_creation_of_an_export() -> None:
+    """The run logs the damage and creates the export."""
     setting = Setting()
     setting.run()
     (thing, *_) = (one for one in setting.world.things if one.kind == "export")

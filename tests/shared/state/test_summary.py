@@ -1,4 +1,4 @@
-"""Coverage from memory alone."""
+"""Coverage from the stored state alone."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from shared.state.summary import remembered_status
 from tests.shared.setting import Setting
 
 
-def test_an_empty_memory_has_nothing_to_tell() -> None:
-    """Before the first run all counts are zero and all times are missing."""
+def test_empty_state_has_zero_counts_and_no_times() -> None:
+    """This is the state before the first run."""
     status = remembered_status(fresh("memory"))
     assert status["last_run"] is None
     assert set(status["scopes"].values()) == {0}
 
 
-def test_the_status_counts_what_the_last_run_reported() -> None:
-    """Each active scope is in one class, the same one as in the run's report; scopes that left are not counted."""
+def test_counts_equal_those_of_the_last_report() -> None:
+    """Each active scope has the class of the run's report; departed scopes are not counted."""
     setting = Setting(6)
     setting.world.faults["write", "s00005"] = NotApplicable("read-only", "the subscription is disabled")
     setting.world.faults["write", "s00001"] = Permanent("broken", "no")

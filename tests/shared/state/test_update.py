@@ -1,4 +1,4 @@
-"""From what a run saw and did to what the next one knows."""
+"""Updates of the state document from a run's observations and outcomes."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ FAILED_BEFORE = TargetState(
 def after(
     one: Outcome, entry: TargetState | None = None, now: datetime = NOW, *, refused: bool = False
 ) -> TargetState | None:
-    """Return what memory knows of the target after the outcome."""
+    """Return the target's entry after the outcome, or None."""
     memory = remembering({one.key: entry} if entry else {})
     record_outcome(memory, one, now, random.Random(3), refused=refused)
     return memory.state_of(one.key)
 
 
-def seen(one: Outcome, entry: TargetState | None = None, *, refused: bool = False) -> TargetState:
-    """Return the entry that there must be after the outcome."""
+def updated(one: Outcome, entry: TargetState | None = None, *, refused: bool = False) -> TargetState:
+    """Return the target's entry after the outcome; it must exist."""
     found = after(one, entry, refused=refused)
     assert found is not None
     return found
 
 
-# --- what was seen -------------------------------------------------------------------------------
+# --- observations --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -127,17 +127,17 @@ def seen(one: Outcome, entry: TargetState | None = None, *, refused: bool = Fals
         ),
     ],
 )
-def test_what_was_seen_is_noted(one: Outcome, entry: TargetState | None, expected: dict[str, Any]) -> None:
-    """Presence, the times of reads and deliveries, and facts."""
-    found = seen(one, entry)
+def test_observation_is_recorded(one: Outcome, entry: TargetState | None, expected: dict[str, Any]) -> None:
+    """This includes presence, the times of reads and deliveries, and facts."""
+    found = updated(one, entry)
     assert {name: getattr(found, name) for name in expected} == expected
     assert found.at == NOW
 
 
-def test_what_nobody_looked_at_leaves_its_entry_as_it_is() -> None:
-    """A target outside the call budget is neither verified nor forgotten."""
+def test_target_that_was_not_observed_keeps_its_entry() -> None:
+    """A target outside the call budget is neither verified nor removed."""
     entry = TargetState(at=START, present=True, state="test", verified_at=START, looked_at=START, remembered={"id": 1})
-    found = seen(outcome(Result.UNCHANGED, verb=Verb.KEEP), entry)
+    found = updated(outcome(Result.UNCHANGED, verb=Verb.KEEP), entry)
     assert found == TargetState(**{**entry_fields(entry), "at": NOW})
 
 
@@ -146,43 +146,43 @@ def entry_fields(entry: TargetState) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in entry.__struct_fields__}
 
 
-def test_what_was_never_seen_and_takes_no_part_gets_no_entry() -> None:
-    """A suspended scope of which nothing is known does not fill memory."""
+def test_unknown_target_of_an_inactive_scope_gets_no_entry() -> None:
+    """Suspended scopes do not fill the document."""
     assert after(outcome(Result.SKIPPED, verb=Verb.SKIP)) is None
 
 
-# --- what was done -------------------------------------------------------------------------------
+# --- outcomes ------------------------------------------------------------------------------------
 
 SETTLED = {"waiting_since": None, "not_before": None, "attempts": 0, "error": None}
 
 
 @pytest.mark.parametrize("result", [Result.DONE, Result.PENDING])
 @pytest.mark.parametrize("verb", [Verb.CREATE, Verb.REPAIR, Verb.ADOPT])
-def test_an_accepted_write_settles_everything(verb: Verb, result: Result) -> None:
-    """It is there, since now; what it waited for is forgotten, its facts are kept."""
-    looked = Absent() if verb is Verb.CREATE else Present(facts={"seen": 2})
-    found = seen(outcome(result, verb=verb, observation=looked, attempted=True, facts={"op": 3}), FAILED_BEFORE)
+def test_accepted_write_clears_the_wait(verb: Verb, result: Result) -> None:
+    """The target is present since now, and keeps its facts."""
+    looked = Absent() if verb is Verb.CREATE else Present(facts={"version": 2})
+    found = updated(outcome(result, verb=verb, observation=looked, attempted=True, facts={"op": 3}), FAILED_BEFORE)
     assert {name: getattr(found, name) for name in SETTLED} == SETTLED
     assert (found.present, found.applied_at) == (True, NOW)
-    assert found.facts == {"id": 1, "op": 3} | ({} if verb is Verb.CREATE else {"seen": 2})
+    assert found.facts == {"id": 1, "op": 3} | ({} if verb is Verb.CREATE else {"version": 2})
 
 
-def test_what_is_found_as_wanted_settles_everything_but_is_no_write() -> None:
-    """Somebody mended it: the wait is over, and no grace begins."""
-    found = seen(outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present()), FAILED_BEFORE)
+def test_target_without_drift_clears_the_wait_without_a_grace() -> None:
+    """An operator has repaired it."""
+    found = updated(outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present()), FAILED_BEFORE)
     assert {name: getattr(found, name) for name in SETTLED} == SETTLED
     assert found.applied_at is None
 
 
-def test_what_was_not_looked_at_goes_on_waiting() -> None:
-    """A target that is only remembered keeps its trouble."""
-    found = seen(outcome(Result.UNCHANGED, verb=Verb.KEEP), FAILED_BEFORE)
+def test_target_that_was_not_observed_keeps_its_wait() -> None:
+    """It keeps its error too."""
+    found = updated(outcome(Result.UNCHANGED, verb=Verb.KEEP), FAILED_BEFORE)
     assert (found.attempts, found.error, found.waiting_since) == (2, FAILED_BEFORE.error, START)
 
 
 @pytest.mark.parametrize("result", [Result.FAILED, Result.DEFERRED, Result.MANUAL, Result.EXCLUDED])
-def test_a_failed_attempt_is_counted_and_waits_longer_each_time(result: Result) -> None:
-    """The not-before time doubles from five minutes up to a day, give or take a fifth; a refusal is no wait."""
+def test_failed_attempt_doubles_the_wait(result: Result) -> None:
+    """The not-before time doubles from five minutes up to a day, within a fifth; a refusal does not wait."""
     entry: TargetState | None = None
     now = NOW
     waits = []
@@ -198,9 +198,9 @@ def test_a_failed_attempt_is_counted_and_waits_longer_each_time(result: Result) 
     assert timedelta(hours=24) == LONGEST_WAIT
 
 
-def test_the_wait_that_the_cloud_asks_for_is_kept() -> None:
-    """It replaces the back-off."""
-    assert seen(outcome(Result.DEFERRED, attempted=True, retry_after=7 * DAY)).not_before == NOW + 7 * DAY
+def test_wait_requested_by_the_cloud_replaces_the_back_off() -> None:
+    """The target is not tried earlier."""
+    assert updated(outcome(Result.DEFERRED, attempted=True, retry_after=7 * DAY)).not_before == NOW + 7 * DAY
 
 
 @pytest.mark.parametrize(
@@ -213,28 +213,28 @@ def test_the_wait_that_the_cloud_asks_for_is_kept() -> None:
         outcome(Result.MANUAL, verb=Verb.MANUAL, observation=Unknown("denied")),
     ],
 )
-def test_what_was_not_tried_waits_but_is_not_put_off(one: Outcome) -> None:
-    """The next run may do it at once, and knows since when it has been due."""
-    found = seen(one)
+def test_target_that_was_not_tried_is_due_immediately(one: Outcome) -> None:
+    """The next run may try it, and knows since when it has been due."""
+    found = updated(one)
     assert (found.waiting_since, found.not_before, found.attempts) == (NOW, None, 0)
-    assert seen(one, found).waiting_since == NOW
+    assert updated(one, found).waiting_since == NOW
 
 
-def test_the_trouble_is_remembered_with_the_step_to_take() -> None:
-    """So that the next run can say it again without asking the cloud."""
+def test_error_is_recorded_with_its_manual_step() -> None:
+    """The next run can report it again without a call."""
     one = outcome(Result.MANUAL, code="off", message="m", remedy="r", manual_step=GUIDE, attempted=True)
-    assert seen(one).error == LastError(
+    assert updated(one).error == LastError(
         "off", "m", "r", "manual", "it is broken", ["Mend it."], "https://console.example/mend"
     )
 
 
-def test_an_action_that_only_waits_keeps_the_trouble_it_waits_for() -> None:
-    """Neither the count nor the time nor the reason is changed by being looked at meanwhile."""
+def test_waiting_action_keeps_its_error() -> None:
+    """Count, time and reason do not change."""
     entry = TargetState(
         at=START, attempts=2, waiting_since=START, not_before=NOW + HOUR, error=LastError("old", result="failed")
     )
     one = outcome(Result.DEFERRED, verb=Verb.DEFER, observation=Absent(), waits=True, code="old")
-    found = seen(one, entry)
+    found = updated(one, entry)
     assert (found.attempts, found.waiting_since, found.not_before, found.error) == (
         2,
         START,
@@ -243,19 +243,19 @@ def test_an_action_that_only_waits_keeps_the_trouble_it_waits_for() -> None:
     )
 
 
-def test_looking_again_before_the_time_is_no_further_attempt() -> None:
-    """A read in between counts only when the wait was over; a write that somebody insisted on always counts."""
+def test_read_before_the_not_before_time_is_not_an_attempt() -> None:
+    """A requested write always counts."""
     entry = TargetState(at=START, attempts=2, waiting_since=START, not_before=NOW + HOUR)
-    read = seen(outcome(Result.DEFERRED, verb=Verb.DEFER, observation=Unknown("busy"), attempted=True), entry)
-    write = seen(outcome(Result.DEFERRED, verb=Verb.CREATE, attempted=True), entry)
+    read = updated(outcome(Result.DEFERRED, verb=Verb.DEFER, observation=Unknown("busy"), attempted=True), entry)
+    write = updated(outcome(Result.DEFERRED, verb=Verb.CREATE, attempted=True), entry)
     assert (read.attempts, read.not_before) == (2, NOW + HOUR)
     assert write.attempts == 3
 
 
-def test_since_when_it_is_like_this_is_remembered() -> None:
-    """The state is the reason of the last action; it has a date of its own."""
+def test_start_of_the_current_state_is_recorded() -> None:
+    """The state is the reason of the last action."""
     one = outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present(), code="as-wanted")
-    first = seen(one)
+    first = updated(one)
     assert (first.state, first.since) == ("as-wanted", NOW)
     again = after(one, first, NOW + HOUR)
     assert again is not None
@@ -272,14 +272,14 @@ def test_since_when_it_is_like_this_is_remembered() -> None:
         outcome(Result.MANUAL, verb=Verb.MANUAL, observation=Absent(), code="absent"),
     ],
 )
-def test_a_refused_plan_leaves_what_is_known_to_be_present(one: Outcome) -> None:
-    """Otherwise the next run would find nothing missing and create it all."""
-    found = seen(one, TargetState(at=START, present=True, attempts=1), refused=True)
+def test_refused_plan_keeps_targets_as_present(one: Outcome) -> None:
+    """Otherwise the next run would not count them as vanished and would create them all."""
+    found = updated(one, TargetState(at=START, present=True, attempts=1), refused=True)
     assert (found.present, found.attempts, found.looked_at) == (True, 1, NOW)
-    assert seen(one, TargetState(at=START, present=True)).present is False
+    assert updated(one, TargetState(at=START, present=True)).present is False
 
 
-def test_a_target_of_a_scope_that_was_never_listed_is_remembered_too() -> None:
+def test_target_of_an_unlisted_scope_is_recorded() -> None:
     """The destination may belong to no enumerated scope."""
     memory = fresh("memory")
     record_outcome(memory, outcome(Result.DONE, "owner", attempted=True), NOW, random.Random(1))
@@ -290,15 +290,15 @@ def test_a_target_of_a_scope_that_was_never_listed_is_remembered_too() -> None:
 
 
 class History:
-    """Enumerations, an hour apart, over one memory."""
+    """Enumerations one hour apart, recorded in one state document."""
 
     def __init__(self, memory: StateDocument | None = None) -> None:
         self.memory = memory or fresh("memory")
         self.events: list[tuple[str, str]] = []
         self.now = START
 
-    def see(self, shown: Enumeration, times: int = 1) -> None:
-        """The cloud shows these scopes."""
+    def enumerate_scopes(self, shown: Enumeration, times: int = 1) -> None:
+        """Enumerate these scopes."""
 
         def sink(_: str, event: str, fields: Mapping[str, Any]) -> None:
             self.events.append((event, fields["scope"]))
@@ -312,70 +312,70 @@ SUSPENDED = Enumeration("org-1", (Scope("s1"), Scope("s2", state=ScopeState.INAC
 
 
 @pytest.mark.parametrize("without", [enumeration("s1"), SUSPENDED], ids=["not listed", "listed as suspended"])
-def test_a_scope_is_gone_after_three_complete_enumerations_without_it(without: Enumeration) -> None:
-    """Twice is not enough; it is said once, and what is known of it stays."""
+def test_scope_is_gone_after_three_complete_enumerations(without: Enumeration) -> None:
+    """It is logged once, and its state is kept."""
     history = History(known(key("s2")))
-    history.see(enumeration("s1", "s2"))
+    history.enumerate_scopes(enumeration("s1", "s2"))
     for missed in (1, 2):
-        history.see(without)
+        history.enumerate_scopes(without)
         assert (history.memory.scopes["s2"].missed, history.memory.scopes["s2"].gone_at) == (missed, None)
-    history.see(without)
+    history.enumerate_scopes(without)
     gone = history.memory.scopes["s2"]
     assert (gone.state, gone.gone_at) == ("gone", START + 3 * HOUR)
     assert history.memory.state_of(key("s2")) is not None
-    history.see(without, 5)
+    history.enumerate_scopes(without, 5)
     assert gone.gone_at == START + 3 * HOUR
     assert history.events == [("scope-gone", "s2")]
 
 
-def test_a_scope_that_comes_back_comes_back_as_itself() -> None:
-    """It is active again with everything that was known of it, and has to be missed three times again."""
+def test_returning_scope_is_active_with_its_state() -> None:
+    """It must be missing three times again to be gone."""
     history = History(known(key("s2")))
-    history.see(enumeration("s1", "s2"))
-    history.see(enumeration("s1"), 4)
-    history.see(enumeration("s1", "s2"))
+    history.enumerate_scopes(enumeration("s1", "s2"))
+    history.enumerate_scopes(enumeration("s1"), 4)
+    history.enumerate_scopes(enumeration("s1", "s2"))
     back = history.memory.scopes["s2"]
     assert (back.state, back.missed, back.gone_at, back.first_seen) == ("active", 0, None, START)
     assert history.memory.state_of(key("s2")) == TargetState(at=START, present=True)
-    history.see(enumeration("s1"), 2)
+    history.enumerate_scopes(enumeration("s1"), 2)
     assert back.gone_at is None
     assert history.events == [("scope-gone", "s2"), ("scope-returned", "s2")]
 
 
-def test_missing_it_only_now_and_then_does_not_add_up() -> None:
-    """The three enumerations are in a row."""
+def test_only_consecutive_misses_count() -> None:
+    """Occasional misses do not add up."""
     history = History()
     for _ in range(5):
-        history.see(enumeration("s1", "s2"))
-        history.see(enumeration("s1"), 2)
+        history.enumerate_scopes(enumeration("s1", "s2"))
+        history.enumerate_scopes(enumeration("s1"), 2)
     assert history.events == []
 
 
-def test_an_incomplete_enumeration_forgets_nothing() -> None:
-    """However often it is not there; and it does not break a row of complete ones either."""
+def test_incomplete_enumeration_does_not_count_as_a_miss() -> None:
+    """It does not interrupt consecutive complete ones either."""
     history = History()
-    history.see(enumeration("s1", "s2"))
-    history.see(enumeration("s1", complete=False), 10)
+    history.enumerate_scopes(enumeration("s1", "s2"))
+    history.enumerate_scopes(enumeration("s1", complete=False), 10)
     assert history.memory.scopes["s2"].missed == 0
-    history.see(enumeration("s1"), 2)
-    history.see(enumeration(complete=False), 3)
+    history.enumerate_scopes(enumeration("s1"), 2)
+    history.enumerate_scopes(enumeration(complete=False), 3)
     assert (history.memory.scopes["s2"].missed, history.memory.scopes["s2"].gone_at) == (2, None)
-    history.see(enumeration("s1"))
+    history.enumerate_scopes(enumeration("s1"))
     assert history.memory.scopes["s2"].gone_at is not None
     assert history.memory.scopes["s1"].gone_at is None
 
 
-def test_names_states_and_times_of_scopes_are_noted() -> None:
-    """A renamed scope has its new name; when it was first and last seen is kept."""
+def test_names_states_and_times_of_scopes_are_recorded() -> None:
+    """A renamed scope has its new name; its first and last time in a listing are kept."""
     history = History()
-    history.see(Enumeration("org-1", (Scope("s1", "old name"), Scope("s2", state=ScopeState.INACTIVE))))
-    history.see(Enumeration("org-1", (Scope("s1", "new name"), Scope("s2", state=ScopeState.INACTIVE))))
+    history.enumerate_scopes(Enumeration("org-1", (Scope("s1", "old name"), Scope("s2", state=ScopeState.INACTIVE))))
+    history.enumerate_scopes(Enumeration("org-1", (Scope("s1", "new name"), Scope("s2", state=ScopeState.INACTIVE))))
     one, two = history.memory.scopes["s1"], history.memory.scopes["s2"]
     assert (one.name, one.first_seen, one.last_seen, one.state) == ("new name", START, START + HOUR, "active")
     assert (two.state, two.missed) == ("inactive", 2)
 
 
-# --- what is forgotten ---------------------------------------------------------------------------
+# --- removal -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -386,8 +386,8 @@ def test_names_states_and_times_of_scopes_are_noted() -> None:
         pytest.param(FORGET_AFTER, False, id="gone for ninety days"),
     ],
 )
-def test_what_is_known_of_a_long_gone_scope_is_compacted(gone_for: timedelta | None, kept: bool) -> None:
-    """Its targets are dropped, the scope itself and its first day are not."""
+def test_state_of_a_long_gone_scope_is_compacted(gone_for: timedelta | None, kept: bool) -> None:
+    """Its targets are removed, the scope and its first day are kept."""
     memory = known(key("s1"))
     memory.scopes["s1"].gone_at = START - gone_for if gone_for is not None else None
     compact(memory, START)
@@ -404,10 +404,8 @@ def test_what_is_known_of_a_long_gone_scope_is_compacted(gone_for: timedelta | N
         pytest.param(7 * DAY, False, False, id="a target no more for the kind's time"),
     ],
 )
-def test_what_is_a_target_no_more_is_dropped_by_the_rule_of_its_kind(
-    age: timedelta, is_target: bool, kept: bool
-) -> None:
-    """Targets that come and go by the day must not pile up; other kinds are left to the time that counts for all."""
+def test_former_target_is_removed_by_the_rule_of_its_kind(age: timedelta, is_target: bool, kept: bool) -> None:
+    """Daily targets must not accumulate; other kinds follow the general rule."""
     brief = Kind("copy", Stage.DERIVED, forget_after=7 * DAY)
     old, today, export = key("s1", "copy", "old"), target("s1", brief, "today"), key("s1", "export", "daily")
     memory = remembering({one: TargetState(at=START - age) for one in (old, today.key, export)})
