@@ -1,1 +1,1 @@
-"""Tests of the tools that set up, lock and check the project."""
+"""Tests of the tools for set-up, locks and project checks."""

@@ -1,4 +1,4 @@
-"""A package index on loopback that has a newer release of each locked package."""
+"""A package index on loopback with a newer release of each locked package."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wheel(
     tag: str = "py3-none-any",
     build: str = "",
 ) -> Path:
-    """Write a wheel and return its path. Without `files` it holds one module."""
+    """Write a wheel and return its path; without `files` it has one module."""
     name = re.sub(r"[-_.]+", "_", name)
     path = folder / f"{name}-{version}{build}-{tag}.whl"
     info = f"{name}-{version}.dist-info"
@@ -48,7 +48,7 @@ def wheel(
 
 
 def declared(name: str) -> list[str]:
-    """Return what the real distribution requires, where it is installed here."""
+    """Return the requirements of the real distribution, if it is installed here."""
     try:
         return requires(name) or []
     except PackageNotFoundError:
@@ -58,8 +58,8 @@ def declared(name: str) -> list[str]:
 class Index:
     """An index of the packages in lock files.
 
-    For each there is the locked file (every second one yanked), another build of the same version, and a newer release
-    that requires what does not exist. `locked` maps names to versions as the lock files have them.
+    Each package has the locked file (every second one yanked), another build of the same version, and a newer release
+    whose requirements do not exist. `locked` maps names to the versions in the lock files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,7 +69,7 @@ class Index:
         folder.mkdir()
 
     def add(self, name: str, version: str, *, files: Mapping[str, bytes] | None = None, tag: str = "") -> None:
-        """Add a package, unless this version is there already."""
+        """Add a package unless this version exists already."""
         if (name, version) in self._hashes:
             return
         requirements = declared(name)
@@ -93,9 +93,9 @@ class Index:
 
     @contextmanager
     def served(self, without: Sequence[str] = (), breaks_after: int | None = None) -> Iterator[str]:
-        """Serve the index on loopback, some packages left out, and return its address.
+        """Serve the index on loopback without some packages, and return its address.
 
-        After `breaks_after` files every further one ends half way, as with a proxy that fails.
+        After `breaks_after` files, every further download ends half way, as with a failing proxy.
         """
         index, files = self, itertools.count(1)
 

@@ -1,4 +1,4 @@
-"""Files that are made from `infra/` and the code are up to date, and stale ones are found."""
+"""Generated files match `infra/` and the code, and outdated files are reported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ connector:
     role: roles/books.reader
     scope: book_case
 """
-# A part of each kind of file that is made, and what it is changed to.
+# A text in each kind of generated file, and its replacement.
 STALE = {
     "infra/gcp/README.md": ("| `region` |", "| `place` |"),
     "infra/aws/README.md": ("<!-- outputs -->\n", "<!-- outputs -->\n| more |\n"),
@@ -52,22 +52,22 @@ STALE = {
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the folders that hold made files and their sources."""
+    """Return a copy of the folders with generated files and their sources."""
     root = tmp_path_factory.mktemp("copy")
     for name in ("docs", "infra"):
         shutil.copytree(documents.ROOT / name, root / name, ignore=shutil.ignore_patterns(".terraform*"))
     return root
 
 
-def test_everything_that_is_made_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
-    """A setting, a variable or a right that changed shows: `make infra-docs` writes the files anew."""
+def test_generated_files_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    """After a changed setting, variable or permission, `make infra-docs` rewrites the files."""
     assert documents.main(["--check"]) == 0, capsys.readouterr().err
 
 
-def test_stale_files_are_found_and_written(
+def test_outdated_files_are_reported_and_rewritten(
     copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The check ends with 1, names each file and changes none; writing makes them right."""
+    """The check exits with 1, names each file and changes none; writing corrects them."""
     monkeypatch.setattr(documents, "ROOT", copied)
     right = {file: (copied / file).read_text(encoding="utf-8") for file in STALE}
     for file, (old, new) in STALE.items():
@@ -75,16 +75,16 @@ def test_stale_files_are_found_and_written(
         (copied / file).write_text(right[file].replace(old, new, 1), encoding="utf-8")
 
     assert documents.main(["--check"]) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert sorted(said) == [f"{file} is out of date. Run make infra-docs." for file in sorted(STALE)]
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(lines) == [f"{file} is out of date. Run make infra-docs." for file in sorted(STALE)]
     assert documents.main([]) == 0
     assert {file: (copied / file).read_text(encoding="utf-8") for file in STALE} == right
 
 
-def test_a_readme_without_its_tables_is_found(
+def test_readme_without_its_tables_is_reported(
     copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A mark that was removed by hand does not switch the check off: writing adds the table at the end."""
+    """A removed marker does not disable the check; writing appends the table."""
     monkeypatch.setattr(documents, "ROOT", copied)
     path = copied / "infra/gcp/README.md"
     right = path.read_text(encoding="utf-8")
@@ -97,10 +97,10 @@ def test_a_readme_without_its_tables_is_found(
     path.write_text(right, encoding="utf-8")
 
 
-def test_a_setting_without_a_description_is_found(
+def test_setting_without_a_description_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A setting that is added without saying what it does, or a description of one that has gone, ends with 1."""
+    """The description of a removed setting is reported too."""
     less = {name: text for name, text in settings_doc.MODULES["gcp"].EFFECTS.items() if name != "COPY_DAYS"}
     monkeypatch.setattr(settings_doc.MODULES["gcp"], "EFFECTS", {**less, "GONE": "Nothing."})
     assert settings_doc.undescribed("gcp") == ["COPY_DAYS", "GONE"]
@@ -108,8 +108,8 @@ def test_a_setting_without_a_description_is_found(
     assert "COPY_DAYS, GONE" in capsys.readouterr().err
 
 
-def test_tables_give_types_defaults_and_descriptions(tmp_path: Path) -> None:
-    """A required variable is marked as such, a long type is cut, and a pipe does not end a cell."""
+def test_tables_have_types_defaults_and_descriptions(tmp_path: Path) -> None:
+    """A required variable is marked, a long type is shortened, and a pipe does not end a cell."""
     (tmp_path / "main.tf").write_text(MODULE, encoding="utf-8")
     module = modules.read(tmp_path)
 
@@ -121,8 +121,8 @@ def test_tables_give_types_defaults_and_descriptions(tmp_path: Path) -> None:
     assert modules.outputs(module) == "| name | description |\n| --- | --- |\n| `id` | The id. |\n"
 
 
-def test_tables_say_what_is_granted_where_and_why(tmp_path: Path) -> None:
-    """A reader sees rights, places, conditions and reasons, with the module's own words in capitals."""
+def test_permission_tables_have_scope_condition_and_reason(tmp_path: Path) -> None:
+    """The tables quote the module's words and keep capitals."""
     (tmp_path / "infra/gcp").mkdir(parents=True)
     (tmp_path / "infra/gcp/rights.yaml").write_text(RIGHTS, encoding="utf-8")
     text = "".join(f"<!-- rights: gcp {one} -->\n<!-- end of rights -->\n" for one in ("function", "connector"))

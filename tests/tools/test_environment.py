@@ -1,4 +1,4 @@
-"""Set-up installs exactly the lock, with every release of pip, whatever was published since."""
+"""Set-up installs exactly the locked versions with every release of pip, even if newer versions are published."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.long
 
 PIPS = Path(sys.prefix, "pips")
-# What made the environment of the tests: set-up is called with a Python, not with an environment's.
+# The Python that created the test environment: set-up is called with a system Python.
 BASE_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
-LIMIT_S = 900.0  # set-up takes ten seconds where nothing else runs
-# What set-up needs of a checkout, beside the locks.
+LIMIT_S = 900.0  # set-up takes ten seconds on an idle machine
+# The files of a checkout that set-up needs, except the locks.
 PARTS = ("Makefile", "pyproject.toml", "tools", "localcloud/__init__.py", "localcloud/gcp/discovery.py")
 IMPORTED = ("localcloud/gcp/__init__.py", "localcloud/gcp/errors.py")
 
 
 class Checkout:
-    """A copy of what set-up needs, below a folder whose name has a space and an umlaut, with locks of its own index."""
+    """A copy of the files for set-up, with locks of its own index, in a folder whose name has a space and an umlaut."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "über all"
@@ -46,7 +46,7 @@ class Checkout:
                 shutil.copy(ROOT / part, target)
         shutil.copytree(ROOT / "requirements", self.root / "requirements")
         self.home.mkdir()
-        # The system's tools, without Node: npm would ask its registry.
+        # The system's tools without Node, because npm would call its registry.
         self.path.mkdir()
         for tool in ("sh", "bash", "env", "sed", "dirname", "make", "awk", "uname", "true"):
             if found := shutil.which(tool):
@@ -59,13 +59,13 @@ class Checkout:
             self.index.relock(self.root / "requirements" / f"{name}.txt")
 
     def _add_uv(self) -> None:
-        """Pack the real uv into a wheel again: set-up has to run it."""
+        """Pack the real uv into a wheel, because set-up must run it."""
         version = self.pinned("demo")["uv"]
         binary = {f"uv-{version}.data/scripts/uv": Path(find_uv_bin()).read_bytes()}
         self.index.add("uv", version, files=binary)
 
     def pinned(self, name: str) -> dict[str, str]:
-        """Return the versions of a lock by name; those for another Python or system are left out."""
+        """Return the versions of a lock by name, except those for another Python or system."""
         text = (self.root / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
         from packaging.requirements import Requirement
 
@@ -74,7 +74,7 @@ class Checkout:
         return {one.name: str(one.specifier).removeprefix("==") for one in chosen}
 
     def environment(self, index: str, **more: str) -> dict[str, str]:
-        """Return the environment of a fresh home whose pip knows one index."""
+        """Return the environment variables of a new home whose pip has one index."""
         return {
             "HOME": str(self.home),
             "PATH": f"{self.path}:{Path(BASE_PYTHON).parent}",
@@ -86,7 +86,7 @@ class Checkout:
         }
 
     def set_up(self, index: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run set-up to its end."""
+        """Run set-up to completion."""
         return subprocess.run(
             [str(self.root / "tools" / "setup.sh"), *(arguments or ("demo",))],
             env=self.environment(index, **more),
@@ -97,7 +97,7 @@ class Checkout:
         )
 
     def installed(self) -> dict[str, str]:
-        """Return the distributions in .venv by name, without what Python itself puts there."""
+        """Return the distributions in .venv by name, except those of Python."""
         listing = (
             "import importlib.metadata as m, json, re;"
             "print(json.dumps({re.sub('[-_.]+', '-', d.name.lower()): d.version for d in m.distributions()}))"
@@ -114,7 +114,7 @@ def _library() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Return a checkout that the tests of this module share; each removes the environment it made."""
+    """Return the checkout of this module's tests; each test removes the environment that it created."""
     return Checkout(tmp_path_factory.mktemp("setup"))
 
 
@@ -126,7 +126,7 @@ def _fresh(checkout: Checkout) -> Iterator[None]:
 
 
 def pips() -> Sequence[object]:
-    """Return a parameter for each pip: the oldest that Python 3.11 had, that of 3.11.7, the newest."""
+    """Return parameters for the oldest pip of Python 3.11, the one of 3.11.7, and the newest."""
     too_old = pytest.mark.skipif(
         sys.version_info >= (3, 12), reason="this release does not run on Python 3.12 or newer"
     )
@@ -138,7 +138,7 @@ def pips() -> Sequence[object]:
 
 
 def of_pip(name: str) -> dict[str, str]:
-    """Return the variable that puts this release of pip before the one that Python carries."""
+    """Return the variable that puts this release of pip before Python's."""
     folder = PIPS / name
     if not folder.is_dir():
         pytest.skip(f"pip {name} could not be installed when the tests were set up")
@@ -146,8 +146,8 @@ def of_pip(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("pip", pips())
-def test_plain_pip_installs_exactly_the_lock(checkout: Checkout, pip: str) -> None:
-    """Where uv has no wheel, each release of pip installs the locked versions, though newer ones are published."""
+def test_pip_installs_exactly_the_locked_versions(checkout: Checkout, pip: str) -> None:
+    """Without a wheel of uv, each release of pip ignores newer published versions."""
     with checkout.index.served(without=["uv"]) as index:
         done = checkout.set_up(index, **of_pip(pip))
     assert done.returncode == 0, done.stderr
@@ -157,8 +157,8 @@ def test_plain_pip_installs_exactly_the_lock(checkout: Checkout, pip: str) -> No
     assert checkout.installed() == expected
 
 
-def test_uv_installs_exactly_the_lock_and_a_second_call_nothing(checkout: Checkout) -> None:
-    """The installer, uv, comes from the lock and installs the locked versions; a second call needs no index.
+def test_uv_installs_exactly_the_locked_versions_once(checkout: Checkout) -> None:
+    """The lock contains uv, and a second call needs no index.
 
     A machine without Node gets everything else, and one sentence on what is missing and what works.
     """
@@ -177,8 +177,8 @@ def test_uv_installs_exactly_the_lock_and_a_second_call_nothing(checkout: Checko
 
 
 @pytest.mark.slow
-def test_an_installer_that_resolves_would_fail(checkout: Checkout) -> None:
-    """The newer releases matter: pip without --no-deps refuses the same lock, as it did on fresh machines."""
+def test_resolving_installer_fails(checkout: Checkout) -> None:
+    """Without --no-deps, pip refuses the same lock, which proves that the newer releases matter."""
     environment = checkout.root / ".venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     with checkout.index.served() as index:
@@ -206,8 +206,8 @@ def test_an_installer_that_resolves_would_fail(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
-def test_what_was_interrupted_is_made_again(checkout: Checkout) -> None:
-    """The next call completes an environment that was left by a killed set-up."""
+def test_interrupted_environment_is_completed_by_the_next_call(checkout: Checkout) -> None:
+    """The first set-up was killed."""
     with checkout.index.served() as index:
         process = subprocess.Popen(
             [str(checkout.root / "tools" / "setup.sh"), "demo"],
@@ -229,8 +229,8 @@ def test_what_was_interrupted_is_made_again(checkout: Checkout) -> None:
     assert checkout.installed() == checkout.pinned("demo")
 
 
-def test_an_interrupt_ends_it_with_one_sentence(checkout: Checkout) -> None:
-    """Ctrl-C shows no traceback, ends what was started, and the exit code says so."""
+def test_interrupt_ends_set_up_with_one_sentence(checkout: Checkout) -> None:
+    """Ctrl-C shows no traceback, ends the child processes and sets the exit code."""
     with checkout.index.served() as index:
         process = subprocess.Popen(
             [str(checkout.root / "tools" / "setup.sh"), "demo"],
@@ -250,8 +250,8 @@ def test_an_interrupt_ends_it_with_one_sentence(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
-def test_a_file_with_another_hash_is_refused(checkout: Checkout) -> None:
-    """What the lock does not know is not installed, by neither of the two installers."""
+def test_file_with_a_wrong_hash_is_refused(checkout: Checkout) -> None:
+    """This holds for both installers."""
     lock = checkout.root / "requirements" / "demo.txt"
     before = lock.read_text(encoding="utf-8")
     try:
@@ -270,9 +270,9 @@ def test_a_file_with_another_hash_is_refused(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
-def test_without_an_index_it_says_what_to_check(checkout: Checkout) -> None:
-    """Without a network there is one sentence with the reason, one with the remedy, and exit code 1."""
-    done = checkout.set_up("http://somebody:hidden@127.0.0.1:9/simple/", PIP_RETRIES="0", UV_HTTP_RETRIES="0")
+def test_unreachable_index_is_reported_with_a_remedy(checkout: Checkout) -> None:
+    """Without a network, set-up prints the reason and the remedy in one sentence each, and exits with 1."""
+    done = checkout.set_up("http://user:hidden@127.0.0.1:9/simple/", PIP_RETRIES="0", UV_HTTP_RETRIES="0")
     assert done.returncode == 1
     assert "set-up: failed." in done.stderr
     assert "the package index cannot be reached ([Errno" in done.stderr
@@ -284,8 +284,8 @@ def test_without_an_index_it_says_what_to_check(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
-def test_a_proxy_that_fails_half_way_is_reported_and_the_next_call_completes(checkout: Checkout) -> None:
-    """Downloads that break off end set-up with a sentence and the remedy; nothing of them is trusted afterwards."""
+def test_truncated_downloads_are_reported_and_completed_by_the_next_call(checkout: Checkout) -> None:
+    """Nothing of a truncated download is used."""
     with checkout.index.served(breaks_after=6) as index:
         done = checkout.set_up(index, UV_HTTP_RETRIES="0", PIP_RETRIES="0")
     assert done.returncode == 1
@@ -299,8 +299,8 @@ def test_a_proxy_that_fails_half_way_is_reported_and_the_next_call_completes(che
 
 
 @pytest.mark.slow
-def test_two_at_once_do_the_work_once(checkout: Checkout) -> None:
-    """A second set-up waits for the first and then finds everything there."""
+def test_concurrent_set_ups_do_the_work_once(checkout: Checkout) -> None:
+    """The second one waits for the first and then has nothing to do."""
     with checkout.index.served() as index:
         both = [
             subprocess.Popen(
@@ -311,13 +311,13 @@ def test_two_at_once_do_the_work_once(checkout: Checkout) -> None:
             )
             for _ in range(2)
         ]
-        said = [process.communicate(timeout=LIMIT_S)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sorted("making .venv" in one for one in said) == [False, True]
+        outputs = [process.communicate(timeout=LIMIT_S)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sorted("making .venv" in one for one in outputs) == [False, True]
     assert checkout.installed() == checkout.pinned("demo")
 
 
-def python_that_says(folder: Path, text: str) -> str:
+def failing_python(folder: Path, text: str) -> str:
     """Return the path of an interpreter that fails with a text."""
     path = folder / "python-of-yours"
     path.write_text(f"#!/bin/sh\necho '{text}' >&2\nexit 1\n")
@@ -326,24 +326,24 @@ def python_that_says(folder: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("text", ["is Python 3.9", "is Python 3.11 without its venv module"])
-def test_a_python_that_does_not_do_is_named(checkout: Checkout, tmp_path: Path, text: str) -> None:
-    """Only the interpreter that PYTHON names is tried, and the message says why it is not usable."""
-    done = checkout.set_up("http://127.0.0.1:9/", PYTHON=python_that_says(tmp_path, text))
+def test_unusable_python_is_reported(checkout: Checkout, tmp_path: Path, text: str) -> None:
+    """Set-up tries only the interpreter in PYTHON, and prints the reason."""
+    done = checkout.set_up("http://127.0.0.1:9/", PYTHON=failing_python(tmp_path, text))
     assert done.returncode == 1
     assert text in done.stderr
     assert "python3-venv" in done.stderr
 
 
-def test_without_any_python_it_says_what_to_install(checkout: Checkout) -> None:
-    """No interpreter on the path: one sentence with what is needed."""
+def test_missing_python_is_reported_with_what_to_install(checkout: Checkout) -> None:
+    """The message is one sentence."""
     done = checkout.set_up("http://127.0.0.1:9/", PYTHON="", PATH=str(checkout.path))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "Python 3.11 or newer with its venv module is needed" in done.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_named(checkout: Checkout, tmp_path: Path) -> None:
-    """A read-only checkout ends in one sentence; here a file stands where the folder would be made."""
+def test_folder_that_is_not_writable_is_reported(checkout: Checkout, tmp_path: Path) -> None:
+    """A read-only checkout ends with one sentence; here a file has the folder's name."""
     (checkout.root / ".setup.lock").unlink(missing_ok=True)
     (checkout.root / ".setup.lock").mkdir()
     try:
@@ -355,8 +355,8 @@ def test_a_folder_that_cannot_be_written_is_named(checkout: Checkout, tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-def test_an_unknown_set_is_refused(checkout: Checkout) -> None:
-    """The usage is printed and nothing is made."""
+def test_unknown_set_is_refused_with_the_usage(checkout: Checkout) -> None:
+    """Nothing is installed."""
     done = checkout.set_up("http://127.0.0.1:9/", "everything")
     assert done.returncode == 1
     assert "demo|run|test|check" in done.stderr

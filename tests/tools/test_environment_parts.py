@@ -1,4 +1,4 @@
-"""Decisions of set-up: which parts are complete, which are made again, and what a missing program means."""
+"""Decisions of set-up: which parts are complete, which are renewed, and what a missing program means."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN = environment.run
 
 
 class Commands:
-    """Stands in for running commands: records them, and fails for the text in `fails`."""
+    """Replaces running commands: records them, and fails those that contain the text `fails`."""
 
     def __init__(self, venv: Path) -> None:
         self.run: list[str] = []
@@ -28,7 +28,7 @@ class Commands:
         self._venv = venv
 
     def __call__(self, what: str, *command: str | Path, env: dict[str, str] | None = None) -> None:
-        """Note what is run; making the environment leaves an interpreter and nothing else."""
+        """Record a command; creating the environment leaves only an interpreter."""
         self.run.append(what)
         if self.fails and self.fails in what:
             raise SetupError(f"{what}: error: no route to host")
@@ -42,7 +42,7 @@ class Commands:
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """Give the process of the tests its own handlers of signals back: set-up is a process that ends with them."""
+    """Restore the test process's signal handlers, which set-up replaces."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in kept.items():
@@ -51,7 +51,7 @@ def _signals() -> Iterator[None]:
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """Let set-up work on a folder of the test's own."""
+    """Let set-up work in a folder of the test."""
     venv = tmp_path / ".venv"
     venv.mkdir()
     done = Commands(venv)
@@ -72,7 +72,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
 
 @pytest.fixture
 def installed(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the names of the locks that are installed, into an environment that has just been made."""
+    """Return the names of the locks that are installed into a new environment."""
     names: list[str] = []
     monkeypatch.setattr(environment, "REQUIREMENTS", environment.ROOT)
     monkeypatch.setattr(environment, "install", lambda what, lock, **_more: names.append(lock.stem))
@@ -112,8 +112,8 @@ DAMAGE: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_an_environment_that_cannot_be_trusted_is_made_again(commands: Commands, damage: str) -> None:
-    """An environment {damage} is replaced, with a word on why; a sound one is left alone."""
+def test_damaged_environment_is_recreated(commands: Commands, damage: str) -> None:
+    """The reason is printed; an intact environment is kept."""
     environment.make_environment()
     environment.make_environment()
     assert commands.run == [f"making .venv with Python {platform.python_version()}"]
@@ -126,8 +126,8 @@ def test_an_environment_that_cannot_be_trusted_is_made_again(commands: Commands,
     assert recorded == [sys.version, sys.base_prefix, str(environment.ROOT), platform.machine()]
 
 
-def test_a_part_is_made_once_and_again_when_its_source_changes(commands: Commands, tmp_path: Path) -> None:
-    """A part is recorded only when it is complete; what it is made from decides whether it is made again."""
+def test_part_is_installed_once_and_again_when_its_source_changes(commands: Commands, tmp_path: Path) -> None:
+    """A part is recorded only when it is complete."""
     made: list[str] = []
     stamp = tmp_path / "stamps" / "part"
     environment.part(stamp, "a", lambda: made.append("a"))
@@ -158,10 +158,10 @@ def program(folder: Path, name: str, text: str) -> None:
         pytest.param("no version", "was not found", id="another program"),
     ],
 )
-def test_a_node_that_does_not_do_is_named(
+def test_unusable_node_is_reported(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str | None, words: str
 ) -> None:
-    """Without Node, with an old one, or with another program of its name, npm is not run and the error says why."""
+    """Without Node, with an old one or another program of that name, npm is not run."""
     path = tmp_path / "path"
     path.mkdir()
     monkeypatch.setenv("PATH", str(path))
@@ -173,10 +173,10 @@ def test_a_node_that_does_not_do_is_named(
     assert commands.run == []
 
 
-def test_a_failing_npm_leaves_no_record(
+def test_failed_npm_is_not_recorded(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The error of npm is passed on, and the next call says that it tries again what failed before."""
+    """Its error is printed, and the next call says that it tries again."""
     environment.make_environment()
     commands.run.clear()
     for name in ("package-lock.json", "package.json", ".npmrc"):
@@ -192,17 +192,17 @@ def test_a_failing_npm_leaves_no_record(
     assert "trying again" not in capsys.readouterr().err
     commands.fails = ""
     environment.node_packages()
-    said = capsys.readouterr().err
-    assert "trying again what failed before (installing the storage emulator: error: no route to host)" in said
+    output = capsys.readouterr().err
+    assert "trying again what failed before (installing the storage emulator: error: no route to host)" in output
     environment.node_packages()
     assert "trying again" not in capsys.readouterr().err
     assert commands.run == ["installing the storage emulator"] * 2
 
 
-def test_optional_parts_that_fail_are_reported_and_the_rest_is_set_up(
+def test_failed_optional_part_is_reported_and_the_rest_installed(
     commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each optional part that cannot be installed is reported in one sentence with what is missing without it."""
+    """One sentence says what is missing and what does not work without it."""
     done: list[str] = []
 
     def fails() -> None:
@@ -219,13 +219,13 @@ def test_optional_parts_that_fail_are_reported_and_the_rest_is_set_up(
     monkeypatch.setattr(environment, "OPTIONAL", parts)
     environment.set_up("test")
     assert done == ["test", "documents", "second"]
-    said = capsys.readouterr().err
-    assert "no network. First is missing." in said
-    assert "no network. Third is missing." in said
+    output = capsys.readouterr().err
+    assert "no network. First is missing." in output
+    assert "no network. Third is missing." in output
 
 
-def test_the_widest_set_stays(installed: list[str]) -> None:
-    """Asking for a narrow set after a wide one installs nothing and removes nothing."""
+def test_widest_set_is_kept(installed: list[str]) -> None:
+    """A later call for a smaller set installs and removes nothing."""
     for name in ("demo", "test", "demo", "run", "test"):
         environment.python_packages(name)
     assert installed == ["demo", "test"]
@@ -235,10 +235,10 @@ def test_the_widest_set_stays(installed: list[str]) -> None:
     assert not environment.UNFINISHED.exists()
 
 
-def test_a_full_disk_ends_in_one_sentence_and_nothing_half_made_is_trusted(
+def test_full_disk_is_reported_in_one_sentence(
     commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No space while packages are installed: no other installer, no advice on the network, and no record."""
+    """No other installer is tried, no network advice is given, and nothing is recorded."""
     monkeypatch.setattr(environment, "run", RUN)
     monkeypatch.setattr(environment, "REQUIREMENTS", environment.ROOT)
     for name in ("pyproject.toml", *(f"{one}.txt" for one in environment.SETS)):
@@ -251,29 +251,29 @@ def test_a_full_disk_ends_in_one_sentence_and_nothing_half_made_is_trusted(
     monkeypatch.setattr(environment, "make_environment", lambda: environment.DONE.mkdir(exist_ok=True))
     monkeypatch.setattr(environment, "install", sync)
     assert environment.main(["demo"]) == 1
-    said = capsys.readouterr().err
-    assert "no space is left on the device" in said
-    assert "Free space there" in said
-    assert "network" not in said
-    assert "Traceback" not in said
+    output = capsys.readouterr().err
+    assert "no space is left on the device" in output
+    assert "Free space there" in output
+    assert "network" not in output
+    assert "Traceback" not in output
     assert environment.UNFINISHED.exists()
     assert not (environment.DONE / "packages").exists()
 
 
-def test_a_failure_without_a_reason_on_a_full_disk_is_reported_as_such(
+def test_unexplained_failure_on_a_full_disk_is_reported_as_such(
     commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python's venv reports only that its pip could not be installed; the free space shows why."""
-    said = "import sys; sys.exit('Error: Command ensurepip returned non-zero exit status 1.')"
+    """Python's venv reports only a failed pip; the free space shows the reason."""
+    script = "import sys; sys.exit('Error: Command ensurepip returned non-zero exit status 1.')"
     with pytest.raises(SetupError, match="ensurepip"):
-        RUN("making .venv", sys.executable, "-c", said)
+        RUN("making .venv", sys.executable, "-c", script)
     left = shutil.disk_usage(environment.ROOT)._replace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: left)
     with pytest.raises(environment.DiskFull, match=r"making \.venv: no space is left"):
-        RUN("making .venv", sys.executable, "-c", said)
+        RUN("making .venv", sys.executable, "-c", script)
 
 
-def test_a_write_that_fails_ends_in_one_sentence_too(
+def test_failed_write_of_set_up_is_reported_in_one_sentence(
     commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The disk may be too full for set-up's own files, such as its lock."""
@@ -283,21 +283,21 @@ def test_a_write_that_fails_ends_in_one_sentence_too(
 
     monkeypatch.setattr(environment, "set_up", full)
     assert environment.main(["demo"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "No space left on device. Free space" in said
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    assert "No space left on device. Free space" in output
 
 
 @pytest.fixture
 def locked(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the checkout be one that cannot be written, for root too: a folder stands where the lock would be."""
+    """Make the checkout read-only, also for root: a folder has the name of the lock file."""
     (environment.ROOT / ".setup.lock").mkdir()
 
 
-def test_a_complete_checkout_that_cannot_be_written_is_used_as_it_is(
+def test_complete_read_only_checkout_is_used(
     commands: Commands, locked: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A complete checkout is not written to, so it can be read-only."""
+    """Set-up does not write to it."""
     environment.make_environment()
     environment.part(environment.DONE / "packages", "same", lambda: None)
     commands.run.clear()
@@ -312,10 +312,10 @@ def test_a_complete_checkout_that_cannot_be_written_is_used_as_it_is(
 
 
 @pytest.mark.parametrize("missing", ["environment", "packages"])
-def test_an_incomplete_checkout_that_cannot_be_written_is_refused(
+def test_incomplete_read_only_checkout_is_refused(
     commands: Commands, locked: None, missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The message says what is incomplete, why nothing can be made, and what to do; nothing is run."""
+    """The message has what is incomplete, the reason and the remedy; no command is run."""
     if missing == "packages":
         environment.make_environment()
         commands.run.clear()
@@ -326,17 +326,17 @@ def test_an_incomplete_checkout_that_cannot_be_written_is_refused(
 
     monkeypatch.setattr(environment, "set_up", set_up)
     assert environment.main(["demo"]) == 1
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     what = ".venv" if missing == "environment" else "packages"
-    assert f"cannot be written (Is a directory), and {what} is not complete there. Copy the checkout" in said
+    assert f"cannot be written (Is a directory), and {what} is not complete there. Copy the checkout" in output
     assert commands.run == []
 
 
 @pytest.mark.parametrize("writable", [True, False])
-def test_a_cache_that_cannot_be_written_is_replaced_by_one_of_the_checkouts_own(
+def test_read_only_cache_is_replaced_by_one_in_the_checkout(
     commands: Commands, writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Uv and npm stop at such a cache; below .venv they can work. One that can be written, or was chosen, stays."""
+    """Otherwise uv and npm fail; a writable cache, or one that was set, is kept."""
     home = tmp_path / "home"
     home.mkdir()
     if not writable:
@@ -355,17 +355,15 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_one_of_the_checkouts_own(
     assert environment._uv_environment.__wrapped__()["UV_CACHE_DIR"] == "/chosen"
 
 
-def test_a_record_that_was_cut_off_is_no_record(installed: list[str]) -> None:
-    """A full disk may leave half a word where the widest set is recorded: the set that is asked for is installed."""
+def test_truncated_record_is_ignored(installed: list[str]) -> None:
+    """A full disk may truncate the record of the widest set; the requested set is installed."""
     (environment.DONE / "widest").write_text("che")
     environment.python_packages("demo")
     assert installed == ["demo"]
 
 
-def test_an_interrupt_that_was_swallowed_ends_the_next_step(
-    commands: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python drops an exception that is raised while an object is finalized; set-up ends all the same."""
+def test_swallowed_interrupt_ends_the_next_step(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python drops an exception that is raised in a finalizer; set-up still ends."""
     monkeypatch.setattr(environment, "run", RUN)
     monkeypatch.setattr(environment, "interrupted", [])
     with pytest.raises(KeyboardInterrupt):

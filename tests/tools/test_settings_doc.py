@@ -1,4 +1,4 @@
-"""docs/settings.md lists everything that can be set, as the code reads it."""
+"""docs/settings.md lists every setting as the code reads it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ENVIRONMENTS = {"environment", "environ", "_environment"}
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_every_setting_says_what_it_does(cloud: str) -> None:
-    """What a function reads and what is described are the same names."""
+def test_every_setting_has_a_description(cloud: str) -> None:
+    """The settings that functions read are exactly those that are described."""
     assert settings_doc.undescribed(cloud) == []
 
 
-def test_values_and_defaults_are_those_that_the_code_reads() -> None:
-    """Choices, bounds, required settings and sources of defaults, for one setting of each kind."""
+def test_values_and_defaults_match_the_code() -> None:
+    """This covers choices, bounds, required settings and sources of defaults, one of each kind."""
     aws = {one.name: one for one in settings_doc.settings("aws")}
     assert aws["EXPORTS"].value == "list of `cur2`, `focus`, `carbon`"
     assert (aws["CALLS_AT_ONCE"].value, aws["CALLS_AT_ONCE"].default) == ("whole number from 1 to 64", "8")
@@ -33,8 +33,8 @@ def test_values_and_defaults_are_those_that_the_code_reads() -> None:
     assert settings_doc.MODULES["aws"].Reader is Reader
 
 
-def test_the_variables_that_a_setting_comes_from_are_named(repository: Path) -> None:
-    """They come from the module's expression, through its locals; a setting without a variable is marked."""
+def test_setting_has_its_terraform_variables(repository: Path) -> None:
+    """They come from the module's expression and its locals; a setting without a variable is marked."""
     page = settings_doc.page(repository / "infra")
     rows = {row.split("|")[1].strip(): row for row in page.splitlines() if row.startswith("| `")}
     assert rows["`EXTERNAL_ID_HASH`"].endswith("| `external_id`, `external_id_previous` |")
@@ -43,8 +43,8 @@ def test_the_variables_that_a_setting_comes_from_are_named(repository: Path) -> 
     assert rows["`external_id`"].startswith("| `external_id` | `string` | required |")
 
 
-def test_what_the_command_reads_of_its_environment_is_listed(repository: Path) -> None:
-    """Each variable that the operator's commands read by name has its row, and no row is of another."""
+def test_environment_variables_of_the_cli_are_listed(repository: Path) -> None:
+    """The rows are exactly the variables that the operator's commands read by name."""
     read, named = set(), set()
     folders = [repository / "cli" / name for name in ("deployment", "terminal")]
     for path in [*sorted(one for folder in folders for one in folder.rglob("*.py")), repository / "cli" / "clouds.py"]:
@@ -52,14 +52,14 @@ def test_what_the_command_reads_of_its_environment_is_listed(repository: Path) -
         read |= set(_read(tree))
         named |= {one.value for one in ast.walk(tree) if isinstance(one, ast.Constant)}
     listed = {name for name, _, _ in settings_doc.COMMAND} - {"TF_VAR_name"}
-    # What is read of a deployed function's environment is among the settings.
+    # The environment of a deployed function is documented among the settings.
     functions = {one.name for cloud in CLOUDS for one in settings_doc.settings(cloud)}
     assert read - functions <= listed
     assert listed - named - {"AZURE_CLIENT_ID"} == set()
 
 
 def _read(tree: ast.Module) -> Iterator[str]:
-    """Yield the variables that a module reads: constants, and names of constants, given to an environment or reader."""
+    """Yield the variables that a module reads from an environment or reader, as constants or their names."""
     constants = {
         target.id: node.value.value
         for node in tree.body
