@@ -1,4 +1,4 @@
-"""Fixtures: a local AWS for each test, on a manual clock."""
+"""Fixtures: a local AWS for each test, on a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from tests.localcloud.aws.helpers import START
 
 @pytest.fixture
 def cloud() -> Iterator[LocalAws]:
-    """An organization of six accounts after a deployment, without empty pages."""
+    """Return an organization of six accounts after a deployment, without empty pages."""
     with LocalAws(accounts=6, clock=VirtualClock(START), empty_pages_every=0) as opened:
         yield opened

@@ -1,4 +1,4 @@
-"""What the tests of the local AWS share."""
+"""Helpers of the local AWS's tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTHER_MANAGEMENT = "999988887777"
 
 
 def definition(cloud: LocalAws, name: str = "tailpipe-dataexport", **changes: Any) -> dict[str, Any]:
-    """An Export that the local cloud accepts; `changes` replace the query, the configuration or the destination."""
+    """Return a valid export; `changes` replace its query, configuration or destination."""
     table = changes.pop("table", "COST_AND_USAGE_REPORT")
     default = {"COST_AND_USAGE_REPORT": "bill_bill_type, line_item_usage_account_id", "CARBON_EMISSIONS": "location"}
     columns = changes.pop("columns", default.get(table, "BilledCost"))
@@ -42,33 +42,33 @@ def definition(cloud: LocalAws, name: str = "tailpipe-dataexport", **changes: An
 
 
 def create_export(cloud: LocalAws, name: str = "tailpipe-dataexport", **changes: Any) -> str:
-    """Create it through boto3 and return its ARN."""
+    """Create an export through boto3 and return its ARN."""
     export = definition(cloud, name, **changes)
     arn: str = cloud.client("bcm-data-exports").create_export(Export=export)["ExportArn"]
     return arn
 
 
 def members(cloud: LocalAws) -> list[str]:
-    """The ids of the member accounts."""
+    """Return the ids of the member accounts."""
     organization = cloud.organization
     assert organization is not None
     return [one.id for one in organization.listed() if one.id != organization.management]
 
 
 def root(cloud: LocalAws) -> str:
-    """The id of the organization's root."""
+    """Return the id of the organization's root."""
     assert cloud.organization is not None
     return cloud.organization.root.id
 
 
 def targets(cloud: LocalAws, accounts: list[str] | None = None, how: str = "INTERSECTION") -> dict[str, Any]:
-    """DeploymentTargets by the root, narrowed to accounts where some are given."""
+    """Return DeploymentTargets of the root, limited to accounts if any are given."""
     chosen: dict[str, Any] = {"OrganizationalUnitIds": [root(cloud)]}
     return chosen if accounts is None else chosen | {"Accounts": accounts, "AccountFilterType": how}
 
 
 def create_instances(cloud: LocalAws, accounts: list[str] | None = None, **more: Any) -> str:
-    """CreateStackInstances in the cloud's region; returns the operation's id."""
+    """Create stack instances in the cloud's region; return the operation's id."""
     more.setdefault("DeploymentTargets", targets(cloud, accounts))
     answer = cloud.client("cloudformation").create_stack_instances(
         StackSetName=STACK_SET, Regions=[cloud.region], **more
@@ -77,13 +77,13 @@ def create_instances(cloud: LocalAws, accounts: list[str] | None = None, **more:
 
 
 def operation(cloud: LocalAws, identity: str) -> dict[str, Any]:
-    """DescribeStackSetOperation."""
+    """Return the response of DescribeStackSetOperation."""
     answer = cloud.client("cloudformation").describe_stack_set_operation(StackSetName=STACK_SET, OperationId=identity)
     return dict(answer["StackSetOperation"])
 
 
 def statuses(cloud: LocalAws) -> dict[str, tuple[str, str]]:
-    """Account to (Status, DetailedStatus) of its instance."""
+    """Return (Status, DetailedStatus) of each account's instance."""
     pages = cloud.client("cloudformation").get_paginator("list_stack_instances").paginate(StackSetName=STACK_SET)
     return {
         one["Account"]: (one["Status"], one["StackInstanceStatus"]["DetailedStatus"])
@@ -93,7 +93,7 @@ def statuses(cloud: LocalAws) -> dict[str, tuple[str, str]]:
 
 
 def join_another_organization(cloud: LocalAws) -> None:
-    """Make the account a member of an organization that another account, OTHER_MANAGEMENT, manages."""
+    """Make the account a member of an organization that OTHER_MANAGEMENT manages."""
     other = Organization(cloud.clock, cloud.partition, OTHER_MANAGEMENT)
     other.id = "o-zz99zz99zz"
     other.join("ours", "ours@example.com", identity=cloud.account, method="INVITED")
@@ -101,7 +101,7 @@ def join_another_organization(cloud: LocalAws) -> None:
 
 
 def manage_another_organization(cloud: LocalAws, members: int) -> None:
-    """Make the account the management account of a new organization, with an id of its own and so many members."""
+    """Make the account the management account of a new organization with a number of members."""
     own = Organization(cloud.clock, cloud.partition, cloud.account)
     own.id = "o-new1new2ne"
     _belong_to(cloud, own)
@@ -110,7 +110,7 @@ def manage_another_organization(cloud: LocalAws, members: int) -> None:
 
 
 def leave_own_organization(cloud: LocalAws) -> None:
-    """Remove all members from the organization that the account manages, and delete it."""
+    """Remove all members from the account's organization, and delete it."""
     for account in members(cloud):
         cloud.remove_account(account)
     cloud.client("organizations").delete_organization()

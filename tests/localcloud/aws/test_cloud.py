@@ -1,4 +1,4 @@
-"""The local AWS as a whole: starting, ending, its environment, its actions over HTTP, and the AWS CLI."""
+"""The local AWS as a whole: start and end, environment, control actions over HTTP, and the AWS CLI."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.localcloud.control_client import ControlClient, ControlError
 AWS = Path(sys.executable).with_name("aws")
 
 
-def test_one_after_another_share_nothing() -> None:
+def test_consecutive_clouds_share_nothing() -> None:
     """The second starts without the first one's exports, buckets and accounts."""
     with LocalAws(accounts=4) as first:
         create_export(first)
@@ -36,16 +36,16 @@ def test_one_after_another_share_nothing() -> None:
         assert second.deployment.external_id_hash != first_hash
 
 
-def test_two_at_once_are_refused() -> None:
-    """The message says what to do, and the first goes on."""
+def test_second_concurrent_cloud_is_refused() -> None:
+    """The message has the remedy, and the first cloud continues."""
     with LocalAws(accounts=1) as first:
         with pytest.raises(RuntimeError, match="another LocalAws is open"), LocalAws():
             raise AssertionError("a second local AWS was opened")
         first.client("sts").get_caller_identity()
 
 
-def test_bare_is_empty_and_prints_no_settings() -> None:
-    """No bucket, no role, no organization; only the SDKs' variables."""
+def test_bare_cloud_is_empty_and_prints_no_settings() -> None:
+    """It has no bucket, role or organization, and prints only the SDKs' variables."""
     with LocalAws(bare=True) as cloud:
         assert cloud.client("s3").list_buckets()["Buckets"] == []
         assert cloud.client("iam").list_roles()["Roles"] == []
@@ -58,8 +58,8 @@ def test_bare_is_empty_and_prints_no_settings() -> None:
         }
 
 
-def test_the_environment_never_shows_the_external_id(cloud: LocalAws) -> None:
-    """Only its salted hash, which can be checked against the connector role's trust policy."""
+def test_environment_does_not_contain_the_external_id(cloud: LocalAws) -> None:
+    """It has only the salted hash, which matches the connector role's trust policy."""
     variables = cloud.environment()
     trust = cloud.client("iam").get_role(RoleName=variables["CONNECTOR_ROLE_NAME"])["Role"]["AssumeRolePolicyDocument"]
     external_id = trust["Statement"][0]["Condition"]["StringEquals"]["sts:ExternalId"]
@@ -70,9 +70,9 @@ def test_the_environment_never_shows_the_external_id(cloud: LocalAws) -> None:
 
 
 @pytest.mark.parametrize("kind", ["delegated", "member"])
-def test_the_environment_can_be_a_members(kind: str) -> None:
-    """Credentials and bucket belong to a member account, not to the management account."""
-    with LocalAws(accounts=3, kind=kind) as cloud:  # type: ignore[arg-type]  # parametrised text
+def test_environment_can_be_that_of_a_member_account(kind: str) -> None:
+    """Credentials and bucket belong to the member account."""
+    with LocalAws(accounts=3, kind=kind) as cloud:  # type: ignore[arg-type]  # parametrized text
         assert cloud.client("sts").get_caller_identity()["Account"] == members(cloud)[0]
         cloud.client("s3").head_bucket(Bucket=cloud.environment()["BUCKET_NAME"])
 
@@ -86,14 +86,14 @@ def test_the_environment_can_be_a_members(kind: str) -> None:
         ({"page_size": 0}, "at least 1"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(settings: dict[str, object], message: str) -> None:
-    """A ValueError that names them, before anything is started."""
+def test_invalid_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    """A ValueError names them before anything starts."""
     with pytest.raises(ValueError, match=message):
-        LocalAws(**settings)  # type: ignore[arg-type]  # wrong on purpose
+        LocalAws(**settings)  # type: ignore[arg-type]  # deliberately wrong
 
 
 def test_control_actions_work_over_http(cloud: LocalAws) -> None:
-    """Another process sees and changes the same state; mistakes are answered with the reason."""
+    """Another process sees and changes the same state; an invalid action is refused with the reason."""
     remote = ControlClient(cloud.endpoint)
     new = remote.join_account(name="new")
     assert cloud.accounts()[new] == "ACTIVE"
@@ -114,8 +114,8 @@ def test_control_actions_work_over_http(cloud: LocalAws) -> None:
             remote.act(action, arguments)
 
 
-def test_a_failed_instance_and_a_removed_role_are_seen_through_the_apis(cloud: LocalAws) -> None:
-    """fail_instance changes the status and takes the role; remove_member_role leaves the status as it was."""
+def test_apis_show_a_failed_instance_and_a_removed_role(cloud: LocalAws) -> None:
+    """fail_instance changes the status and removes the role; remove_member_role keeps the status."""
     create_instances(cloud)
     failed, hollow = members(cloud)[:2]
     cloud.fail_instance(failed)
@@ -127,8 +127,8 @@ def test_a_failed_instance_and_a_removed_role_are_seen_through_the_apis(cloud: L
             cloud.client("iam", account).get_role(RoleName="tailpipe-child-connector")
 
 
-def test_five_thousand_accounts_are_deployed_to_in_seconds() -> None:
-    """One operation over 4,999 members; every instance is listed afterwards."""
+def test_stack_set_deploys_to_five_thousand_accounts_in_seconds() -> None:
+    """One operation covers 4,999 members, and every instance is listed."""
     with LocalAws(accounts=5000, clock=VirtualClock(START)) as cloud:
         create_instances(cloud)
         assert len(statuses(cloud)) == 4999
@@ -136,13 +136,13 @@ def test_five_thousand_accounts_are_deployed_to_in_seconds() -> None:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[dict[str, str], subprocess.Popen[str]]]:
-    """`serve` in a process of its own and the environment it prints."""
+    """Run `serve` in a separate process; return the environment that it prints."""
     with serving("aws.cloud.LocalAws(accounts=3)") as (process, variables):
         yield variables, process
 
 
 def cli(variables: dict[str, str], home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The AWS CLI with nothing but the printed exports in its environment."""
+    """Run the AWS CLI with only the printed variables in its environment."""
     environment = {"HOME": str(home), "PATH": os.environ["PATH"], **variables}
     return subprocess.run(
         [str(AWS), *arguments, "--output", "text"],
@@ -155,10 +155,10 @@ def cli(variables: dict[str, str], home: Path, *arguments: str) -> subprocess.Co
 
 
 @pytest.mark.skipif(not AWS.exists(), reason="the AWS CLI is not in this virtual environment")
-def test_the_aws_cli_works_with_the_printed_exports_alone(
+def test_aws_cli_works_with_the_printed_variables(
     served: tuple[dict[str, str], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    """It creates an account, lists and deletes exports and removes the bucket policy."""
+    """It creates an account, lists and deletes exports, and removes the bucket policy."""
     variables, _ = served
     made = cli(
         variables, tmp_path, "organizations", "create-account", "--email", "n@example.com", "--account-name", "n"
@@ -175,8 +175,8 @@ def test_the_aws_cli_works_with_the_printed_exports_alone(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serving_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
-    """Exit code 0 and nothing on standard error."""
+def test_serve_exits_cleanly_on_a_signal(number: signal.Signals) -> None:
+    """The exit code is 0, and standard error is empty."""
     with serving("aws.cloud.LocalAws(bare=True)") as (process, _):
         process.send_signal(number)
         _, errors = process.communicate(timeout=HANG_S)

@@ -1,4 +1,4 @@
-"""Faults, refusals, throttling, latency, the call log and the checks of every request."""
+"""Faults, refusals, throttling, latency, the call log, and the validation of every request."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.localcloud.aws.helpers import STACK_SET, START, create_export, member
 
 
 def refused(caught: pytest.ExceptionInfo[ClientError]) -> str:
-    """The error's code."""
+    """Return the error's code."""
     return str(caught.value.response["Error"]["Code"])
 
 
-def test_a_fault_answers_as_often_as_ordered(cloud: LocalAws) -> None:
-    """Twice the code, then the real answer."""
+def test_fault_applies_the_given_number_of_times(cloud: LocalAws) -> None:
+    """The third call succeeds."""
     cloud.faults.add("bcm-data-exports", "ListExports", "InternalServerException", times=2)
     client = cloud.client("bcm-data-exports")
     for _ in range(2):
@@ -35,8 +35,8 @@ def test_a_fault_answers_as_often_as_ordered(cloud: LocalAws) -> None:
     assert client.list_exports()["Exports"] == []
 
 
-def test_a_fault_can_be_meant_for_one_account_and_one_kind_of_call(cloud: LocalAws) -> None:
-    """`account` and `when` narrow it down."""
+def test_fault_can_be_limited_by_account_and_condition(cloud: LocalAws) -> None:
+    """`account` and `when` limit it."""
     one, other = members(cloud)[:2]
     cloud.faults.add("sts", "*", "ExpiredToken", times=None, account=one)
     cloud.client("sts", other).get_caller_identity()
@@ -52,7 +52,7 @@ def test_a_fault_can_be_meant_for_one_account_and_one_kind_of_call(cloud: LocalA
 
 
 def test_throttling_is_a_token_bucket_on_the_clock(cloud: LocalAws) -> None:
-    """After the burst the service's throttling code, and calls again when time has passed."""
+    """After the burst, calls get the service's throttling code until time has passed."""
     cloud.faults.throttle("*", "*", per_second=1, burst=2)
     cases = [
         ("organizations", "list_roots", "TooManyRequestsException"),
@@ -72,8 +72,8 @@ def test_throttling_is_a_token_bucket_on_the_clock(cloud: LocalAws) -> None:
         call()
 
 
-def test_a_denied_action_is_refused_in_the_services_words(cloud: LocalAws) -> None:
-    """Each service has its own code; the message names principal, action and resource; allow takes it back."""
+def test_denied_action_has_the_services_code_and_message(cloud: LocalAws) -> None:
+    """The message names principal, action and resource; `allow` ends the denial."""
     for action in ("s3:PutBucketPolicy", "bcm-data-exports:ListExports", "organizations:ListRoots"):
         cloud.deny(action)
     cloud.deny("cur:PutReportDefinition")
@@ -92,16 +92,16 @@ def test_a_denied_action_is_refused_in_the_services_words(cloud: LocalAws) -> No
     create_export(cloud)
 
 
-def test_latency_passes_on_the_clock(cloud: LocalAws) -> None:
-    """A slow call takes its time on a manual clock without real waiting."""
+def test_latency_advances_the_virtual_clock(cloud: LocalAws) -> None:
+    """The test itself does not wait."""
     cloud.faults.latency(5, "s3")
     cloud.client("s3").list_buckets()
     cloud.client("sts").get_caller_identity()
     assert cloud.clock.now() == START + timedelta(seconds=5)
 
 
-def test_every_call_is_logged_with_its_actions(cloud: LocalAws) -> None:
-    """The log starts empty after the deployment and names who did what to which resource, and what came of it."""
+def test_call_log_has_principal_action_resource_and_result(cloud: LocalAws) -> None:
+    """The log is empty after the deployment."""
     assert cloud.calls.count() == 0
     cloud.client("s3").head_bucket(Bucket=cloud.deployment.bucket)
     create_export(cloud)
@@ -116,7 +116,7 @@ def test_every_call_is_logged_with_its_actions(cloud: LocalAws) -> None:
 
 
 def test_unknown_credentials_are_refused(cloud: LocalAws) -> None:
-    """An unknown key is not taken for some default account's."""
+    """An unknown key does not select a default account."""
     client: Any = Session().create_client(
         "organizations",
         region_name="us-east-1",
@@ -158,22 +158,22 @@ def _post(cloud: LocalAws, target: str, body: str) -> tuple[int, dict[str, str]]
         ("GetExport", '{"ExportArn": "no-arn-of-this-service"}', "must satisfy pattern"),
     ],
 )
-def test_requests_are_held_against_the_services_model(cloud: LocalAws, target: str, body: str, message: str) -> None:
-    """What boto3 would not send is refused by the server as well."""
+def test_requests_are_validated_by_the_service_model(cloud: LocalAws, target: str, body: str, message: str) -> None:
+    """The server refuses what boto3 would not send."""
     status, answer = _post(cloud, target, body)
     assert status == 400
     assert answer["__type"] == "ValidationException"
     assert message in answer["Message"]
 
 
-def test_a_body_that_is_no_json_and_an_operation_that_is_none_are_refused(cloud: LocalAws) -> None:
-    """SerializationException and UnknownOperationException."""
+def test_invalid_json_and_unknown_operation_are_refused(cloud: LocalAws) -> None:
+    """The errors are SerializationException and UnknownOperationException."""
     assert _post(cloud, "ListExports", "{")[1]["__type"] == "SerializationException"
     assert _post(cloud, "NoSuchThing", "{}")[1]["__type"] == "UnknownOperationException"
 
 
-def test_a_role_is_assumed_only_by_callers_that_it_trusts(cloud: LocalAws) -> None:
-    """Without the External ID, and for a role that does not exist, AssumeRole is denied."""
+def test_only_trusted_callers_can_assume_a_role(cloud: LocalAws) -> None:
+    """AssumeRole is denied without the External ID, and for a role that does not exist."""
     tailpipe = "336268260260"
     trust = {
         "Version": "2012-10-17",
@@ -205,16 +205,16 @@ def test_a_role_is_assumed_only_by_callers_that_it_trusts(cloud: LocalAws) -> No
     connector.close()
 
 
-def test_stack_set_reads_are_throttled_and_denied_like_any_other(cloud: LocalAws) -> None:
-    """CloudFormation's own code for a refusal."""
+def test_stack_set_reads_can_be_throttled_and_denied(cloud: LocalAws) -> None:
+    """The denial has CloudFormation's code."""
     cloud.deny("cloudformation:DescribeStackSet")
     with pytest.raises(ClientError) as caught:
         cloud.client("cloudformation").describe_stack_set(StackSetName=STACK_SET)
     assert refused(caught) == "AccessDenied"
 
 
-def test_an_answer_that_aws_would_not_give_is_not_given(cloud: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results and refusals of the local cloud's own are held to botocore's model: 501 in place of a wrong one."""
+def test_response_that_violates_the_service_model_is_501(cloud: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local cloud's results and errors are validated by botocore's model."""
     client = cloud.client("bcm-data-exports")
     handlers = cloud.world._handlers["bcm-data-exports"]
     monkeypatch.setitem(handlers, "ListExports", lambda _caller, _params: {"Exports": [{"ExportName": "x"}]})

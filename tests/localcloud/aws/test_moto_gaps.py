@@ -1,4 +1,4 @@
-"""What moto would get wrong about a deployment, and Terraform would take for a change."""
+"""Corrections of moto, whose behavior Terraform would otherwise report as changes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.localcloud.aws.iam.sessions import document
 from tests.localcloud.aws.runtime.zips import ECHO, create_function
 
 
-def test_a_queue_keeps_its_policy_when_something_else_is_set(cloud: LocalAws) -> None:
-    """Until a policy is set, or taken away, itself."""
+def test_queue_keeps_its_policy_when_other_attributes_are_set(cloud: LocalAws) -> None:
+    """Only setting or removing the policy changes it."""
     sqs = cloud.client("sqs")
     url = sqs.create_queue(QueueName="q")["QueueUrl"]
     policy = document({"Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"})
@@ -26,8 +26,8 @@ def test_a_queue_keeps_its_policy_when_something_else_is_set(cloud: LocalAws) ->
     assert kept() == ""
 
 
-def test_what_is_put_for_asynchronous_calls_replaces_and_what_is_updated_joins(cloud: LocalAws) -> None:
-    """The newest configuration counts, and an update changes only what it names."""
+def test_put_replaces_and_update_merges_the_event_invoke_config(cloud: LocalAws) -> None:
+    """An update changes only the given values."""
     functions = create_function(cloud, ECHO)
     for retries in (2, 1):
         functions.put_function_event_invoke_config(FunctionName="function", MaximumRetryAttempts=retries)

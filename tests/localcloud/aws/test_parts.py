@@ -1,4 +1,4 @@
-"""The parts that need no server: policies, templates, statements, pages, the clock."""
+"""Parts that need no server: policies, templates, statements, pages, the clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROLE_ARN = "arn:aws:iam::111122223333:role/r"
 
 
 def statement(**changes: Any) -> str:
-    """A policy of one statement that allows everybody to read one bucket's objects."""
+    """Return a policy of one statement that allows everyone to read one bucket's objects."""
     one = {"Effect": "Allow", "Principal": "*", "Action": "s3:Get*", "Resource": "arn:aws:s3:::b/*"} | changes
     return json.dumps({"Version": "2012-10-17", "Statement": one})
 
@@ -45,14 +45,14 @@ def statement(**changes: Any) -> str:
         ({"Condition": {"NumericLessThan": {"aws:x": "1"}}}, False),
     ],
 )
-def test_a_policy_grants_what_it_says(changes: dict[str, Any], granted: bool) -> None:
-    """Actions ignore case, resources do not, conditions must all hold, an unknown operator never grants."""
+def test_policy_is_evaluated_like_iam(changes: dict[str, Any], granted: bool) -> None:
+    """Actions ignore case, resources do not, all conditions must match, and an unknown operator never grants."""
     access = Access(ROLE_ARN, "AWS", "s3:GetObject", "arn:aws:s3:::b/key", {"aws:sourceaccount": "2"})
     assert allows(statement(**changes), access) is granted
 
 
-def test_a_deny_beats_an_allow_and_an_unknown_condition_denies() -> None:
-    """Deny wins in any order."""
+def test_deny_takes_precedence_and_an_unknown_condition_denies() -> None:
+    """The order of the statements does not matter."""
     access = Access(ROLE_ARN, "AWS", "s3:GetObject", "arn:aws:s3:::b/key")
     allow = json.loads(statement())["Statement"]
     deny = allow | {"Effect": "Deny", "Condition": {"NumericLessThan": {"aws:x": "1"}}}
@@ -87,8 +87,8 @@ Resources:
 """
 
 
-def test_a_template_is_rendered_for_an_account() -> None:
-    """Sub, Join, Ref, If and conditions become the role as IAM stores it; a condition block of IAM stays as it is."""
+def test_template_is_rendered_for_an_account() -> None:
+    """Sub, Join, Ref, If and conditions are resolved to the role that IAM stores; a policy's Condition is kept."""
     pseudo = {"AWS::AccountId": "111122223333", "AWS::Partition": "aws-cn"}
     (role,) = roles(read(TEMPLATE), {}, pseudo)
     trust = json.loads(role.trust)
@@ -103,8 +103,8 @@ def test_a_template_is_rendered_for_an_account() -> None:
     ("body", "given"),
     [("{", {}), ("a: b", {}), (TEMPLATE, {"NoSuch": "1"}), (TEMPLATE.replace("'${Name}", "'${Gone}"), {})],
 )
-def test_a_template_that_cannot_be_rendered_is_refused(body: str, given: dict[str, str]) -> None:
-    """Broken syntax, no resources, unknown parameters and unresolved names."""
+def test_invalid_template_is_refused(body: str, given: dict[str, str]) -> None:
+    """This covers syntax errors, no resources, unknown parameters and unresolved names."""
     with pytest.raises(TemplateError):
         roles(read(body), given, {"AWS::AccountId": "1", "AWS::Partition": "aws"})
 
@@ -117,26 +117,26 @@ def test_a_template_that_cannot_be_rendered_is_refused(body: str, given: dict[st
         ("SELECT a FROM T WHERE a = 'x' LIMIT 5", ("T", ["a"])),
     ],
 )
-def test_statements_are_read(sql: str, expected: tuple[str, list[str]]) -> None:
-    """Columns, aliases, nested keys, WHERE and LIMIT."""
+def test_query_statements_are_parsed(sql: str, expected: tuple[str, list[str]]) -> None:
+    """Columns, aliases, nested keys, WHERE and LIMIT are supported."""
     assert read_statement(sql) == expected
 
 
 @pytest.mark.parametrize("sql", ["", "SELECT FROM T", "SELECT * FROM T", "SELECT sum(a) FROM T", "DELETE FROM T"])
-def test_statements_that_are_none_are_refused(sql: str) -> None:
-    """Anything but plain columns from one table."""
+def test_unsupported_query_statements_are_refused(sql: str) -> None:
+    """Only plain columns from one table are allowed."""
     with pytest.raises(AwsError, match="query statement is invalid"):
         read_statement(sql)
 
 
-def test_pages_cover_everything_once_and_foreign_tokens_are_refused() -> None:
-    """Tokens lead from page to page; a made-up one is a validation error."""
-    items, token, seen = list(range(7)), None, []
+def test_pages_contain_every_item_once_and_refuse_invalid_tokens() -> None:
+    """An invented token is a validation error."""
+    items, token, collected = list(range(7)), None, []
     while True:
         shown, token = page("organizations", items, token, 3, 20)
-        seen += shown
+        collected += shown
         if token is None:
             break
-    assert seen == items
+    assert collected == items
     with pytest.raises(AwsError, match="InvalidInputException"):
         page("organizations", items, "made-up", None, 20)

@@ -1,4 +1,4 @@
-"""Roles, their policies and their sessions, for the tests that look at what a role may do."""
+"""Roles, their policies and their sessions, for tests of permissions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from localcloud.aws.cloud import LocalAws
 
 
 def document(*statements: dict[str, Any]) -> str:
-    """A policy document; a statement without an Effect allows."""
+    """Return a policy document; a statement without an Effect allows."""
     return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **one} for one in statements]})
 
 
 def make_role(cloud: LocalAws, name: str, *statements: dict[str, Any], trusts: Any = None, **more: Any) -> str:
-    """A role with one inline policy; it trusts its own account unless `trusts` says whom else. Returns its ARN."""
+    """Create a role with one inline policy and return its ARN; it trusts its account unless `trusts` is given."""
     principal = trusts or {"AWS": f"arn:{cloud.partition.name}:iam::{cloud.account}:root"}
     trust = document({"Principal": principal, "Action": "sts:AssumeRole"})
     iam = cloud.client("iam")
@@ -28,9 +28,9 @@ def make_role(cloud: LocalAws, name: str, *statements: dict[str, Any], trusts: A
 
 
 def client_in(cloud: LocalAws, service: str, region: str) -> Any:
-    """The account's own client in a region of choice; the caller closes it."""
+    """Return the account's client in a region; the caller closes it."""
     return boto3.session.Session().client(
-        service,  # type: ignore[call-overload]  # the name is a variable here
+        service,  # type: ignore[call-overload]  # the service name is a variable
         endpoint_url=cloud.endpoint,
         region_name=region,
         aws_access_key_id=cloud.environment()["AWS_ACCESS_KEY_ID"],
@@ -56,9 +56,9 @@ class Session:
             client.close()
 
     def client(self, service: str, region: str | None = None) -> Any:
-        """A boto3 client that calls as the role."""
+        """Return a boto3 client that calls as the role."""
         client = boto3.session.Session().client(
-            service,  # type: ignore[call-overload]  # the name is a variable here
+            service,  # type: ignore[call-overload]  # the service name is a variable
             endpoint_url=self._cloud.endpoint,
             region_name=region or self._cloud.region,
             aws_access_key_id=self._credentials["AccessKeyId"],

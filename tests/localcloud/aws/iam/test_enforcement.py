@@ -1,4 +1,4 @@
-"""What a role's session may do, how it is refused, and what the call log proves."""
+"""Permissions of a role's session, the errors of denied calls, and the call log."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ READ_BUCKET = {"Action": "s3:ListBucket", "Resource": "arn:aws:s3:::tailpipe-dat
 
 
 def refusal(call: Any, **arguments: Any) -> str:
-    """The code and message of a refused call."""
+    """Return code and message of a denied call."""
     with pytest.raises(ClientError) as caught:
         call(**arguments)
     error = caught.value.response["Error"]
     return f"{error['Code']}: {error['Message']}"
 
 
-def test_a_role_may_do_what_its_policy_allows_and_nothing_else(cloud: LocalAws) -> None:
-    """The refusal names the session, the action and the resource, in the service's code."""
+def test_role_has_only_the_permissions_of_its_policy(cloud: LocalAws) -> None:
+    """The error has the service's code and names session, action and resource."""
     with Session(cloud, make_role(cloud, "reader", READ_BUCKET)) as role:
         s3 = role.client("s3")
         assert s3.list_objects_v2(Bucket=cloud.deployment.bucket)["KeyCount"] == 0
@@ -38,8 +38,8 @@ def test_a_role_may_do_what_its_policy_allows_and_nothing_else(cloud: LocalAws) 
     assert told_exports.startswith(f"AccessDeniedException: {user}: bcm-data-exports:ListExports on resource: *")
 
 
-def test_conditions_decide_and_one_that_is_not_met_refuses_nothing_else(cloud: LocalAws) -> None:
-    """Two grants of one action with different conditions both count, as they do on AWS."""
+def test_each_grant_is_evaluated_with_its_own_condition(cloud: LocalAws) -> None:
+    """Two grants of one action with different conditions both apply, as on AWS."""
     grants = [{**READ_BUCKET, "Condition": {"StringLike": {"s3:prefix": f"{one}/*"}}} for one in ("runs", "state")]
     with Session(cloud, make_role(cloud, "reader", *grants)) as role:
         s3 = role.client("s3")
@@ -75,8 +75,8 @@ def test_conditions_decide_and_one_that_is_not_met_refuses_nothing_else(cloud: L
         ),
     ],
 )
-def test_statements_are_read_as_iam_reads_them(cloud: LocalAws, statement: dict[str, Any], allowed: bool) -> None:
-    """Wildcards, case, the negated elements, variables and the resource's account decide as documented."""
+def test_statements_are_evaluated_like_iam(cloud: LocalAws, statement: dict[str, Any], allowed: bool) -> None:
+    """This covers wildcards, case, negated elements, variables and the resource's account."""
     with Session(cloud, make_role(cloud, "reader", statement)) as role:
         call = role.client("s3").get_bucket_policy
         if allowed:
@@ -85,8 +85,8 @@ def test_statements_are_read_as_iam_reads_them(cloud: LocalAws, statement: dict[
             assert "s3:GetBucketPolicy" in refusal(call, Bucket=cloud.deployment.bucket)
 
 
-def test_a_deny_a_boundary_and_a_sessions_policy_take_rights_away(cloud: LocalAws) -> None:
-    """Each says in the refusal that it was the one."""
+def test_deny_boundary_and_session_policy_limit_permissions(cloud: LocalAws) -> None:
+    """The error names which of them denied the call."""
     iam = cloud.client("iam")
     everything = {"Action": "*", "Resource": "*"}
     boundary = iam.create_policy(
@@ -107,8 +107,8 @@ def test_a_deny_a_boundary_and_a_sessions_policy_take_rights_away(cloud: LocalAw
         role.client("s3").list_buckets()
 
 
-def test_attached_policies_count_in_their_default_version(cloud: LocalAws) -> None:
-    """A newer default replaces what the older version allowed."""
+def test_attached_policy_applies_in_its_default_version(cloud: LocalAws) -> None:
+    """A new default version replaces the permissions of the old one."""
     iam = cloud.client("iam")
     policy = iam.create_policy(
         PolicyName="p", PolicyDocument=document({"Action": "s3:ListAllMyBuckets", "Resource": "*"})
@@ -124,8 +124,8 @@ def test_attached_policies_count_in_their_default_version(cloud: LocalAws) -> No
         assert "s3:ListAllMyBuckets" in refusal(s3.list_buckets)
 
 
-def test_an_export_needs_its_own_arn_and_its_tables(cloud: LocalAws) -> None:
-    """CreateExport is authorized on the export, the table and its billing view, and as a report definition."""
+def test_creating_an_export_needs_permission_on_its_arn_and_table(cloud: LocalAws) -> None:
+    """CreateExport is authorized on the export, the table, the billing view and the report definition."""
     home = f"arn:aws:bcm-data-exports:us-east-1:{cloud.account}"
     grants = [
         {"Action": "bcm-data-exports:*", "Resource": f"{home}:export/tailpipe-*"},
@@ -147,15 +147,15 @@ def test_an_export_needs_its_own_arn_and_its_tables(cloud: LocalAws) -> None:
         assert "export/mine" in refusal(exports.create_export, Export=definition(cloud, "mine"))
 
 
-def test_stack_instances_need_the_stack_set_its_targets_and_its_types(cloud: LocalAws) -> None:
-    """Reads need the StackSet alone; deploying also needs the target and what the template makes."""
+def test_stack_instances_need_permission_on_stack_set_target_and_type(cloud: LocalAws) -> None:
+    """Reads need only the StackSet; deploying also needs the target and the template's resource types."""
     own = f"arn:aws:cloudformation:*:{cloud.account}"
     grant: dict[str, Any] = {"Action": "cloudformation:*", "Resource": [f"{own}:stackset/{STACK_SET}:*"]}
-    wanted = {"StackSetName": STACK_SET, "Regions": [cloud.region], "DeploymentTargets": targets(cloud)}
+    request = {"StackSetName": STACK_SET, "Regions": [cloud.region], "DeploymentTargets": targets(cloud)}
     with Session(cloud, make_role(cloud, "reader", grant)) as role:
         stacks = role.client("cloudformation")
         stacks.list_stack_instances(StackSetName=STACK_SET)
-        outcome = refusal(stacks.create_stack_instances, **wanted)
+        outcome = refusal(stacks.create_stack_instances, **request)
     assert f":stackset-target/{STACK_SET}:" in outcome
     assert outcome.partition(" because ")[0].endswith(root(cloud))
     grant["Resource"] += [
@@ -163,14 +163,14 @@ def test_stack_instances_need_the_stack_set_its_targets_and_its_types(cloud: Loc
         "arn:aws:cloudformation:*::type/resource/AWS-IAM-Role",
     ]
     with Session(cloud, make_role(cloud, "writer", grant)) as role:
-        role.client("cloudformation").create_stack_instances(**wanted)
+        role.client("cloudformation").create_stack_instances(**request)
     assert set(cloud.instances()) == set(members(cloud))
 
 
-def test_enforcement_can_be_switched_off_and_never_binds_the_accounts_own_credentials(cloud: LocalAws) -> None:
-    """What `environment()` holds may do everything; a role's session is restricted until that is switched off."""
+def test_enforcement_can_be_disabled_and_exempts_account_credentials(cloud: LocalAws) -> None:
+    """The credentials of `environment()` may do everything."""
     cloud.client("s3").list_buckets()
-    with Session(cloud, make_role(cloud, "nobody")) as role:
+    with Session(cloud, make_role(cloud, "empty")) as role:
         s3 = role.client("s3")
         assert refusal(s3.list_buckets).startswith("AccessDenied")
         cloud.enforce(on=False)
@@ -179,17 +179,17 @@ def test_enforcement_can_be_switched_off_and_never_binds_the_accounts_own_creden
         assert refusal(s3.list_buckets).startswith("AccessDenied")
 
 
-def test_who_one_is_may_always_be_asked(cloud: LocalAws) -> None:
-    """GetCallerIdentity needs no right, and the log says so."""
-    with Session(cloud, make_role(cloud, "nobody")) as role:
+def test_get_caller_identity_needs_no_permission(cloud: LocalAws) -> None:
+    """The call log shows this."""
+    with Session(cloud, make_role(cloud, "empty")) as role:
         cloud.calls.clear()
         found = role.client("sts").get_caller_identity()
-    assert found["Arn"].endswith(":assumed-role/nobody/test")
+    assert found["Arn"].endswith(":assumed-role/empty/test")
     assert cloud.calls.select()[-1].needs == ()
 
 
-def test_the_log_tells_other_processes_who_used_which_right(cloud: LocalAws) -> None:
-    """`accesses` holds principal, action and full ARN of everything that was let through, and nothing refused."""
+def test_accesses_lists_the_used_permissions_over_http(cloud: LocalAws) -> None:
+    """`accesses` has principal, action and full ARN of every allowed call, and no denied one."""
     arn = make_role(cloud, "reader", READ_BUCKET)
     remote = ControlClient(cloud.endpoint)
     with Session(cloud, arn) as role:
@@ -208,8 +208,8 @@ def test_the_log_tells_other_processes_who_used_which_right(cloud: LocalAws) -> 
     assert [(one["principal"], one["needs"][0]["action"]) for one in logged] == [(arn, "s3:GetBucketPolicy")]
 
 
-def test_a_missing_object_is_hidden_from_who_may_not_list(cloud: LocalAws) -> None:
-    """Without s3:ListBucket S3 says forbidden where it would say missing."""
+def test_missing_object_is_403_without_permission_to_list(cloud: LocalAws) -> None:
+    """With s3:ListBucket it is 404."""
     read = {"Action": "s3:GetObject", "Resource": "*"}
     answers = {}
     for name, grants in {"blind": [read], "seeing": [read, READ_BUCKET]}.items():
@@ -219,8 +219,8 @@ def test_a_missing_object_is_hidden_from_who_may_not_list(cloud: LocalAws) -> No
     assert answers["seeing"].startswith("NoSuchKey")
 
 
-def test_a_bucket_with_a_key_of_ones_own_needs_that_key(cloud: LocalAws) -> None:
-    """Writing asks for a data key and reading for its decryption, through S3; other buckets need neither."""
+def test_bucket_with_a_customer_managed_key_needs_permission_on_it(cloud: LocalAws) -> None:
+    """Writing needs kms:GenerateDataKey and reading kms:Decrypt, through S3; other buckets need neither."""
     arn = cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
     bucket = cloud.deployment.bucket
     objects = {"Action": ["s3:PutObject", "s3:GetObject"], "Resource": "*"}

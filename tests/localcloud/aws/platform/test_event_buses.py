@@ -1,4 +1,4 @@
-"""Events of accounts reach the function by the rules that are deployed, across regions."""
+"""Account events reach the function through the deployed rules, across regions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACCOUNTS = {
 def put_rule(
     cloud: LocalAws, region: str, target: dict[str, Any], pattern: dict[str, Any] = ACCOUNTS, **more: Any
 ) -> str:
-    """A rule on a region's default bus with one target; returns its ARN."""
+    """Create a rule with one target on a region's default bus; return its ARN."""
     events = client_in(cloud, "events", region)
     arn: str = events.put_rule(Name="accounts", EventPattern=json.dumps(pattern), **more)["RuleArn"]
     events.put_targets(Rule="accounts", Targets=[{"Id": "t", **target}])
@@ -32,12 +32,12 @@ def put_rule(
 
 
 def bus(cloud: LocalAws, region: str) -> str:
-    """The ARN of a region's default bus."""
+    """Return the ARN of a region's default bus."""
     return f"arn:aws:events:{region}:{cloud.account}:event-bus/default"
 
 
 def let_in(cloud: LocalAws, rule: str, **more: str) -> str:
-    """Let a rule invoke the function; returns the function's ARN."""
+    """Allow a rule to invoke the function; return the function's ARN."""
     cloud.client("lambda").add_permission(
         FunctionName="function",
         StatementId="rule",
@@ -50,7 +50,7 @@ def let_in(cloud: LocalAws, rule: str, **more: str) -> str:
 
 
 def deploy(cloud: LocalAws, *grants: dict[str, Any]) -> None:
-    """The function, its rule, and the rule in the home region that forwards to it with a role that has `grants`."""
+    """Create the function, its rule, and the home region's forwarding rule, whose role has `grants`."""
     create_function(cloud, ECHO)
     rule = f"arn:aws:events:{cloud.region}:{cloud.account}:rule/accounts"
     assert put_rule(cloud, cloud.region, {"Arn": let_in(cloud, rule)}) == rule
@@ -59,12 +59,12 @@ def deploy(cloud: LocalAws, *grants: dict[str, Any]) -> None:
 
 
 def forward(cloud: LocalAws) -> dict[str, Any]:
-    """The right that the forwarding role needs."""
+    """Return the permission that the forwarding role needs."""
     return {"Action": "events:PutEvents", "Resource": bus(cloud, cloud.region)}
 
 
-def test_a_created_account_reaches_the_function_in_another_region(cloud: LocalAws) -> None:
-    """The event goes from the home region's bus to the function's, as CloudTrail wrote it."""
+def test_account_creation_reaches_the_function_in_another_region(cloud: LocalAws) -> None:
+    """The home region's bus forwards the event as CloudTrail wrote it."""
     deploy(cloud, forward(cloud))
     account = cloud.join_account("newcomer")
     (run,) = cloud.await_functions()
@@ -82,8 +82,8 @@ def test_a_created_account_reaches_the_function_in_another_region(cloud: LocalAw
     assert "lambda:InvokeFunction" in {action for _, action, _ in cloud.calls.accesses("events.amazonaws.com")}
 
 
-def test_an_account_that_is_created_through_the_api_tells_so_too(cloud: LocalAws) -> None:
-    """An account that is created, joins, moves or departs has an event with its id on the management account's bus."""
+def test_account_changes_through_the_api_send_events(cloud: LocalAws) -> None:
+    """Creating, joining, moving and leaving send an event with the account id on the management account's bus."""
     deploy(cloud, forward(cloud))
     organizations = cloud.client("organizations")
     organizations.create_account(AccountName="made", Email="made@example.com")
@@ -98,8 +98,8 @@ def test_an_account_that_is_created_through_the_api_tells_so_too(cloud: LocalAws
     assert details[3]["serviceEventDetails"] == {"accountId": invited, "departureMethod": "REMOVED"}
 
 
-def test_a_forwarding_role_without_the_right_delivers_nothing(cloud: LocalAws) -> None:
-    """The refusal is reported; no function runs."""
+def test_forwarding_role_without_permission_delivers_nothing(cloud: LocalAws) -> None:
+    """The denial is reported, and no function runs."""
     deploy(cloud)
     cloud.join_account("newcomer")
     (delivery,) = cloud.event_deliveries()
@@ -107,8 +107,8 @@ def test_a_forwarding_role_without_the_right_delivers_nothing(cloud: LocalAws) -
     assert cloud.await_functions() == []
 
 
-def test_a_function_that_does_not_admit_the_rule_is_not_run(cloud: LocalAws) -> None:
-    """Its resource policy decides; a dead-letter queue gets what could not be delivered."""
+def test_function_is_not_run_without_permission_for_the_rule(cloud: LocalAws) -> None:
+    """Its resource policy decides; the dead-letter queue gets the event."""
     create_function(cloud, ECHO)
     arn = f"arn:aws:sqs:us-east-1:{cloud.account}:dead"
     rule = f"arn:aws:events:us-east-1:{cloud.account}:rule/accounts"
@@ -129,10 +129,10 @@ def test_a_function_that_does_not_admit_the_rule_is_not_run(cloud: LocalAws) -> 
 
 
 @pytest.mark.parametrize(("region", "kept"), [("us-east-1", True), ("eu-west-1", False)])
-def test_what_is_not_forwarded_goes_to_a_queue_of_the_rules_own_region(
+def test_event_that_cannot_be_forwarded_goes_to_a_queue_in_the_rules_region(
     cloud: LocalAws, region: str, kept: bool
 ) -> None:
-    """The rule that passes events on has its dead letters where it is; a queue elsewhere gets none, as on AWS."""
+    """A queue in another region gets nothing, as on AWS."""
     create_function(cloud, ECHO)
     rule = f"arn:aws:events:us-east-1:{cloud.account}:rule/accounts"
     dead = f"arn:aws:sqs:{region}:{cloud.account}:dead"
@@ -149,8 +149,8 @@ def test_what_is_not_forwarded_goes_to_a_queue_of_the_rules_own_region(
     sqs.close()
 
 
-def test_a_permission_that_asks_for_an_account_keeps_the_rule_out(cloud: LocalAws) -> None:
-    """EventBridge names its rule to Lambda and no account: with SourceAccount it cannot invoke the function."""
+def test_permission_with_a_source_account_refuses_the_rule(cloud: LocalAws) -> None:
+    """EventBridge sends only the rule's ARN to Lambda, no account, so SourceAccount never matches."""
     create_function(cloud, ECHO)
     rule = f"arn:aws:events:us-east-1:{cloud.account}:rule/accounts"
     put_rule(cloud, "us-east-1", {"Arn": let_in(cloud, rule, SourceAccount=cloud.account)})
@@ -166,10 +166,10 @@ def test_a_permission_that_asks_for_an_account_keeps_the_rule_out(cloud: LocalAw
         ({"source": ["aws.organizations"], "detail": {"eventName": ["CloseAccountResult"]}}, {}),
     ],
 )
-def test_a_rule_that_is_off_or_means_others_stays_quiet(
+def test_disabled_or_unmatched_rule_does_nothing(
     cloud: LocalAws, pattern: dict[str, Any], more: dict[str, Any]
 ) -> None:
-    """Neither is a delivery that failed."""
+    """Neither counts as a failed delivery."""
     create_function(cloud, ECHO)
     rule = f"arn:aws:events:us-east-1:{cloud.account}:rule/accounts"
     put_rule(cloud, "us-east-1", {"Arn": let_in(cloud, rule)}, pattern, **more)
@@ -177,8 +177,8 @@ def test_a_rule_that_is_off_or_means_others_stays_quiet(
     assert cloud.event_deliveries() == []
 
 
-def test_own_events_take_the_same_way_and_aws_sources_cannot_be_forged(cloud: LocalAws) -> None:
-    """PutEvents delivers to rules, with the target's own input where it has one, and refuses a source of AWS's."""
+def test_put_events_delivers_to_rules_and_refuses_aws_sources(cloud: LocalAws) -> None:
+    """The target's own input is used if it has one."""
     create_function(cloud, ECHO)
     rule = f"arn:aws:events:{cloud.region}:{cloud.account}:rule/accounts"
     target = {"Arn": let_in(cloud, rule), "InputPath": "$.detail.inner"}
@@ -196,8 +196,8 @@ def test_own_events_take_the_same_way_and_aws_sources_cannot_be_forged(cloud: Lo
     assert [one["payload"] for one in cloud.await_functions()] == [{"a": 1}]
 
 
-def test_environments_that_begin_at_once_share_a_log_group(cloud: LocalAws) -> None:
-    """Many first runs at the same time each find the group, whichever of them made it, and none is lost."""
+def test_concurrent_first_runs_share_a_log_group(cloud: LocalAws) -> None:
+    """Each run finds the group, whichever created it, and no log is lost."""
     deploy(cloud, forward(cloud))
     for number in range(6):
         cloud.join_account(name=f"at-once-{number}")

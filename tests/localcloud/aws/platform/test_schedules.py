@@ -1,4 +1,4 @@
-"""A fired schedule acts as EventBridge Scheduler does, and nothing fires without a request."""
+"""Schedules act as EventBridge Scheduler does, and fire only on request."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ START = {"Action": "lambda:InvokeFunction", "Resource": "arn:aws:lambda:*:*:func
 
 
 def create_schedule(cloud: LocalAws, role: str, target: dict[str, Any] | None = None, **more: Any) -> None:
-    """An hourly schedule of the function `function`."""
-    wanted = {
+    """Create an hourly schedule of the function `function`."""
+    base_target = {
         "Arn": f"arn:{cloud.partition.name}:lambda:{cloud.region}:{cloud.account}:function:function",
         "RoleArn": role,
     }
@@ -29,13 +29,13 @@ def create_schedule(cloud: LocalAws, role: str, target: dict[str, Any] | None = 
         Name="hourly",
         ScheduleExpression="rate(1 hour)",
         FlexibleTimeWindow={"Mode": "OFF"},
-        Target=wanted | (target or {}),
+        Target=base_target | (target or {}),
         **more,
     )
 
 
-def test_a_fired_schedule_runs_the_function_with_its_input(cloud: LocalAws) -> None:
-    """The schedule's role invokes it, asynchronously; the answer reports the outcome of the run."""
+def test_fired_schedule_runs_the_function_with_its_input(cloud: LocalAws) -> None:
+    """The schedule's role invokes it asynchronously, and the response has the outcome of the run."""
     create_function(cloud, ECHO)
     role = make_role(cloud, "schedule", START, trusts=SCHEDULER)
     text = '{"at": "<aws.scheduler.scheduled-time>", "of": "<aws.scheduler.schedule-arn>"}'
@@ -50,8 +50,8 @@ def test_a_fired_schedule_runs_the_function_with_its_input(cloud: LocalAws) -> N
 
 
 @pytest.mark.parametrize("partition", ["aws-us-gov", "aws-cn", "aws-eusc"])
-def test_other_partitions_have_functions_and_schedules_too(partition: str) -> None:
-    """Every ARN on the way is the partition's own."""
+def test_schedule_works_in_other_partitions(partition: str) -> None:
+    """Every ARN has the partition."""
     with LocalAws(accounts=1, kind="standalone", partition=partition) as cloud:
         create_function(cloud, ECHO)
         start = {"Action": "lambda:InvokeFunction", "Resource": f"arn:{partition}:lambda:*:*:function:function"}
@@ -61,16 +61,16 @@ def test_other_partitions_have_functions_and_schedules_too(partition: str) -> No
         assert used == {partition}
 
 
-def test_without_an_input_the_function_gets_schedulers_own_event(cloud: LocalAws) -> None:
-    """Source, detail-type and the schedule's ARN say what it is."""
+def test_schedule_without_an_input_sends_the_schedulers_event(cloud: LocalAws) -> None:
+    """The event has source, detail-type and the schedule's ARN."""
     create_function(cloud, ECHO)
     create_schedule(cloud, make_role(cloud, "schedule", START, trusts=SCHEDULER))
     event = cloud.fire_schedule("hourly")["run"]["payload"]
     assert (event["source"], event["detail-type"], event["resources"]) == ("aws.scheduler", "Scheduled Event", [ONE])
 
 
-def test_a_failed_run_was_delivered_all_the_same(cloud: LocalAws) -> None:
-    """Scheduler only hands over: what the function makes of the event is Lambda's affair."""
+def test_failed_run_is_a_successful_delivery(cloud: LocalAws) -> None:
+    """Scheduler only delivers; Lambda handles the function's errors."""
     create_function(cloud, RAISE)
     arn = queue(cloud)
     role = make_role(cloud, "schedule", START, {"Action": "sqs:SendMessage", "Resource": arn}, trusts=SCHEDULER)
@@ -80,16 +80,16 @@ def test_a_failed_run_was_delivered_all_the_same(cloud: LocalAws) -> None:
     assert messages(cloud) == []
 
 
-def test_a_disabled_schedule_does_not_fire(cloud: LocalAws) -> None:
-    """Nothing is invoked, and that is not a failure."""
+def test_disabled_schedule_does_not_fire(cloud: LocalAws) -> None:
+    """Nothing is invoked, and this is not a failure."""
     create_function(cloud, ECHO)
     create_schedule(cloud, make_role(cloud, "schedule", START, trusts=SCHEDULER), State="DISABLED")
     assert cloud.fire_schedule("hourly")["fired"] is False
     assert cloud.await_functions() == []
 
 
-def test_what_the_role_may_not_invoke_goes_to_the_dead_letter_queue(cloud: LocalAws) -> None:
-    """With the reason in the message's attributes; without the right to send there it is dropped."""
+def test_denied_invocation_goes_to_the_dead_letter_queue(cloud: LocalAws) -> None:
+    """The message's attributes have the reason; without permission to send there, it is dropped."""
     create_function(cloud, ECHO)
     arn = queue(cloud)
     role = make_role(cloud, "schedule", {"Action": "sqs:SendMessage", "Resource": arn}, trusts=SCHEDULER)
@@ -107,8 +107,8 @@ def test_what_the_role_may_not_invoke_goes_to_the_dead_letter_queue(cloud: Local
 
 
 @pytest.mark.parametrize(("source", "delivered"), [(GROUP, True), (ONE, False)])
-def test_the_roles_trust_is_held_against_the_schedules_group(cloud: LocalAws, source: str, delivered: bool) -> None:
-    """Scheduler passes its group's ARN as the source: a trust that names the schedule itself never matches."""
+def test_role_trust_is_evaluated_with_the_schedule_group(cloud: LocalAws, source: str, delivered: bool) -> None:
+    """Scheduler's source ARN is the group, so a trust policy with the schedule's ARN never matches."""
     create_function(cloud, ECHO)
     role = make_role(cloud, "schedule", START, trusts=SCHEDULER)
     condition = {"StringEquals": {"aws:SourceAccount": cloud.account}, "ArnLike": {"aws:SourceArn": source}}
@@ -118,14 +118,14 @@ def test_the_roles_trust_is_held_against_the_schedules_group(cloud: LocalAws, so
     assert cloud.fire_schedule("hourly")["delivered"] is delivered
 
 
-def test_a_schedule_that_does_not_exist_is_refused(cloud: LocalAws) -> None:
-    """By name, over HTTP as well."""
+def test_unknown_schedule_is_refused(cloud: LocalAws) -> None:
+    """The error names it, also over HTTP."""
     with pytest.raises(ControlError, match="no schedule 'hourly' in group 'other'"):
         ControlClient(cloud.endpoint).fire_schedule(name="hourly", group="other")
 
 
-def test_a_group_is_not_made_twice(cloud: LocalAws) -> None:
-    """A second group of a name is refused, and the schedules in the first one stay."""
+def test_second_group_of_a_name_is_refused(cloud: LocalAws) -> None:
+    """The schedules of the first one are kept."""
     scheduler = cloud.client("scheduler")
     scheduler.create_schedule_group(Name="ours")
     with pytest.raises(ClientError) as refused:

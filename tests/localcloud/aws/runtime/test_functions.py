@@ -1,4 +1,4 @@
-"""The local Lambda runs the uploaded zip under the real runtime client, as the function's role."""
+"""The local Lambda: runs the uploaded zip in the real runtime client with the function's role."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def handler(event, context):
     return {"path": sys.path, "environment": dict(os.environ), "arn": context.invoked_function_arn}
 """
 IMPORT = "import importlib\ndef handler(event, context):\n    return importlib.import_module(event['name']).__name__\n"
-# Blocks until the test has written a file, so that no test has to guess how long "busy" lasts.
+# Blocks until the test has written a file, so that no test depends on timing.
 BLOCK = """
 import os, time
 def handler(event, context):
@@ -50,7 +50,7 @@ def handler(event, context):
 
 
 def refused(call: Any, **arguments: Any) -> dict[str, Any]:
-    """The error document of a refused call, with its status."""
+    """Return the error document of a refused call with its status."""
     with pytest.raises(ClientError) as caught:
         call(**arguments)
     answer = caught.value.response
@@ -58,14 +58,14 @@ def refused(call: Any, **arguments: Any) -> dict[str, Any]:
 
 
 def send(functions: Any, kind: str = "Event", **arguments: Any) -> int:
-    """Invoke without waiting for the function, and return the status; what is not read keeps its connection open."""
+    """Invoke the function asynchronously and return the status, reading the response completely."""
     answer = functions.invoke(FunctionName="function", InvocationType=kind, **arguments)
     answer["Payload"].read()
     return int(answer["StatusCode"])
 
 
 def lines(cloud: LocalAws, name: str = "function") -> list[str]:
-    """Everything in the function's log group."""
+    """Return all lines of the function's log group."""
     logs = cloud.client("logs")
     group = f"/aws/lambda/{name}"
     streams = [one["logStreamName"] for one in logs.describe_log_streams(logGroupName=group)["logStreams"]]
@@ -77,7 +77,7 @@ def lines(cloud: LocalAws, name: str = "function") -> list[str]:
 
 
 def total(cloud: LocalAws, namespace: str, metric: str, dimension: str, value: str) -> float:
-    """The sum of a metric over the last hour."""
+    """Return the sum of a metric over the last hour."""
     now = datetime.now(UTC)
     answer = cloud.client("cloudwatch").get_metric_statistics(
         Namespace=namespace,
@@ -91,8 +91,8 @@ def total(cloud: LocalAws, namespace: str, metric: str, dimension: str, value: s
     return float(sum(point["Sum"] for point in answer["Datapoints"]))
 
 
-def test_the_zip_runs_with_its_roles_credentials_and_nothing_that_is_installed_here(cloud: LocalAws) -> None:
-    """Its path is the zip and the runtime client; its variables are the configured ones and the platform's."""
+def test_function_has_its_role_and_only_its_own_packages(cloud: LocalAws) -> None:
+    """Its path has the zip and the runtime client; its variables are the configured ones and Lambda's."""
     create_function(cloud, WHO, Environment={"Variables": {"OWN": "1"}}, MemorySize=256)
     received = invoke(cloud)
     variables = received["environment"]
@@ -110,8 +110,8 @@ def test_the_zip_runs_with_its_roles_credentials_and_nothing_that_is_installed_h
     assert not folder.exists()
 
 
-def test_a_package_that_is_only_installed_here_is_missing_in_the_function(cloud: LocalAws) -> None:
-    """What the zip lacks is an error of the function, as in the cloud; what it has is found."""
+def test_package_outside_the_zip_is_missing(cloud: LocalAws) -> None:
+    """The import fails in the function as it would on AWS."""
     code = {"ZipFile": zipped(IMPORT, {"shipped.py": ""})}
     create_function(cloud, "", Code=code)
     assert invoke(cloud, {"name": "shipped"}) == "shipped"
@@ -120,22 +120,22 @@ def test_a_package_that_is_only_installed_here_is_missing_in_the_function(cloud:
         assert invoke(cloud, {"name": name})["errorType"] == "ModuleNotFoundError"
 
 
-def test_errors_logs_and_the_tail_come_as_from_lambda(cloud: LocalAws) -> None:
-    """A raised error is a payload with FunctionError; the log group has the platform's lines around the function's."""
+def test_errors_logs_and_log_tail_match_lambda(cloud: LocalAws) -> None:
+    """A raised error is a payload with FunctionError; the log group has Lambda's lines around the function's."""
     functions = create_function(cloud, RAISE)
     answer = functions.invoke(FunctionName="function", LogType="Tail")
     assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
-    assert json.loads(answer["Payload"].read())["errorMessage"] == "told to"
+    assert json.loads(answer["Payload"].read())["errorMessage"] == "raised on purpose"
     tail = base64.b64decode(answer["LogResult"]).decode().split("\n")
     request_id = answer["ResponseMetadata"]["RequestId"]
     assert tail == lines(cloud)
     assert tail[0] == f"START RequestId: {request_id} Version: $LATEST"
     assert tail[-1].startswith(f"REPORT RequestId: {request_id}\tDuration: ")
-    assert any("ValueError: told to" in line for line in tail[1:-2])
+    assert any("ValueError: raised on purpose" in line for line in tail[1:-2])
 
 
-def test_a_timeout_kills_the_environment_and_the_next_call_gets_a_new_one(cloud: LocalAws) -> None:
-    """The function's own timeout holds, in seconds."""
+def test_timed_out_environment_is_replaced(cloud: LocalAws) -> None:
+    """The function's configured timeout applies."""
     source = "import time\ndef handler(event, context):\n    time.sleep(event['s'])\n    return 'done'\n"
     create_function(cloud, source, Timeout=1)
     assert invoke(cloud, {"s": 20})["errorType"] == "Sandbox.Timedout"
@@ -143,8 +143,8 @@ def test_a_timeout_kills_the_environment_and_the_next_call_gets_a_new_one(cloud:
     assert invoke(cloud, {"s": 0}) == "done"
 
 
-def test_new_code_and_new_configuration_count_from_the_next_call(cloud: LocalAws) -> None:
-    """A warm environment of the older revision is not used again."""
+def test_update_applies_from_the_next_call(cloud: LocalAws) -> None:
+    """A warm environment of the previous revision is not used."""
     functions = create_function(cloud, "import os\ndef handler(event, context):\n    return os.environ.get('WORD')\n")
     assert invoke(cloud) is None
     functions.update_function_configuration(FunctionName="function", Environment={"Variables": {"WORD": "new"}})
@@ -153,8 +153,8 @@ def test_new_code_and_new_configuration_count_from_the_next_call(cloud: LocalAws
     assert invoke(cloud, {"a": 1}) == {"a": 1}
 
 
-def test_the_function_may_do_what_its_role_may(cloud: LocalAws) -> None:
-    """Its calls are logged under the role, and refused where the role's policy does not allow them."""
+def test_function_has_the_permissions_of_its_role(cloud: LocalAws) -> None:
+    """Its calls are logged with the role, and denied where the policy does not allow them."""
     source = """
 import os
 def handler(event, context):
@@ -172,8 +172,8 @@ def handler(event, context):
     assert ("lambda.amazonaws.com", "sts:AssumeRole", role) in cloud.calls.accesses()
 
 
-def test_a_role_that_does_not_trust_lambda_or_may_not_log(cloud: LocalAws) -> None:
-    """Without trust nothing runs; without the right to write logs the function runs and leaves none."""
+def test_role_without_trust_or_log_permission(cloud: LocalAws) -> None:
+    """Without trust the function does not run; without log permission it runs and leaves no logs."""
     functions = create_function(cloud, ECHO)
     functions.update_function_configuration(FunctionName="function", Role=make_role(cloud, "other"))
     received = refused(functions.invoke, FunctionName="function")
@@ -184,7 +184,7 @@ def test_a_role_that_does_not_trust_lambda_or_may_not_log(cloud: LocalAws) -> No
 
 
 def test_reserved_concurrency_throttles_calls_and_queues_events(cloud: LocalAws, tmp_path: Path) -> None:
-    """While the one environment is busy a call gets 429 with its reason, and events wait for their turn in order."""
+    """While the only environment is busy, a call gets 429 with the reason, and events are queued in order."""
     functions = create_function(cloud, BLOCK, reserved=1)
 
     def event(name: str) -> str:
@@ -208,14 +208,14 @@ def test_reserved_concurrency_throttles_calls_and_queues_events(cloud: LocalAws,
     assert total(cloud, "AWS/Lambda", "Throttles", "FunctionName", "function") == 1
 
 
-def test_nothing_is_invoked_with_a_concurrency_of_none(cloud: LocalAws) -> None:
-    """Zero reserved environments switch a function off."""
+def test_zero_reserved_concurrency_disables_the_function(cloud: LocalAws) -> None:
+    """Every call is throttled."""
     functions = create_function(cloud, ECHO, reserved=0)
     assert refused(functions.invoke, FunctionName="function")["Code"] == "TooManyRequestsException"
 
 
-def test_a_failed_event_is_tried_again_and_then_goes_to_its_destination(cloud: LocalAws) -> None:
-    """As often as configured, under one request id; the role's right to send decides whether the record arrives."""
+def test_failed_event_is_retried_then_sent_to_its_destination(cloud: LocalAws) -> None:
+    """The retries have the same request id; the record arrives only if the role may send it."""
     arn = queue(cloud)
     functions = create_function(cloud, RAISE, {"Action": "sqs:SendMessage", "Resource": arn})
     for retries in (0, 1):
@@ -225,14 +225,14 @@ def test_a_failed_event_is_tried_again_and_then_goes_to_its_destination(cloud: L
     answer = functions.invoke(FunctionName="function", InvocationType="Event", Payload=b'{"a": 1}')
     answer["Payload"].read()
     (done,) = cloud.await_functions()
-    assert (done["outcome"], done["attempts"], done["error"]) == ("failed", 2, "ValueError: told to")
+    assert (done["outcome"], done["attempts"], done["error"]) == ("failed", 2, "ValueError: raised on purpose")
     (message,) = messages(cloud)
     record = json.loads(message["Body"])
     request_id = answer["ResponseMetadata"]["RequestId"]
     assert record["requestContext"]["requestId"] == done["request_id"] == request_id
     assert record["requestContext"]["condition"] == "RetriesExhausted"
     assert record["requestPayload"] == {"a": 1}
-    assert record["responsePayload"]["errorMessage"] == "told to"
+    assert record["responsePayload"]["errorMessage"] == "raised on purpose"
     assert total(cloud, "AWS/Lambda", "Errors", "FunctionName", "function") == 2
     cloud.client("iam").delete_role_policy(RoleName="function-role", PolicyName="own")
     send(functions)
@@ -241,8 +241,8 @@ def test_a_failed_event_is_tried_again_and_then_goes_to_its_destination(cloud: L
     assert total(cloud, "AWS/Lambda", "DestinationDeliveryFailures", "FunctionName", "function") == 1
 
 
-def test_an_event_whose_function_is_deleted_is_dropped(cloud: LocalAws) -> None:
-    """Waiting for a function that is gone ends."""
+def test_event_of_a_deleted_function_is_dropped(cloud: LocalAws) -> None:
+    """The queue does not wait for it."""
     functions = create_function(cloud, ECHO, reserved=0)
     send(functions)
     functions.delete_function(FunctionName="function")
@@ -251,7 +251,7 @@ def test_an_event_whose_function_is_deleted_is_dropped(cloud: LocalAws) -> None:
 
 
 def test_embedded_metrics_become_metrics(cloud: LocalAws) -> None:
-    """What a function prints in the embedded metric format is there for alarms, by its dimensions."""
+    """Metrics printed in the embedded format are available by their dimensions."""
     create_function(cloud, METRICS)
     invoke(cloud)
     invoke(cloud)
@@ -260,8 +260,8 @@ def test_embedded_metrics_become_metrics(cloud: LocalAws) -> None:
     assert total(cloud, "AWS/Lambda", "Invocations", "FunctionName", "function") == 2
 
 
-def test_a_dry_run_only_asks_whether_it_could(cloud: LocalAws) -> None:
-    """204, and nothing was run."""
+def test_dry_run_invocation_runs_nothing(cloud: LocalAws) -> None:
+    """The status is 204."""
     functions = create_function(cloud, ECHO)
     assert send(functions, "DryRun") == 204
     assert total(cloud, "AWS/Lambda", "Invocations", "FunctionName", "function") == 0
@@ -270,29 +270,29 @@ def test_a_dry_run_only_asks_whether_it_could(cloud: LocalAws) -> None:
 @pytest.mark.parametrize(
     "name", ["arn:aws:lambda:eu-west-1:111122223333:function:function", "111122223333:function:function"]
 )
-def test_a_function_is_known_by_its_arns(cloud: LocalAws, name: str) -> None:
-    """Full and partial ARN, with $LATEST or without; other versions do not exist."""
+def test_function_is_found_by_its_arns(cloud: LocalAws, name: str) -> None:
+    """Full and partial ARNs work with and without $LATEST; other versions do not exist."""
     functions = create_function(cloud, ECHO)
     for tail in ("", ":$LATEST"):
         assert invoke(cloud, {"a": 1}, name=name + tail) == {"a": 1}
     assert refused(functions.invoke, FunctionName=name + ":7")["Code"] == "ResourceNotFoundException"
 
 
-def test_reserved_variables_and_broken_zips_are_refused(cloud: LocalAws) -> None:
-    """A variable of the platform's at creation, a zip that is none at the latest when it is to run."""
+def test_reserved_variables_and_invalid_zips_are_refused(cloud: LocalAws) -> None:
+    """A reserved variable is refused at creation, an invalid zip at the latest when it runs."""
     role = make_role(cloud, "r", trusts=LAMBDA)
     functions = cloud.client("lambda")
-    wanted: dict[str, Any] = {"FunctionName": "f", "Role": role, "Runtime": "python3.13", "Handler": "x.y"}
+    settings: dict[str, Any] = {"FunctionName": "f", "Role": role, "Runtime": "python3.13", "Handler": "x.y"}
     taken = {"Variables": {"AWS_REGION": "x", "AWS_SESSION_TOKEN": "y"}}
-    received = refused(functions.create_function, Code={"ZipFile": zipped(ECHO)}, Environment=taken, **wanted)
+    received = refused(functions.create_function, Code={"ZipFile": zipped(ECHO)}, Environment=taken, **settings)
     assert received["Code"] == "InvalidParameterValueException"
     assert "AWS_REGION, AWS_SESSION_TOKEN" in received["Message"]
-    functions.create_function(Code={"ZipFile": b"no zip"}, **wanted)
+    functions.create_function(Code={"ZipFile": b"no zip"}, **settings)
     assert refused(functions.invoke, FunctionName="f")["Code"] == "InvalidZipFileException"
 
 
-def test_a_package_built_for_another_machine_is_refused_by_name(cloud: LocalAws) -> None:
-    """Compiled modules of another Python or processor are never replaced by what is installed here."""
+def test_package_for_another_platform_is_refused(cloud: LocalAws) -> None:
+    """Compiled modules of another Python or processor are not replaced by installed ones."""
     wheel = "Wheel-Version: 1.0\nTag: cp399-cp399-manylinux_2_99_riscv64\n"
     files = {"fast-1.0.dist-info/WHEEL": wheel, "fast/core.cpython-399-riscv64-linux-gnu.so": ""}
     functions = create_function(cloud, "", Code={"ZipFile": zipped(ECHO, files)})
@@ -305,8 +305,8 @@ def test_a_package_built_for_another_machine_is_refused_by_name(cloud: LocalAws)
     assert (done["outcome"], done["error"].startswith("InvalidRuntimeException: ")) == ("failed", True)
 
 
-def test_what_fits_this_machine_passes(tmp_path: Path) -> None:
-    """Wheels of any machine, and those of this very interpreter."""
+def test_package_for_this_platform_is_accepted(tmp_path: Path) -> None:
+    """This covers wheels of any platform and those of this interpreter."""
     own = f"cp{sys.version_info.major}{sys.version_info.minor}"
     for name, tag in (("pure", "py3-none-any"), ("both", "py2.py3-none-any"), ("compiled", f"{own}-none-any")):
         folder = tmp_path / f"{name}-1.dist-info"
@@ -315,8 +315,8 @@ def test_what_fits_this_machine_passes(tmp_path: Path) -> None:
     check_fits(tmp_path, "python3.13")
 
 
-def test_moto_keeps_what_terraform_reads_back(cloud: LocalAws) -> None:
-    """The operations that moto lacks answer with Lambda's defaults, and keep what is put."""
+def test_operations_missing_in_moto_return_lambdas_defaults(cloud: LocalAws) -> None:
+    """Values that were put are returned."""
     functions = create_function(cloud, ECHO)
     assert functions.get_function_recursion_config(FunctionName="function")["RecursiveLoop"] == "Terminate"
     functions.put_function_recursion_config(FunctionName="function", RecursiveLoop="Allow")
@@ -331,8 +331,8 @@ def _until(path: Path) -> None:
         pause.wait(0.01)
 
 
-def test_a_function_that_runs_when_the_cloud_ends_is_ended_with_it(tmp_path: Path) -> None:
-    """Neither a busy process nor its folder outlives the local cloud."""
+def test_running_function_ends_with_the_cloud(tmp_path: Path) -> None:
+    """Neither the process nor its folder is left."""
     with LocalAws(accounts=1) as cloud:
         functions = create_function(cloud, BLOCK)
         event = {"name": "x", "began": str(tmp_path / "began"), "go": str(tmp_path / "never")}

@@ -1,4 +1,4 @@
-"""The local Lambda runtime against small handlers written for each test."""
+"""The local Lambda runtime, with small handlers written for each test."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ ACCOUNT = "111122223333"
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Make:
-    """Return a maker of runtimes for a handler module's source."""
+    """Return a factory of runtimes for a handler module's source."""
 
     def make(source: str, **options: object) -> LambdaRuntime:
         (tmp_path / "tiny.py").write_text(source, encoding="utf-8")
         arguments: dict[str, object] = {"env": {}, "account_id": ACCOUNT, "region": "eu-west-1", **options}
-        return LambdaRuntime(handler="tiny.handler", task_root=tmp_path, **arguments)  # type: ignore[arg-type]  # options are the test's own
+        return LambdaRuntime(handler="tiny.handler", task_root=tmp_path, **arguments)  # type: ignore[arg-type]  # the test passes the options
 
     return make
 
 
-def test_returns_the_handlers_answer(runtime: Make) -> None:
-    """An event reaches the handler as it was given and its answer comes back decoded."""
+def test_handlers_result_is_returned(runtime: Make) -> None:
+    """The event reaches the handler unchanged, and its result is decoded."""
     with runtime("def handler(event, context):\n    return {'got': event}\n") as function:
         result = function.invoke({"dry_run": True, "scopes": ["ü"]})
     assert result.error is None
@@ -41,28 +41,28 @@ def test_returns_the_handlers_answer(runtime: Make) -> None:
     assert result.duration_s >= 0
 
 
-def test_environment_is_lambdas_and_nothing_of_ours(runtime: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The function sees Lambda's variables and the given ones, and none of the calling process."""
+def test_environment_has_only_lambdas_and_the_given_variables(runtime: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function gets no variable of the calling process."""
     monkeypatch.setenv("LEAKED", "yes")
     source = "import os\ndef handler(event, context):\n    return dict(os.environ)\n"
     with runtime(source, env={"EXPORTS": "cur2"}, memory_mb=256) as function:
-        seen = function.invoke({}).payload
-    assert isinstance(seen, dict)
-    assert "LEAKED" not in seen
-    assert seen["EXPORTS"] == "cur2"
-    assert seen["AWS_REGION"] == seen["AWS_DEFAULT_REGION"] == "eu-west-1"
-    assert seen["AWS_LAMBDA_FUNCTION_NAME"] == "tailpipe-exports"
-    assert seen["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "256"
-    assert seen["AWS_LAMBDA_FUNCTION_VERSION"] == "$LATEST"
-    assert seen["AWS_LAMBDA_LOG_GROUP_NAME"] == "/aws/lambda/tailpipe-exports"
-    assert "[$LATEST]" in seen["AWS_LAMBDA_LOG_STREAM_NAME"]
-    assert seen["_HANDLER"] == "tiny.handler"
-    assert seen["AWS_EXECUTION_ENV"].startswith("AWS_Lambda_python3.")
-    assert seen["HOME"] != os.environ.get("HOME")
+        payload = function.invoke({}).payload
+    assert isinstance(payload, dict)
+    assert "LEAKED" not in payload
+    assert payload["EXPORTS"] == "cur2"
+    assert payload["AWS_REGION"] == payload["AWS_DEFAULT_REGION"] == "eu-west-1"
+    assert payload["AWS_LAMBDA_FUNCTION_NAME"] == "tailpipe-exports"
+    assert payload["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "256"
+    assert payload["AWS_LAMBDA_FUNCTION_VERSION"] == "$LATEST"
+    assert payload["AWS_LAMBDA_LOG_GROUP_NAME"] == "/aws/lambda/tailpipe-exports"
+    assert "[$LATEST]" in payload["AWS_LAMBDA_LOG_STREAM_NAME"]
+    assert payload["_HANDLER"] == "tiny.handler"
+    assert payload["AWS_EXECUTION_ENV"].startswith("AWS_Lambda_python3.")
+    assert payload["HOME"] != os.environ.get("HOME")
 
 
-def test_context_carries_identity_and_deadline(runtime: Make) -> None:
-    """The context names the function in its partition and counts down from the configured timeout."""
+def test_context_has_identity_and_deadline(runtime: Make) -> None:
+    """The context names the function with its partition, and counts down from the configured timeout."""
     source = (
         "def handler(event, context):\n"
         "    left = context.get_remaining_time_in_millis()\n"
@@ -78,7 +78,7 @@ def test_context_carries_identity_and_deadline(runtime: Make) -> None:
 
 
 def test_raised_exception_is_the_runtimes_error_document(runtime: Make) -> None:
-    """A handler that raises gives type, message and trace, and the environment stays warm."""
+    """The document has type, message and stack trace, and the environment stays warm."""
     source = (
         "import os\n"
         "def handler(event, context):\n"
@@ -97,8 +97,8 @@ def test_raised_exception_is_the_runtimes_error_document(runtime: Make) -> None:
     assert before.payload == after.payload
 
 
-def test_failing_import_is_an_init_error_and_is_tried_anew(runtime: Make, tmp_path: Path) -> None:
-    """An error at import is reported with its type, and a later invocation starts a new environment."""
+def test_failing_import_is_an_init_error_and_is_retried(runtime: Make, tmp_path: Path) -> None:
+    """The error has its type, and a later invocation starts a new environment."""
     with runtime("raise KeyError('BUCKET')\n") as function:
         failed = function.invoke({})
         (tmp_path / "tiny.py").write_text("def handler(event, context):\n    return 'well'\n", encoding="utf-8")
@@ -110,7 +110,7 @@ def test_failing_import_is_an_init_error_and_is_tried_anew(runtime: Make, tmp_pa
 
 
 def test_unknown_handler_module_is_an_init_error(runtime: Make, tmp_path: Path) -> None:
-    """A handler that cannot be imported is reported as Lambda does, by its name."""
+    """The error names the module, as Lambda's does."""
     with LambdaRuntime("absent.handler", {}, ACCOUNT, "eu-west-1", task_root=tmp_path) as function:
         failed = function.invoke({})
     assert failed.error is not None
@@ -125,8 +125,8 @@ def test_unknown_handler_module_is_an_init_error(runtime: Make, tmp_path: Path) 
         pytest.param("os.kill(os.getpid(), 9)", "signal: SIGKILL", id="killed"),
     ],
 )
-def test_child_that_dies_is_an_error_with_its_last_lines(runtime: Make, ending: str, how: str) -> None:
-    """A process that ends within an invocation is an error with its last log lines; the next one works."""
+def test_process_that_dies_is_an_error_with_its_last_log_lines(runtime: Make, ending: str, how: str) -> None:
+    """The next invocation succeeds."""
     source = (
         "import os\n"
         "def handler(event, context):\n"
@@ -145,8 +145,8 @@ def test_child_that_dies_is_an_error_with_its_last_lines(runtime: Make, ending: 
     assert after.payload == "alive"
 
 
-def test_child_that_dies_between_invocations_is_replaced(runtime: Make) -> None:
-    """An environment that was lost while idle costs a cold start or one error, never a hang."""
+def test_process_that_dies_between_invocations_is_replaced(runtime: Make) -> None:
+    """The next invocation has a cold start or one error, but never hangs."""
     source = (
         "import os, threading\n"
         "def handler(event, context):\n"
@@ -164,7 +164,7 @@ def test_child_that_dies_between_invocations_is_replaced(runtime: Make) -> None:
 
 
 def test_logs_belong_to_their_invocation(runtime: Make) -> None:
-    """Each invocation has the lines written during it, from print, logging and standard error alike."""
+    """Each invocation has the lines from print, logging and standard error written during it."""
     source = (
         "import logging, sys\n"
         "print('importing')\n"
@@ -181,8 +181,8 @@ def test_logs_belong_to_their_invocation(runtime: Make) -> None:
     assert len(second.logs) == 3
 
 
-def test_much_output_does_not_block_the_function(runtime: Make) -> None:
-    """A function may write more than a pipe holds and every line is kept."""
+def test_output_beyond_a_pipes_capacity_does_not_block_the_function(runtime: Make) -> None:
+    """Every line is kept."""
     source = "def handler(event, context):\n    for n in range(20_000): print(f'line {n:05}')\n"
     with runtime(source) as function:
         logs = function.invoke({}).logs
@@ -190,8 +190,8 @@ def test_much_output_does_not_block_the_function(runtime: Make) -> None:
     assert logs[-1] == "line 19999"
 
 
-def test_overrun_is_killed_and_reported_as_a_timeout(runtime: Make) -> None:
-    """A handler past its deadline is killed, with Lambda's document, and the next invocation gets a new process."""
+def test_handler_past_its_deadline_is_killed_and_reported_as_a_timeout(runtime: Make) -> None:
+    """The error is Lambda's document, and the next invocation gets a new process."""
     source = (
         "import os, threading\n"
         "def handler(event, context):\n"
@@ -211,8 +211,8 @@ def test_overrun_is_killed_and_reported_as_a_timeout(runtime: Make) -> None:
     assert not Path(f"/proc/{failed.logs[0]}").exists()
 
 
-def test_initialization_that_hangs_is_bounded(runtime: Make) -> None:
-    """An import that never ends is cut off and reported, not waited for."""
+def test_hanging_import_is_ended_and_reported(runtime: Make) -> None:
+    """Initialization has a time limit."""
     started = time.monotonic()
     with runtime("import threading\nthreading.Event().wait()\n", init_limit_s=1) as function:
         failed = function.invoke({})
@@ -223,7 +223,7 @@ def test_initialization_that_hangs_is_bounded(runtime: Make) -> None:
 
 
 def test_large_payloads_pass_in_both_directions(runtime: Make) -> None:
-    """Payloads of some megabytes pass unchanged, below Lambda's limit."""
+    """Payloads of some megabytes, below Lambda's limit, pass unchanged."""
     with runtime("def handler(event, context):\n    return event + event\n") as function:
         result = function.invoke("x" * 2_500_000)
     assert result.error is None
@@ -231,7 +231,7 @@ def test_large_payloads_pass_in_both_directions(runtime: Make) -> None:
 
 
 def test_payloads_above_the_limit_are_refused(runtime: Make) -> None:
-    """An answer above 6 MB is Lambda's error, an event above it never leaves the caller."""
+    """A result above 6 MB is Lambda's error, and an event above it is not sent."""
     with runtime("def handler(event, context):\n    return 'x' * event\n") as function:
         failed = function.invoke(MAX_PAYLOAD_BYTES)
         with pytest.raises(ValueError, match="Lambda accepts"):
@@ -242,8 +242,8 @@ def test_payloads_above_the_limit_are_refused(runtime: Make) -> None:
     assert after.payload == "xx"
 
 
-def test_peak_memory_is_the_childs(runtime: Make) -> None:
-    """The peak covers what the handler held, even after it let go."""
+def test_peak_memory_is_that_of_the_function(runtime: Make) -> None:
+    """The peak includes memory that the handler has released."""
     source = "def handler(event, context):\n    return len(bytearray(event) * 1)\n"
     with runtime(source) as function:
         small, large = function.invoke(1), function.invoke(64 * 1024 * 1024)
@@ -253,8 +253,8 @@ def test_peak_memory_is_the_childs(runtime: Make) -> None:
     assert large.peak_mb - small.peak_mb > 50
 
 
-def test_child_ends_with_the_context(runtime: Make) -> None:
-    """No process and no server outlives the context."""
+def test_process_ends_with_the_context(runtime: Make) -> None:
+    """No process and no server is left."""
     source = "import os\ndef handler(event, context):\n    return [os.getpid(), os.environ['AWS_LAMBDA_RUNTIME_API']]\n"
     with runtime(source) as function:
         payload = function.invoke({}).payload
@@ -266,15 +266,15 @@ def test_child_ends_with_the_context(runtime: Make) -> None:
         socket.create_connection((host, int(port)), timeout=HANG_S)
 
 
-def test_reserved_variables_are_refused_by_name(tmp_path: Path) -> None:
-    """Settings that contradict what Lambda reserves are refused, all of them at once."""
+def test_reserved_variables_are_refused(tmp_path: Path) -> None:
+    """The error lists every variable that Lambda reserves."""
     env = {"AWS_REGION": "us-east-1", "_HANDLER": "other.handler", "BUCKET": "b"}
     with pytest.raises(ValueError, match="reserves AWS_REGION, _HANDLER"):
         LambdaRuntime("tiny.handler", env, ACCOUNT, "eu-west-1", task_root=tmp_path)
 
 
-def test_with_a_runtime_folder_nothing_installed_here_is_found(runtime: Make, tmp_path: Path) -> None:
-    """The function's own folder and the runtime client are on its path, and no package of this environment."""
+def test_runtime_folder_excludes_installed_packages(runtime: Make, tmp_path: Path) -> None:
+    """The path has only the function's folder and the runtime client."""
     folder = tmp_path / "runtime"
     folder.mkdir()
     source = (
@@ -289,8 +289,8 @@ def test_with_a_runtime_folder_nothing_installed_here_is_found(runtime: Make, tm
     assert [one for one in response[1] if "site-packages" in one] == []
 
 
-def test_a_retry_keeps_its_request_id_and_the_stream_is_the_environments(runtime: Make) -> None:
-    """The id that was given is the context's; both invocations of a warm environment have the same log stream."""
+def test_retry_keeps_its_request_id_and_log_stream(runtime: Make) -> None:
+    """The context has the given id, and invocations of a warm environment share a log stream."""
     with runtime("def handler(event, context):\n    return context.aws_request_id\n") as function:
         first, second = function.invoke({}, "0f0f-1"), function.invoke({}, "0f0f-1")
     assert first.payload == second.payload == first.request_id == "0f0f-1"
@@ -298,8 +298,8 @@ def test_a_retry_keeps_its_request_id_and_the_stream_is_the_environments(runtime
     assert "[$LATEST]" in first.log_stream
 
 
-def test_a_stopped_runtime_fails_what_is_under_way(runtime: Make, tmp_path: Path) -> None:
-    """Stopping ends the child from another thread; the next invocation gets a new one."""
+def test_stopping_the_runtime_fails_the_running_invocation(runtime: Make, tmp_path: Path) -> None:
+    """The process is ended from another thread, and the next invocation gets a new one."""
     source = (
         "import pathlib, time\n"
         "def handler(event, context):\n"

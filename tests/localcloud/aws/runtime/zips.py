@@ -1,4 +1,4 @@
-"""Small functions, zipped and created, for the tests of the local Lambda."""
+"""Small functions as zips, for the tests of the local Lambda."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.localcloud.aws.iam.sessions import make_role
 LAMBDA = {"Service": "lambda.amazonaws.com"}
 LOGS = {"Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], "Resource": "*"}
 ECHO = "def handler(event, context):\n    print('got', event)\n    return event\n"
-RAISE = "def handler(event, context):\n    raise ValueError('told to')\n"
+RAISE = "def handler(event, context):\n    raise ValueError('raised on purpose')\n"
 
 
 def zipped(source: str, files: dict[str, str] | None = None) -> bytes:
-    """A zip with the function and further files by name."""
+    """Return a zip with the function and further files by name."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("code_of_test.py", source)
@@ -34,7 +34,7 @@ def create_function(
     reserved: int | None = None,
     **more: Any,
 ) -> Any:
-    """Create a function and its role, which may write logs and what `grants` say; returns the account's client."""
+    """Create a function and its role, which may write logs and has `grants`; return the account's client."""
     role = make_role(cloud, f"{name}-role", LOGS, *grants, trusts=LAMBDA)
     functions = cloud.client("lambda")
     functions.create_function(
@@ -55,19 +55,19 @@ def create_function(
 
 
 def invoke(cloud: LocalAws, event: Any = None, name: str = "function", **more: Any) -> Any:
-    """Invoke synchronously; returns the decoded payload."""
+    """Invoke synchronously; return the decoded payload."""
     answer = cloud.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event or {}), **more)
     return json.loads(answer["Payload"].read())
 
 
 def queue(cloud: LocalAws, name: str = "dead") -> str:
-    """Make a queue; returns its ARN."""
+    """Create a queue; return its ARN."""
     cloud.client("sqs").create_queue(QueueName=name)
     return f"arn:aws:sqs:{cloud.region}:{cloud.account}:{name}"
 
 
 def messages(cloud: LocalAws, name: str = "dead") -> list[dict[str, Any]]:
-    """Receive what lies in a queue."""
+    """Receive all messages of a queue."""
     sqs = cloud.client("sqs")
     url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
     answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"])

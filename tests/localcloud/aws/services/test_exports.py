@@ -1,4 +1,4 @@
-"""BCM Data Exports as its users meet it through boto3."""
+"""BCM Data Exports, through boto3."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.localcloud.aws.helpers import START, create_export, definition
 
 
 def refused(cloud: LocalAws, name: str = "tailpipe-dataexport", **changes: Any) -> tuple[str, str, int]:
-    """Code, message and HTTP status with which creating an export is refused."""
+    """Return code, message and HTTP status of a refused CreateExport."""
     with pytest.raises(ClientError) as caught:
         create_export(cloud, name, **changes)
     error = caught.value.response["Error"]
@@ -25,12 +25,12 @@ def refused(cloud: LocalAws, name: str = "tailpipe-dataexport", **changes: Any) 
 
 
 def status(cloud: LocalAws, arn: str) -> dict[str, Any]:
-    """ExportStatus."""
+    """Return the export's ExportStatus."""
     return dict(cloud.client("bcm-data-exports").get_export(ExportArn=arn)["ExportStatus"])
 
 
-def test_a_created_export_is_read_back_with_the_keys_the_service_adds(cloud: LocalAws) -> None:
-    """What was sent comes back, with BILLING_VIEW_ARN and the compatibility flag beside the sent properties."""
+def test_created_export_has_the_keys_that_the_service_adds(cloud: LocalAws) -> None:
+    """GetExport returns the sent properties with BILLING_VIEW_ARN and the compatibility flag."""
     arn = create_export(cloud, properties={"TIME_GRANULARITY": "HOURLY"})
     answer = cloud.client("bcm-data-exports").get_export(ExportArn=arn)
     assert answer["Export"]["DataQuery"]["TableConfigurations"]["COST_AND_USAGE_REPORT"] == {
@@ -43,15 +43,15 @@ def test_a_created_export_is_read_back_with_the_keys_the_service_adds(cloud: Loc
     assert arn.startswith(f"arn:aws:bcm-data-exports:us-east-1:{cloud.account}:export/tailpipe-dataexport-")
 
 
-def test_creation_writes_the_permission_test_object_at_the_buckets_root(cloud: LocalAws) -> None:
-    """The service proves its right to write with an object outside the export's prefix."""
+def test_creating_an_export_writes_a_test_object_at_the_buckets_root(cloud: LocalAws) -> None:
+    """The service verifies its permission outside the export's prefix."""
     create_export(cloud)
     listed = cloud.client("s3").list_objects_v2(Bucket=cloud.deployment.bucket)["Contents"]
     assert [one["Key"] for one in listed] == ["aws-programmatic-access-test-object"]
 
 
-def test_tables_list_their_properties_and_columns_follow_the_properties(cloud: LocalAws) -> None:
-    """GetTable shows line_item_resource_id only under INCLUDE_RESOURCES, and CUR 2.0 has more than 115 columns."""
+def test_columns_of_a_table_follow_its_properties(cloud: LocalAws) -> None:
+    """line_item_resource_id is present only with INCLUDE_RESOURCES, and CUR 2.0 has more than 115 columns."""
     client = cloud.client("bcm-data-exports")
     names = [table["TableName"] for table in client.list_tables()["Tables"]]
     assert "COST_AND_USAGE_REPORT" in names
@@ -84,25 +84,25 @@ def test_tables_list_their_properties_and_columns_follow_the_properties(cloud: L
         ({"RefreshCadence": {"Frequency": "HOURLY"}}, "must be one of [SYNCHRONOUS]"),
     ],
 )
-def test_a_wrong_export_is_refused_with_the_services_message(
+def test_invalid_export_is_refused_with_the_services_message(
     cloud: LocalAws, changes: dict[str, Any], message: str
 ) -> None:
-    """Each mistake is a ValidationException that says what is wrong, and nothing is created."""
-    code, said, _ = refused(cloud, **changes)
+    """The ValidationException names the problem, and nothing is created."""
+    code, text, _ = refused(cloud, **changes)
     assert code == "ValidationException"
-    assert message in said
+    assert message in text
     assert cloud.client("bcm-data-exports").list_exports()["Exports"] == []
 
 
-def test_a_name_with_wrong_characters_is_refused_by_the_service(cloud: LocalAws) -> None:
-    """The name's pattern, which boto3 does not check, is checked."""
-    code, said, _ = refused(cloud, "no spaces")
+def test_invalid_export_name_is_refused_by_the_service(cloud: LocalAws) -> None:
+    """boto3 does not check the pattern of the name."""
+    code, text, _ = refused(cloud, "no spaces")
     assert code == "ValidationException"
-    assert "pattern" in said
+    assert "pattern" in text
 
 
-def test_a_duplicate_name_is_refused(cloud: LocalAws) -> None:
-    """A second export of the same name is a ValidationException with AWS's message."""
+def test_duplicate_export_name_is_refused(cloud: LocalAws) -> None:
+    """The error is a ValidationException with AWS's message."""
     create_export(cloud)
     assert refused(cloud)[:2] == ("ValidationException", "Cannot create duplicate export name")
 
@@ -110,30 +110,30 @@ def test_a_duplicate_name_is_refused(cloud: LocalAws) -> None:
 @pytest.mark.parametrize(
     ("table", "quota"), [("COST_AND_USAGE_REPORT", 5), ("FOCUS_1_2_AWS", 2), ("CARBON_EMISSIONS", 2)]
 )
-def test_each_table_has_its_quota(cloud: LocalAws, table: str, quota: int) -> None:
-    """The export beyond the quota is refused with 402 and the quota in the message."""
+def test_export_beyond_the_quota_of_its_table_is_402(cloud: LocalAws, table: str, quota: int) -> None:
+    """The message has the quota."""
     for number in range(quota):
         create_export(cloud, f"export-{number}", table=table)
-    code, said, http = refused(cloud, "one-more", table=table)
+    code, text, http = refused(cloud, "one-more", table=table)
     assert (code, http) == ("ServiceQuotaExceededException", 402)
-    assert f"resource limit of {quota} on {table} table" in said
+    assert f"resource limit of {quota} on {table} table" in text
 
 
-def test_an_empty_billing_view_is_denied(cloud: LocalAws) -> None:
+def test_empty_billing_view_is_denied(cloud: LocalAws) -> None:
     """BILLING_VIEW_ARN="" gives AccessDeniedException."""
     assert refused(cloud, properties={"BILLING_VIEW_ARN": ""})[0] == "AccessDeniedException"
 
 
-def test_a_billing_view_of_others_is_not_offered(cloud: LocalAws) -> None:
-    """Billing transfer is not part of the local cloud: it is said, and the account's own view is taken."""
+def test_billing_view_of_another_account_is_unsupported(cloud: LocalAws) -> None:
+    """Billing transfer is not supported; the account's own view is accepted."""
     view = "arn:aws:billing::{}:billingview/primary"
     create_export(cloud, properties={"BILLING_VIEW_ARN": view.format(cloud.account)})
     with pytest.raises(ClientError, match="primary billing view only"):
         create_export(cloud, "another", properties={"BILLING_VIEW_ARN": view.format("999988887777")})
 
 
-def test_update_replaces_the_export_but_not_its_name(cloud: LocalAws) -> None:
-    """The query changes, another name is refused."""
+def test_update_replaces_the_export_except_its_name(cloud: LocalAws) -> None:
+    """The query changes; another name is refused."""
     client = cloud.client("bcm-data-exports")
     arn = create_export(cloud)
     client.update_export(ExportArn=arn, Export=definition(cloud, columns="bill_invoice_id"))
@@ -143,8 +143,8 @@ def test_update_replaces_the_export_but_not_its_name(cloud: LocalAws) -> None:
         client.update_export(ExportArn=arn, Export=definition(cloud, "other"))
 
 
-def test_a_deleted_export_is_gone(cloud: LocalAws) -> None:
-    """GetExport of a deleted export is ResourceNotFoundException, and the list is empty."""
+def test_deleted_export_is_not_found(cloud: LocalAws) -> None:
+    """GetExport gives ResourceNotFoundException, and the list is empty."""
     client = cloud.client("bcm-data-exports")
     arn = create_export(cloud)
     assert client.delete_export(ExportArn=arn)["ExportArn"] == arn
@@ -154,8 +154,8 @@ def test_a_deleted_export_is_gone(cloud: LocalAws) -> None:
     assert client.list_exports()["Exports"] == []
 
 
-def test_exports_belong_to_their_account(cloud: LocalAws) -> None:
-    """Another account sees neither the export nor its ARN."""
+def test_export_is_visible_only_to_its_account(cloud: LocalAws) -> None:
+    """Another account can use neither the list nor the ARN."""
     arn = create_export(cloud)
     other = cloud.client("bcm-data-exports", "210000000000")
     assert other.list_exports()["Exports"] == []
@@ -163,8 +163,8 @@ def test_exports_belong_to_their_account(cloud: LocalAws) -> None:
         other.get_export(ExportArn=arn)
 
 
-def test_lists_come_in_pages(cloud: LocalAws) -> None:
-    """MaxResults cuts the list, NextToken goes on, and 301 is more than the service takes."""
+def test_lists_are_paged(cloud: LocalAws) -> None:
+    """MaxResults limits a page, NextToken continues, and a MaxResults of 301 is refused."""
     for number in range(5):
         create_export(cloud, f"export-{number}")
     client = cloud.client("bcm-data-exports")
@@ -179,8 +179,8 @@ def test_lists_come_in_pages(cloud: LocalAws) -> None:
         client.list_exports(MaxResults=0)
 
 
-def test_tags_are_kept_changed_and_removed(cloud: LocalAws) -> None:
-    """Tags given at creation are listed; TagResource and UntagResource change them."""
+def test_tags_can_be_set_changed_and_removed(cloud: LocalAws) -> None:
+    """Creation, TagResource and UntagResource change them."""
     client = cloud.client("bcm-data-exports")
     arn = client.create_export(Export=definition(cloud), ResourceTags=[{"Key": "a", "Value": "1"}])["ExportArn"]
     client.tag_resource(ResourceArn=arn, ResourceTags=[{"Key": "b", "Value": "2"}])
@@ -195,8 +195,8 @@ def _policy(cloud: LocalAws, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("broken", ["prefix", "account", "arn", "principal", "denied", "none"])
-def test_a_bucket_policy_that_does_not_grant_the_root_fails(cloud: LocalAws, broken: str) -> None:
-    """A grant on the prefix only, for another account, source or service, a Deny or no policy at all: all fail."""
+def test_bucket_policy_without_a_grant_on_the_root_is_refused(cloud: LocalAws, broken: str) -> None:
+    """This covers a grant on the prefix, another account, source or service, a Deny, and no policy."""
     arn = f"arn:aws:s3:::{cloud.deployment.bucket}"
     changes: dict[str, dict[str, Any]] = {
         "prefix": {"Resource": f"{arn}/dataexport/*"},
@@ -212,8 +212,8 @@ def test_a_bucket_policy_that_does_not_grant_the_root_fails(cloud: LocalAws, bro
     assert refused(cloud)[:2] == ("ValidationException", "S3 bucket permission validation failed")
 
 
-def test_a_policy_just_put_is_not_seen_at_once() -> None:
-    """With a policy delay, creation fails until the delay has passed on the clock."""
+def test_new_bucket_policy_takes_effect_after_a_delay() -> None:
+    """With a policy delay, creation fails until it has passed."""
     with LocalAws(accounts=1, clock=VirtualClock(START), policy_delay_s=30) as cloud:
         cloud.advance(31)
         cloud.client("s3").delete_bucket_policy(Bucket=cloud.deployment.bucket)
@@ -224,8 +224,8 @@ def test_a_policy_just_put_is_not_seen_at_once() -> None:
         create_export(cloud)
 
 
-def test_a_delivery_writes_data_and_then_its_manifest(cloud: LocalAws) -> None:
-    """Both lie under prefix and name in the billing period's folder; the manifest names the data file."""
+def test_delivery_writes_data_and_a_manifest(cloud: LocalAws) -> None:
+    """Both are in the billing period's folder below prefix and name; the manifest names the data file."""
     create_export(cloud)
     cloud.advance(3600)
     assert cloud.deliver() == {"tailpipe-dataexport": "DELIVERY_SUCCESS"}
@@ -241,7 +241,7 @@ def test_a_delivery_writes_data_and_then_its_manifest(cloud: LocalAws) -> None:
 
 
 def test_executions_are_recorded(cloud: LocalAws) -> None:
-    """ListExecutions and GetExecution show what was delivered and the export as it was."""
+    """ListExecutions and GetExecution return the delivery and the export as it was."""
     arn = create_export(cloud)
     cloud.deliver()
     client = cloud.client("bcm-data-exports")
@@ -252,8 +252,8 @@ def test_executions_are_recorded(cloud: LocalAws) -> None:
     assert read["ExecutionStatus"]["CompletedAt"] == START
 
 
-def test_a_delivery_without_permission_makes_the_export_unhealthy_until_it_works_again(cloud: LocalAws) -> None:
-    """INSUFFICIENT_PERMISSION appears when the statement is gone and ends with the next successful refresh."""
+def test_delivery_without_permission_makes_the_export_unhealthy(cloud: LocalAws) -> None:
+    """INSUFFICIENT_PERMISSION appears without the policy statement, and ends with the next successful refresh."""
     arn = create_export(cloud)
     cloud.remove_bucket_policy_statement(EXPORTS_SID)
     assert status(cloud, arn)["StatusCode"] == "HEALTHY"
@@ -265,8 +265,8 @@ def test_a_delivery_without_permission_makes_the_export_unhealthy_until_it_works
     assert status(cloud, arn)["LastRefreshedAt"] == START
 
 
-def test_an_update_leaves_the_status_to_the_next_refresh(cloud: LocalAws) -> None:
-    """UpdateExport changes what is exported; only a refresh that succeeds ends UNHEALTHY."""
+def test_update_does_not_change_the_status(cloud: LocalAws) -> None:
+    """Only a successful refresh ends UNHEALTHY."""
     arn = create_export(cloud)
     cloud.fail_execution("tailpipe-dataexport", "QUERY_FAILURE", "INTERNAL_FAILURE")
     assert cloud.deliver() == {"tailpipe-dataexport": "QUERY_FAILURE"}
@@ -277,8 +277,8 @@ def test_an_update_leaves_the_status_to_the_next_refresh(cloud: LocalAws) -> Non
     assert status(cloud, arn)["StatusCode"] == "HEALTHY"
 
 
-def test_a_silent_export_says_healthy_and_delivers_nothing(cloud: LocalAws) -> None:
-    """Its files, executions and dates are as old as the silence; it delivers again once it is resumed."""
+def test_silent_export_is_healthy_and_delivers_nothing(cloud: LocalAws) -> None:
+    """Its files, executions and dates are old; it delivers again once it is resumed."""
     arn = create_export(cloud)
     cloud.deliver()
     cloud.silence_export("tailpipe-dataexport", days=3)
@@ -291,8 +291,8 @@ def test_a_silent_export_says_healthy_and_delivers_nothing(cloud: LocalAws) -> N
     assert cloud.deliver() == {"tailpipe-dataexport": "DELIVERY_SUCCESS"}
 
 
-def test_a_withdrawn_table_is_unknown_until_it_is_offered_again(cloud: LocalAws) -> None:
-    """It is not listed, its columns cannot be read and no export of it can be created."""
+def test_withdrawn_table_is_unknown(cloud: LocalAws) -> None:
+    """It is not listed, has no columns, and accepts no export until it is restored."""
     cloud.withdraw_table("FOCUS_1_2_AWS")
     client = cloud.client("bcm-data-exports")
     assert "FOCUS_1_2_AWS" not in {one["TableName"] for one in client.list_tables()["Tables"]}
@@ -304,8 +304,8 @@ def test_a_withdrawn_table_is_unknown_until_it_is_offered_again(cloud: LocalAws)
     create_export(cloud, table="FOCUS_1_2_AWS")
 
 
-def test_a_changed_bill_owner_is_not_cured_by_a_refresh(cloud: LocalAws) -> None:
-    """BILL_OWNER_CHANGED stays through deliveries, which fail."""
+def test_changed_bill_owner_is_not_resolved_by_a_refresh(cloud: LocalAws) -> None:
+    """Deliveries fail with BILL_OWNER_CHANGED."""
     arn = create_export(cloud)
     cloud.set_export_health("tailpipe-dataexport", "BILL_OWNER_CHANGED")
     assert cloud.deliver() == {"tailpipe-dataexport": "QUERY_FAILURE"}
@@ -317,7 +317,7 @@ def test_a_changed_bill_owner_is_not_cured_by_a_refresh(cloud: LocalAws) -> None
     [("aws-us-gov", "us-gov-west-1"), ("aws-cn", "cn-northwest-1"), ("aws-eusc", "eusc-de-east-1")],
 )
 def test_exports_work_in_other_partitions(partition: str, home: str) -> None:
-    """ARNs carry the partition and its home region, and the deployed policy grants there too."""
+    """ARNs have the partition and its home region, and the deployed policy grants there too."""
     with LocalAws(accounts=2, partition=partition, clock=VirtualClock(START)) as cloud:
         arn = create_export(cloud)
         assert arn.startswith(f"arn:{partition}:bcm-data-exports:{home}:")

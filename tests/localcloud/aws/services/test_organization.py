@@ -10,8 +10,8 @@ from shared.runtime.clock import VirtualClock
 from tests.localcloud.aws.helpers import START, members, root
 
 
-def test_accounts_come_twenty_at_most_and_some_pages_are_empty() -> None:
-    """An empty page carries a NextToken, and following it finds every account once."""
+def test_accounts_are_listed_in_pages_of_twenty_some_of_them_empty() -> None:
+    """An empty page has a NextToken, and all pages together have every account once."""
     with LocalAws(accounts=70, clock=VirtualClock(START)) as cloud:
         pages = list(cloud.client("organizations").get_paginator("list_accounts").paginate())
         sizes = [len(page["Accounts"]) for page in pages]
@@ -22,15 +22,15 @@ def test_accounts_come_twenty_at_most_and_some_pages_are_empty() -> None:
         assert cloud.account in ids
 
 
-def test_an_account_id_may_begin_with_a_zero(cloud: LocalAws) -> None:
-    """Twelve digits stay twelve digits."""
+def test_account_id_keeps_its_leading_zero(cloud: LocalAws) -> None:
+    """An id has twelve digits."""
     ids = members(cloud)
     assert any(one.startswith("0") for one in ids)
     assert {len(one) for one in ids} == {12}
 
 
-def test_state_and_status_are_both_answered(cloud: LocalAws) -> None:
-    """State distinguishes more than Status did: a closed account was SUSPENDED."""
+def test_account_has_state_and_status(cloud: LocalAws) -> None:
+    """State distinguishes more than Status: a closed account has the status SUSPENDED."""
     suspended, closed = members(cloud)[:2]
     cloud.suspend_account(suspended)
     client = cloud.client("organizations")
@@ -43,8 +43,8 @@ def test_state_and_status_are_both_answered(cloud: LocalAws) -> None:
     ]
 
 
-def test_a_closure_is_pending_for_its_time() -> None:
-    """PENDING_CLOSURE until the delay has passed, then CLOSED; closing twice is refused."""
+def test_closed_account_is_pending_closure_first() -> None:
+    """It is PENDING_CLOSURE until the delay has passed, then CLOSED; a second closure is refused."""
     with LocalAws(accounts=2, clock=VirtualClock(START), close_delay_s=60) as cloud:
         client, one = cloud.client("organizations"), members(cloud)[0]
         client.close_account(AccountId=one)
@@ -55,8 +55,8 @@ def test_a_closure_is_pending_for_its_time() -> None:
         assert cloud.accounts()[one] == "CLOSED"
 
 
-def test_a_created_account_is_asked_for_by_its_request(cloud: LocalAws) -> None:
-    """CreateAccount says IN_PROGRESS; its status then names the account, which is listed."""
+def test_status_of_an_account_creation_is_read_by_its_request_id(cloud: LocalAws) -> None:
+    """It is IN_PROGRESS first; later it names the account, which is listed."""
     client = cloud.client("organizations")
     request = client.create_account(AccountName="new", Email="new@example.com")["CreateAccountStatus"]
     assert request["State"] == "IN_PROGRESS"
@@ -65,8 +65,8 @@ def test_a_created_account_is_asked_for_by_its_request(cloud: LocalAws) -> None:
     assert client.describe_account(AccountId=status["AccountId"])["Account"]["State"] == "ACTIVE"
 
 
-def test_an_email_can_be_used_once(cloud: LocalAws) -> None:
-    """The second request with it fails with EMAIL_ALREADY_EXISTS."""
+def test_second_account_with_the_same_email_fails(cloud: LocalAws) -> None:
+    """The status is EMAIL_ALREADY_EXISTS."""
     client = cloud.client("organizations")
     client.create_account(AccountName="first", Email="new@example.com")
     request = client.create_account(AccountName="second", Email="new@example.com")["CreateAccountStatus"]
@@ -74,8 +74,8 @@ def test_an_email_can_be_used_once(cloud: LocalAws) -> None:
     assert (status["State"], status["FailureReason"]) == ("FAILED", "EMAIL_ALREADY_EXISTS")
 
 
-def test_a_member_may_describe_its_organization_but_not_list_accounts(cloud: LocalAws) -> None:
-    """DescribeOrganization names the management account to a member; ListAccounts is refused."""
+def test_member_can_describe_its_organization_but_not_list_accounts(cloud: LocalAws) -> None:
+    """DescribeOrganization names the management account."""
     client = cloud.client("organizations", members(cloud)[0])
     assert client.describe_organization()["Organization"]["MasterAccountId"] == cloud.account
     with pytest.raises(ClientError, match="You don't have permissions to access this resource") as caught:
@@ -83,8 +83,8 @@ def test_a_member_may_describe_its_organization_but_not_list_accounts(cloud: Loc
     assert caught.value.response["Error"]["Code"] == "AccessDeniedException"
 
 
-def test_a_delegated_administrator_reads_but_does_not_write() -> None:
-    """It lists accounts and may not create one."""
+def test_delegated_administrator_can_read_but_not_write() -> None:
+    """It can list accounts, but not create one."""
     with LocalAws(accounts=3, kind="delegated") as cloud:
         client = cloud.client("organizations")
         assert len(client.list_accounts()["Accounts"]) == 3
@@ -93,16 +93,16 @@ def test_a_delegated_administrator_reads_but_does_not_write() -> None:
 
 
 @pytest.mark.parametrize("bare", [False, True])
-def test_a_standalone_account_is_in_no_organization(bare: bool) -> None:
-    """AWSOrganizationsNotInUseException, both after a deployment and bare."""
+def test_standalone_account_has_no_organization(bare: bool) -> None:
+    """The error is AWSOrganizationsNotInUseException, both deployed and bare."""
     with LocalAws(kind="standalone", bare=bare) as cloud:
         client = cloud.client("organizations")
         with pytest.raises(client.exceptions.AWSOrganizationsNotInUseException):
             client.describe_organization()
 
 
-def test_units_hold_accounts(cloud: LocalAws) -> None:
-    """A moved account is under its new parent, and units nest below the root."""
+def test_accounts_can_be_moved_between_units(cloud: LocalAws) -> None:
+    """Units can be nested below the root."""
     client, one = cloud.client("organizations"), members(cloud)[0]
     unit = client.create_organizational_unit(ParentId=root(cloud), Name="New")["OrganizationalUnit"]["Id"]
     inner = client.create_organizational_unit(ParentId=unit, Name="Inner")["OrganizationalUnit"]["Id"]
@@ -115,8 +115,8 @@ def test_units_hold_accounts(cloud: LocalAws) -> None:
         client.delete_organizational_unit(OrganizationalUnitId=inner)
 
 
-def test_what_is_not_offered_is_said_plainly(cloud: LocalAws) -> None:
-    """An operation outside the local cloud's scope is refused, not answered from another state."""
+def test_unsupported_operation_is_refused(cloud: LocalAws) -> None:
+    """The local cloud does not fall back to moto's state."""
     with pytest.raises(ClientError, match="does not offer ListPolicies"):
         cloud.client("organizations").list_policies(Filter="SERVICE_CONTROL_POLICY")
     with pytest.raises(ClientError, match="does not offer CreateStack"):

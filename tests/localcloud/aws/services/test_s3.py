@@ -1,4 +1,4 @@
-"""S3 where it differs from moto's."""
+"""S3 where it differs from moto."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.localcloud.aws.helpers import START, members
 
 
 def code(caught: pytest.ExceptionInfo[ClientError]) -> tuple[str, int]:
-    """The error's code and HTTP status."""
+    """Return the error's code and HTTP status."""
     response = caught.value.response
     return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def test_the_deployed_bucket_is_closed_encrypted_and_tiered(cloud: LocalAws) -> None:
-    """No public access, encrypted, both statements in the policy, exports move to cheaper tiers."""
+def test_deployed_bucket_is_private_encrypted_and_has_lifecycle_rules(cloud: LocalAws) -> None:
+    """Its policy has both statements, and exports move to cheaper storage classes."""
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
     assert set(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values()) == {True}
     assert s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
@@ -32,8 +32,8 @@ def test_the_deployed_bucket_is_closed_encrypted_and_tiered(cloud: LocalAws) -> 
     assert s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] == cloud.region
 
 
-def test_the_expected_owner_must_be_the_owner(cloud: LocalAws) -> None:
-    """403 AccessDenied for another expected account, on reads and writes; the right one passes."""
+def test_wrong_expected_owner_is_403(cloud: LocalAws) -> None:
+    """This holds for reads and writes."""
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
     s3.put_object(Bucket=bucket, Key="a", Body=b"1", ExpectedBucketOwner=cloud.account)
     with pytest.raises(ClientError) as caught:
@@ -45,16 +45,16 @@ def test_the_expected_owner_must_be_the_owner(cloud: LocalAws) -> None:
     assert s3.get_object(Bucket=bucket, Key="a")["Body"].read() == b"1"
 
 
-def test_another_account_does_not_get_in(cloud: LocalAws) -> None:
-    """A bucket is its owner's unless its policy says otherwise."""
+def test_bucket_is_denied_to_other_accounts(cloud: LocalAws) -> None:
+    """Only its policy can allow them."""
     other = cloud.client("s3", members(cloud)[0])
     with pytest.raises(ClientError) as caught:
         other.list_objects_v2(Bucket=cloud.deployment.bucket)
     assert code(caught) == ("AccessDenied", 403)
 
 
-def test_a_deny_in_the_policy_locks_out_but_not_from_the_policy(cloud: LocalAws) -> None:
-    """A Deny without condition refuses reads; the owner can still put the policy right."""
+def test_deny_policy_blocks_reads_but_not_the_policy(cloud: LocalAws) -> None:
+    """The owner can still replace the policy."""
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
     policy = cloud.deployment.bucket_policy()
     del policy["Statement"][0]["Condition"]
@@ -66,8 +66,8 @@ def test_a_deny_in_the_policy_locks_out_but_not_from_the_policy(cloud: LocalAws)
     s3.put_object(Bucket=bucket, Key="a", Body=b"1")
 
 
-def test_conditional_writes_are_kept_or_refused(cloud: LocalAws) -> None:
-    """If-None-Match and If-Match answer 412 where the object is not as expected."""
+def test_conditional_write_is_412_if_the_object_differs(cloud: LocalAws) -> None:
+    """This covers If-None-Match and If-Match."""
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
     etag = s3.put_object(Bucket=bucket, Key="a", Body=b"1", IfNoneMatch="*")["ETag"]
     with pytest.raises(ClientError) as caught:
@@ -82,8 +82,8 @@ def test_conditional_writes_are_kept_or_refused(cloud: LocalAws) -> None:
     assert code(caught) == ("NoSuchKey", 404)
 
 
-def test_of_many_conditional_writers_one_wins(cloud: LocalAws) -> None:
-    """Eight at once with If-None-Match: one write is kept, seven are refused."""
+def test_one_of_many_concurrent_conditional_writes_succeeds(cloud: LocalAws) -> None:
+    """Of eight writes with If-None-Match, seven are refused."""
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
 
     def write(number: int) -> int:
@@ -97,8 +97,8 @@ def test_of_many_conditional_writers_one_wins(cloud: LocalAws) -> None:
         assert sorted(pool.map(write, range(8))) == [200] + [412] * 7
 
 
-def test_a_conditional_write_can_meet_another(cloud: LocalAws) -> None:
-    """409 ConditionalRequestConflict as often as ordered, for conditional writes only, with nothing written."""
+def test_conditional_write_can_fail_with_a_conflict(cloud: LocalAws) -> None:
+    """The fault is 409 ConditionalRequestConflict, for conditional writes only, and nothing is written."""
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
     cloud.conflict_conditional_writes(times=1)
     s3.put_object(Bucket=bucket, Key="plain", Body=b"1")
@@ -108,8 +108,8 @@ def test_a_conditional_write_can_meet_another(cloud: LocalAws) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=b"1", IfNoneMatch="*")
 
 
-def test_pages_can_be_made_small_and_objects_carry_the_clocks_time() -> None:
-    """Listings are cut at the page size, and LastModified is the manual clock's."""
+def test_page_size_and_last_modified_follow_the_settings() -> None:
+    """LastModified is the virtual clock's time."""
     with LocalAws(accounts=1, clock=VirtualClock(START), page_size=2) as cloud:
         s3, bucket = cloud.client("s3"), cloud.deployment.bucket
         for number in range(5):
@@ -120,7 +120,7 @@ def test_pages_can_be_made_small_and_objects_carry_the_clocks_time() -> None:
 
 
 def _statement(**changes: Any) -> str:
-    """A policy of one statement that S3 takes, unless something is changed."""
+    """Return a valid policy of one statement, with changes."""
     statement = {
         "Effect": "Allow",
         "Principal": {"AWS": "arn:aws:iam::210000000000:root"},
@@ -148,8 +148,8 @@ def _statement(**changes: Any) -> str:
         ("no json", "MalformedPolicy", "valid JSON"),
     ],
 )
-def test_a_policy_that_s3_does_not_take_changes_nothing(cloud: LocalAws, policy: str, code: str, words: str) -> None:
-    """Principals must exist, resources lie in the bucket, 20 KB suffice, and a blocked bucket is not made public."""
+def test_invalid_policy_is_refused_and_changes_nothing(cloud: LocalAws, policy: str, code: str, words: str) -> None:
+    """This covers missing principals, foreign resources, more than 20 KB, and public access to a blocked bucket."""
     before = cloud.bucket_policy()
     with pytest.raises(ClientError, match=words) as caught:
         cloud.client("s3").put_bucket_policy(Bucket=cloud.deployment.bucket, Policy=policy)
@@ -165,15 +165,17 @@ def test_a_policy_that_s3_does_not_take_changes_nothing(cloud: LocalAws, policy:
         {"Service": "logging.s3.amazonaws.com"},
     ],
 )
-def test_a_policy_with_principals_that_exist_is_taken(cloud: LocalAws, principal: Any) -> None:
-    """Roles of this cloud, whole accounts, foreign roles and services."""
+def test_policy_with_existing_principals_is_accepted(cloud: LocalAws, principal: Any) -> None:
+    """This covers roles of this cloud, whole accounts, foreign roles and services."""
     cloud.client("s3").put_bucket_policy(Bucket=cloud.deployment.bucket, Policy=_statement(Principal=principal))
     assert cloud.bucket_policy()["Statement"][0]["Principal"] == principal
 
 
 @pytest.mark.parametrize(("storage", "days", "taken"), [("STANDARD_IA", 29, False), ("STANDARD_IA", 30, True)])
-def test_a_rule_for_infrequent_access_needs_thirty_days(cloud: LocalAws, storage: Any, days: int, taken: bool) -> None:
-    """Sooner is refused, with the words of S3."""
+def test_transition_to_infrequent_access_needs_thirty_days(
+    cloud: LocalAws, storage: Any, days: int, taken: bool
+) -> None:
+    """A shorter time is refused with S3's message."""
     s3, where = cloud.client("s3"), {"Bucket": cloud.deployment.bucket}
     moves = [{"Days": days, "StorageClass": storage}]
     rules: Any = {"Rules": [{"ID": "x", "Status": "Enabled", "Filter": {"Prefix": ""}, "Transitions": moves}]}
@@ -184,8 +186,8 @@ def test_a_rule_for_infrequent_access_needs_thirty_days(cloud: LocalAws, storage
         s3.put_bucket_lifecycle_configuration(**where, LifecycleConfiguration=rules)
 
 
-def test_a_bucket_that_is_retained_says_so(cloud: LocalAws) -> None:
-    """Without Object Lock the question is answered 404; with it there is a default retention, or none."""
+def test_object_lock_configuration_of_a_bucket(cloud: LocalAws) -> None:
+    """Without Object Lock it is 404; with it, the default retention is optional."""
     s3, where = cloud.client("s3"), {"Bucket": cloud.deployment.bucket}
     with pytest.raises(ClientError, match="ObjectLockConfigurationNotFoundError"):
         s3.get_object_lock_configuration(**where)

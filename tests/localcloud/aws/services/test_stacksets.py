@@ -26,7 +26,7 @@ DONE = ("CURRENT", "SUCCEEDED")
 
 
 def results(cloud: LocalAws, identity: str) -> dict[str, str]:
-    """Account to the status of its result."""
+    """Return the status of each account's result."""
     listed = cloud.client("cloudformation").list_stack_set_operation_results(
         StackSetName=STACK_SET, OperationId=identity
     )
@@ -34,7 +34,7 @@ def results(cloud: LocalAws, identity: str) -> dict[str, str]:
 
 
 def update(cloud: LocalAws, **more: Any) -> str:
-    """UpdateStackSet with the previous template unless one is given; returns the operation's id."""
+    """Call UpdateStackSet, by default with the previous template; return the operation's id."""
     if "TemplateBody" not in more:
         more["UsePreviousTemplate"] = True
     answer = cloud.client("cloudformation").update_stack_set(
@@ -43,8 +43,8 @@ def update(cloud: LocalAws, **more: Any) -> str:
     return str(answer["OperationId"])
 
 
-def test_the_deployed_stack_set_has_no_instances(cloud: LocalAws) -> None:
-    """After a deployment the StackSet is there with its switches on, and nothing in it."""
+def test_deployed_stack_set_has_no_instances(cloud: LocalAws) -> None:
+    """The deployment creates only the StackSet with its settings."""
     found = cloud.client("cloudformation").describe_stack_set(StackSetName=STACK_SET)["StackSet"]
     assert found["AutoDeployment"] == {"Enabled": True, "RetainStacksOnAccountRemoval": False}
     assert found["ManagedExecution"] == {"Active": True}
@@ -52,15 +52,15 @@ def test_the_deployed_stack_set_has_no_instances(cloud: LocalAws) -> None:
     assert statuses(cloud) == {}
 
 
-def test_the_management_account_never_gets_an_instance(cloud: LocalAws) -> None:
-    """Targeting the root reaches every member and not the management account."""
+def test_management_account_gets_no_instance(cloud: LocalAws) -> None:
+    """Targeting the root reaches every member."""
     create_instances(cloud)
     assert statuses(cloud) == dict.fromkeys(members(cloud), DONE)
     assert cloud.account not in statuses(cloud)
 
 
-def test_an_instance_makes_the_templates_role_in_its_account(cloud: LocalAws) -> None:
-    """The role is in the member's IAM with the template's trust and policy, and not in accounts without instance."""
+def test_instance_creates_the_templates_role_in_its_account(cloud: LocalAws) -> None:
+    """The member's IAM has the role with the template's trust and policy."""
     one, other = members(cloud)[:2]
     create_instances(cloud, [one])
     role = cloud.client("iam", one).get_role(RoleName=ROLE)["Role"]
@@ -71,8 +71,8 @@ def test_an_instance_makes_the_templates_role_in_its_account(cloud: LocalAws) ->
         cloud.client("iam", other).get_role(RoleName=ROLE)
 
 
-def test_a_suspended_account_is_skipped(cloud: LocalAws) -> None:
-    """Its instance says SKIPPED_SUSPENDED_ACCOUNT and the operation succeeds."""
+def test_suspended_account_is_skipped(cloud: LocalAws) -> None:
+    """Its instance is SKIPPED_SUSPENDED_ACCOUNT, and the operation succeeds."""
     gone = members(cloud)[0]
     cloud.suspend_account(gone)
     identity = create_instances(cloud)
@@ -83,7 +83,7 @@ def test_a_suspended_account_is_skipped(cloud: LocalAws) -> None:
 @pytest.mark.parametrize(
     ("how", "expected"), [("INTERSECTION", {0, 1}), ("DIFFERENCE", {2, 3, 4}), ("UNION", {0, 1, 2, 3, 4})]
 )
-def test_the_account_filter_decides_who_is_meant(cloud: LocalAws, how: str, expected: set[int]) -> None:
+def test_account_filter_selects_the_targets(cloud: LocalAws, how: str, expected: set[int]) -> None:
     """INTERSECTION, DIFFERENCE and UNION combine units and accounts as documented."""
     ids = members(cloud)
     create_instances(cloud, DeploymentTargets=targets(cloud, ids[:2], how))
@@ -100,7 +100,7 @@ def test_the_account_filter_decides_who_is_meant(cloud: LocalAws, how: str, expe
         ({"OrganizationalUnitIds": ["ROOT"] * 51}, "At most 50"),
     ],
 )
-def test_targets_that_do_not_fit_are_refused(cloud: LocalAws, chosen: dict[str, Any], message: str) -> None:
+def test_invalid_deployment_targets_are_refused(cloud: LocalAws, chosen: dict[str, Any], message: str) -> None:
     """Missing filters, missing units, unknown units and too many units are ValidationErrors."""
     units = [root(cloud) if unit == "ROOT" else unit for unit in chosen.get("OrganizationalUnitIds", [])]
     with pytest.raises(ClientError, match=message) as caught:
@@ -116,8 +116,8 @@ def test_plain_accounts_are_refused_for_service_managed_stack_sets(cloud: LocalA
         )
 
 
-def test_operations_take_their_time_on_the_clock() -> None:
-    """RUNNING with RUNNING instances until the delay has passed, a second one on the same places QUEUED behind it."""
+def test_operation_runs_until_its_delay_has_passed() -> None:
+    """It and its instances are RUNNING, and a second one with the same targets is QUEUED."""
     with LocalAws(accounts=3, clock=VirtualClock(START), stackset_delay_s=60) as cloud:
         first = create_instances(cloud)
         second = update(cloud, Tags=[{"Key": "changed", "Value": "1"}])
@@ -132,16 +132,16 @@ def test_operations_take_their_time_on_the_clock() -> None:
         assert statuses(cloud) == dict.fromkeys(members(cloud), DONE)
 
 
-def test_operations_on_different_accounts_run_together_under_managed_execution() -> None:
-    """Managed execution queues only what conflicts."""
+def test_managed_execution_runs_operations_on_different_accounts_together() -> None:
+    """It queues only conflicting operations."""
     with LocalAws(accounts=3, clock=VirtualClock(START), stackset_delay_s=60) as cloud:
         one, other = members(cloud)
         pair = [create_instances(cloud, [one]), create_instances(cloud, [other])]
         assert [operation(cloud, identity)["Status"] for identity in pair] == ["RUNNING", "RUNNING"]
 
 
-def test_without_managed_execution_a_second_operation_is_refused() -> None:
-    """OperationInProgressException while one runs, and none afterwards."""
+def test_second_operation_is_refused_without_managed_execution() -> None:
+    """OperationInProgressException is raised while one runs."""
     with LocalAws(accounts=3, clock=VirtualClock(START), stackset_delay_s=60) as cloud:
         one, other = members(cloud)
         update(cloud, ManagedExecution={"Active": False})
@@ -153,8 +153,8 @@ def test_without_managed_execution_a_second_operation_is_refused() -> None:
         create_instances(cloud, [other])
 
 
-def test_a_stopped_operation_cancels_what_it_has_not_reached() -> None:
-    """StopStackSetOperation ends it STOPPED with CANCELLED results."""
+def test_stopped_operation_cancels_its_remaining_instances() -> None:
+    """It is STOPPED with CANCELLED results."""
     with LocalAws(accounts=3, clock=VirtualClock(START), stackset_delay_s=60) as cloud:
         identity = create_instances(cloud)
         cloud.client("cloudformation").stop_stack_set_operation(StackSetName=STACK_SET, OperationId=identity)
@@ -163,8 +163,8 @@ def test_a_stopped_operation_cancels_what_it_has_not_reached() -> None:
         assert {detailed for _, detailed in statuses(cloud).values()} == {"CANCELLED"}
 
 
-def test_a_failure_beyond_the_tolerance_cancels_the_rest(cloud: LocalAws) -> None:
-    """With the default tolerance of none, the accounts after the failing one are CANCELLED with AWS's reason."""
+def test_failure_beyond_the_tolerance_cancels_the_rest(cloud: LocalAws) -> None:
+    """With the default tolerance of zero, later accounts are CANCELLED with AWS's reason."""
     ids = members(cloud)
     cloud.fail_deployments(ids[1], "no")
     identity = create_instances(cloud)
@@ -177,8 +177,8 @@ def test_a_failure_beyond_the_tolerance_cancels_the_rest(cloud: LocalAws) -> Non
 
 
 @pytest.mark.parametrize("preference", [{"FailureToleranceCount": 1}, {"FailureTolerancePercentage": 100}])
-def test_a_tolerated_failure_stays_alone(cloud: LocalAws, preference: dict[str, int]) -> None:
-    """Within the tolerance the others succeed, and the failed one can be healed by an update."""
+def test_tolerated_failure_does_not_affect_other_accounts(cloud: LocalAws, preference: dict[str, int]) -> None:
+    """An update repairs the failed instance."""
     ids = members(cloud)
     cloud.fail_deployments(ids[1], "no")
     identity = create_instances(cloud, OperationPreferences=preference)
@@ -190,8 +190,8 @@ def test_a_tolerated_failure_stays_alone(cloud: LocalAws, preference: dict[str, 
     assert statuses(cloud) == dict.fromkeys(ids, DONE)
 
 
-def test_a_role_that_is_not_the_stacks_own_makes_the_instance_fail(cloud: LocalAws) -> None:
-    """A role of that name in the account is left alone, and the instance says so."""
+def test_instance_fails_if_the_role_exists_already(cloud: LocalAws) -> None:
+    """The existing role is unchanged, and the instance has the reason."""
     one = members(cloud)[0]
     trust = json.dumps({"Version": "2012-10-17", "Statement": []})
     cloud.client("iam", one).create_role(RoleName=ROLE, AssumeRolePolicyDocument=trust)
@@ -200,8 +200,8 @@ def test_a_role_that_is_not_the_stacks_own_makes_the_instance_fail(cloud: LocalA
     assert cloud.client("iam", one).get_role(RoleName=ROLE)["Role"]["AssumeRolePolicyDocument"]["Statement"] == []
 
 
-def test_updating_an_instance_that_is_not_there_is_refused(cloud: LocalAws) -> None:
-    """StackInstanceNotFoundException names what is missing."""
+def test_update_of_a_missing_instance_is_refused(cloud: LocalAws) -> None:
+    """StackInstanceNotFoundException names the missing instance."""
     client = cloud.client("cloudformation")
     with pytest.raises(client.exceptions.StackInstanceNotFoundException):
         client.update_stack_instances(
@@ -209,8 +209,8 @@ def test_updating_an_instance_that_is_not_there_is_refused(cloud: LocalAws) -> N
         )
 
 
-def test_an_update_may_name_accounts_alone(cloud: LocalAws) -> None:
-    """Updates take accounts without units, which creation refuses."""
+def test_update_accepts_accounts_without_units(cloud: LocalAws) -> None:
+    """Creation refuses them."""
     one = members(cloud)[0]
     create_instances(cloud, [one])
     cloud.fail_instance(one)
@@ -220,8 +220,8 @@ def test_an_update_may_name_accounts_alone(cloud: LocalAws) -> None:
     assert statuses(cloud) == {one: DONE}
 
 
-def test_an_unknown_stack_set_is_not_found(cloud: LocalAws) -> None:
-    """Reads of a StackSet that does not exist say so, in this region and for this account."""
+def test_unknown_stack_set_is_not_found(cloud: LocalAws) -> None:
+    """StackSets are looked up by region and account."""
     client = cloud.client("cloudformation")
     with pytest.raises(client.exceptions.StackSetNotFoundException):
         client.describe_stack_set(StackSetName="no-such")
@@ -230,8 +230,8 @@ def test_an_unknown_stack_set_is_not_found(cloud: LocalAws) -> None:
         member.list_stack_instances(StackSetName=STACK_SET)
 
 
-def test_a_joining_account_is_deployed_to_and_a_leaving_one_is_cleaned_up(cloud: LocalAws) -> None:
-    """Auto-deployment follows the targeted units, both ways."""
+def test_auto_deployment_follows_joining_and_leaving_accounts(cloud: LocalAws) -> None:
+    """It applies to the targeted units."""
     create_instances(cloud)
     new = cloud.join_account("new")
     assert statuses(cloud)[new] == DONE
@@ -242,8 +242,8 @@ def test_a_joining_account_is_deployed_to_and_a_leaving_one_is_cleaned_up(cloud:
         cloud.client("iam", new).get_role(RoleName=ROLE)
 
 
-def test_an_account_that_joins_outside_the_targeted_units_gets_nothing(cloud: LocalAws) -> None:
-    """Only the units that were targeted are followed; moving in deploys, moving out removes."""
+def test_account_outside_the_targeted_units_gets_no_instance(cloud: LocalAws) -> None:
+    """Moving into a targeted unit deploys, and moving out removes."""
     assert cloud.organization is not None
     unit = next(one.id for one in cloud.organization.units.values() if one.name == "Sandbox")
     create_instances(cloud, DeploymentTargets={"OrganizationalUnitIds": [unit]})
@@ -255,7 +255,7 @@ def test_an_account_that_joins_outside_the_targeted_units_gets_nothing(cloud: Lo
     assert new not in statuses(cloud)
 
 
-def test_retained_stacks_stay_when_an_account_leaves(cloud: LocalAws) -> None:
+def test_retained_stack_stays_when_its_account_leaves(cloud: LocalAws) -> None:
     """With RetainStacksOnAccountRemoval the role outlives its instance."""
     create_instances(cloud)
     update(cloud, AutoDeployment={"Enabled": True, "RetainStacksOnAccountRemoval": True})
@@ -265,15 +265,15 @@ def test_retained_stacks_stay_when_an_account_leaves(cloud: LocalAws) -> None:
     assert cloud.client("iam", one).get_role(RoleName=ROLE)
 
 
-def test_without_auto_deployment_a_joining_account_waits(cloud: LocalAws) -> None:
-    """Switched off, nothing is deployed automatically."""
+def test_joining_account_gets_no_instance_without_auto_deployment(cloud: LocalAws) -> None:
+    """An operation must create it."""
     create_instances(cloud)
     update(cloud, AutoDeployment={"Enabled": False})
     assert cloud.join_account("new") not in statuses(cloud)
 
 
-def test_a_changed_template_outdates_all_and_updates_those_it_targets(cloud: LocalAws) -> None:
-    """Instances outside the update's targets stay OUTDATED; those inside get the new role."""
+def test_changed_template_outdates_all_and_updates_the_targeted_instances(cloud: LocalAws) -> None:
+    """Instances outside the update's targets stay OUTDATED."""
     create_instances(cloud)
     ids = members(cloud)
     template = cloud.deployment.member_template()
@@ -291,7 +291,7 @@ def test_a_changed_template_outdates_all_and_updates_those_it_targets(cloud: Loc
 
 
 def test_deleting_instances_removes_their_roles(cloud: LocalAws) -> None:
-    """DeleteStackInstances takes instance and role away; the StackSet can be deleted only when it is empty."""
+    """The StackSet can be deleted only without instances."""
     create_instances(cloud)
     client = cloud.client("cloudformation")
     with pytest.raises(client.exceptions.StackSetNotEmptyException):
@@ -305,8 +305,8 @@ def test_deleting_instances_removes_their_roles(cloud: LocalAws) -> None:
     client.delete_stack_set(StackSetName=STACK_SET)
 
 
-def test_an_inoperable_instance_is_only_removed_with_its_stack_retained(cloud: LocalAws) -> None:
-    """An update does not mend it; deletion with RetainStacks takes it off the list."""
+def test_inoperable_instance_can_only_be_removed_with_retain_stacks(cloud: LocalAws) -> None:
+    """An update does not repair it."""
     create_instances(cloud)
     one = members(cloud)[0]
     cloud.break_instance(one)
@@ -319,7 +319,7 @@ def test_an_inoperable_instance_is_only_removed_with_its_stack_retained(cloud: L
 
 
 def test_instances_are_filtered_and_paged(cloud: LocalAws) -> None:
-    """DETAILED_STATUS, LAST_OPERATION_ID, the account and MaxResults narrow the list."""
+    """The filters are DETAILED_STATUS, LAST_OPERATION_ID and the account; MaxResults limits a page."""
     create_instances(cloud)
     ids = members(cloud)
     cloud.fail_instance(ids[2])
@@ -334,8 +334,8 @@ def test_instances_are_filtered_and_paged(cloud: LocalAws) -> None:
     assert listed(MaxResults=2) == ids[:2]
 
 
-def test_service_managed_operations_need_organizations_access(cloud: LocalAws) -> None:
-    """Deactivated, an operation is refused with AWS's message; DescribeOrganizationsAccess reports it."""
+def test_operations_need_organizations_access(cloud: LocalAws) -> None:
+    """Without it they are refused with AWS's message, and DescribeOrganizationsAccess reports it."""
     client = cloud.client("cloudformation")
     assert client.describe_organizations_access()["Status"] == "ENABLED"
     client.deactivate_organizations_access()
@@ -347,8 +347,8 @@ def test_service_managed_operations_need_organizations_access(cloud: LocalAws) -
     create_instances(cloud)
 
 
-def test_a_delegated_administrator_acts_with_call_as() -> None:
-    """DELEGATED_ADMIN works for the registered account, SELF finds nothing there, and others are refused."""
+def test_delegated_administrator_needs_call_as() -> None:
+    """DELEGATED_ADMIN works for the registered account, SELF finds nothing there, and other accounts are refused."""
     with LocalAws(accounts=4, kind="delegated", clock=VirtualClock(START)) as cloud:
         client = cloud.client("cloudformation")
         create_instances(cloud, CallAs="DELEGATED_ADMIN")
@@ -361,8 +361,8 @@ def test_a_delegated_administrator_acts_with_call_as() -> None:
             other.list_stack_instances(StackSetName=STACK_SET, CallAs="DELEGATED_ADMIN")
 
 
-def test_activated_access_is_seen_in_the_organization(cloud: LocalAws) -> None:
-    """Activating makes StackSets a trusted service of the organization, deactivating takes that back."""
+def test_organizations_access_makes_stack_sets_a_trusted_service(cloud: LocalAws) -> None:
+    """Deactivating it removes the trusted service."""
     organizations, stacks = cloud.client("organizations"), cloud.client("cloudformation")
 
     def trusted() -> list[str]:
@@ -374,8 +374,8 @@ def test_activated_access_is_seen_in_the_organization(cloud: LocalAws) -> None:
     assert trusted() == []
 
 
-def test_a_self_managed_stackset_is_kept_to_be_looked_at(cloud: LocalAws) -> None:
-    """It is read back with its permissions and without auto-deployment; what would run in accounts is refused."""
+def test_self_managed_stack_set_can_be_read_but_not_deployed(cloud: LocalAws) -> None:
+    """It has its permissions and no auto-deployment."""
     client = cloud.client("cloudformation")
     body = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
     client.create_stack_set(StackSetName="own", TemplateBody=body, PermissionModel="SELF_MANAGED")
@@ -390,14 +390,14 @@ def test_a_self_managed_stackset_is_kept_to_be_looked_at(cloud: LocalAws) -> Non
 
 
 def template(logical: str) -> str:
-    """A template whose only role has the fixed name under this logical id."""
+    """Return a template whose only role has the fixed name under this logical id."""
     trust = {"Version": "2012-10-17", "Statement": []}
     role = {"Type": "AWS::IAM::Role", "Properties": {"RoleName": ROLE, "AssumeRolePolicyDocument": trust}}
     return json.dumps({"Resources": {logical: role}})
 
 
-def test_a_role_that_keeps_its_name_under_another_logical_id_fails(cloud: LocalAws) -> None:
-    """CloudFormation creates before it deletes, so the name is taken by the stack's own old resource."""
+def test_role_with_the_same_name_under_another_logical_id_fails(cloud: LocalAws) -> None:
+    """CloudFormation creates before it deletes, so the stack's old role still has the name."""
     client = cloud.client("cloudformation")
     named = {"StackSetName": "own", "Capabilities": ["CAPABILITY_NAMED_IAM"]}
     client.delete_stack_set(StackSetName=STACK_SET)
@@ -415,8 +415,8 @@ def test_a_role_that_keeps_its_name_under_another_logical_id_fails(cloud: LocalA
     assert {one["Status"] for one in shown} == {"CURRENT"}
 
 
-def test_a_selective_update_leaves_the_other_instances_waiting(cloud: LocalAws) -> None:
-    """They are OUTDATED and PENDING, and no operation will ever touch them."""
+def test_selective_update_leaves_other_instances_outdated(cloud: LocalAws) -> None:
+    """They are OUTDATED and PENDING, although no operation is going to update them."""
     create_instances(cloud)
     chosen, *others = members(cloud)
     operation_id = cloud.client("cloudformation").update_stack_set(
@@ -431,8 +431,8 @@ def test_a_selective_update_leaves_the_other_instances_waiting(cloud: LocalAws) 
     assert statuses(cloud) == {chosen: ("CURRENT", "SUCCEEDED")} | dict.fromkeys(others, ("OUTDATED", "PENDING"))
 
 
-def test_a_role_deleted_in_its_account_is_seen_by_drift_detection_only(cloud: LocalAws) -> None:
-    """The instance stays CURRENT, updating it makes no role; deleting and creating the instance does."""
+def test_deleted_role_is_found_only_by_drift_detection(cloud: LocalAws) -> None:
+    """The instance stays CURRENT, and updating it creates no role; recreating the instance does."""
     create_instances(cloud)
     account = members(cloud)[0]
     client, iam = cloud.client("cloudformation"), cloud.client("iam", account)
@@ -457,8 +457,8 @@ def test_a_role_deleted_in_its_account_is_seen_by_drift_detection_only(cloud: Lo
     assert iam.get_role(RoleName=ROLE)["Role"]["RoleName"] == ROLE
 
 
-def test_consolidated_billing_alone_allows_no_trusted_access() -> None:
-    """Without all features neither Organizations nor CloudFormation lets StackSets in."""
+def test_consolidated_billing_allows_no_trusted_access() -> None:
+    """Without all features, neither Organizations nor CloudFormation enables StackSets."""
     with LocalAws(bare=True, clock=VirtualClock(START)) as cloud:
         organizations = cloud.client("organizations")
         organizations.create_organization(FeatureSet="CONSOLIDATED_BILLING")
@@ -473,8 +473,8 @@ def test_consolidated_billing_alone_allows_no_trusted_access() -> None:
         assert client.describe_organizations_access()["Status"] == "DISABLED"
 
 
-def test_a_rejected_account_makes_the_whole_request_invalid(cloud: LocalAws) -> None:
-    """The refusal does not say which account it is about; requests without it work."""
+def test_rejected_account_makes_the_request_invalid(cloud: LocalAws) -> None:
+    """The error does not name the account; requests without it succeed."""
     bad, *others = members(cloud)
     cloud.reject_account(bad)
     with pytest.raises(ClientError, match="ValidationError"):
