@@ -1,4 +1,4 @@
-"""The Azure SDK pointed at a local Azure."""
+"""The Azure SDK's clients for a local Azure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLIENT_TYPE = "tailpipe-tests"
 
 
 class _Token(SansIOHTTPPolicy[Any, Any]):
-    """Sends a fixed bearer token, over plain HTTP too."""
+    """Policy that sends a fixed bearer token, also over plain HTTP."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -34,16 +34,16 @@ class _Token(SansIOHTTPPolicy[Any, Any]):
 
 
 class _NoCredential:
-    """The token is a policy's business."""
+    """Credential without a token, because a policy sends it."""
 
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         raise AssertionError("nothing asks for a token over plain HTTP")
 
 
 class Sdk:
-    """Every client the function uses, without retries, with one token.
+    """All clients that the function uses, without retries, with one token.
 
-    They are Any here: the models' fields may all be None to a type checker, and a test says itself what it expects.
+    They are declared as Any, because every field of the models may be None to a type checker.
     """
 
     def __init__(self, cloud: LocalAzure, closing: ExitStack, token: str = "", client_type: str = CLIENT_TYPE) -> None:
@@ -54,7 +54,7 @@ class Sdk:
     def client(self, kind: Callable[..., Any], *arguments: str, **options: Any) -> Any:
         """Return a management client of the SDK.
 
-        Its policies are listed one by one, because by default the SDK registers providers and tries again on its own.
+        Its policies are listed explicitly, because by default the SDK registers providers and retries.
         """
         policies = [RequestIdPolicy(), HeadersPolicy(self._headers), ContentDecodePolicy(), _Token(self._token)]
         made = kind(_NoCredential(), *arguments, base_url=self._cloud.endpoint, policies=policies, **options)
@@ -84,7 +84,7 @@ class Sdk:
         return self._closing.enter_context(self._cloud.blob_client())
 
     def create(self, number: int = 0, name: str = NAME, **changes: Any) -> Any:
-        """Create an export in the subscription with that number."""
+        """Create an export in the subscription with that index."""
         return self.exports.create_or_update(scope(self._cloud, number), name, export(self._cloud, number, **changes))
 
     def names(self) -> list[str]:
@@ -93,12 +93,12 @@ class Sdk:
 
 
 def scope(cloud: LocalAzure, number: int = 0) -> str:
-    """Return the scope of the subscription with that number."""
+    """Return the scope of the subscription with that index."""
     return f"/subscriptions/{cloud.subscription_ids[number]}"
 
 
 def export(cloud: LocalAzure, number: int = 0, tag: str = "", identity: bool = False, **changes: Any) -> dict[str, Any]:
-    """Return an export's body; a change names its place with `__` for dots, and None takes the field away."""
+    """Return an export's body with changes: `__` in a name stands for a dot, and None removes the field."""
     body: dict[str, Any] = {
         "properties": {
             "schedule": {
@@ -142,14 +142,14 @@ def export(cloud: LocalAzure, number: int = 0, tag: str = "", identity: bool = F
 
 
 def refusal(call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[int, str, str]:
-    """Return status, code and message of the error a call ends with; paged listings are read to their end."""
+    """Return status, code and message of the error that a call raises; a paged listing is read completely."""
     error = failure(call, *arguments, **options)
     detail: Any = error.error
     return error.status_code or 0, detail.code, detail.message
 
 
 def failure(call: Callable[..., Any], *arguments: Any, **options: Any) -> HttpResponseError:
-    """Return the SDK's error that a call ends with."""
+    """Return the SDK's error that a call raises."""
     try:
         answer = call(*arguments, **options)
         if hasattr(answer, "by_page"):
@@ -160,7 +160,7 @@ def failure(call: Callable[..., Any], *arguments: Any, **options: Any) -> HttpRe
 
 
 def refused_headers(call: Callable[..., Any], *arguments: Any) -> dict[str, str]:
-    """Return the headers of the 429 that a call ends with."""
+    """Return the headers of the 429 that a call raises."""
     error = failure(call, *arguments)
     response: Any = error.response
     assert error.status_code == 429

@@ -1,4 +1,4 @@
-"""The local Azure as a whole: its settings, its other processes, its end."""
+"""The local Azure as a whole: settings, processes, control actions and closing."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.localcloud.common.serving import serving
 from tests.localcloud.control_client import ControlClient, ControlError
 
 
-def test_the_environment_describes_a_deployment(azure: LocalAzure, closing: ExitStack) -> None:
-    """The exported values reach Resource Manager and both storage accounts, whose containers are there."""
+def test_environment_describes_the_deployment(azure: LocalAzure, closing: ExitStack) -> None:
+    """The values lead to Resource Manager and both storage accounts, whose containers exist."""
     environment = azure.environment()
     assert environment["ARM_ENDPOINT"] == azure.endpoint
     assert environment["DESTINATION"] == azure.destinations[0].id
@@ -41,8 +41,8 @@ def test_the_environment_describes_a_deployment(azure: LocalAzure, closing: Exit
     assert len(list(Sdk(azure, closing, environment["ARM_TOKEN"]).subscriptions.subscriptions.list())) == 3
 
 
-def test_bare_has_nothing_deployed(clock: VirtualClock, closing: ExitStack) -> None:
-    """A bare tenant exports no settings, has no container, and gives the function no right."""
+def test_bare_tenant_has_no_deployment(clock: VirtualClock, closing: ExitStack) -> None:
+    """It exports no settings, has no container, and the function has no permission."""
     cloud = closing.enter_context(LocalAzure(clock=clock, bare=True))
     assert "DESTINATION" not in cloud.environment()
     client = closing.enter_context(cloud.blob_client())
@@ -50,10 +50,10 @@ def test_bare_has_nothing_deployed(clock: VirtualClock, closing: ExitStack) -> N
     assert refusal(Sdk(cloud, closing).exports.list, scope(cloud))[:2] == (403, "AuthorizationFailed")
 
 
-def test_managed_identity_of_the_real_library(
+def test_azure_identity_finds_the_managed_identity(
     azure: LocalAzure, closing: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """azure-identity finds the identity by its two variables, and its token is the function's."""
+    """Two variables identify the endpoint, and the token is the function's."""
     for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
         monkeypatch.setenv(name, azure.environment()[name])
     credential = closing.enter_context(ManagedIdentityCredential())
@@ -69,21 +69,21 @@ def test_managed_identity_of_the_real_library(
         pytest.param("wrong-tenant", "InvalidAuthenticationTokenTenant", id="another tenant's"),
     ],
 )
-def test_tokens_can_go_bad(azure: LocalAzure, sdk: Sdk, mode: str, code: str) -> None:
-    """A token that has expired or is another tenant's is 401 with its code, and good again afterwards."""
+def test_expired_or_foreign_token_is_401(azure: LocalAzure, sdk: Sdk, mode: str, code: str) -> None:
+    """The error has the documented code, and a new token is accepted."""
     azure.break_identity(mode)
     assert refusal(sdk.exports.list, scope(azure))[:2] == (401, code)
     azure.break_identity("well")
     assert sdk.exports.list(scope(azure)).value == []
 
 
-def test_a_caller_without_token_is_refused(azure: LocalAzure, closing: ExitStack) -> None:
-    """Without a bearer token nothing is answered."""
+def test_request_without_a_token_is_refused(azure: LocalAzure, closing: ExitStack) -> None:
+    """This holds for every request."""
     assert refusal(Sdk(azure, closing, token=" ").exports.list, scope(azure))[:2] == (401, "AuthenticationFailed")
 
 
-def test_actions_are_served_over_http(azure: LocalAzure) -> None:
-    """Another process's actions change the same state, and an action that does not exist or fit is refused."""
+def test_control_actions_work_over_http(azure: LocalAzure) -> None:
+    """Another process changes the same state; an unknown or invalid action is refused."""
     remote = ControlClient(azure.endpoint)
     joined = remote.join_subscription(name="from afar")
     assert joined in azure.subscription_ids
@@ -95,8 +95,8 @@ def test_actions_are_served_over_http(azure: LocalAzure) -> None:
         ControlClient("https://management.azure.com")
 
 
-def test_actions_are_not_run_for_browsers(azure: LocalAzure) -> None:
-    """A web page that an operator has open can post to 127.0.0.1, and must change nothing."""
+def test_control_actions_refuse_browsers(azure: LocalAzure) -> None:
+    """A web page can post to 127.0.0.1, and must change nothing."""
     connection = http.client.HTTPConnection(azure.endpoint.removeprefix("http://"), timeout=HANG_S)
     with closing_of(connection):
         body = json.dumps({"name": "from a page"})
@@ -107,8 +107,8 @@ def test_actions_are_not_run_for_browsers(azure: LocalAzure) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_served_in_the_foreground(number: signal.Signals) -> None:
-    """`serve` prints exports and `ready`, answers on the port it printed, and ends with 0 on either signal."""
+def test_serve_prints_the_environment_and_exits_cleanly(number: signal.Signals) -> None:
+    """It answers on the printed port, and exits with 0 on either signal."""
     with serving("azure.cloud.LocalAzure(subscriptions=2)") as (process, values):
         assert len(ControlClient(values["ARM_ENDPOINT"]).subscriptions()) == 2
         blob_port = int(values["BLOB_ENDPOINT"].rpartition(":")[2])
@@ -118,16 +118,16 @@ def test_served_in_the_foreground(number: signal.Signals) -> None:
         pass
 
 
-def test_a_taken_port_is_an_error_and_leaves_nothing(azure: LocalAzure) -> None:
-    """Serving on a port that is taken raises OSError and prints nothing."""
+def test_port_in_use_is_an_error(azure: LocalAzure) -> None:
+    """Serving on it raises OSError and prints nothing."""
     out = io.StringIO()
     with pytest.raises(OSError, match="in use"):
         serve(LocalAzure(subscriptions=1, port=int(azure.endpoint.rpartition(":")[2])), out=out)
     assert out.getvalue() == ""
 
 
-def test_missing_node_or_azurite_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the npm package, and without Node, the error says what to install."""
+def test_missing_node_or_azurite_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install."""
     with pytest.raises(AzuriteError, match="make venv"):
         Azurite({"account": KEY}, root=tmp_path)
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
@@ -143,14 +143,14 @@ def test_missing_node_or_azurite_is_said_plainly(tmp_path: Path, monkeypatch: py
         pytest.param({"subscriptions": 0}, "0 subscriptions", id="no subscriptions"),
     ],
 )
-def test_settings_that_do_not_fit(options: dict[str, object], words: str) -> None:
-    """Impossible settings are refused before anything is started."""
+def test_invalid_settings_are_refused(options: dict[str, object], words: str) -> None:
+    """Nothing is started."""
     with pytest.raises(ValueError, match=words):
-        LocalAzure(**options)  # type: ignore[arg-type]  # wrong values are the point
+        LocalAzure(**options)  # type: ignore[arg-type]  # deliberately wrong
 
 
-def test_on_the_wall_clock(closing: ExitStack) -> None:
-    """Without a clock of its own it lives by the machine's, and executions deliver by themselves when settled."""
+def test_cloud_without_a_clock_uses_real_time(closing: ExitStack) -> None:
+    """Executions deliver once they are settled."""
     cloud = closing.enter_context(LocalAzure(subscriptions=1, behavior=Behavior()))
     cloud.create_exports()
     assert cloud.deliver() == 1
@@ -158,8 +158,8 @@ def test_on_the_wall_clock(closing: ExitStack) -> None:
         cloud.advance(1)
 
 
-def test_storage_through_resource_manager(azure: LocalAzure, closing: ExitStack) -> None:
-    """An account shows and changes its shared-key access, and a container is made once; an unknown account is 404."""
+def test_storage_accounts_through_resource_manager(azure: LocalAzure, closing: ExitStack) -> None:
+    """Shared-key access can be read and changed, and a container is created once; an unknown account is 404."""
     admin = Sdk(azure, closing, token="whoever-runs-this")
     resources = admin.resources(azure.subscription_ids[0]).resources
     account = azure.destinations[0]
@@ -176,16 +176,16 @@ def test_storage_through_resource_manager(azure: LocalAzure, closing: ExitStack)
     assert refusal(resources.get_by_id, account.id + "x", api_version=version)[:2] == (404, "ResourceNotFound")
 
 
-def test_resource_groups(azure: LocalAzure, closing: ExitStack) -> None:
-    """The deployment's group is listed, another can be made, and an unknown one is 404."""
+def test_resource_groups_can_be_listed_and_created(azure: LocalAzure, closing: ExitStack) -> None:
+    """An unknown group is 404."""
     groups = Sdk(azure, closing, token="whoever-runs-this").resources(azure.subscription_ids[0]).resource_groups
     groups.create_or_update("mine", {"location": "westeurope"})
     assert {one.name for one in groups.list()} == {"tailpipe-dataexport", "mine"}
-    assert refusal(groups.get, "nobody's")[:2] == (404, "ResourceGroupNotFound")
+    assert refusal(groups.get, "missing")[:2] == (404, "ResourceGroupNotFound")
 
 
-def test_a_removed_subscription_is_gone(azure: LocalAzure, sdk: Sdk) -> None:
-    """A subscription that left is neither listed nor found, and its exports went with it."""
+def test_removed_subscription_is_not_found(azure: LocalAzure, sdk: Sdk) -> None:
+    """It is not listed, and its exports are gone."""
     sdk.create(2)
     gone = azure.subscription_ids[2]
     azure.remove_subscription(gone)

@@ -16,12 +16,12 @@ PREFIX = "x-ms-ratelimit-microsoft.costmanagement-"
 
 @pytest.fixture
 def many(clock: VirtualClock, closing: ExitStack) -> LocalAzure:
-    """Return a tenant of 250 subscriptions."""
+    """Return a tenant with 250 subscriptions."""
     return closing.enter_context(LocalAzure(subscriptions=250, clock=clock))
 
 
-def test_an_app_has_two_hundred_calls_a_minute(many: LocalAzure, closing: ExitStack, clock: VirtualClock) -> None:
-    """The 201st call at once is 429; another app's is not; tokens come back at 200 a minute."""
+def test_app_has_two_hundred_calls_a_minute(many: LocalAzure, closing: ExitStack, clock: VirtualClock) -> None:
+    """The 201st immediate call is 429, another app's is not; tokens return at 200 a minute."""
     exports = Sdk(many, closing).exports
     for number in range(200):
         exports.list(scope(many, number))
@@ -36,8 +36,8 @@ def test_an_app_has_two_hundred_calls_a_minute(many: LocalAzure, closing: ExitSt
         exports.list(scope(many, number))
 
 
-def test_an_app_paced_at_the_rate_is_never_refused(many: LocalAzure, closing: ExitStack, clock: VirtualClock) -> None:
-    """Calls exactly 0.3 seconds apart pass without end, even where nothing may be saved up."""
+def test_app_within_the_rate_is_never_refused(many: LocalAzure, closing: ExitStack, clock: VirtualClock) -> None:
+    """Calls exactly 0.3 seconds apart succeed, even without a burst."""
     many.world.quotas.limits = Limits(burst=1)
     exports = Sdk(many, closing).exports
     for number in range(250):
@@ -46,8 +46,8 @@ def test_an_app_paced_at_the_rate_is_never_refused(many: LocalAzure, closing: Ex
     assert many.calls.peak("Microsoft.CostManagement/*", 60) == 200
 
 
-def test_a_scope_has_thirty_calls_a_minute(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
-    """The 31st call at one scope is 429 with the entity's header, while other scopes go on."""
+def test_scope_has_thirty_calls_a_minute(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
+    """The 31st call at one scope is 429 with the entity's header; other scopes are served."""
     exports = sdk.exports
     for _ in range(30):
         exports.list(scope(azure))
@@ -57,29 +57,29 @@ def test_a_scope_has_thirty_calls_a_minute(azure: LocalAzure, sdk: Sdk, clock: V
     exports.list(scope(azure))
 
 
-def test_the_waits_come_in_every_combination_of_headers(azure: LocalAzure, sdk: Sdk) -> None:
-    """In turn without Retry-After, with a shorter one, with another header, with a longer one: the longest is true."""
+def test_waits_appear_in_every_combination_of_headers(azure: LocalAzure, sdk: Sdk) -> None:
+    """Retry-After is absent, shorter, replaced or longer in turn; the longest wait is the correct one."""
     azure.throttle(60)
     exports = sdk.exports
-    seen = []
+    headers_by_call = []
     for _ in range(4):
         headers = refused_headers(exports.list, scope(azure))
         waits = {name: int(value) for name, value in headers.items() if name.lower().endswith("retry-after")}
         assert max(waits.values()) == 60
-        seen.append(("Retry-After" in waits, len(waits)))
-    assert seen == [(False, 1), (True, 2), (False, 2), (True, 2)]
+        headers_by_call.append(("Retry-After" in waits, len(waits)))
+    assert headers_by_call == [(False, 1), (True, 2), (False, 2), (True, 2)]
 
 
 def test_callers_without_a_client_type_share_a_quota(azure: LocalAzure, sdk: Sdk, closing: ExitStack) -> None:
-    """While the default quota is used up, an unnamed caller is refused and one with a name of its own is not."""
+    """While the default quota is used up, a caller with a ClientType is still served."""
     azure.exhaust_default_quota(60)
     unnamed = Sdk(azure, closing, client_type="")
     assert "DefaultQuota:0" in refused_headers(unnamed.exports.list, scope(azure)).values()
     sdk.exports.list(scope(azure))
 
 
-def test_resource_manager_has_limits_of_its_own(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
-    """The 251st read of a subscription at once is 429 with Retry-After, and reads return at 25 a second."""
+def test_resource_manager_has_its_own_limits(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
+    """The 251st immediate read of a subscription is 429 with Retry-After; reads return at 25 a second."""
     subscriptions = sdk.subscriptions.subscriptions
     for _ in range(250):
         subscriptions.get(azure.subscription_ids[0])
@@ -90,8 +90,8 @@ def test_resource_manager_has_limits_of_its_own(azure: LocalAzure, sdk: Sdk, clo
     assert failure(subscriptions.get, azure.subscription_ids[0]).status_code == 429
 
 
-def test_faults_hit_what_was_ordered(azure: LocalAzure, sdk: Sdk) -> None:
-    """A fault hits the given action and resource as often as ordered, has no effect on state, and can be cleared."""
+def test_fault_applies_to_its_action_and_resource(azure: LocalAzure, sdk: Sdk) -> None:
+    """It applies the given number of times, changes no state, and can be cleared."""
     second = azure.subscription_ids[1]
     azure.faults.add("*/exports/write", "FailedIdentityOperation", status=400, times=2, resource=f"*/{second}/*")
     assert sdk.create(0).name == NAME
@@ -101,16 +101,16 @@ def test_faults_hit_what_was_ordered(azure: LocalAzure, sdk: Sdk) -> None:
     assert sdk.create(1).name == NAME
 
 
-def test_a_fault_may_depend_on_the_request(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
-    """A fault with a condition hits only requests that meet it, here those of the first minute."""
+def test_fault_can_depend_on_the_request(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
+    """A condition limits it, here to requests of the first minute."""
     azure.faults.add("*/exports/read", "ServerBusy", status=503, times=None, when=lambda attempt: attempt.at < 60)
     assert refusal(sdk.exports.list, scope(azure))[0] == 503
     clock.advance(60)
     assert sdk.exports.list(scope(azure)).value == []
 
 
-def test_latency_passes_on_the_local_clock(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
-    """An ordered latency moves the virtual clock, for the matching action only."""
+def test_latency_advances_the_virtual_clock(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
+    """It applies only to the given action."""
     azure.faults.latency(2.5, "Microsoft.CostManagement/*")
     list(sdk.subscriptions.subscriptions.list())
     assert clock.monotonic() == 0
@@ -118,8 +118,8 @@ def test_latency_passes_on_the_local_clock(azure: LocalAzure, sdk: Sdk, clock: V
     assert clock.monotonic() == 2.5
 
 
-def test_the_call_log_names_actions_and_hides_tokens(azure: LocalAzure, sdk: Sdk, closing: ExitStack) -> None:
-    """Every call is logged with its action, caller and status, refusals too, and no token is in the log."""
+def test_call_log_has_actions_and_no_tokens(azure: LocalAzure, sdk: Sdk, closing: ExitStack) -> None:
+    """Every call has its action, caller and status, including refused ones."""
     sdk.create()
     refusal(sdk.create)
     Sdk(azure, closing, token="very-secret-token").exports.list(scope(azure))

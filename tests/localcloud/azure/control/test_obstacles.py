@@ -1,4 +1,4 @@
-"""What goes wrong and stays so: each refusal, silence and rule as Azure shows it, until it is cured."""
+"""Lasting problems: each refusal, silence and policy as Azure shows it, until it is resolved."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ DAY = 86_400.0
 
 @pytest.fixture
 def keyless(azure: LocalAzure, closing: ExitStack) -> ContainerClient:
-    """Return the export container, as the function's identity sees it."""
+    """Return the export container with the function's identity."""
     token = token_for(azure.tenant, azure.principal, STORAGE)
     url = f"{azure.keyless()['BLOB_ENDPOINT']}/{azure.destinations[0].name}"
     return closing.enter_context(blob_service(url, lambda _: token)).get_container_client(CONTAINER)
 
 
 def manifest(sdk: Sdk) -> dict[str, Any]:
-    """Return the one manifest that was delivered."""
+    """Return the only delivered manifest."""
     (name,) = [one for one in sdk.names() if one.endswith("manifest.json")]
     document: dict[str, Any] = json.loads(sdk.blobs.get_blob_client(CONTAINER, name).download_blob().readall())
     return document
@@ -45,8 +45,8 @@ def runs(sdk: Sdk, azure: LocalAzure) -> list[Any]:
     return [run.status for run in sdk.exports.get_execution_history(scope(azure), NAME).value]
 
 
-def test_a_policy_denies_with_the_assignment_in_additional_info(azure: LocalAzure, sdk: Sdk) -> None:
-    """The refusal names assignment and definition, as Resource Manager does; an exemption ends it."""
+def test_policy_denial_names_assignment_and_definition(azure: LocalAzure, sdk: Sdk) -> None:
+    """Both are in `additionalInfo`, as in Resource Manager; an exemption ends the denial."""
     azure.deny_by_policy(azure.subscription_ids[0], "deny-types")
     error: Any = failure(sdk.create)
     assert (error.status_code, error.error.code) == (403, "RequestDisallowedByPolicy")
@@ -58,8 +58,8 @@ def test_a_policy_denies_with_the_assignment_in_additional_info(azure: LocalAzur
     sdk.create()
 
 
-def test_locks_stop_writes_or_deletions_below_their_scope(azure: LocalAzure, closing: ExitStack) -> None:
-    """ReadOnly stops both, CanNotDelete only deletions; reads go on, and an owner is stopped too."""
+def test_locks_block_writes_or_deletions_below_their_scope(azure: LocalAzure, closing: ExitStack) -> None:
+    """ReadOnly blocks both and CanNotDelete only deletions, even for an owner; reads succeed."""
     sdk = Sdk(azure, closing, azure.operator_token())
     sdk.create()
     azure.lock(scope(azure), "CanNotDelete")
@@ -74,8 +74,8 @@ def test_locks_stop_writes_or_deletions_below_their_scope(azure: LocalAzure, clo
     sdk.exports.delete(scope(azure), NAME)
 
 
-def test_a_401_without_a_reason_has_no_body(azure: LocalAzure) -> None:
-    """Neither a code nor a challenge says why; other subscriptions are served."""
+def test_401_without_a_reason_has_no_body(azure: LocalAzure) -> None:
+    """It has neither a code nor a challenge; other subscriptions are served."""
     azure.refuse_without_reason(azure.subscription_ids[0])
 
     def put(number: int) -> requests.Response:
@@ -91,8 +91,8 @@ def test_a_401_without_a_reason_has_no_body(azure: LocalAzure) -> None:
 
 
 @pytest.mark.parametrize(("by", "words"), [("enrollment", "AO View Charges"), ("partner", "partner")])
-def test_hidden_charges_say_who_hides_them(azure: LocalAzure, sdk: Sdk, by: Any, words: str) -> None:
-    """400 AccountCostDisabled until they are shown again."""
+def test_hidden_charges_are_400_with_the_hiding_party(azure: LocalAzure, sdk: Sdk, by: Any, words: str) -> None:
+    """The code is AccountCostDisabled until the charges are visible."""
     azure.hide_charges(azure.subscription_ids[0], by)
     status, response, message = refusal(sdk.create)
     assert (status, response, words in message) == (400, "AccountCostDisabled", True)
@@ -100,8 +100,8 @@ def test_hidden_charges_say_who_hides_them(azure: LocalAzure, sdk: Sdk, by: Any,
     sdk.create()
 
 
-def test_an_agreement_that_changes_stops_old_exports_and_not_new_ones(azure: LocalAzure, sdk: Sdk) -> None:
-    """The export runs and brings nothing until it is deleted and made again."""
+def test_changed_agreement_stops_only_existing_exports(azure: LocalAzure, sdk: Sdk) -> None:
+    """An existing export runs without data until it is recreated."""
     sdk.create()
     assert azure.deliver() == 1
     azure.migrate_agreement(azure.subscription_ids[0])
@@ -113,10 +113,8 @@ def test_an_agreement_that_changes_stops_old_exports_and_not_new_ones(azure: Loc
 
 
 @pytest.mark.parametrize(("shape", "rows", "files"), [("header", 0, 1), ("null", None, 1), ("no-blobs", 0, 0)])
-def test_empty_deliveries_come_in_three_shapes(
-    azure: LocalAzure, sdk: Sdk, shape: Any, rows: int | None, files: int
-) -> None:
-    """The run completes in each of them, and the manifest shows it as far as Azure does."""
+def test_empty_delivery_has_three_forms(azure: LocalAzure, sdk: Sdk, shape: Any, rows: int | None, files: int) -> None:
+    """The run completes in each, and the manifest shows it as far as Azure does."""
     sdk.create()
     azure.empty_data(azure.subscription_ids[0], shape)
     azure.deliver()
@@ -125,18 +123,16 @@ def test_empty_deliveries_come_in_three_shapes(
     assert runs(sdk, azure)[0] == "Completed"
 
 
-def test_lost_parts_leave_their_manifest(azure: LocalAzure, sdk: Sdk) -> None:
-    """The files that the manifest lists are gone."""
+def test_lost_data_files_leave_their_manifest(azure: LocalAzure, sdk: Sdk) -> None:
+    """The manifest still lists them."""
     sdk.create()
     azure.deliver()
     assert azure.lose_parts(azure.subscription_ids[0]) == 1
     assert manifest(sdk)["blobs"][0]["blobName"] not in sdk.names()
 
 
-def test_a_closed_network_and_a_disabled_subscription_refuse_tokens(
-    azure: LocalAzure, keyless: ContainerClient
-) -> None:
-    """Roles change nothing: the codes are those of network rules and of a disabled account."""
+def test_network_rules_and_a_disabled_subscription_refuse_tokens(azure: LocalAzure, keyless: ContainerClient) -> None:
+    """Roles do not matter: the codes are those of network rules and of a disabled account."""
     azure.deliver()
     azure.actions._world.blobs.make_container(azure.destinations[0].name, CONTAINER)
     assert list(keyless.list_blobs()) == []
@@ -147,8 +143,8 @@ def test_a_closed_network_and_a_disabled_subscription_refuse_tokens(
     assert code(lambda: list(keyless.list_blobs())) == (403, "AccountIsDisabled")
 
 
-def test_a_deleted_containers_name_is_taken_for_a_while(azurite: Azurite, closing: ExitStack) -> None:
-    """Every call on it is refused until the deletion is over, then it can be made again."""
+def test_name_of_a_deleted_container_is_unavailable_for_a_time(azurite: Azurite, closing: ExitStack) -> None:
+    """Calls on it are refused until the deletion is complete; then it can be created again."""
     behavior = Behavior(container_deletion_s=30)
     azure = closing.enter_context(LocalAzure(clock=VirtualClock(), azurite=azurite, behavior=behavior))
     token = token_for(azure.tenant, azure.principal, STORAGE)
@@ -161,10 +157,8 @@ def test_a_deleted_containers_name_is_taken_for_a_while(azurite: Azurite, closin
 
 
 @pytest.mark.parametrize(("by", "shown"), [("policy", (True, False)), ("legal-hold", (False, True))])
-def test_a_held_container_is_shown_and_stops_the_next_days_run(
-    azure: LocalAzure, sdk: Sdk, by: Any, shown: tuple[bool, bool]
-) -> None:
-    """The first delivery is written, the one that would replace it fails."""
+def test_legal_hold_fails_the_next_days_run(azure: LocalAzure, sdk: Sdk, by: Any, shown: tuple[bool, bool]) -> None:
+    """The first delivery is written, and the one that would replace it fails."""
     sdk.create()
     azure.hold_container(by)
     assert azure.deliver() == 1
@@ -180,8 +174,8 @@ def test_a_held_container_is_shown_and_stops_the_next_days_run(
     assert azure.deliver() == 1
 
 
-def test_a_lifecycle_rule_deletes_what_it_reaches(azure: LocalAzure, sdk: Sdk) -> None:
-    """Last month's files go after so many days, those of another prefix stay."""
+def test_lifecycle_rule_deletes_matching_blobs(azure: LocalAzure, sdk: Sdk) -> None:
+    """Last month's files are deleted after the given days; those with another prefix stay."""
     sdk.create()
     azure.deliver()
     azure.expire_blobs(7, prefix="other/")
@@ -193,8 +187,8 @@ def test_a_lifecycle_rule_deletes_what_it_reaches(azure: LocalAzure, sdk: Sdk) -
     assert len([one for one in sdk.names() if one.endswith("manifest.json")]) == 1
 
 
-def test_only_offered_focus_versions_are_taken(azure: LocalAzure, sdk: Sdk) -> None:
-    """An unknown or withdrawn version is refused with those that are offered; an export that has it keeps it."""
+def test_only_offered_focus_versions_are_accepted(azure: LocalAzure, sdk: Sdk) -> None:
+    """An unknown or withdrawn version is refused with the offered ones; existing exports keep theirs."""
     focus: dict[str, Any] = {
         "definition__type": "FocusCost",
         "definition__dataSet__configuration": {"dataVersion": "1.2-preview"},
@@ -211,8 +205,8 @@ def test_only_offered_focus_versions_are_taken(azure: LocalAzure, sdk: Sdk) -> N
         azure.withdraw_focus_version("9.9")
 
 
-def test_recorded_answers_have_their_seven_shapes(azurite: Azurite, closing: ExitStack) -> None:
-    """Id, run id, order and fields of runs, digits, creation, absence and manifest are as API 2021-10-01 had them."""
+def test_responses_match_seven_recorded_forms(azurite: Azurite, closing: ExitStack) -> None:
+    """Id, run id, order and fields of runs, digits, creation, absence and manifest match API 2021-10-01."""
     behavior = Behavior(answers="recorded")
     azure = closing.enter_context(LocalAzure(clock=VirtualClock(), azurite=azurite, behavior=behavior))
     sdk = Sdk(azure, closing)
@@ -238,12 +232,12 @@ def test_recorded_answers_have_their_seven_shapes(azurite: Azurite, closing: Exi
     assert manifest(sdk)["dataRowCount"] is None
 
 
-def test_what_does_not_fit_is_refused_by_name(azure: LocalAzure) -> None:
-    """A mistake in a test or a demo is reported, not ignored."""
+def test_invalid_control_action_is_refused(azure: LocalAzure) -> None:
+    """A mistake in a test or a demo raises an error."""
     one = azure.subscription_ids[0]
     calls: tuple[Callable[[], object], ...] = (
         lambda: azure.lock(scope(azure), "Soft"),
-        lambda: azure.hide_charges(one, "nobody"),
+        lambda: azure.hide_charges(one, "unknown"),
         lambda: azure.migrate_agreement(one, "none"),
         lambda: azure.empty_data(one, "full"),
         lambda: azure.hold_container("hand"),

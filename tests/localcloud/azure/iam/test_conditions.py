@@ -1,4 +1,4 @@
-"""Conditions of role assignments as Azure means them."""
+"""Conditions of role assignments, evaluated as Azure does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRITER, OTHER = "ba92f5b4-2d11-453d-a403-e96b0029c9fe", "8e3af657-a8ff-443c-a75c
 
 
 def values(of: str, role: str = WRITER, kind: str = "ServicePrincipal") -> dict[str, str]:
-    """Return the attributes of an assignment, of a request or of what is there."""
+    """Return the attributes of an assignment, for a request or an existing resource."""
     return {f"@{of}[{ROLE}]": role, f"@{of}[{KIND}]": kind}
 
 
@@ -37,13 +37,13 @@ def values(of: str, role: str = WRITER, kind: str = "ServicePrincipal") -> dict[
         ("Microsoft.Authorization/permissions/read", {}, True),
     ],
 )
-def test_the_shipped_condition(action: str, attributes: dict[str, str], expected: bool) -> None:
-    """It asks a write about what is sent and a deletion about what is there, and asks nothing else."""
+def test_shipped_condition_limits_writes_and_deletions(action: str, attributes: dict[str, str], expected: bool) -> None:
+    """A write is checked by the request, a deletion by the resource; other actions are not checked."""
     assert holds(SHIPPED, action, attributes) is expected
 
 
-def test_no_condition_lets_everything_through() -> None:
-    """An assignment without a condition is as wide as its role."""
+def test_assignment_without_a_condition_allows_everything() -> None:
+    """Only its role limits it."""
     assert holds("", DELETE, {})
 
 
@@ -56,8 +56,8 @@ def test_no_condition_lets_everything_through() -> None:
         ("!!ActionMatches{'a/b', 'c'}", True),
     ],
 )
-def test_and_binds_stronger_than_or(condition: str, expected: bool) -> None:
-    """Brackets first, then `!`, then AND, then OR."""
+def test_operators_have_the_documented_precedence(condition: str, expected: bool) -> None:
+    """Parentheses first, then `!`, then AND, then OR."""
     assert holds(condition, "a/b", {}) is expected
 
 
@@ -65,7 +65,7 @@ def test_and_binds_stronger_than_or(condition: str, expected: bool) -> None:
     "condition",
     ["@Request[a:B] StringLike {'x'}", "(ActionMatches{'a'}", "ActionMatches{'a'} XOR", "ActionMatches 'a'", "true"],
 )
-def test_what_is_not_understood_is_refused(condition: str) -> None:
-    """A condition that this cloud cannot judge is an error and never a permission."""
+def test_unsupported_condition_is_an_error(condition: str) -> None:
+    """It never grants a permission."""
     with pytest.raises(ValueError, match="condition"):
         holds(condition, "a", {})

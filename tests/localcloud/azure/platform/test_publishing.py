@@ -1,4 +1,4 @@
-"""The module's own scripts against the local Azure: the package goes up as it was built, and its functions prove it."""
+"""The publishing scripts of the module with the local Azure: unchanged upload, and the list of functions."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def script(name: str) -> ModuleType:
 
 @pytest.fixture
 def publish(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return infra/azure/publish.py; nothing of it stays imported."""
+    """Return infra/azure/publish.py, and remove it from the imported modules afterwards."""
     monkeypatch.setitem(sys.modules, "publish", None)
     return script("publish")
 
 
 def archive(folder: Path, entries: dict[str, bytes]) -> bytes:
-    """Return an archive as the packager makes them."""
+    """Return an archive in the packager's format."""
     write(folder / "package.zip", entries)
     return (folder / "package.zip").read_bytes()
 
 
 def publisher(publish: ModuleType, azure: LocalAzure, clock: VirtualClock, token: str = "") -> Any:
-    """Return the script's publisher for the deployed app, living in the local cloud's time."""
+    """Return the script's publisher for the deployed app, in the local cloud's time."""
     azure.site.functions = lambda: {name: [] for name in publish.FUNCTIONS}
     arm, scm = (
         publish.Api(one, token or azure.operator_token())
@@ -63,10 +63,10 @@ def publisher(publish: ModuleType, azure: LocalAzure, clock: VirtualClock, token
     return publish.Publisher(arm, azure.site.id, scm, clock.advance, clock.monotonic)
 
 
-def test_the_archive_arrives_byte_for_byte_and_its_functions_are_listed(
+def test_archive_is_uploaded_unchanged_and_its_functions_listed(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path
 ) -> None:
-    """Passwords are off first; what Azure stores is what was built, and only then the list of functions is asked."""
+    """Basic authentication is off, Azure stores the built bytes, and then the functions are listed."""
     package = archive(tmp_path, WHOLE)
     publishing = publisher(publish, azure, clock)
     publishing.close_passwords()
@@ -78,16 +78,16 @@ def test_the_archive_arrives_byte_for_byte_and_its_functions_are_listed(
     assert written == ["Microsoft.Web/sites/basicPublishingCredentialsPolicies/write"] * 2 + [ACTION]
 
 
-def test_the_functions_that_prove_a_package_are_those_of_the_code(publish: ModuleType) -> None:
-    """The script names what the function app declares, no more and no less."""
+def test_expected_functions_are_those_of_the_function_app(publish: ModuleType) -> None:
+    """The script's list equals what the code declares."""
     source = (INFRA.parents[1] / "azure_function" / "handler.py").read_text(encoding="utf-8")
     assert set(publish.FUNCTIONS) == set(re.findall(r'@app\.function_name\("(\w+)"\)', source))
 
 
-def test_a_package_that_the_host_cannot_load_is_no_success(
+def test_package_that_the_host_cannot_load_fails(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path
 ) -> None:
-    """Azure calls it deployed and lists nothing: without dependencies, and with unreadable files."""
+    """Azure reports success but lists no functions: without dependencies, and with unreadable files."""
     bare = {name: data for name, data in WHOLE.items() if not name.startswith(".python_packages")}
     unreadable = tmp_path / "unreadable.zip"
     with ZipFile(unreadable, "w") as made:
@@ -101,10 +101,10 @@ def test_a_package_that_the_host_cannot_load_is_no_success(
             publishing.prove()
 
 
-def test_a_role_that_storage_does_not_know_yet_is_waited_for(
+def test_missing_role_assignment_is_retried_until_effective(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The deployment fails with storage's message; it is retried, and reported, until the role is effective."""
+    """The deployment fails with storage's message, and the script reports each retry."""
     held = [one for one in azure.world.rights.of(azure.principal) if one.scope == azure.host_account.id]
     for one in held:
         azure.world.rights.remove(one.id)
@@ -125,10 +125,10 @@ def test_a_role_that_storage_does_not_know_yet_is_waited_for(
     assert "trying again in 45 seconds" in response[0]
 
 
-def test_what_stays_refused_ends_with_azures_words(
+def test_permanent_failure_has_azures_message(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path
 ) -> None:
-    """A closed account that the app does not reach, a setting of another plan, and a file that is not an archive."""
+    """This covers an unreachable storage account, a setting of another plan, and an invalid archive."""
     package = archive(tmp_path, WHOLE)
     azure.close_network(account=azure.host_account.name)
     with pytest.raises(
@@ -144,10 +144,10 @@ def test_what_stays_refused_ends_with_azures_words(
         publisher(publish, azure, clock).publish(b"no archive")
 
 
-def test_a_caller_who_may_not_publish_is_refused_and_no_token_is_shown(
+def test_denied_publishing_shows_call_status_and_message_but_no_token(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path
 ) -> None:
-    """The call, the status and Azure's words; the token is in none of them."""
+    """The token appears in none of them."""
     azure.deny(ACTION)
     with pytest.raises(publish.NotPublished, match="/api/publish was answered 403") as raised:
         publisher(publish, azure, clock).publish(archive(tmp_path, WHOLE))
@@ -158,24 +158,24 @@ def test_a_caller_who_may_not_publish_is_refused_and_no_token_is_shown(
     ("query", "kind", "status"),
     [("RemoteBuild=true", "application/zip", 501), ("RemoteBuild=false", "application/json", 415)],
 )
-def test_the_local_endpoint_takes_what_the_real_one_takes(
+def test_publishing_endpoint_accepts_only_an_archive_without_a_build(
     publish: ModuleType, azure: LocalAzure, query: str, kind: str, status: int
 ) -> None:
-    """An archive without a build; a remote build is not pretended, and another type of content is refused."""
+    """A remote build and another content type are refused."""
     scm = publish.Api(azure.environment()["FUNCTION_ENDPOINT"], azure.operator_token())
     with pytest.raises(publish.NotPublished, match=f"answered {status}"):
         scm.ask("POST", f"/api/publish?{query}", b"{}", kind)
 
 
-def test_no_redirect_carries_the_token_away(publish: ModuleType) -> None:
-    """Whatever answers in Azure's place, the token is for the host that was asked."""
+def test_redirect_does_not_receive_the_token(publish: ModuleType) -> None:
+    """The token is sent only to the original host."""
     assert publish._NoRedirect().redirect_request(None, None, 302, "", {}, "http://localhost:1/") is None
 
 
-def test_a_policy_is_waited_for_until_it_was_evaluated(
+def test_script_waits_until_a_policy_is_evaluated(
     publish: ModuleType, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only what counts for this assignment is an evaluation; after three quarters of an hour the deployment goes on."""
+    """Only evaluations of this assignment count; after 45 minutes the deployment continues."""
     monkeypatch.setitem(sys.modules, "policy_evaluated", None)
     waiting = script("policy_evaluated")
     other = {"policyAssignmentId": "/other", "results": {"resourceDetails": [{"count": 3}]}}
@@ -196,10 +196,10 @@ def test_a_policy_is_waited_for_until_it_was_evaluated(
     assert clock.monotonic() - 60 == pytest.approx(45 * 60, abs=31)
 
 
-def test_the_operators_role_is_enough_to_publish(
+def test_operators_role_is_sufficient_to_publish(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path
 ) -> None:
-    """With the shipped custom role alone the script does all of its calls."""
+    """The shipped custom role allows all calls of the script."""
     actions = tuple(json.loads((INFRA / "operator-role.json").read_text(encoding="utf-8"))["Actions"])
     rights = azure.world.rights
     shipped = Role(made_up_id("shipped role"), "Tailpipe Exports Operator", actions, custom=True)

@@ -1,4 +1,4 @@
-"""The local Azure after a deployment: the function app, its settings, functions and keys, and the operator."""
+"""The deployed local Azure: the function app, its settings, functions and keys, and the operator."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def greet(req: func.HttpRequest) -> func.HttpResponse:
 
 
 class Arm:
-    """Resource Manager by plain requests, for what the clients at hand have no operation for."""
+    """Resource Manager over plain requests, for operations without an SDK client here."""
 
     def __init__(self, azure: LocalAzure, closing: ExitStack, token: str = "") -> None:
         self._client = Sdk(azure, closing, token=token or azure.operator_token()).client(CostManagementClient)
@@ -56,7 +56,7 @@ class Arm:
 
 @pytest.fixture
 def arm(azure: LocalAzure, closing: ExitStack) -> Arm:
-    """Return Resource Manager for the operator who deploys."""
+    """Return Resource Manager with the operator's identity."""
     return Arm(azure, closing)
 
 
@@ -72,8 +72,10 @@ def running(clock: VirtualClock, azurite: Azurite, tmp_path: Path) -> Iterator[L
         yield cloud
 
 
-def test_functions_run_behind_their_address_with_their_key(running: LocalAzure, closing: ExitStack) -> None:
-    """The functions are listed; one answers with the key that Resource Manager gives alone, and its log is searched."""
+def test_functions_can_be_listed_called_with_their_key_and_searched_in_the_log(
+    running: LocalAzure, closing: ExitStack
+) -> None:
+    """Resource Manager returns the key."""
     arm, site = Arm(running, closing), running.site.id
     listed = {one["properties"]["name"]: one["properties"] for one in arm("GET", f"{site}/functions")["value"]}
     assert {name: one["config"]["bindings"][0]["type"] for name, one in listed.items()} == {
@@ -98,8 +100,8 @@ def test_functions_run_behind_their_address_with_their_key(running: LocalAzure, 
     arm("POST", f"{workspace}-other/query", {"query": query}, expected=404)
 
 
-def test_new_settings_reach_the_functions_and_can_stop_the_timer(running: LocalAzure, closing: ExitStack) -> None:
-    """Settings are replaced whole; the functions see them at once, and a disabled timer does not tick."""
+def test_new_settings_apply_immediately_and_can_disable_the_timer(running: LocalAzure, closing: ExitStack) -> None:
+    """All settings are replaced together."""
     arm, site = Arm(running, closing), running.site.id
     settings = arm("POST", f"{site}/config/appsettings/list")["properties"]
     assert settings["DESTINATION"] == running.environment()["DESTINATION"]
@@ -117,26 +119,26 @@ def test_new_settings_reach_the_functions_and_can_stop_the_timer(running: LocalA
     arm("PUT", f"{site}/config/appsettings", {"properties": {"number": 1}}, expected=400)
 
 
-def test_an_app_without_code_has_no_functions(azure: LocalAzure, arm: Arm) -> None:
-    """Where nothing was published the app is there, lists nothing and answers 404."""
+def test_app_without_code_has_no_functions(azure: LocalAzure, arm: Arm) -> None:
+    """Its list is empty, and its address is 404."""
     assert arm("GET", azure.site.id)["properties"]["state"] == "Running"
     assert arm("GET", f"{azure.site.id}/functions")["value"] == []
     assert requests.get(f"{azure.environment()['FUNCTION_ENDPOINT']}/api/status", timeout=HANG_S).status_code == 404
 
 
-def test_the_functions_roles_are_those_of_the_module(azure: LocalAzure, arm: Arm) -> None:
-    """Its custom role at the management group holds the file's actions; without keys it may give roles, else not."""
+def test_function_has_the_roles_of_the_module(azure: LocalAzure, arm: Arm) -> None:
+    """The custom role at the management group has the file's actions; it may assign roles only without keys."""
     grants = yaml.safe_load(RIGHTS.read_text(encoding="utf-8"))["function"]
-    wanted = {action for one in grants if one["scope"] == "management_group" for action in one["actions"]}
+    expected = {action for one in grants if one["scope"] == "management_group" for action in one["actions"]}
     root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
     role = arm("GET", f"{root}/providers/Microsoft.Authorization/roleDefinitions/{FUNCTION_ROLE}")
-    assert set(role["properties"]["permissions"][0]["actions"]) == wanted
+    assert set(role["properties"]["permissions"][0]["actions"]) == expected
     write = "Microsoft.Authorization/roleAssignments/write"
     assert not azure.world.rights.allows(azure.principal, write, azure.destinations[0].id)
 
 
-def test_what_is_denied_shows_in_the_rights_and_is_refused(azure: LocalAzure, arm: Arm) -> None:
-    """An action denied to the operator is missing from its permissions, and refused until it is allowed again."""
+def test_denied_action_is_missing_from_the_permissions_and_refused(azure: LocalAzure, arm: Arm) -> None:
+    """Allowing the action restores both."""
     group = f"{scope(azure)}/resourceGroups/new"
     azure.deny("Microsoft.Resources/subscriptions/resourceGroups/*")
     held = arm("GET", f"{scope(azure)}/providers/Microsoft.Authorization/permissions")["value"]
@@ -150,8 +152,8 @@ def test_what_is_denied_shows_in_the_rights_and_is_refused(azure: LocalAzure, ar
     assert arm("GET", group)["tags"] == {"a": "b"}
 
 
-def test_an_export_by_key_needs_write_permission_on_the_account(azure: LocalAzure, sdk: Sdk) -> None:
-    """A caller who may write exports, but not the storage account that one names, is refused; both are logged."""
+def test_export_with_a_key_needs_write_permission_on_the_account(azure: LocalAzure, sdk: Sdk) -> None:
+    """Permission to write exports is not sufficient; both checks are logged."""
     azure.deny("Microsoft.Storage/storageAccounts/write", azure.principal)
     status, code, message = refusal(sdk.create)
     assert (status, code, azure.destinations[0].id in message) == (403, "LinkedAuthorizationFailed", True)
@@ -160,8 +162,8 @@ def test_an_export_by_key_needs_write_permission_on_the_account(azure: LocalAzur
     sdk.create()
 
 
-def test_accounts_are_made_under_free_names_only(azure: LocalAzure, arm: Arm) -> None:
-    """The name of an account is checked and refused as in the whole of Azure; a new one takes containers."""
+def test_storage_account_name_must_be_available_in_all_of_azure(azure: LocalAzure, arm: Arm) -> None:
+    """A new account accepts containers."""
     check = f"{scope(azure)}/providers/Microsoft.Storage/checkNameAvailability"
     azure.take_name("elsewhere")
 
@@ -187,8 +189,8 @@ def test_accounts_are_made_under_free_names_only(azure: LocalAzure, arm: Arm) ->
     assert taken["error"]["code"] == "StorageAccountAlreadyTaken"
 
 
-def test_everything_deployed_is_listed_by_its_tag(azure: LocalAzure, arm: Arm) -> None:
-    """Resources are found by type and by tag; a kept one is gone once it is deleted."""
+def test_deployed_resources_are_listed_by_type_and_tag(azure: LocalAzure, arm: Arm) -> None:
+    """A retained resource is gone once it is deleted."""
     azure.world.behavior.page_size = 3
     listed = f"{scope(azure)}/resources"
     sites = arm("GET", listed, query="&$filter=resourceType eq 'Microsoft.Web/sites'")["value"]
@@ -202,8 +204,8 @@ def test_everything_deployed_is_listed_by_its_tag(azure: LocalAzure, arm: Arm) -
     arm("GET", plan, expected=404)
 
 
-def test_tailpipes_application_is_in_the_directory(azure: LocalAzure, clock: VirtualClock, closing: ExitStack) -> None:
-    """Graph shows the application, whose rights are exactly two, to people with a role; a bare tenant has none."""
+def test_graph_returns_tailpipes_application(azure: LocalAzure, clock: VirtualClock, closing: ExitStack) -> None:
+    """Callers with a role see its two roles; a bare tenant has no application."""
     graph, header = azure.environment()["GRAPH_ENDPOINT"], {"Authorization": f"Bearer {azure.operator_token()}"}
     url = f"{graph}/v1.0/servicePrincipals(appId='{TAILPIPE_APP}')"
     found = requests.get(url, headers=header, timeout=HANG_S).json()
@@ -218,7 +220,7 @@ def test_tailpipes_application_is_in_the_directory(azure: LocalAzure, clock: Vir
 
 
 def test_data_is_deleted_with_its_container(azure: LocalAzure, arm: Arm, closing: ExitStack) -> None:
-    """A container that is deleted through Resource Manager is gone for blob clients too."""
+    """After deletion through Resource Manager, blob clients do not find the container."""
     path = f"{azure.destinations[0].id}/blobServices/default/containers/{CONTAINER}"
     arm("DELETE", path)
     arm("GET", path, expected=404)

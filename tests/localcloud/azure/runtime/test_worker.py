@@ -1,4 +1,4 @@
-"""The Functions host against small apps written for each test, in Azure's worker runtime."""
+"""The local Functions host, with small apps written for each test, in Azure's worker runtime."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ SCHEDULE = {"SCHEDULE": "0 17 * * * *"}
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Make:
-    """Return a maker of workers for an app's source."""
+    """Return a factory of workers for an app's source."""
 
     def make(source: str, env: dict[str, str] | None = None, **options: object) -> AzureWorker:
         (tmp_path / "tiny.py").write_text(HEAD + source, encoding="utf-8")
-        return AzureWorker("tiny", env or {}, task_root=tmp_path, **options)  # type: ignore[arg-type]  # options are the test's own
+        return AzureWorker("tiny", env or {}, task_root=tmp_path, **options)  # type: ignore[arg-type]  # the test passes the options
 
     return make
 
 
 def any_doing(body: str) -> str:
-    """Return a function without a key that does `body`."""
+    """Return the source of a function without a key whose body is `body`."""
     return ANY.format(body=body)
 
 
-def test_azures_own_runtime_runs_the_functions(worker: Make) -> None:
-    """The runtime that make venv has installed indexes and invokes them, and says its version."""
+def test_azures_runtime_runs_the_functions(worker: Make) -> None:
+    """The installed runtime indexes and invokes them, and reports its version."""
     with worker(TICK + ECHO) as app:
         assert app.worker.startswith("azure-functions-runtime ")
         assert set(app.functions()) == {"tick", "echo"}
 
 
 @pytest.mark.parametrize("runtime", [None, Path("/nowhere")], ids=["runtime", "library"])
-def test_http_function_gets_the_request_and_its_answer_comes_back(worker: Make, runtime: Path | None) -> None:
+def test_http_request_and_response_pass_unchanged(worker: Make, runtime: Path | None) -> None:
     """Body, query, headers and URL reach the function; status, headers and body return, with either runtime."""
     options = {} if runtime is None else {"runtime": runtime}
     with worker(ECHO, **options) as app:
@@ -79,8 +79,8 @@ def test_http_function_gets_the_request_and_its_answer_comes_back(worker: Make, 
 
 
 @pytest.mark.parametrize("runtime", [None, Path("/nowhere")], ids=["runtime", "library"])
-def test_timer_ticks_and_logs(worker: Make, runtime: Path | None) -> None:
-    """A tick invokes the timer's function; what it logs and prints are its lines, the worker's own are not."""
+def test_timer_invokes_its_function_and_has_its_log_lines(worker: Make, runtime: Path | None) -> None:
+    """The lines include logging and standard output, but not the worker's."""
     options = {} if runtime is None else {"runtime": runtime}
     with worker(TICK + ECHO, SCHEDULE, **options) as app:
         first, second = app.invoke_timer(), app.invoke_timer("tick", past_due=True)
@@ -89,14 +89,14 @@ def test_timer_ticks_and_logs(worker: Make, runtime: Path | None) -> None:
     assert first.peak_mb is None or first.peak_mb > 5
 
 
-def test_library_says_that_it_is_only_the_next_best(worker: Make) -> None:
-    """Without the runtime, the library is reported as what it is."""
+def test_library_is_reported_as_the_fallback_runtime(worker: Make) -> None:
+    """It is used without Azure's runtime."""
     with worker(TICK, runtime=Path("/nowhere")) as app:
         assert app.worker.startswith("azure-functions ")
         assert "not the worker runtime" in app.worker
 
 
-def test_host_wants_the_key_route_and_method(worker: Make) -> None:
+def test_host_requires_key_route_and_method(worker: Make) -> None:
     """A wrong key is 401, an unknown route or method 404, and an anonymous function needs no key."""
     with worker(ECHO + any_doing("return func.HttpResponse('hello')")) as app:
         assert app.invoke_http("POST", "/api/say/echo", key="guessed").status == 401
@@ -106,19 +106,21 @@ def test_host_wants_the_key_route_and_method(worker: Make) -> None:
         assert app.invoke_http("GET", "/api/any", key="").body == b"hello"
 
 
-def test_environment_is_the_apps_and_nothing_of_ours(worker: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The functions see the platform's variables and the given ones, and none of the calling process."""
+def test_environment_has_only_the_platforms_and_the_given_variables(
+    worker: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The functions get no variable of the calling process."""
     monkeypatch.setenv("LEAKED", "yes")
     source = any_doing("return func.HttpResponse(json.dumps(dict(os.environ)))")
     with worker(source, {"EXPORTS": "focus"}) as app:
-        seen = app.invoke_http("GET", "/api/any").json()
-    assert "LEAKED" not in seen
-    assert (seen["EXPORTS"], seen["FUNCTIONS_WORKER_RUNTIME"]) == ("focus", "python")
-    assert seen["HOME"] != os.environ["HOME"]
+        variables = app.invoke_http("GET", "/api/any").json()
+    assert "LEAKED" not in variables
+    assert (variables["EXPORTS"], variables["FUNCTIONS_WORKER_RUNTIME"]) == ("focus", "python")
+    assert variables["HOME"] != os.environ["HOME"]
 
 
-def test_runtimes_packages_hide_none_of_the_apps(worker: Make, tmp_path: Path) -> None:
-    """The runtime brings a package `tests` along; an app's own one of that name is the one that it imports."""
+def test_runtime_packages_do_not_shadow_the_apps(worker: Make, tmp_path: Path) -> None:
+    """Azure's runtime contains a package `tests`; the app's package of that name is imported."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "__init__.py").write_text("WHOSE = 'ours'\n", encoding="utf-8")
     with worker(any_doing("import tests; return func.HttpResponse(tests.WHOSE)")) as app:
@@ -126,7 +128,7 @@ def test_runtimes_packages_hide_none_of_the_apps(worker: Make, tmp_path: Path) -
 
 
 def test_function_that_raises_is_an_error_and_500(worker: Make) -> None:
-    """Type, message and trace come back, and the process stays for the next invocation."""
+    """The error has type, message and stack trace, and the process stays for the next invocation."""
     source = any_doing("raise RuntimeError('subscription 42')") + ECHO
     with worker(source) as app:
         failed, after = app.invoke_http("GET", "/api/any"), app.invoke_http("POST", "/api/say/echo", "on")
@@ -137,8 +139,8 @@ def test_function_that_raises_is_an_error_and_500(worker: Make) -> None:
     assert after.json()["body"] == "on"
 
 
-def test_app_that_cannot_be_indexed_is_an_error_and_is_tried_anew(worker: Make, tmp_path: Path) -> None:
-    """An error at import is reported to the caller, and the next use starts a new process."""
+def test_app_that_cannot_be_indexed_is_an_error_and_is_retried(worker: Make, tmp_path: Path) -> None:
+    """The error at import is returned, and the next call starts a new process."""
     with worker("raise KeyError('DESTINATION')\n") as app:
         timer, http = app.invoke_timer(), app.invoke_http("GET", "/api/any")
         (tmp_path / "tiny.py").write_text(HEAD + any_doing("return func.HttpResponse('well')"), encoding="utf-8")
@@ -157,8 +159,8 @@ def test_schedule_without_its_setting_is_refused(worker: Make) -> None:
     assert not any("late" in line for line in refused.logs)
 
 
-def test_function_over_its_time_is_ended(worker: Make) -> None:
-    """After the function's own limit the process is ended, and the next invocation gets a new one."""
+def test_function_past_its_timeout_is_ended(worker: Make) -> None:
+    """The process is ended, and the next invocation gets a new one."""
     source = any_doing("time.sleep(60 if req.params.get('x') else 0); return func.HttpResponse(str(os.getpid()))")
     with worker(source, timeout_s=0.5) as app:
         before = int(app.invoke_http("GET", "/api/any").body)
@@ -172,8 +174,8 @@ def test_function_over_its_time_is_ended(worker: Make) -> None:
     assert before != after
 
 
-def test_answer_that_comes_too_late_for_http_is_502(worker: Make) -> None:
-    """The load balancer gives up before the function's own limit; the function itself goes on."""
+def test_response_past_the_load_balancers_timeout_is_502(worker: Make) -> None:
+    """The function itself continues."""
     source = any_doing("time.sleep(float(req.params.get('x') or 0)); return func.HttpResponse(str(os.getpid()))")
     with worker(source, http_limit_s=0.3) as app:
         before = app.invoke_http("GET", "/api/any").body
@@ -181,8 +183,8 @@ def test_answer_that_comes_too_late_for_http_is_502(worker: Make) -> None:
         assert app.invoke_http("GET", "/api/any").body == before
 
 
-def test_crash_is_reported_with_the_last_lines(worker: Make) -> None:
-    """A process that dies in the middle is an error, never a hang, and the next invocation gets a new one."""
+def test_crash_is_an_error_with_the_last_log_lines(worker: Make) -> None:
+    """The call does not hang, and the next invocation gets a new process."""
     source = any_doing("print('last words', flush=True); os._exit(7)") + TICK
     with worker(source, SCHEDULE) as app:
         crashed, after = app.invoke_http("GET", "/api/any"), app.invoke_timer()
@@ -193,8 +195,8 @@ def test_crash_is_reported_with_the_last_lines(worker: Make) -> None:
     assert after.error is None
 
 
-def test_invocations_overlap(worker: Make, tmp_path: Path) -> None:
-    """Timer and HTTP at once are two invocations in one process: the second is served while the first waits for it."""
+def test_invocations_run_concurrently_in_one_process(worker: Make, tmp_path: Path) -> None:
+    """A second one is served while the first waits for it."""
     source = """
 import threading
 met = threading.Event()
@@ -214,21 +216,21 @@ def tick(timer: func.TimerRequest) -> None:
     assert [one.error for one in ticked] == [None]
 
 
-def test_nothing_is_left_running(worker: Make) -> None:
-    """When the context ends the process is gone, and killing it before is not an error."""
+def test_process_ends_with_the_context(worker: Make) -> None:
+    """Killing the process before is not an error."""
     with worker(any_doing("return func.HttpResponse(str(os.getpid()))")) as app:
         pid = int(app.invoke_http("GET", "/api/any").body)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-def test_lines_come_while_the_function_works(worker: Make, tmp_path: Path) -> None:
-    """A callback gets a line before the invocation has ended."""
-    seen: list[str] = []
+def test_log_lines_are_passed_on_during_the_invocation(worker: Make, tmp_path: Path) -> None:
+    """A callback receives each line immediately."""
+    lines: list[str] = []
     go, early = tmp_path / "go", threading.Event()
 
     def watch(line: str) -> None:
-        seen.append(line)
+        lines.append(line)
         early.set()
 
     waiting = f"while not os.path.exists({str(go)!r}): time.sleep(0.01)"
@@ -241,4 +243,4 @@ def test_lines_come_while_the_function_works(worker: Make, tmp_path: Path) -> No
         assert thread.is_alive()
         go.touch()
         thread.join()
-    assert seen == ["early"]
+    assert lines == ["early"]

@@ -1,4 +1,4 @@
-"""Blob storage for callers with tokens, through the real SDK."""
+"""Blob storage for callers with tokens, through the SDK."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from tests.readers.azure import STORAGE, blob_service
 
 @pytest.fixture
 def state(azure: LocalAzure, closing: ExitStack) -> ContainerClient:
-    """Return the function's own container, as its identity sees it."""
+    """Return the function's state container with the function's identity."""
     token = token_for(azure.tenant, azure.principal, STORAGE)
     url = azure.keyless()["STATE_ACCOUNT"]
     return closing.enter_context(blob_service(url, lambda _: token)).get_container_client(STATE_CONTAINER)
 
 
 def code(call: Callable[[], object]) -> tuple[int, str]:
-    """Return the status and code of the error that a call ends with."""
+    """Return status and code of the error that a call raises."""
     with pytest.raises(HttpResponseError) as caught:
         call()
     error: Any = caught.value
     return error.status_code, str(getattr(error.error_code, "value", error.error_code))
 
 
-def test_blobs_come_back_as_they_went(state: ContainerClient) -> None:
-    """Data, type, properties and names with unusual characters pass unchanged, more than a megabyte too."""
+def test_downloaded_blob_equals_the_uploaded_one(state: ContainerClient) -> None:
+    """Data over a megabyte, type, properties and unusual names pass unchanged."""
     data = bytes(range(256)) * 20_000
     for name in ("plain.json", "deep/er/näme with (signs)+&=%25.json"):
         blob = state.get_blob_client(name)
@@ -48,8 +48,8 @@ def test_blobs_come_back_as_they_went(state: ContainerClient) -> None:
     assert state.get_blob_client("plain.json").download_blob(offset=254, length=4).readall() == bytes([254, 255, 0, 1])
 
 
-def test_conditional_writes_hold(state: ContainerClient) -> None:
-    """If-Match and If-None-Match are Azurite's to judge, and their refusals come through with their codes."""
+def test_conditional_writes_are_checked(state: ContainerClient) -> None:
+    """Azurite evaluates If-Match and If-None-Match, and its errors are passed on."""
     blob = state.get_blob_client("state")
     first = blob.upload_blob(b"1")["etag"]
     with pytest.raises(ResourceExistsError):
@@ -62,8 +62,8 @@ def test_conditional_writes_hold(state: ContainerClient) -> None:
         blob.download_blob()
 
 
-def test_each_call_is_logged_with_its_right(azure: LocalAzure, state: ContainerClient) -> None:
-    """The log names the data action and the blob's resource id, for refused calls as well."""
+def test_call_log_has_the_data_action_and_resource_id(azure: LocalAzure, state: ContainerClient) -> None:
+    """Denied calls are logged too."""
     azure.calls.clear()
     state.get_blob_client("a/b").upload_blob(b"")
     list(state.list_blobs())
@@ -73,8 +73,8 @@ def test_each_call_is_logged_with_its_right(azure: LocalAzure, state: ContainerC
     assert {call.app for call in azure.calls} == {azure.principal}
 
 
-def test_what_is_not_held_is_refused(azure: LocalAzure, closing: ExitStack) -> None:
-    """On the destination the function reads and makes the container, and writes no blob."""
+def test_call_without_permission_is_refused(azure: LocalAzure, closing: ExitStack) -> None:
+    """In the destination, the function can read and create the container but not write blobs."""
     token = token_for(azure.tenant, azure.principal, STORAGE)
     url = f"{azure.keyless()['BLOB_ENDPOINT']}/{azure.destinations[0].name}"
     container = closing.enter_context(blob_service(url, lambda _: token)).get_container_client("dataexport")
@@ -84,8 +84,8 @@ def test_what_is_not_held_is_refused(azure: LocalAzure, closing: ExitStack) -> N
     assert code(container.create_container) == (409, "ContainerAlreadyExists")
 
 
-def test_bad_callers_get_different_errors(azure: LocalAzure, closing: ExitStack) -> None:
-    """An expired token and none at all are 401, an account that is not there 404, an operation without a right 403."""
+def test_invalid_callers_get_their_documented_errors(azure: LocalAzure, closing: ExitStack) -> None:
+    """An expired or missing token is 401, a missing account 404, a missing permission 403."""
     gate = azure.keyless()["BLOB_ENDPOINT"]
 
     def service(token: str, account: str = azure.host_account.name) -> BlobServiceClient:
@@ -99,8 +99,8 @@ def test_bad_callers_get_different_errors(azure: LocalAzure, closing: ExitStack)
     assert code(service(good).get_account_information) == (403, "AuthorizationFailure")
 
 
-def test_a_key_opens_an_account_that_takes_keys(azure: LocalAzure, closing: ExitStack) -> None:
-    """Calls signed by the key pass as they are; they do not where keys are off."""
+def test_shared_key_is_accepted_unless_disabled(azure: LocalAzure, closing: ExitStack) -> None:
+    """Calls signed with the key pass unchanged."""
     account = azure.destinations[0]
     url = f"{azure.keyless()['BLOB_ENDPOINT']}/{account.name}"
     given = {"account_name": account.name, "account_key": account.key}
@@ -110,8 +110,8 @@ def test_a_key_opens_an_account_that_takes_keys(azure: LocalAzure, closing: Exit
     assert code(lambda: list(client.list_containers())) == (403, "KeyBasedAuthenticationNotPermitted")
 
 
-def test_faults_reach_storage_too(azure: LocalAzure, state: ContainerClient) -> None:
-    """An ordered fault answers in storage's own form."""
+def test_fault_applies_to_storage(azure: LocalAzure, state: ContainerClient) -> None:
+    """The error has storage's format."""
     azure.faults.add("*/blobs/read", "ServerBusy", status=503)
     assert code(lambda: list(state.list_blobs())) == (503, "ServerBusy")
     assert list(state.list_blobs()) == []

@@ -1,4 +1,4 @@
-"""What exports leave in the blob store, read with azure-storage-blob."""
+"""The blobs that exports deliver, read with azure-storage-blob."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from shared.runtime.clock import VirtualClock
 from tests.localcloud.azure.helpers import NAME, Sdk, export, refusal, scope
 
 
-def test_a_delivery_has_the_documented_layout(azure: LocalAzure, sdk: Sdk) -> None:
-    """A run leaves container/folder/name/month/run with a gzip CSV part and a manifest that names and counts it."""
+def test_delivery_has_the_documented_layout(azure: LocalAzure, sdk: Sdk) -> None:
+    """A run writes container/folder/name/month/run with a gzip CSV file and a manifest that lists it."""
     sdk.create()
     assert azure.deliver() == 1
     run = sdk.exports.get(scope(azure), NAME, expand="runHistory").properties.run_history.value[0]
@@ -40,8 +40,8 @@ def test_a_delivery_has_the_documented_layout(azure: LocalAzure, sdk: Sdk) -> No
     assert run.properties.manifest_file == f"{folder}/manifest.json"
 
 
-def test_overwriting_leaves_one_run_a_month(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
-    """With OverwritePreviousReport a new run replaces the month's last one, and an older month stays."""
+def test_overwriting_export_keeps_one_run_per_month(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
+    """OverwritePreviousReport replaces the month's last run, and an older month stays."""
     sdk.create()
     azure.deliver()
     first = sdk.names()
@@ -56,16 +56,16 @@ def test_overwriting_leaves_one_run_a_month(azure: LocalAzure, sdk: Sdk, clock: 
     assert len(sdk.names()) == 4
 
 
-def test_new_reports_are_kept_beside_the_old(azure: LocalAzure, sdk: Sdk) -> None:
-    """With CreateNewReport every run stays."""
+def test_create_new_report_keeps_every_run(azure: LocalAzure, sdk: Sdk) -> None:
+    """CreateNewReport adds each run beside the others."""
     sdk.create(dataOverwriteBehavior="CreateNewReport")
     azure.deliver()
     azure.deliver()
     assert len(sdk.names()) == 4
 
 
-def test_last_modified_follows_the_local_clock(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
-    """A blob is as old as the virtual clock says, so that evidence can be fresh or stale."""
+def test_last_modified_is_the_virtual_clocks_time(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
+    """Evidence can therefore be fresh or stale."""
     sdk.create()
     clock.advance(5 * 86400 + 3600)
     azure.deliver()
@@ -73,8 +73,8 @@ def test_last_modified_follows_the_local_clock(azure: LocalAzure, sdk: Sdk, cloc
     assert blob.last_modified == datetime(2026, 1, 10, 1, tzinfo=UTC)
 
 
-def test_parquet_parts_are_parquet(azure: LocalAzure, sdk: Sdk) -> None:
-    """A Parquet export's part begins and ends with the format's magic, and its footer's length fits."""
+def test_parquet_file_has_the_format_of_parquet(azure: LocalAzure, sdk: Sdk) -> None:
+    """It has the magic bytes at both ends, and a valid footer length."""
     sdk.create(format="Parquet", compressionMode="snappy")
     azure.deliver()
     name = next(one for one in sdk.names() if one.endswith("part_0_0001.snappy.parquet"))
@@ -83,8 +83,8 @@ def test_parquet_parts_are_parquet(azure: LocalAzure, sdk: Sdk) -> None:
     assert int.from_bytes(data[-8:-4], "little") == len(data) - 12
 
 
-def test_inactive_exports_deliver_nothing(azure: LocalAzure, sdk: Sdk) -> None:
-    """A paused schedule is not run; others are."""
+def test_inactive_export_delivers_nothing(azure: LocalAzure, sdk: Sdk) -> None:
+    """Other exports deliver."""
     sdk.create(0)
     sdk.create(1)
     azure.set_schedule_inactive(azure.subscription_ids[0])
@@ -93,8 +93,8 @@ def test_inactive_exports_deliver_nothing(azure: LocalAzure, sdk: Sdk) -> None:
     assert all(azure.subscription_ids[1] in name for name in sdk.names())
 
 
-def test_an_execution_delivers_its_month_after_a_while(clock: VirtualClock, closing: ExitStack) -> None:
-    """An accepted execution is InProgress without data until its time, then Completed with the month's folder."""
+def test_execution_delivers_its_month_after_a_delay(clock: VirtualClock, closing: ExitStack) -> None:
+    """It is InProgress without data first, then Completed with the month's folder."""
     cloud = closing.enter_context(LocalAzure(clock=clock, behavior=Behavior(run_delay_s=600)))
     sdk = Sdk(cloud, closing)
     sdk.create()
@@ -120,8 +120,8 @@ def test_an_execution_delivers_its_month_after_a_while(clock: VirtualClock, clos
         pytest.param("2025-12-01T00:00:00Z", None, "timePeriod.to' is missing", id="no end"),
     ],
 )
-def test_wrong_periods_are_refused(azure: LocalAzure, sdk: Sdk, start: str, end: str | None, words: str) -> None:
-    """An execution takes one calendar month at most, in the past and not too far back; nothing runs otherwise."""
+def test_invalid_period_is_refused(azure: LocalAzure, sdk: Sdk, start: str, end: str | None, words: str) -> None:
+    """An execution covers at most one calendar month, in the past and within the limit."""
     sdk.create()
     period = {"from": start, **({"to": end} if end else {})}
     status, _, message = refusal(sdk.exports.execute, scope(azure), NAME, {"timePeriod": period})
@@ -129,8 +129,8 @@ def test_wrong_periods_are_refused(azure: LocalAzure, sdk: Sdk, start: str, end:
     assert sdk.exports.get_execution_history(scope(azure), NAME).value == []
 
 
-def test_failed_runs_show_in_the_history(azure: LocalAzure, sdk: Sdk) -> None:
-    """Runs that were ordered to fail leave no data and an error in the history; the next one delivers."""
+def test_failed_run_has_an_error_in_the_history(azure: LocalAzure, sdk: Sdk) -> None:
+    """It leaves no data, and the next run delivers."""
     sdk.create()
     azure.fail_runs(azure.subscription_ids[0], times=2, code="QueryTimedOut")
     assert [azure.deliver() for _ in range(3)] == [0, 0, 1]
@@ -140,16 +140,16 @@ def test_failed_runs_show_in_the_history(azure: LocalAzure, sdk: Sdk) -> None:
     assert len(sdk.names()) == 2
 
 
-def test_a_missing_container_is_made_by_the_service(azure: LocalAzure, sdk: Sdk) -> None:
-    """A run whose container was deleted makes it again."""
+def test_missing_container_is_created_by_the_service(azure: LocalAzure, sdk: Sdk) -> None:
+    """The run after its deletion creates it."""
     sdk.create()
     azure.delete_container()
     assert azure.deliver() == 1
     assert len(sdk.names()) == 2
 
 
-def test_keys_off_or_a_firewall_stop_exports_without_identity(azure: LocalAzure, sdk: Sdk) -> None:
-    """Without an identity both are refused at creation, each in its words, and break the runs of what exists."""
+def test_disabled_keys_or_a_firewall_stop_exports_without_an_identity(azure: LocalAzure, sdk: Sdk) -> None:
+    """Each is refused at creation with its message, and fails the runs of existing exports."""
     sdk.create()
     azure.set_shared_key(False)
     assert "Key-based authentication is currently disabled" in refusal(sdk.create, 1)[2]
@@ -162,10 +162,10 @@ def test_keys_off_or_a_firewall_stop_exports_without_identity(azure: LocalAzure,
     assert azure.deliver() == 1
 
 
-def test_identity_exports_need_rights_on_the_account(
+def test_identity_export_needs_permission_to_assign_roles(
     clock: VirtualClock, closing: ExitStack, azure: LocalAzure
 ) -> None:
-    """With an identity keys may be off, but the caller must be able to assign roles, and a location is needed."""
+    """Keys may be disabled, but the export needs a location."""
     plain = Sdk(azure, closing)
     status, _, message = refusal(plain.exports.create_or_update, scope(azure), NAME, export(azure, identity=True))
     assert (status, "roleAssignments/write' action on specified storage account" in message) == (400, True)
@@ -178,8 +178,8 @@ def test_identity_exports_need_rights_on_the_account(
     assert cloud.deliver() == 1
 
 
-def test_exports_of_the_earlier_scripts(clock: VirtualClock, closing: ExitStack) -> None:
-    """Exports that were there before have the public names and folders, the type of their offer, and deliver."""
+def test_exports_of_the_old_scripts_exist_and_deliver(clock: VirtualClock, closing: ExitStack) -> None:
+    """They have the public names and folders, and the type of their offer."""
     cloud = closing.enter_context(LocalAzure(clock=clock, agreements={"ea": 1, "webdirect": 1}))
     sdk = Sdk(cloud, closing)
     assert cloud.create_exports() == 3
@@ -192,8 +192,8 @@ def test_exports_of_the_earlier_scripts(clock: VirtualClock, closing: ExitStack)
     assert cloud.deliver() == 3
 
 
-def test_changes_from_outside_show(azure: LocalAzure, sdk: Sdk) -> None:
-    """A change is seen by the next read, under a new eTag."""
+def test_external_change_is_visible_with_a_new_etag(azure: LocalAzure, sdk: Sdk) -> None:
+    """The next read returns it."""
     before = sdk.create()
     azure.change_destination(azure.subscription_ids[0], folder="elsewhere")
     azure.change_type(azure.subscription_ids[0], "Usage")
@@ -205,8 +205,8 @@ def test_changes_from_outside_show(azure: LocalAzure, sdk: Sdk) -> None:
     assert after.properties.schedule.recurrence_period.to == datetime(2026, 1, 15, tzinfo=UTC)
 
 
-def test_leases_expire_by_the_local_clock(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
-    """A lease on a blob of the host storage holds until the virtual clock has passed its end."""
+def test_lease_expires_by_the_virtual_clock(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
+    """This covers a lease on a blob of the host storage."""
     client = azure.blob_client(azure.host_account.name)
     with client:
         blob = client.get_blob_client(STATE_CONTAINER, "state.json")
@@ -219,7 +219,7 @@ def test_leases_expire_by_the_local_clock(azure: LocalAzure, sdk: Sdk, clock: Vi
 
 
 def refusal_status(call: Callable[[], object]) -> int:
-    """Return the status that a storage call is refused with."""
+    """Return the status of a refused storage call."""
     with pytest.raises(HttpResponseError) as caught:
         call()
     return caught.value.status_code or 0

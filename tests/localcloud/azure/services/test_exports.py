@@ -20,13 +20,13 @@ from tests.localcloud.azure.helpers import NAME, Sdk, export, failure, refusal, 
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[LocalAzure]:
-    """Return a tenant for tests that only have something refused, so that they can share it."""
+    """Return a tenant for tests that only have requests refused, so that they can share it."""
     with LocalAzure(clock=VirtualClock(), limits=Limits(app_per_minute=1e6, scope_per_minute=1e6)) as cloud:
         yield cloud
 
 
-def test_create_answers_201_and_update_200(azure: LocalAzure, sdk: Sdk) -> None:
-    """A first PUT creates, and one with the current eTag updates and gets a new eTag."""
+def test_create_is_201_and_update_is_200(azure: LocalAzure, sdk: Sdk) -> None:
+    """An update with the current eTag gets a new eTag."""
     first = sdk.create()
     second = sdk.create(tag=first.e_tag, definition__type="Usage")
     statuses = [call.status for call in azure.calls.select("Microsoft.CostManagement/exports/write")]
@@ -36,7 +36,7 @@ def test_create_answers_201_and_update_200(azure: LocalAzure, sdk: Sdk) -> None:
 
 
 def test_update_without_etag_is_refused_and_changes_nothing(azure: LocalAzure, sdk: Sdk) -> None:
-    """Where blind updates are refused, a PUT over an export without its eTag is 400 and the export stays as it was."""
+    """In this mode, a PUT on an existing export without its eTag is 400."""
     created = sdk.create()
     status, code, message = refusal(sdk.create, definition__type="Usage")
     assert (status, code) == (400, "400")
@@ -46,7 +46,7 @@ def test_update_without_etag_is_refused_and_changes_nothing(azure: LocalAzure, s
 
 
 def test_update_without_etag_is_accepted_in_the_other_mode(clock: VirtualClock, closing: ExitStack) -> None:
-    """Where blind updates are accepted, an identical PUT without eTag is answered 200."""
+    """An identical PUT without an eTag is 200."""
     cloud = closing.enter_context(LocalAzure(clock=clock, behavior=Behavior(blind_updates="accepted")))
     sdk = Sdk(cloud, closing)
     sdk.create()
@@ -59,7 +59,7 @@ def test_update_without_etag_is_accepted_in_the_other_mode(clock: VirtualClock, 
     [pytest.param(412, HttpResponseError, id="412"), pytest.param(409, ResourceExistsError, id="409")],
 )
 def test_stale_etag_is_refused(clock: VirtualClock, closing: ExitStack, status: Any, kind: type[Exception]) -> None:
-    """An update with an eTag that has been replaced is refused with the status that the behavior says."""
+    """The mode decides the status."""
     cloud = closing.enter_context(LocalAzure(clock=clock, behavior=Behavior(stale_etag=status)))
     sdk = Sdk(cloud, closing)
     stale = sdk.create().e_tag
@@ -99,7 +99,7 @@ def test_stale_etag_is_refused(clock: VirtualClock, closing: ExitStack, status: 
     ],
 )
 def test_invalid_export_is_refused(strict: LocalAzure, closing: ExitStack, changes: dict[str, Any], words: str) -> None:
-    """What the documentation or the SDK's models rule out is 400 with words that name it, and nothing is created."""
+    """Values outside the documentation or the SDK's models are 400 with a message, and nothing is created."""
     status, _, message = refusal(Sdk(strict, closing).create, **changes)
     assert (status, words in message) == (400, True), message
     assert strict.exports() == []
@@ -107,13 +107,13 @@ def test_invalid_export_is_refused(strict: LocalAzure, closing: ExitStack, chang
 
 @pytest.mark.parametrize("name", ["ab", "with space", "x" * 65, "colon:name"])
 def test_invalid_name_is_refused(strict: LocalAzure, closing: ExitStack, name: str) -> None:
-    """An export's name has 3 to 64 letters, digits, hyphens or underscores."""
+    """A name has 3 to 64 letters, digits, hyphens or underscores."""
     status, _, message = refusal(Sdk(strict, closing).create, name=name)
     assert (status, "Invalid export name" in message) == (400, True)
 
 
-def test_repair_may_send_the_stored_from_back(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
-    """An update after the start of the schedule is accepted with the stored `from`, and with no other past one."""
+def test_update_accepts_only_the_stored_past_start(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
+    """After the start of the schedule, another past `from` is refused."""
     created = sdk.create()
     clock.advance(30 * 86400)
     again = sdk.create(tag=created.e_tag, definition__type="AmortizedCost")
@@ -122,8 +122,8 @@ def test_repair_may_send_the_stored_from_back(azure: LocalAzure, sdk: Sdk, clock
     assert (status, "in the past" in message) == (400, True)
 
 
-def test_answers_are_normalized(sdk: Sdk, azure: LocalAzure) -> None:
-    """Enumerated values come back as documented, `destination.type` not at all, and defaults are filled in."""
+def test_responses_are_normalized(sdk: Sdk, azure: LocalAzure) -> None:
+    """Enumerated values have the documented case, `destination.type` is missing, and defaults are set."""
     sdk.create(schedule__recurrence="daily", dataOverwriteBehavior=None, compressionMode=None)
     found = sdk.exports.get(scope(azure), NAME)
     destination = found.properties.delivery_info.destination
@@ -134,23 +134,23 @@ def test_answers_are_normalized(sdk: Sdk, azure: LocalAzure) -> None:
     assert found.properties.next_run_time_estimate == datetime(2026, 1, 6, 4, tzinfo=UTC)
 
 
-def test_a_read_export_can_be_written_back(sdk: Sdk, azure: LocalAzure) -> None:
-    """The answer of a GET, read-only fields and all, is a valid update."""
+def test_response_of_a_read_is_a_valid_update(sdk: Sdk, azure: LocalAzure) -> None:
+    """This includes its read-only fields."""
     sdk.create()
     found = sdk.exports.get(scope(azure), NAME)
     again = sdk.exports.create_or_update(scope(azure), NAME, found.as_dict())
     assert again.properties.as_dict() == found.properties.as_dict()
 
 
-def test_names_and_scopes_have_no_case(sdk: Sdk, azure: LocalAzure) -> None:
-    """An export is found whatever the case of its name and scope, and there is one of them."""
+def test_names_and_scopes_ignore_case(sdk: Sdk, azure: LocalAzure) -> None:
+    """Names that differ only in case are the same export."""
     sdk.create()
     assert sdk.exports.get(scope(azure).upper().replace("/SUBSCRIPTIONS", "/subscriptions"), NAME.upper()).name == NAME
     assert refusal(sdk.create, name=NAME.lower())[0] == 400
 
 
-def test_list_shows_a_scopes_exports_in_one_answer(sdk: Sdk, azure: LocalAzure) -> None:
-    """A list has every export of the scope and no other's, and the last run only where it is asked for."""
+def test_list_has_all_exports_of_the_scope(sdk: Sdk, azure: LocalAzure) -> None:
+    """It has no export of another scope, and the last run only on request."""
     sdk.create()
     sdk.create(name="customers-own")
     sdk.create(1)
@@ -165,7 +165,7 @@ def test_list_shows_a_scopes_exports_in_one_answer(sdk: Sdk, azure: LocalAzure) 
 
 
 def test_deleted_and_unknown_exports_are_not_found(azure: LocalAzure, closing: ExitStack) -> None:
-    """A deleted export is gone, and reading, running or deleting it again is 404."""
+    """Reading, running or deleting them is 404."""
     sdk = Sdk(azure, closing, token="whoever-runs-this")
     sdk.create()
     sdk.exports.delete(scope(azure), NAME)
@@ -174,7 +174,7 @@ def test_deleted_and_unknown_exports_are_not_found(azure: LocalAzure, closing: E
 
 
 @pytest.mark.parametrize(
-    ("agreement", "wanted", "words"),
+    ("agreement", "expected", "words"),
     [
         pytest.param("ea", "FocusCost", "", id="enterprise takes FOCUS"),
         pytest.param("mca", "AmortizedCost", "", id="customer agreement takes amortized"),
@@ -195,33 +195,35 @@ def test_deleted_and_unknown_exports_are_not_found(azure: LocalAzure, closing: E
         pytest.param("sponsored", "Usage", "Cost management data is not supported", id="sponsored has no data"),
     ],
 )
-def test_types_by_agreement(azure: LocalAzure, sdk: Sdk, agreement: str, wanted: str, words: str) -> None:
-    """Each offer takes the export types of its agreement and names the reason where it refuses one."""
+def test_export_types_depend_on_the_agreement(
+    azure: LocalAzure, sdk: Sdk, agreement: str, expected: str, words: str
+) -> None:
+    """Each offer accepts the types of its agreement, and names the reason for a refusal."""
     azure.set_agreement(azure.subscription_ids[0], agreement)
     if not words:
-        assert sdk.create(definition__type=wanted).properties.definition.type == wanted
+        assert sdk.create(definition__type=expected).properties.definition.type == expected
         return
-    status, _, message = refusal(sdk.create, definition__type=wanted)
+    status, _, message = refusal(sdk.create, definition__type=expected)
     assert (status, words in message) == (400, True), message
 
 
 @pytest.mark.parametrize("agreement", ["payg", "mca-individual"])
-def test_some_offers_take_no_app(azure: LocalAzure, sdk: Sdk, closing: ExitStack, agreement: str) -> None:
-    """Pay-as-you-go and individual offers refuse an app whatever its role, and take the same export from a person."""
+def test_some_offers_refuse_apps(azure: LocalAzure, sdk: Sdk, closing: ExitStack, agreement: str) -> None:
+    """Pay-as-you-go and individual offers refuse an app with any role, and accept a user."""
     azure.set_agreement(azure.subscription_ids[0], agreement)
     assert refusal(sdk.create, definition__type="Usage")[:2] == (401, "RBACAccessDenied")
     person = Sdk(azure, closing, token=azure.token(user=True))
     assert person.create(definition__type="Usage").name == NAME
 
 
-def test_cost_data_may_be_switched_off(azure: LocalAzure, sdk: Sdk) -> None:
-    """A partner's customer without access to costs is refused by a code of its own."""
+def test_disabled_cost_access_has_its_own_code(azure: LocalAzure, sdk: Sdk) -> None:
+    """This is a partner's customer without access to costs."""
     azure.set_agreement(azure.subscription_ids[0], "csp")
     assert refusal(sdk.create)[:2] == (401, "AccountCostDisabled")
 
 
-def test_young_subscription_has_no_data_yet(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
-    """A new subscription is refused for its first hours and accepted afterwards."""
+def test_new_subscription_is_refused_for_its_first_hours(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
+    """Later it is accepted."""
     azure.make_young(azure.subscription_ids[1], 24 * 3600)
     status, _, message = refusal(sdk.create, 1)
     assert (status, azure.subscription_ids[1] in message) == (400, True)
@@ -229,8 +231,8 @@ def test_young_subscription_has_no_data_yet(azure: LocalAzure, sdk: Sdk, clock: 
     assert sdk.create(1, schedule__recurrencePeriod__from="2026-02-01T00:00:00Z").name == NAME
 
 
-def test_disabled_and_deleted_subscriptions(azure: LocalAzure, sdk: Sdk) -> None:
-    """A disabled subscription can be read and not written; a deleted one is not found."""
+def test_disabled_subscription_is_read_only_and_deleted_one_not_found(azure: LocalAzure, sdk: Sdk) -> None:
+    """The errors are ReadOnlyDisabledSubscription and SubscriptionNotFound."""
     first, second = azure.subscription_ids[:2]
     sdk.create()
     azure.suspend_subscription(first)
@@ -241,8 +243,8 @@ def test_disabled_and_deleted_subscriptions(azure: LocalAzure, sdk: Sdk) -> None
     assert refusal(sdk.create, 1)[:2] == (404, "SubscriptionNotFound")
 
 
-def test_only_supported_scopes_and_versions(azure: LocalAzure, sdk: Sdk) -> None:
-    """An unsupported scope and an unknown API version are refused; one that is not served here says so."""
+def test_unsupported_scope_or_version_is_refused(azure: LocalAzure, sdk: Sdk) -> None:
+    """A version that Azure supports but the local cloud does not is reported as such."""
     group = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
     status, _, message = refusal(sdk.exports.list, group)
     assert (status, "not supported" in message) == (400, True)
@@ -257,15 +259,15 @@ def test_only_supported_scopes_and_versions(azure: LocalAzure, sdk: Sdk) -> None
     assert list(sdk.client(CostManagementClient, api_version="2024-08-01").exports.list(scope(azure)).value) == []
 
 
-def test_body_that_is_no_object(azure: LocalAzure, sdk: Sdk) -> None:
-    """A body that is not JSON, or not an object, is 400 and no error of the server."""
+def test_body_that_is_not_an_object_is_400(azure: LocalAzure, sdk: Sdk) -> None:
+    """Invalid JSON is not a server error."""
     for body in (b"not json", b"[]"):
         error = failure(sdk.exports.create_or_update, scope(azure), NAME, body, content_type="application/json")
         assert error.status_code == 400
 
 
-def test_lost_answer(azure: LocalAzure, sdk: Sdk) -> None:
-    """A fault after the write loses the answer, not the export."""
+def test_lost_response_keeps_the_written_export(azure: LocalAzure, sdk: Sdk) -> None:
+    """The fault occurs after the write."""
     azure.faults.add("*/exports/write", "InternalServerError", after=True)
     assert failure(sdk.create).status_code == 500
     assert sdk.exports.get(scope(azure), NAME).name == NAME

@@ -1,4 +1,4 @@
-"""Subscriptions, management groups, providers, rights and billing through the SDK's clients."""
+"""Subscriptions, management groups, providers, permissions and billing, through the SDK's clients."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.localcloud.azure.helpers import NAME, Sdk, export, refusal, scope
 DEPENDENT = "Microsoft.CostManagementExports"
 
 
-def test_subscriptions_come_in_pages_and_in_every_state(clock: VirtualClock, closing: ExitStack) -> None:
-    """All pages together, empty ones between, show each subscription once, with its state, tenant and quota id."""
+def test_subscriptions_are_paged_and_have_every_state(clock: VirtualClock, closing: ExitStack) -> None:
+    """Pages, some of them empty, have each subscription once with its state, tenant and quota id."""
     behavior = Behavior(page_size=3, empty_pages_every=2)
     cloud = closing.enter_context(LocalAzure(subscriptions=8, clock=clock, behavior=behavior))
     cloud.set_state(cloud.subscription_ids[4], "PastDue")
@@ -37,32 +37,32 @@ def test_subscriptions_come_in_pages_and_in_every_state(clock: VirtualClock, clo
     assert max(map(len, pages)) == 3
 
 
-def test_without_rights_the_list_is_empty_and_not_refused(clock: VirtualClock, closing: ExitStack) -> None:
-    """A caller who may see nothing gets 200 with an empty list, and 403 for a subscription by its id."""
+def test_subscription_list_is_empty_without_permissions(clock: VirtualClock, closing: ExitStack) -> None:
+    """The list is 200, and a subscription by its id is 403."""
     cloud = closing.enter_context(LocalAzure(clock=clock, bare=True))
     sdk = Sdk(cloud, closing)
     assert list(sdk.subscriptions.subscriptions.list()) == []
     assert refusal(sdk.subscriptions.subscriptions.get, cloud.subscription_ids[0])[:2] == (403, "AuthorizationFailed")
 
 
-def test_tenants(azure: LocalAzure, sdk: Sdk) -> None:
-    """The caller's tenant is listed."""
+def test_tenant_of_the_caller_is_listed(azure: LocalAzure, sdk: Sdk) -> None:
+    """The list has one tenant."""
     assert [one.tenant_id for one in sdk.subscriptions.tenants.list()] == [azure.tenant]
 
 
-def test_management_group_descendants(azure: LocalAzure, sdk: Sdk) -> None:
-    """A group's descendants are the groups and subscriptions below it, at any depth and no others."""
+def test_descendants_of_a_management_group(azure: LocalAzure, sdk: Sdk) -> None:
+    """They are all groups and subscriptions below it, at any depth."""
     azure.world.directory.add_group("team", "production")
     joined = azure.join_subscription("deep", group="team")
     below = {one.name for one in sdk.groups.management_groups.get_descendants("production")}
     sandbox = {one.name for one in sdk.groups.management_groups.get_descendants("sandbox")}
     assert below == {"team", joined, *azure.subscription_ids[:2]}
     assert sandbox == {azure.subscription_ids[2]}
-    assert refusal(sdk.groups.management_groups.get_descendants, "nobody")[0] in (403, 404)
+    assert refusal(sdk.groups.management_groups.get_descendants, "missing")[0] in (403, 404)
 
 
-def test_registration_takes_its_time(clock: VirtualClock, closing: ExitStack) -> None:
-    """A provider is NotRegistered, then Registering for the delay, then Registered."""
+def test_provider_registration_takes_time(clock: VirtualClock, closing: ExitStack) -> None:
+    """It is NotRegistered, then Registering for the delay, then Registered."""
     cloud = closing.enter_context(LocalAzure(clock=clock, behavior=Behavior(registration_delay_s=300)))
     first = cloud.subscription_ids[0]
     cloud.unregister_provider(first)
@@ -74,7 +74,7 @@ def test_registration_takes_its_time(clock: VirtualClock, closing: ExitStack) ->
 
 
 def test_export_needs_the_provider_at_its_destination(clock: VirtualClock, closing: ExitStack) -> None:
-    """An export is refused by name while the destination lacks the provider, 503 while it registers, then taken."""
+    """The export is refused without the provider, 503 while it registers, and then accepted."""
     cloud = closing.enter_context(LocalAzure(clock=clock, behavior=Behavior(registration_delay_s=300)))
     sdk = Sdk(cloud, closing)
     cloud.unregister_provider(cloud.subscription_ids[0])
@@ -87,8 +87,8 @@ def test_export_needs_the_provider_at_its_destination(clock: VirtualClock, closi
     assert sdk.create(1).name == NAME
 
 
-def test_subscription_may_demand_a_registration_of_its_own(azure: LocalAzure, sdk: Sdk) -> None:
-    """Where the API demands it, an export is 409 until the source subscription has registered the provider."""
+def test_export_may_need_the_provider_in_its_subscription(azure: LocalAzure, sdk: Sdk) -> None:
+    """In this mode, the export is 409 until the source subscription has registered the provider."""
     second = azure.subscription_ids[1]
     azure.demand_registration(second, "Microsoft.CostManagement")
     assert refusal(sdk.create, 1)[:2] == (409, "MissingSubscriptionRegistration")
@@ -96,22 +96,22 @@ def test_subscription_may_demand_a_registration_of_its_own(azure: LocalAzure, sd
     assert sdk.create(1).name == NAME
 
 
-def test_rights_arrive_late_and_at_cost_management_later(clock: VirtualClock, closing: ExitStack) -> None:
-    """A new subscription is 403 of Resource Manager, then 401 of Cost Management, then works."""
+def test_permissions_take_effect_late_and_later_in_cost_management(clock: VirtualClock, closing: ExitStack) -> None:
+    """A new subscription is 403 in Resource Manager, then 401 in Cost Management, then succeeds."""
     behavior = Behavior(rights_delay_s=300, cost_lag_s=600)
     cloud = closing.enter_context(LocalAzure(clock=clock, behavior=behavior))
     sdk = Sdk(cloud, closing)
     cloud.join_subscription("new")
-    seen = [refusal(sdk.create, 3)[:2]]
+    refusals = [refusal(sdk.create, 3)[:2]]
     clock.advance(300)
-    seen.append(refusal(sdk.create, 3)[:2])
+    refusals.append(refusal(sdk.create, 3)[:2])
     clock.advance(600)
-    assert seen == [(403, "AuthorizationFailed"), (401, "RBACAccessDenied")]
+    assert refusals == [(403, "AuthorizationFailed"), (401, "RBACAccessDenied")]
     assert sdk.create(3).name == NAME
 
 
-def test_revoked_rights_hide_a_subscription_until_they_return(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
-    """Without rights a subscription leaves the list and refuses exports; others go on; it returns after the delay."""
+def test_revoked_permissions_hide_a_subscription(azure: LocalAzure, sdk: Sdk, clock: VirtualClock) -> None:
+    """It is not listed and refuses exports; it returns after the delay."""
     second = azure.subscription_ids[1]
     azure.revoke_rights(second)
     assert second not in [one.subscription_id for one in sdk.subscriptions.subscriptions.list()]
@@ -123,8 +123,8 @@ def test_revoked_rights_hide_a_subscription_until_they_return(azure: LocalAzure,
     assert sdk.create(1).name == NAME
 
 
-def test_the_function_holds_few_actions(azure: LocalAzure, sdk: Sdk) -> None:
-    """The function's identity may write exports and register, and neither deletes them nor touches anything else."""
+def test_function_has_only_its_actions(azure: LocalAzure, sdk: Sdk) -> None:
+    """It may write exports and register the provider, but not delete exports or change anything else."""
     sdk.create()
     group = {"location": "westeurope"}
     resources = sdk.resources(azure.subscription_ids[0])
@@ -141,8 +141,8 @@ def test_the_function_holds_few_actions(azure: LocalAzure, sdk: Sdk) -> None:
     assert "Microsoft.CostManagement/exports/delete" in denied[0][2]
 
 
-def test_the_callers_own_permissions_tell_a_missing_role(azure: LocalAzure, sdk: Sdk) -> None:
-    """The permissions at a scope list the role's actions where it is in force, and nothing where it was revoked."""
+def test_callers_permissions_show_a_missing_role(azure: LocalAzure, sdk: Sdk) -> None:
+    """The permissions at a scope have the role's actions where it is assigned, and are empty elsewhere."""
     path = f"{scope(azure, 1)}/providers/Microsoft.Authorization/permissions"
     client = sdk.client(CostManagementClient)
     held = send(client, "GET", path)["value"]
@@ -151,14 +151,14 @@ def test_the_callers_own_permissions_tell_a_missing_role(azure: LocalAzure, sdk:
     assert send(client, "GET", path, expected=403)["error"]["code"] == "AuthorizationFailed"
 
 
-def test_role_assignments_are_made_listed_and_removed(azure: LocalAzure, closing: ExitStack) -> None:
-    """An assignment can be put once, is listed for its principal with those inherited, and can be deleted."""
+def test_role_assignments_can_be_created_listed_and_deleted(azure: LocalAzure, closing: ExitStack) -> None:
+    """The list of a principal includes inherited assignments."""
     admin = Sdk(azure, closing, token="whoever-runs-this").client(CostManagementClient)
     base = f"{scope(azure, 1)}/providers/Microsoft.Authorization/roleAssignments"
     path = f"{base}/{made_up_id('mine')}"
-    body = {"properties": {"roleDefinitionId": role_id(FUNCTION_ROLE), "principalId": made_up_id("somebody")}}
+    body = {"properties": {"roleDefinitionId": role_id(FUNCTION_ROLE), "principalId": made_up_id("assignee")}}
     made = send(admin, "PUT", path, body, expected=201)
-    assert made["properties"]["principalId"] == made_up_id("somebody")
+    assert made["properties"]["principalId"] == made_up_id("assignee")
     assert send(admin, "PUT", path, body, expected=409)["error"]["code"] == "RoleAssignmentExists"
     inherited = send(admin, "GET", base, query=f"&$filter=assignedTo('{azure.principal}')")["value"]
     assert [one["properties"]["roleDefinitionId"][-36:] for one in inherited] == [FUNCTION_ROLE]
@@ -166,8 +166,8 @@ def test_role_assignments_are_made_listed_and_removed(azure: LocalAzure, closing
     assert send(admin, "GET", path, expected=404)["error"]["code"] == "RoleAssignmentNotFound"
 
 
-def test_the_limit_of_role_assignments_stops_identity_exports(clock: VirtualClock, closing: ExitStack) -> None:
-    """An identity export takes a role assignment of the destination's subscription, and at 4,000 it is refused."""
+def test_limit_of_role_assignments_refuses_identity_exports(clock: VirtualClock, closing: ExitStack) -> None:
+    """An identity export needs an assignment in the destination's subscription, which has at most 4,000."""
     cloud = closing.enter_context(LocalAzure(clock=clock, identity_exports=True))
     sdk = Sdk(cloud, closing)
     cloud.fill_role_assignments(cloud.subscription_ids[0], left=1)
@@ -183,7 +183,7 @@ def test_the_limit_of_role_assignments_stops_identity_exports(clock: VirtualCloc
 def test_billing_accounts_are_hidden_from_callers_without_a_role(
     azure: LocalAzure, sdk: Sdk, closing: ExitStack, agreement: str
 ) -> None:
-    """Without a billing role the list is empty and answered 200; with it all accounts, children and payers show."""
+    """Without a billing role the list is empty with 200; with it, all accounts and children are listed."""
     first, second, third = azure.subscription_ids
     azure.add_billing_account("account-1", agreement, {"one": [first], "two": [second, third]})
     assert list(sdk.billing.billing_accounts.list()) == []
@@ -203,7 +203,7 @@ def test_billing_accounts_are_hidden_from_callers_without_a_role(
 
 
 def test_customer_agreements_refuse_apps_at_billing_scopes(azure: LocalAzure, sdk: Sdk, closing: ExitStack) -> None:
-    """A customer agreement's profile refuses apps with NoHttpContext; an enrollment account wants a role."""
+    """A billing profile refuses apps with NoHttpContext; an enrollment account needs a role."""
     azure.add_billing_account("customer", "MicrosoftCustomerAgreement", {"profile": [azure.subscription_ids[0]]})
     azure.add_billing_account("enterprise", "EnterpriseAgreement", {"enrollment": [azure.subscription_ids[1]]})
     root = "/providers/Microsoft.Billing/billingAccounts"
@@ -220,7 +220,7 @@ def test_customer_agreements_refuse_apps_at_billing_scopes(azure: LocalAzure, sd
 def send(
     client: CostManagementClient, method: str, path: str, body: Any = None, expected: int = 200, query: str = ""
 ) -> Any:
-    """Send one request to Resource Manager for which the SDK's clients have no operation; return the JSON."""
+    """Send a request to Resource Manager that no SDK client supports; return the JSON."""
     answer = client.send_request(HttpRequest(method, f"{path}?api-version=2022-04-01{query}", json=body))
     assert answer.status_code == expected, answer.text()
     return answer.json()
