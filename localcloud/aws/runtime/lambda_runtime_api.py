@@ -66,6 +66,7 @@ class RuntimeApi:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._call: Call | None = None
+        self._init_error: dict[str, object] | None = None
         self._closed = False
         self._server = LoopbackServer(self._answer)
 
@@ -87,9 +88,11 @@ class RuntimeApi:
         return self._server.endpoint.removeprefix("http://")
 
     def offer(self, call: Call) -> None:
-        """Make `call` the next event that the runtime fetches."""
+        """Make `call` the next event that the runtime fetches; fail it if the initialization has failed already."""
         with self._changed:
             self._call = call
+            if self._init_error is not None:
+                self._finish(call, error=self._init_error)
             self._changed.notify_all()
 
     def wait_delivered(self, call: Call, limit_s: float) -> bool:
@@ -140,6 +143,10 @@ class RuntimeApi:
         """Take an answer of the runtime; `request_id` is None for an error of the initialization."""
         with self._changed:
             call = self._call
+            if call is None and request_id is None:
+                # On a busy machine the initialization may fail before the first call is offered.
+                self._init_error = _document(body)
+                return HTTPStatus.ACCEPTED
             if call is None or (request_id is not None and call.request_id != request_id):
                 return HTTPStatus.BAD_REQUEST
             if call.done:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from localcloud.aws.runtime.lambda_runtime import LambdaRuntime, runtime_folder
-from localcloud.aws.runtime.lambda_runtime_api import MAX_PAYLOAD_BYTES
+from localcloud.aws.runtime.lambda_runtime_api import MAX_PAYLOAD_BYTES, Call, RuntimeApi
 from tests.limits import HANG_S
 
 Make = Callable[..., LambdaRuntime]
@@ -116,6 +118,16 @@ def test_unknown_handler_module_is_an_init_error(runtime: Make, tmp_path: Path) 
     assert failed.error is not None
     assert failed.error["errorType"] == "Runtime.ImportModuleError"
     assert "absent" in str(failed.error["errorMessage"])
+
+
+def test_init_error_before_the_first_call_is_its_error() -> None:
+    """On a busy machine the initialization may fail before the call is offered."""
+    error = {"errorType": "Runtime.ImportModuleError", "errorMessage": "No module named 'absent'"}
+    with RuntimeApi() as api:
+        assert api.accept(None, "error", json.dumps(error).encode()) == HTTPStatus.ACCEPTED
+        api.offer(call := Call(b"{}", "arn", timeout_s=1))
+        api.fail("Runtime.ExitError", "exit status 1")
+    assert call.error == error
 
 
 @pytest.mark.parametrize(
