@@ -1,4 +1,4 @@
-"""Drives a Chromium that is installed; the packages that drive it are installed from their lock file when needed."""
+"""Control an installed Chromium with packages that are installed from their lock file when needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def look(page: str, folder: Path) -> dict[str, Any]:
-    """Return what `look.cjs` saw of a page; page and screenshots are left in `folder`."""
+    """Return what `look.cjs` measured on a page; page and screenshots stay in `folder`."""
     if CHROMIUM is None:
         raise FileNotFoundError("no Chromium is installed")
     if not (HERE / "node_modules").is_dir():

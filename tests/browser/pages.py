@@ -1,4 +1,4 @@
-"""Pages of any size for the tests and the benchmark of the status page."""
+"""Pages of any size, for the tests and the benchmark of the status page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\u202eg
 
 
 def document(scopes: int) -> StateDocument:
-    """Return a state with that many scopes: most are covered, some fail, some need a person, one has a hostile name."""
+    """Return a state with a number of scopes: most covered, some failed or manual, one with a hostile name."""
     made = fresh("azure")
     made.owner, made.updated_at = "62687bb7-99bc-50de-8efe-5651ed7e8ce7", NOW
     for number in range(scopes):
@@ -63,7 +63,7 @@ def document(scopes: int) -> StateDocument:
 
 
 def ledger(document_: StateDocument) -> Ledger:
-    """Return 36 months of one dataset for every scope; of every tenth one of them was lost."""
+    """Return 36 months of one dataset for every scope; every tenth scope has one lost month."""
     made = Ledger("azure", document_.owner)
     known = {month: Period(2, 4096, NOW, NOW) for month in months_between("2023-04", "2026-03")}
     lost = {**known, "2025-11": Period(0, first=NOW)}

@@ -1,1 +1,1 @@
-"""What Tailpipe does on each cloud, small: connect as its identity, and read manifests, data and metrics."""
+"""Small versions of Tailpipe's readers: connect as its identity, and read manifests, data and metrics."""

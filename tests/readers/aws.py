@@ -1,4 +1,4 @@
-"""Tailpipe's reader on AWS: assume the connector role with the External ID, read what was delivered, read metrics."""
+"""Tailpipe's reader on AWS: assumes the connector role with the External ID, and reads data and metrics."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ONCE = Config(retries={"total_max_attempts": 1})
 
 
 class Reader:
-    """Reads as Tailpipe with what an onboarding document says, nothing more.
+    """Reads as Tailpipe, with only the values of an onboarding document.
 
-    `credentials` are the keyword arguments of boto3 for Tailpipe's own role. Raises botocore's ClientError for what
-    AWS refuses, and the connection's errors.
+    `credentials` are the keyword arguments of boto3 for Tailpipe's role. Raises botocore's ClientError if AWS refuses a
+    call, and the errors of the connection.
     """
 
     def __init__(self, endpoint: str, credentials: Mapping[str, str], onboarding: Mapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Reader:
         self._session = assumed(endpoint, self._region, credentials, role, external_id)
 
     def client(self, service: str) -> Any:
-        """Return a client with the rights of the connector role."""
+        """Return a client with the permissions of the connector role."""
         return client(self._endpoint, self._region, service, self._session)
 
     def manifests(self) -> list[str]:
@@ -46,7 +46,7 @@ class Reader:
         return [key for key in keys if key.endswith("-Manifest.json")]
 
     def rows(self) -> Iterator[dict[str, str]]:
-        """Yield the rows of every file that a manifest names."""
+        """Yield the rows of every file in the manifests."""
         for manifest in self.manifests():
             for file in json.loads(self.read(manifest))["dataFiles"]:
                 key = str(file).removeprefix(f"s3://{self._bucket}/")
@@ -58,7 +58,7 @@ class Reader:
         return body
 
     def metrics(self, until: datetime) -> list[Any]:
-        """Return the processor's utilization of the last hour."""
+        """Return the CPU utilization of the last hour."""
         answer = self.client("cloudwatch").get_metric_statistics(
             Namespace="AWS/EC2",
             MetricName="CPUUtilization",
@@ -71,7 +71,7 @@ class Reader:
 
 
 def client(endpoint: str, region: str, service: str, credentials: Mapping[str, str]) -> Any:
-    """Return a client that tries once."""
+    """Return a client without retries."""
     session: Any = boto3.session.Session()
     return session.client(service, endpoint_url=endpoint, region_name=region, config=ONCE, **credentials)
 
@@ -79,7 +79,7 @@ def client(endpoint: str, region: str, service: str, credentials: Mapping[str, s
 def assumed(
     endpoint: str, region: str, credentials: Mapping[str, str], role: str, external_id: str | None
 ) -> dict[str, str]:
-    """Return the credentials of a role's session. Raises ClientError where the role does not trust who asks."""
+    """Return the credentials of a role's session. Raises ClientError if the role does not trust the caller."""
     asked = {"RoleArn": role, "RoleSessionName": "tailpipe"}
     asked |= {"ExternalId": external_id} if external_id is not None else {}
     given = client(endpoint, region, "sts", credentials).assume_role(**asked)["Credentials"]

@@ -1,4 +1,4 @@
-"""Tailpipe's reader on Azure: as its enterprise application read what was delivered, and read metrics."""
+"""Tailpipe's reader on Azure: reads data and metrics as its enterprise application."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from azure.storage.blob import BlobServiceClient, ContainerClient
 
 MANAGEMENT, STORAGE = "https://management.azure.com", "https://storage.azure.com"
 METRICS_API = "2024-02-01"
-# From an audience to a token of Tailpipe's application for it, issued by the customer's tenant.
+# Returns a token of Tailpipe's application for an audience, issued by the customer's tenant.
 Tokens = Callable[[str], str]
 
 
 class Reader:
-    """Reads as Tailpipe with what an onboarding document says, nothing more.
+    """Reads as Tailpipe, with only the values of an onboarding document.
 
-    Raises azure-core's errors for what Azure refuses, and the connection's errors. The caller closes it.
+    Raises azure-core's errors if Azure refuses a call, and the errors of the connection. The caller closes it.
     """
 
     def __init__(self, endpoint: str, tokens: Tokens, onboarding: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ class Reader:
             one.close()
 
     def subscriptions(self) -> list[str]:
-        """Return the ids of the subscriptions whose metrics may be read."""
+        """Return the ids of the subscriptions whose metrics can be read."""
         return [str(one.subscription_id) for one in self.subscriptions_client.subscriptions.list()]
 
     def manifests(self, prefix: str = "tailpipe/") -> list[str]:
@@ -51,7 +51,7 @@ class Reader:
         ]
 
     def rows(self) -> Iterator[dict[str, str]]:
-        """Yield the rows of every file that a manifest names."""
+        """Yield the rows of every file in the manifests."""
         for manifest in self.manifests():
             for file in json.loads(self.read(manifest))["blobs"]:
                 yield from csv.DictReader(
@@ -63,13 +63,13 @@ class Reader:
         return bytes(self.container.get_blob_client(name).download_blob().readall())
 
     def metrics(self, name: str = "UsedCapacity") -> list[str]:
-        """Return the names of the storage account's metrics that were answered."""
+        """Return the names of the storage account's metrics in the response."""
         path = f"{self._account}/providers/Microsoft.Insights/metrics"
         answer = self.call("GET", path, METRICS_API, query=f"&metricnames={name}")
         return [str(one["name"]["value"]) for one in answer["value"]]
 
     def call(self, method: str, path: str, version: str, body: Any = None, query: str = "") -> Any:
-        """Call Resource Manager; return the answer's document."""
+        """Call Resource Manager; return the JSON document of the response."""
         answer = self.arm.send_request(
             HttpRequest(method, f"{self._endpoint}{path}?api-version={version}{query}", json=body)
         )
@@ -78,7 +78,7 @@ class Reader:
 
 
 class _Token(SansIOHTTPPolicy[Any, Any]):
-    """Sends a token over plain HTTP too, which the SDK's own policy rightly refuses."""
+    """Policy that sends a token over plain HTTP, which the SDK's policy refuses."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
@@ -88,25 +88,25 @@ class _Token(SansIOHTTPPolicy[Any, Any]):
 
 
 class _NoCredential:
-    """The token is a policy's business."""
+    """Credential without a token, because a policy sends it."""
 
     def get_token(self, *_scopes: str, **_options: Any) -> Any:
         raise AssertionError("nothing asks for a token over plain HTTP")
 
 
 def resource_manager(endpoint: str, tokens: Tokens) -> Any:
-    """Return a client of Resource Manager that tries once."""
+    """Return a client of Resource Manager without retries."""
     return ARMPipelineClient(base_url=endpoint, policies=[ContentDecodePolicy(), _Token(tokens)])
 
 
 def subscriptions(endpoint: str, tokens: Tokens) -> Any:
-    """Return the SDK's client of subscriptions, which tries once."""
+    """Return the SDK's client of subscriptions, without retries."""
     made: Any = SubscriptionClient
     return made(_NoCredential(), base_url=endpoint, policies=[ContentDecodePolicy(), _Token(tokens)])
 
 
 def blob_service(url: str, tokens: Tokens) -> BlobServiceClient:
-    """Return a client of a storage account that tries once."""
+    """Return a client of a storage account without retries."""
 
     def send(request: Any) -> None:
         request.http_request.headers["Authorization"] = f"Bearer {tokens(STORAGE)}"

@@ -1,4 +1,4 @@
-"""Tailpipe's reader on GCP: federate for one tenant, act as the connector, read exports, copies and metrics."""
+"""Tailpipe's reader on GCP: federates for one tenant, and reads exports, copies and metrics as the connector."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from google.auth import identity_pool
 from google.auth.transport.requests import Request
 from google.cloud import bigquery, storage
 from google.oauth2.credentials import Credentials
-from googleapiclient.discovery import build  # type: ignore[import-untyped]  # the library has no types
+from googleapiclient.discovery import build  # type: ignore[import-untyped]  # the library is untyped
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
-# Where a service that is not at the root of its host begins.
+# Base paths of services that are not at the root of their host.
 PATHS = {"compute": "compute/v1/"}
-ONCE: Any = None  # the clients' word for: do not try again
+ONCE: Any = None  # the clients' value for "no retry"
 
 
 class Issued:
-    """Where google-auth gets Tailpipe's own token from."""
+    """Supplies Tailpipe's token to google-auth."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -35,13 +35,13 @@ class Issued:
 
 
 def federated(endpoint: str, provider: str, token: str, account: str = "") -> str:
-    """Return an access token for a token of Tailpipe's issuer: of the service account, or the federated one without.
+    """Exchange a token of Tailpipe's issuer for an access token of the service account, or a federated one without it.
 
-    `provider` is the full name from the onboarding document. Raises google-auth's OAuthError where the exchange is
-    refused, RefreshError where the service account is.
+    `provider` is the full name from the onboarding document. Raises google-auth's OAuthError if the exchange is
+    refused, RefreshError if the service account is.
     """
     impersonation = f"{endpoint}/v1/projects/-/serviceAccounts/{account}:generateAccessToken" if account else None
-    credentials: Any = identity_pool.Credentials(  # type: ignore[no-untyped-call]  # google-auth is typed in part
+    credentials: Any = identity_pool.Credentials(  # type: ignore[no-untyped-call]  # google-auth is only partly typed
         audience=f"//iam.googleapis.com/{provider}",
         subject_token_type=JWT,
         token_url=f"{endpoint}/v1/token",
@@ -55,9 +55,9 @@ def federated(endpoint: str, provider: str, token: str, account: str = "") -> st
 
 
 class Reader:
-    """Reads with an access token and what an onboarding document says, nothing more.
+    """Reads with an access token and only the values of an onboarding document.
 
-    Raises google-api-core's exceptions for what Google refuses, googleapiclient's HttpError for metrics and machines.
+    Raises google-api-core's exceptions if Google refuses a call, googleapiclient's HttpError for metrics and machines.
     """
 
     def __init__(self, endpoint: str, access_token: str, onboarding: Mapping[str, Any]) -> None:
@@ -65,7 +65,7 @@ class Reader:
         self._project = str(onboarding["project"]["id"])
         self._bucket = str(onboarding["storage"]["bucket"])
         self.dataset = str(onboarding["storage"]["datasetFullPath"])
-        self._credentials: Any = Credentials(token=access_token)  # type: ignore[no-untyped-call]  # google-auth is typed in part
+        self._credentials: Any = Credentials(token=access_token)  # type: ignore[no-untyped-call]  # google-auth is only partly typed
         self._services: dict[str, Any] = {}
         options = ClientOptions(api_endpoint=endpoint)
         self.bigquery: Any = bigquery.Client(self._project, credentials=self._credentials, client_options=options)
@@ -79,7 +79,7 @@ class Reader:
         self.storage.close()
 
     def service(self, name: str, version: str) -> Any:
-        """Return Google's discovery client of a service, on the endpoint."""
+        """Return Google's discovery client of a service at the endpoint."""
         if name not in self._services:
             self._services[name] = build(
                 name,
@@ -96,7 +96,7 @@ class Reader:
         return [one.table_id for one in self.bigquery.list_tables(self.dataset, retry=ONCE)]
 
     def count(self, table: str) -> int:
-        """Return how many rows of an exported table a query sees."""
+        """Return the number of rows that a query on an exported table returns."""
         rows = self.query(f"SELECT COUNT(*) AS n FROM `{self.dataset}.{table}`")  # noqa: S608 - the name was listed
         return int(rows[0]["n"])
 
@@ -110,7 +110,7 @@ class Reader:
         return [one.name for one in listed if one.name.endswith("/manifest.json")]
 
     def rows(self, folder: Path) -> Iterator[tuple[str, int]]:
-        """Yield (manifest, rows in its files) for every copy; files are fetched into `folder`."""
+        """Yield (manifest, rows in its files) for every copy; files are downloaded to `folder`."""
         for name in self.manifests():
             paths = []
             for number, file in enumerate(json.loads(self.read(name))["files"]):
@@ -127,7 +127,7 @@ class Reader:
         return content
 
     def metrics(self, until: datetime) -> list[Any]:
-        """Return the processors' utilization of the last hour."""
+        """Return the CPU utilization of the last hour."""
         asked = self.service("monitoring", "v3").projects().timeSeries().list(
             name=f"projects/{self._project}",
             filter='metric.type = "compute.googleapis.com/instance/cpu/utilization"',
@@ -137,7 +137,7 @@ class Reader:
         return list(asked.execute().get("timeSeries", []))
 
     def machines(self) -> dict[str, Any]:
-        """Return the project's machines by their zones."""
+        """Return the project's machines by zone."""
         found: dict[str, Any] = (
             self.service("compute", "v1").instances().aggregatedList(project=self._project).execute()
         )

@@ -1,4 +1,4 @@
-"""Events as hints: merging them, and runs that look at just what they name."""
+"""Events as hints: merging them, and runs that observe only what they name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HINTS = st.lists(
 
 
 def deleted(*keys: Key, at: datetime | None = None) -> list[Hint]:
-    """Return the hints of the events that say these targets were deleted."""
+    """Return the hints of events about the deletion of these targets."""
     return [Hint(key.scope, key.kind, at) for key in keys]
 
 
@@ -48,8 +48,8 @@ def hints_of(*found: Hint) -> Hints:
 
 @given(HINTS, st.randoms())
 @hypothesis.settings(max_examples=examples(200))
-def test_merging_depends_neither_on_order_nor_on_repetition(found: list[Hint], rng: Any) -> None:
-    """Events come late, twice and in any order: the request is the same, only the count differs."""
+def test_merged_hints_do_not_depend_on_order_or_repetition(found: list[Hint], rng: Any) -> None:
+    """Events arrive late, twice and in any order; only the count differs."""
     doubled = found * 2
     rng.shuffle(doubled)
     one, other = merge(found, START), merge(doubled, START)
@@ -63,8 +63,8 @@ def test_merging_depends_neither_on_order_nor_on_repetition(found: list[Hint], r
 
 @given(HINTS)
 @hypothesis.settings(max_examples=examples(200))
-def test_every_named_target_is_wanted_and_survives_the_way_as_json(found: list[Hint]) -> None:
-    """Nothing that an event named is lost by merging, or by the way of the hints through a queue."""
+def test_every_named_target_is_kept_by_merging_and_json(found: list[Hint]) -> None:
+    """Neither merging nor a queue loses a target."""
     merged = merge(found, START)
     if merged is None:
         return
@@ -74,8 +74,8 @@ def test_every_named_target_is_wanted_and_survives_the_way_as_json(found: list[H
         assert merged.wants(Key(one.scope, one.kind or "export", "any"))
 
 
-def test_an_event_without_a_scope_or_a_storm_of_scopes_asks_for_a_full_run() -> None:
-    """A full run is the cheapest way to look at more scopes than a request may name."""
+def test_event_without_a_scope_or_with_too_many_requests_a_full_run() -> None:
+    """This costs the fewest calls for more scopes than a request may name."""
     assert hints_of(Hint("s1"), Hint()).scopes == {}
     assert len(hints_of(*(Hint(f"s{number}") for number in range(MOST_SCOPES))).scopes) == MOST_SCOPES
     assert hints_of(*(Hint(f"s{number}") for number in range(MOST_SCOPES + 1))).scopes == {}
@@ -91,8 +91,8 @@ def test_an_event_without_a_scope_or_a_storm_of_scopes_asks_for_a_full_run() -> 
         pytest.param(None, None, id="without a time"),
     ],
 )
-def test_only_a_believable_time_counts(at: datetime | None, expected: datetime | None) -> None:
-    """The scope of an event is looked at whatever its time; only its latency is not known then."""
+def test_implausible_time_of_an_event_is_ignored(at: datetime | None, expected: datetime | None) -> None:
+    """The scope is observed, but the latency is unknown."""
     merged = hints_of(Hint("s1", at=at))
     assert merged.oldest == expected
     assert "s1" in merged.scopes
@@ -113,27 +113,27 @@ def test_only_a_believable_time_counts(at: datetime | None, expected: datetime |
     ],
 )
 def test_malformed_hints_are_refused(document: object, why: str) -> None:
-    """Whoever calls the function with hints gets a request error, and no run."""
+    """The caller gets a request error, and no run takes place."""
     with pytest.raises(RequestError, match=why):
         parse_hints(document)
 
 
-def test_hints_that_name_too_many_scopes_ask_for_a_full_run() -> None:
-    """A request is not refused for its size: then everything is looked at."""
+def test_hints_with_too_many_scopes_request_a_full_run() -> None:
+    """The request is not refused for its size."""
     document = {"count": 1, "scopes": {f"s{number}": [] for number in range(MOST_SCOPES + 1)}}
     assert parse_hints(document).scopes == {}
 
 
-def test_runs_for_events_keep_a_minute_apart() -> None:
-    """The gap counts from the start of the last such run; a clock that was set back blocks nothing."""
+def test_event_runs_are_at_least_a_minute_apart() -> None:
+    """The gap starts with the last such run; a clock that was set back blocks nothing."""
     assert gap_left(None, START) == timedelta(0)
     assert gap_left(START, START + timedelta(seconds=20)) == timedelta(seconds=40)
     assert gap_left(START, START + EVENT_GAP) == timedelta(0)
     assert gap_left(START + HOUR, START) == timedelta(0)
 
 
-def test_a_run_for_an_event_looks_at_what_it_names_and_what_that_rests_on() -> None:
-    """A deleted export is recreated; other targets of the scope, and other scopes, are not looked at."""
+def test_event_run_observes_only_the_named_targets_and_their_dependencies() -> None:
+    """A deleted export is recreated; other targets and scopes are not observed."""
     setting = Setting(3)
     setting.run()
     export, role, other = TARGETS[0], TARGETS[1], TARGETS[2]
@@ -150,8 +150,8 @@ def test_a_run_for_an_event_looks_at_what_it_names_and_what_that_rests_on() -> N
     assert other not in setting.world.things
 
 
-def test_coverage_of_a_scope_takes_in_the_targets_that_were_not_looked_at() -> None:
-    """A scope whose role failed before is not covered only because an event made a run look at its export."""
+def test_coverage_includes_targets_that_were_not_observed() -> None:
+    """A scope with a failed role is not covered just because an event run observed its export."""
     setting = Setting(2)
     setting.run()
     export, role = TARGETS[0], TARGETS[1]
@@ -163,8 +163,8 @@ def test_coverage_of_a_scope_takes_in_the_targets_that_were_not_looked_at() -> N
     assert setting.memory().scopes[export.scope].coverage != "covered"
 
 
-def test_the_report_and_the_metrics_give_the_latency_from_event_to_healed() -> None:
-    """Only where something was written: a hint that nothing had happened heals nothing."""
+def test_report_and_metrics_have_the_latency_from_event_to_repair() -> None:
+    """A run that writes nothing has no latency."""
     setting = Setting(2)
     setting.run()
     now = setting.clock.now()
@@ -185,8 +185,8 @@ def test_the_report_and_the_metrics_give_the_latency_from_event_to_healed() -> N
     assert "events" not in scheduled.report
 
 
-def test_a_second_run_for_events_within_a_minute_is_put_off_before_any_call_of_the_cloud() -> None:
-    """The caller learns how long to wait; a scheduled run is not held back."""
+def test_second_event_run_within_a_minute_is_refused_before_any_call() -> None:
+    """The caller gets the time to wait; a scheduled run is not affected."""
     setting = Setting(2)
     setting.run()
     asked = hinted(hints_of(*deleted(TARGETS[0])))
@@ -203,8 +203,8 @@ def test_a_second_run_for_events_within_a_minute_is_put_off_before_any_call_of_t
     assert setting.run_now(asked).report["status"] == "ok"
 
 
-def test_an_event_of_an_unknown_scope_forgets_nothing() -> None:
-    """A run that enumerates only some scopes never counts the others as gone."""
+def test_event_of_an_unknown_scope_keeps_the_state() -> None:
+    """A run of some scopes does not count the others as missing."""
     setting = Setting(2)
     setting.run()
     for _ in range(5):
@@ -215,8 +215,8 @@ def test_an_event_of_an_unknown_scope_forgets_nothing() -> None:
 
 
 @pytest.mark.parametrize("scopes", [("gone",), ("gone", "s00001")])
-def test_an_event_of_a_scope_that_has_left_is_no_problem(scopes: tuple[str, ...]) -> None:
-    """Accounts leave and are left out by the settings, and their events still come: nobody has to act on that."""
+def test_event_of_a_departed_scope_is_not_a_problem(scopes: tuple[str, ...]) -> None:
+    """Events of departed and excluded scopes still arrive, and need no action."""
     setting = Setting(2)
     setting.run()
     report = setting.run_now(hinted(hints_of(*map(Hint, scopes)))).report
@@ -227,8 +227,8 @@ def test_an_event_of_a_scope_that_has_left_is_no_problem(scopes: tuple[str, ...]
 
 @given(st.data())
 @hypothesis.settings(max_examples=examples(30))
-def test_losing_repeating_and_reordering_events_never_changes_the_outcome(data: st.DataObject) -> None:
-    """Damage, any part of its events in any order, and one scheduled run: the world is always the same."""
+def test_lost_repeated_or_reordered_events_do_not_change_the_result(data: st.DataObject) -> None:
+    """Any damage, any part of its events and one scheduled run end in the same state."""
     setting = Setting(3)
     setting.run()
     expected = dict(setting.world.things)
