@@ -1,4 +1,4 @@
-"""A laptop reconciles what the deployed function does, on the three local clouds, and shows it on any terminal."""
+"""On all local clouds, a laptop reconciles as the deployed function does, and shows it on any terminal."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from tests.cli.support.fakes import FakeFunction, action
 
 NAMES = ("aws", "azure", "gcp")
 ACTION = ["scope", "scope_name", "kind", "name", "verb", "reason", "result", "message"]
-# Times of day, durations, run ids, and the hash and age of a package.
+# Times, durations, run ids, and the hash and age of a package.
 PASSING = re.compile(r"\d\d:\d\d:\d\d|[\d.]+|\d{8}T\d{6}Z-\w+|.*\d{4}-\d\d-\d\dT\d\d:\d\d.*")
 
 
 @dataclass
 class Laptop:
-    """A local cloud with a deployed function, and the variables by which a laptop reaches it: none is a setting."""
+    """A local cloud with a deployed function, and the variables for a laptop, none of which is a setting."""
 
     name: str
     cloud: Any
@@ -43,7 +43,7 @@ class Laptop:
     usual: Mapping[str, str]
 
     def deploy(self, **settings: str) -> None:
-        """Give the deployed function settings beside its own."""
+        """Add settings to those of the deployed function."""
         if self.name == "aws":
             environment = {"Variables": {**self.usual, **settings}}
             client = self.cloud.client("lambda")
@@ -57,7 +57,7 @@ class Laptop:
             document["serviceConfig"]["environmentVariables"] = settings
 
     def deny(self) -> str:
-        """Take the right to see the deployed function away; returns the right's name."""
+        """Revoke the permission to see the deployed function; return its name."""
         if self.name == "aws":
             self.cloud.deny("lambda:ListFunctions")
             self.cloud.deny("lambda:GetFunctionConfiguration")
@@ -70,7 +70,7 @@ class Laptop:
 
     @contextmanager
     def second(self) -> Iterator[str]:
-        """Have a second function of ours deployed beside the first, under another name, which is yielded."""
+        """Yield a second function of ours with another name."""
         name = "tailpipe-exports-two"
         if self.name == "aws":
             client = self.cloud.client("lambda")
@@ -96,7 +96,7 @@ class Laptop:
             del platform.all[other]
 
     def hide(self, setting: str) -> None:
-        """Have a setting of the deployed function refer to a secret."""
+        """Let a setting of the deployed function refer to a secret."""
         if self.name == "azure":
             self.deploy(**{setting: "@Microsoft.KeyVault(VaultName=v;SecretName=s)"})
             return
@@ -105,7 +105,7 @@ class Laptop:
         config["secretEnvironmentVariables"] = [{"key": setting, "secret": "s", "projectId": "p", "version": "1"}]
 
     def wrote(self, *lines: str) -> None:
-        """Put lines of the deployed function into its log, as its runtime does."""
+        """Write lines to the deployed function's log, as its runtime does."""
         if self.name == "azure":
             self.cloud.site.lines.extend((datetime.now(UTC), one) for one in lines)
         elif self.name == "gcp":
@@ -120,7 +120,7 @@ class Laptop:
             logs.put_log_events(**where, logEvents=[{"timestamp": now, "message": one} for one in lines])
 
     def stored(self, run_id: str) -> Any:
-        """Return the report of a run as it is stored."""
+        """Return the stored report of a run."""
         name = f"runs/{run_id}.json"
         if self.name == "aws":
             answer = self.cloud.client("s3").get_object(Bucket=self.cloud.deployment.bucket, Key=name)
@@ -134,7 +134,7 @@ class Laptop:
 
 
 def started(name: str) -> Any:
-    """Return a local cloud of three scopes, whose function is deployed and never called."""
+    """Return a local cloud of three scopes with a deployed function that has not run."""
     if name == "aws":
         return LocalAws(accounts=3, package=lambda: b"")
     if name == "azure":
@@ -161,7 +161,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Laptop]:
 
 @pytest.fixture
 def laptop(served: Laptop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
-    """Return it with a fresh deployment and this process signed in to it."""
+    """Return the cloud with a new deployment, signed in."""
     for name in list(os.environ):
         if CLOUDS[served.name].own.fullmatch(name) and name not in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
             monkeypatch.delenv(name)
@@ -183,8 +183,8 @@ def tailpipe(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def test_a_selection_of_the_deployed_function_is_the_laptops_too(laptop: Laptop) -> None:
-    """With no setting in the shell, a scope that the deployed function leaves out is not planned for."""
+def test_plan_uses_the_deployed_functions_scope_selection(laptop: Laptop) -> None:
+    """The shell has no setting."""
     chosen = (
         laptop.scopes[0] if laptop.name != "aws" else next(one for one in laptop.scopes if one != laptop.cloud.account)
     )
@@ -200,10 +200,8 @@ def test_a_selection_of_the_deployed_function_is_the_laptops_too(laptop: Laptop)
         assert not left_out & written
 
 
-def test_what_the_platform_sets_for_the_function_reaches_the_laptop(
-    laptop: Laptop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Region and project are the function's, whatever the shell says; its settings come whole, without its sign-in."""
+def test_plan_uses_the_platforms_variables_of_the_function(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This includes region and project, but not the function's credentials."""
     function = FakeFunction([action(Verb.KEEP)])
     entry = replace(CLOUDS[laptop.name], run_once=lambda: function)
     monkeypatch.setitem(CLOUDS, laptop.name, entry)
@@ -227,8 +225,8 @@ def test_what_the_platform_sets_for_the_function_reaches_the_laptop(
         assert "AZURE_CLIENT_SECRET" not in environment
 
 
-def test_the_stored_report_and_the_document_hold_every_action(laptop: Laptop) -> None:
-    """Each action stands in both with scope, name, kind, verb, reason, result and message, and none is left out."""
+def test_stored_report_and_document_have_every_action(laptop: Laptop) -> None:
+    """Each action has scope, name, kind, verb, reason, result and message."""
     result = tailpipe("run", laptop.name, "--yes", "--json")
     report = json.loads(result.stdout)
     assert report["status"] == "ok", result.output
@@ -240,8 +238,8 @@ def test_the_stored_report_and_the_document_hold_every_action(laptop: Laptop) ->
     assert all(names[one] for one in laptop.scopes)
 
 
-def test_all_shows_every_action_with_its_scope_and_name(laptop: Laptop) -> None:
-    """--all leaves none out on the terminal."""
+def test_all_lists_every_action_with_scope_and_name(laptop: Laptop) -> None:
+    """The terminal omits none with --all."""
     report = json.loads(tailpipe("plan", laptop.name, "--json").stdout)
     lines = tailpipe("plan", laptop.name, "--all").stdout.splitlines()
     pairs = {(one["scope"], one["scope_name"]) for one in report["actions"] if one["scope_name"]}
@@ -251,8 +249,8 @@ def test_all_shows_every_action_with_its_scope_and_name(laptop: Laptop) -> None:
 
 
 @pytest.mark.parametrize("command", [["plan"], ["run", "--yes"]], ids=" ".join)
-def test_a_wrong_scope_ends_alike(laptop: Laptop, command: list[str]) -> None:
-    """A malformed or unknown id ends with 1 and one failure with a remedy, and nothing is written."""
+def test_invalid_or_unknown_scope_exits_with_1(laptop: Laptop, command: list[str]) -> None:
+    """There is one failure with a remedy, and nothing is written."""
     unknown = {"aws": "999999999999", "azure": "0f8fad5b-d9cb-469f-a165-70867728950e", "gcp": "0F0F0F-0F0F0F-0F0F0F"}
     for scope in ("nonsense", unknown[laptop.name]):
         result = tailpipe(command[0], laptop.name, *command[1:], "--scope", scope, "--json")
@@ -266,8 +264,8 @@ def test_a_wrong_scope_ends_alike(laptop: Laptop, command: list[str]) -> None:
         assert "nothing was done on" in result.stderr
 
 
-def test_a_deployment_that_may_not_be_seen_is_reported_with_the_right(laptop: Laptop) -> None:
-    """Without the right to look at the function or its settings nothing is done, and the right is named."""
+def test_denied_read_of_the_deployment_names_the_permission(laptop: Laptop) -> None:
+    """Without permission to read the function or its settings, nothing is done."""
     right = laptop.deny()
     result = tailpipe("run", laptop.name, "--yes", "--json")
     report = json.loads(result.stdout)
@@ -276,8 +274,8 @@ def test_a_deployment_that_may_not_be_seen_is_reported_with_the_right(laptop: La
     assert "Traceback" not in result.output
 
 
-def test_of_two_deployments_one_is_chosen_by_its_name(laptop: Laptop) -> None:
-    """Two functions of ours in one place are both named, and --function takes one of them."""
+def test_two_deployments_need_the_function_option(laptop: Laptop) -> None:
+    """The error lists both."""
     with laptop.second() as name:
         unclear, chosen = tailpipe("plan", laptop.name), tailpipe("plan", laptop.name, "--function", name, "--json")
         wrong = tailpipe("plan", laptop.name, "--function", "tailpipe-nowhere")
@@ -289,10 +287,10 @@ def test_of_two_deployments_one_is_chosen_by_its_name(laptop: Laptop) -> None:
     assert f"{name}," in next(line for line in chosen.stderr.splitlines() if line.startswith("  deployment: "))
 
 
-def test_a_setting_that_is_a_secret_is_reported_and_not_guessed(laptop: Laptop) -> None:
-    """A setting whose value lies in a vault ends it, with the setting, where its value lies, and the way out."""
+def test_setting_that_refers_to_a_secret_is_reported(laptop: Laptop) -> None:
+    """The command ends with the setting, the location of its value, and the remedy."""
     if laptop.name == "aws":
-        return  # Lambda's variables cannot refer to secrets
+        return  # variables of Lambda cannot refer to secrets
     setting = "DESTINATION_CONTAINER" if laptop.name == "azure" else "STATE_BUCKET"
     laptop.hide(setting)
     result = tailpipe("run", laptop.name, "--yes", "--json")
@@ -304,16 +302,16 @@ def test_a_setting_that_is_a_secret_is_reported_and_not_guessed(laptop: Laptop) 
     assert "--settings FILE" in failure["remedy"]
 
 
-def words(text: str) -> list[str]:
-    """Return the words of an output without those that differ from call to call."""
+def stable_words(text: str) -> list[str]:
+    """Return the words of an output, except those that differ between calls."""
     return sorted(word for word in text.split() if not PASSING.fullmatch(word.strip("(),")))
 
 
 @pytest.mark.parametrize("command", [["plan"], ["plan", "--all"], ["run", "--dry-run"], ["doctor"]], ids=" ".join)
-def test_nothing_is_broken_or_cropped_on_a_narrow_terminal(
+def test_words_are_not_broken_on_a_narrow_terminal(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    """At 60 and 80 columns each word of the wide output stands in one piece; only a long word passes the edge."""
+    """At 60 and 80 columns, only a word that is longer than a line exceeds it."""
     arguments = [command[0], laptop.name, *command[1:]]
     wide = tailpipe(*arguments)
     assert wide.stdout or wide.stderr
@@ -321,15 +319,15 @@ def test_nothing_is_broken_or_cropped_on_a_narrow_terminal(
         monkeypatch.setattr("cli.terminal.console.PLAIN_WIDTH", width)
         narrow = tailpipe(*arguments)
         assert narrow.exit_code == wide.exit_code
-        assert words(narrow.stdout) == words(wide.stdout)
-        assert words(narrow.stderr) == words(wide.stderr)
+        assert stable_words(narrow.stdout) == stable_words(wide.stdout)
+        assert stable_words(narrow.stderr) == stable_words(wide.stderr)
         for line in (narrow.stdout + narrow.stderr).splitlines():
             assert len(line) <= width or len(line.split()) == 1, line
             assert line == line.rstrip()
 
 
-def test_the_log_of_the_deployed_function_reads_alike(laptop: Laptop) -> None:
-    """Level, event, scope, code and reason of each line; --run and --scope choose, whatever is in their values."""
+def test_logs_have_the_same_columns_on_all_clouds(laptop: Laptop) -> None:
+    """They are level, event, scope, code and reason; --run and --scope filter."""
     assert logged(laptop) == []
     level = "severity" if laptop.name == "gcp" else "level"
     odd = 'b "c'
@@ -356,8 +354,8 @@ def logged(laptop: Laptop, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(one) for one in tailpipe("logs", laptop.name, "--json", *arguments).stdout.splitlines()]
 
 
-def test_a_log_that_may_not_be_read_names_the_right(laptop: Laptop) -> None:
-    """Exit code 1, and the right or role that is missing."""
+def test_denied_read_of_the_log_names_the_permission(laptop: Laptop) -> None:
+    """The exit code is 1."""
     right = {"aws": "logs:FilterLogEvents", "azure": "Log Analytics Reader", "gcp": "roles/logging.viewer"}[laptop.name]
     if laptop.name == "azure":
         action = "Microsoft.OperationalInsights/workspaces/query/read"

@@ -1,4 +1,4 @@
-"""The installed command, the AWS CLI and a local AWS, each in its own process."""
+"""The installed command, the AWS CLI and a local AWS, each in a separate process."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def cloud() -> Iterator[LocalCloud]:
 
 
 def aws(variables: Mapping[str, str], *arguments: str) -> None:
-    """Run the AWS CLI; the test fails where it fails."""
+    """Run the AWS CLI; fail the test if it fails."""
     answer = call([AWS_CLI, *arguments], variables)
     assert answer.returncode == 0, answer.stderr
 
 
 def client(variables: Mapping[str, str], service: Literal["bcm-data-exports", "s3"]) -> Any:
-    """Return a boto3 client with the exported variables alone: it is quicker to look with than a process."""
+    """Return a boto3 client with only the exported variables, which is faster than a process."""
     return boto3.Session(
         aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
@@ -44,8 +44,8 @@ def tailpipe(variables: Mapping[str, str], *arguments: str) -> tuple[int, Any]:
     return answer.returncode, json.loads(answer.stdout)
 
 
-def test_what_the_aws_cli_breaks_a_run_heals(cloud: LocalCloud) -> None:
-    """With the exported variables alone the AWS CLI damages the organization, and one run puts it right again."""
+def test_run_repairs_damage_by_the_aws_cli(cloud: LocalCloud) -> None:
+    """The AWS CLI has only the exported variables."""
     variables, bucket = cloud.variables, cloud.variables["BUCKET_NAME"]
     exports, s3 = client(variables, "bcm-data-exports"), client(variables, "s3")
     code, report = tailpipe(variables, "run", "aws", "--yes")
@@ -76,8 +76,8 @@ def test_what_the_aws_cli_breaks_a_run_heals(cloud: LocalCloud) -> None:
     assert not report["outcomes"].keys() & {"CREATE", "REPAIR", "ADOPT"}
 
 
-def test_ctrl_c_ends_a_run_with_130() -> None:
-    """An interrupted run ends with the shell's usual code and no trace."""
+def test_interrupted_run_exits_with_130() -> None:
+    """No traceback is shown."""
     with local_aws("--accounts", "3", "--latency", "0.3") as slow:
         process = subprocess.Popen(
             [TAILPIPE, "run", "aws", "--yes"],

@@ -1,4 +1,4 @@
-"""The installed command, Google's own clients and a local GCP, each in its own process."""
+"""The installed command, Google's clients and a local GCP, each in a separate process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.cli.support.processes import TAILPIPE, LocalCloud, call, local_cloud
 from tests.localcloud.control_client import ControlClient
 
-# Google's clients in their usual form: only the environment tells them where to go.
+# Google's clients in their usual form: only the environment has the endpoints.
 LOOK = """
 import json, os
 import google.auth
@@ -43,7 +43,7 @@ for name in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
-    """Return a local project with two billing accounts, the console step done for one."""
+    """Return a local project with two billing accounts, one of which exports."""
     with local_cloud("gcp", "--accounts", "2", "--history-days", "2", "--rows", "3") as running:
         yield running
 
@@ -56,14 +56,14 @@ def tailpipe(variables: Mapping[str, str], *arguments: str) -> tuple[int, Any]:
 
 
 def python(variables: Mapping[str, str], source: str, *arguments: str) -> str:
-    """Run a script with the exported variables alone and return what it prints; the test fails where it fails."""
+    """Run a script with only the exported variables and return its output; fail the test if it fails."""
     answer = call([sys.executable, "-c", source, *arguments], variables)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout
 
 
-def test_what_googles_clients_break_a_run_heals(cloud: LocalCloud) -> None:
-    """With the exported variables alone Google's clients see the project and delete a copy; a run brings it back."""
+def test_run_repairs_a_copy_deleted_by_googles_clients(cloud: LocalCloud) -> None:
+    """The clients have only the exported variables."""
     variables = cloud.variables
     code, report = tailpipe(variables, "run", "gcp", "--yes")
     assert (code, report["status"]) == (0, "ok")
@@ -88,8 +88,8 @@ def test_what_googles_clients_break_a_run_heals(cloud: LocalCloud) -> None:
     assert code == 0
 
 
-def test_what_people_do_can_be_posted() -> None:
-    """The console step is an action of the running local cloud, and the next plan no longer asks for it."""
+def test_console_step_can_be_posted_to_the_local_cloud() -> None:
+    """The next plan does not report the step."""
     with local_cloud("gcp", "--accounts", "2", "--history-days", "2", "--rows", "3") as cloud:
         endpoint = cloud.variables["GOOGLE_API_ENDPOINT"]
         remote = ControlClient(endpoint)

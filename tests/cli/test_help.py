@@ -1,4 +1,4 @@
-"""The tool's help: whole summaries on any terminal, examples that run, and completion in three shells."""
+"""The tool's help: complete summaries on any terminal, tested examples, and completion in three shells."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.cli.support.operating import package, terraform
 from tests.cli.support.processes import BIN, TAILPIPE, environment
 from tests.cli.support.terraform_double import TerraformDouble, change
 
-__all__ = ["package", "terraform"]  # fixtures, found by their names
+__all__ = ["package", "terraform"]  # fixtures, which pytest finds by name
 NAME = "tailpipe-exports"
 WIDTHS = (40, 45, 60, 80, 200)
 
 
 def commands(group: click.Group, context: click.Context, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the path of every command, the groups' too."""
+    """Yield the path of every command and group."""
     yield path
     for name in group.list_commands(context):
         one = group.get_command(context, name)
@@ -56,7 +56,7 @@ EXAMPLES = [(path, one) for path in ALL for one in found(path).examples]
 
 
 def helped(path: tuple[str, ...], width: int, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return a command's help as a terminal of that width gets it."""
+    """Return a command's help on a terminal of that width."""
     monkeypatch.setenv("COLUMNS", str(width))
     result = CliRunner().invoke(main, [*path, "--help"], prog_name=NAME)
     assert result.exit_code == 0
@@ -65,12 +65,12 @@ def helped(path: tuple[str, ...], width: int, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("path", [(), ("local",)], ids=["tool", "local"])
-def test_no_summary_is_cut(path: tuple[str, ...], width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command's whole first sentence stands in the list, wrapped where the terminal is narrow."""
+def test_summaries_are_not_shortened(path: tuple[str, ...], width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command's first sentence is wrapped on a narrow terminal."""
     text = helped(path, width, monkeypatch)
     _, _, listed = text.partition("\nCommands:\n")
     assert "..." not in listed
-    # An example is kept in one piece.
+    # An example is not wrapped.
     wrapped = text.partition("\nExamples:\n")[0]
     assert max(map(len, wrapped.splitlines())) <= width
     flat = " ".join(listed.split())
@@ -85,21 +85,21 @@ def test_no_summary_is_cut(path: tuple[str, ...], width: int, monkeypatch: pytes
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_every_command_has_an_example(path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its help ends with examples, each in one piece so that it can be copied."""
+    """The help ends with examples that are not wrapped, so that they can be copied."""
     _, _, listed = helped(path, 40, monkeypatch).partition("\nExamples:\n")
     assert [line.strip() for line in listed.splitlines()] == list(found(path).examples)
     assert any(NAME in line for line in listed.splitlines())
 
 
 def called(example: str) -> list[str]:
-    """Return the arguments with which an example calls the tool; [] where it does not."""
+    """Return the arguments with which an example calls the tool, or [] if it does not."""
     match = re.search(rf"{NAME} ([^()|#>]*)", example)
     return shlex.split(match[1]) if match else []
 
 
 @pytest.mark.parametrize(("path", "example"), EXAMPLES, ids=lambda one: one if isinstance(one, str) else "")
-def test_every_example_is_of_its_command_and_fits_it(path: tuple[str, ...], example: str, tmp_path: Path) -> None:
-    """Names, options and values are those that the command knows."""
+def test_every_example_is_valid_for_its_command(path: tuple[str, ...], example: str, tmp_path: Path) -> None:
+    """Names, options and values are known to the command."""
     arguments = called(example)
     if not arguments:
         assert example.startswith("source ")
@@ -116,10 +116,10 @@ def test_every_example_is_of_its_command_and_fits_it(path: tuple[str, ...], exam
 
 
 @pytest.mark.slow
-def test_the_examples_on_a_deployment_run(
+def test_examples_of_deployment_commands_run(
     terraform: TerraformDouble, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every example of a command on a real deployment does its work on a local one, in the order of its life."""
+    """Every example works on a local deployment, in the order of the deployment's life."""
     shown = {example: called(example) for path, example in EXAMPLES if path[:1] not in [("local",), ("demo",)]}
     view = ("status", "history", "page", "logs", "explain")
     order = ("doctor", "package", "deploy", "plan", "run", "invoke", *view, "onboarding", "destroy")
@@ -131,7 +131,7 @@ def test_the_examples_on_a_deployment_run(
         terraform.plan([change("terraform_data.one")])
         for arguments in chosen:
             given = list(arguments)
-            if given[0] == "deploy":  # the double plans nothing that a package could be for
+            if given[0] == "deploy":  # the double's plan needs no package
                 given += ["--var", package, *([] if "--dry-run" in given else ["--yes"])]
             if given[0] == "deploy" and "environment=prod" not in given:
                 given += ["--var", "environment=prod"]
@@ -144,7 +144,7 @@ def test_the_examples_on_a_deployment_run(
     assert (tmp_path / "status.html").is_file()
 
 
-def test_the_examples_of_a_local_cloud_run(tmp_path: Path) -> None:
+def test_examples_of_local_clouds_run(tmp_path: Path) -> None:
     """One shell starts it, another reads its variables and plans there; at the end the file is gone."""
     start, source = found(("local", "aws")).examples
     shell = {**environment({}), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
@@ -171,7 +171,7 @@ def test_the_examples_of_a_local_cloud_run(tmp_path: Path) -> None:
 
 
 def completed(shell: str, line: str) -> set[str]:
-    """Return what a shell offers at the end of a line."""
+    """Return the completions that a shell offers at the end of a line."""
     words = line.split(" ")
     if shell == "bash":
         quoted = " ".join(map(shlex.quote, words))
@@ -182,7 +182,7 @@ def completed(shell: str, line: str) -> set[str]:
         )
         command = ["bash", "--norc", "-c", script]
     elif shell == "zsh":
-        # `compadd` and `_describe` belong to zsh's line editor; here they print the array that they are given.
+        # `compadd` and `_describe` belong to zsh's line editor; here they print their array.
         script = (
             "compdef() { : }\n"
             'compadd() { print -rl -- "${(@P)argv[-1]}" }\n'
@@ -202,8 +202,8 @@ def completed(shell: str, line: str) -> set[str]:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_commands_and_clouds(shell: str) -> None:
-    """The shell itself, with the script that the tool prints, offers commands, then clouds, then options."""
+def test_shell_completes_commands_clouds_and_options(shell: str) -> None:
+    """The shell runs the script that the tool prints."""
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     assert completed(shell, f"{NAME} de") == {"demo", "deploy", "destroy"}
@@ -214,8 +214,8 @@ def test_a_shell_completes_commands_and_clouds(shell: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["plan nowhere --", "local nowhere --", "nothing ", "plan aws --nothing "])
-def test_completion_of_a_line_that_is_wrong_is_silent(line: str) -> None:
-    """Pressing Tab never prints an error or a traceback into the line that is typed."""
+def test_completion_of_an_invalid_line_prints_nothing(line: str) -> None:
+    """An error or traceback would appear in the typed line."""
     words = f"{NAME} {line}"
     variables = {
         "_TAILPIPE_EXPORTS_COMPLETE": "bash_complete",
@@ -229,8 +229,8 @@ def test_completion_of_a_line_that_is_wrong_is_silent(line: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_is_the_shells_own(shell: str) -> None:
-    """Each shell gets a script that registers the command by its name, also where the shell is not installed."""
+def test_completion_script_matches_the_shell(shell: str) -> None:
+    """It registers the command by name, even if the shell is not installed."""
     result = CliRunner().invoke(main, ["completion", shell])
     assert result.exit_code == 0
     assert "_TAILPIPE_EXPORTS_COMPLETE" in result.stdout

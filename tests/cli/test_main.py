@@ -1,4 +1,4 @@
-"""The command line: usage errors, interrupts, and what is imported."""
+"""The command line: usage errors, interrupts, and imports."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from cli.main import main
 from tests.limits import HANG_S
 
 
-def test_version_is_the_projects(repository: Path) -> None:
-    """--version names the installed version of the project."""
+def test_version_is_that_of_the_project(repository: Path) -> None:
+    """--version prints the installed version."""
     result = CliRunner().invoke(main, ["--version"])
     assert result.exit_code == 0
     assert f'version = "{result.stdout.split()[1]}"' in (repository / "pyproject.toml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("arguments", [["plan", "azur"], ["run", "azur"], ["demo", "azur"], ["local", "azur"]])
-def test_unknown_cloud_is_named_with_the_known_ones(arguments: list[str]) -> None:
-    """A cloud that is not there gives one message with those that are, and not the exit code of a plan with writes."""
+def test_unknown_cloud_is_refused_with_the_known_ones(arguments: list[str]) -> None:
+    """The exit code is not that of a plan with writes."""
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
     assert "no cloud is called 'azur'; this version knows: aws" in result.stderr
@@ -30,15 +30,15 @@ def test_unknown_cloud_is_named_with_the_known_ones(arguments: list[str]) -> Non
 
 
 @pytest.mark.parametrize("arguments", [["plan"], ["plan", "aws", "--jsno"], ["demo", "--scopes", "1"], ["nothing"]])
-def test_wrong_use_ends_with_1(arguments: list[str]) -> None:
-    """A misspelt command never looks like a plan that has something to write."""
+def test_usage_error_exits_with_1(arguments: list[str]) -> None:
+    """A misspelled command must not look like a plan with writes."""
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
     assert "Usage:" in result.stderr
 
 
-def test_help_loads_no_cloud_and_nothing_slow() -> None:
-    """Importing the command line imports neither an SDK nor a function nor a local cloud."""
+def test_help_imports_no_cloud_and_no_sdk() -> None:
+    """The command line imports neither an SDK nor a function nor a local cloud."""
     source = (
         "import sys, cli.main\n"
         "slow = {'boto3', 'botocore', 'moto', 'google.auth', 'duckdb', 'rich', 'msgspec'}\n"
@@ -49,8 +49,8 @@ def test_help_loads_no_cloud_and_nothing_slow() -> None:
     assert answer.stdout.strip() == "[]"
 
 
-def test_what_sdks_log_and_warn_of_stays_off_the_terminal() -> None:
-    """Neither azure-identity's list of credentials nor google-auth's warnings are printed beside our own messages."""
+def test_sdk_logs_and_warnings_are_not_printed() -> None:
+    """This covers azure-identity's list of credentials and google-auth's warnings."""
     source = (
         "import logging, warnings\n"
         "from cli.main import main\n"

@@ -1,4 +1,4 @@
-"""Packaging without a package index: what an archive holds, that it is reproducible, and all problems together."""
+"""Packaging without a package index: the content of an archive, its reproducibility, and all problems together."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ALPHA = {"alpha.py", "alpha-1.0.dist-info/METADATA", "alpha-1.0.dist-info/licens
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    """Return a small checkout; uv finds its wheels and no others."""
+    """Return a small checkout whose wheels are the only ones that uv finds."""
     made = checkout(tmp_path / "checkout")
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
         monkeypatch.delenv(name)
@@ -52,7 +52,7 @@ def packaged(small: Checkout, target: Target = NEW, out: str = "out") -> Package
 
 
 def problems(small: Checkout, target: Target = NEW, out: str = "out") -> str:
-    """Return what keeps the archive from being built, one problem a line."""
+    """Return the problems that prevent the archive, one per line."""
     with pytest.raises(PackagingError) as error:
         packaged(small, target, out)
     assert list(small.root.parent.glob(f"{out}/*")) == []
@@ -60,17 +60,15 @@ def problems(small: Checkout, target: Target = NEW, out: str = "out") -> str:
 
 
 def test_only_modules_that_the_handler_imports_are_shipped(small: Checkout) -> None:
-    """Imports count wherever they stand in a module; what nothing imports stays behind."""
+    """Imports anywhere in a module count."""
     made = packaged(small)
     assert set(made.files) == OURS | ALPHA
     with ZipFile(made.path) as archive:
         assert archive.read("aws_lambda/handler.py") == (small.root / "aws_lambda/handler.py").read_bytes()
 
 
-def test_the_bytes_depend_on_nothing_but_the_contents(
-    small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another checkout of another age, with another mask, working folder and time zone, gives the same archive."""
+def test_archive_is_reproducible(small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Age, umask, working folder and time zone of the checkout do not change the bytes."""
     first = packaged(small)
     other = checkout(tmp_path / "other")
     for path in other.root.rglob("*.py"):
@@ -94,8 +92,8 @@ def test_the_bytes_depend_on_nothing_but_the_contents(
     assert written == {((1980, 1, 1, 0, 0, 0), 0o100644, 3, b"")}
 
 
-def test_what_no_program_reads_is_left_out(small: Checkout) -> None:
-    """Stubs, native sources, pages, suites, launchers and the installer's notes go; data and licenses stay."""
+def test_unused_files_of_packages_are_left_out(small: Checkout) -> None:
+    """This covers stubs, native sources, pages, tests, launchers and installer files; data and licenses stay."""
     small.wheel(
         "beta",
         {
@@ -123,7 +121,7 @@ def test_what_no_program_reads_is_left_out(small: Checkout) -> None:
 
 
 def test_descriptions_of_unused_services_are_left_out(tmp_path: Path) -> None:
-    """Of botocore's data the files at the top stay, and the folders of the services that the function calls."""
+    """Of botocore's data, top-level files and the used services' folders stay."""
     data = tmp_path / "botocore" / "data"
     for name in ("s3/2006-03-01/service-2.json.gz", "ec2/2016-11-15/service-2.json.gz", "partitions.json"):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
@@ -134,8 +132,8 @@ def test_descriptions_of_unused_services_are_left_out(tmp_path: Path) -> None:
     assert not LAYOUTS["azure"].unused(PurePosixPath("botocore/data/ec2/2016-11-15/service-2.json.gz"))
 
 
-def test_markers_are_those_of_the_target(small: Checkout) -> None:
-    """A pin that only an older Python needs is shipped for that one alone, whichever Python builds the archive."""
+def test_markers_are_evaluated_for_the_target(small: Checkout) -> None:
+    """The Python that builds the archive does not matter."""
     small.wheel("beta")
     small.wheel("gamma")
     small.lock(["alpha==1.0", "beta==1.0 ; python_version < '3.12'", "gamma==1.0 ; platform_machine == 'aarch64'"])
@@ -143,8 +141,8 @@ def test_markers_are_those_of_the_target(small: Checkout) -> None:
     assert {"beta.py", "gamma.py"} & set(packaged(small, OLD).files) == {"beta.py"}
 
 
-def test_markers_choose_between_two_versions_of_a_distribution(small: Checkout) -> None:
-    """A lock may pin another version for another Python; each target gets its own."""
+def test_markers_select_the_version_of_a_distribution(small: Checkout) -> None:
+    """Each target gets its own version."""
     small.wheel("beta", {"beta.py": "old"})
     small.wheel("beta", {"beta.py": "new"}, version="2.0")
     small.lock(["beta==1.0 ; python_version < '3.13'", "beta==2.0 ; python_version >= '3.13'"])
@@ -153,8 +151,8 @@ def test_markers_choose_between_two_versions_of_a_distribution(small: Checkout) 
             assert archive.read("beta.py") == content
 
 
-def test_every_missing_wheel_is_named(small: Checkout) -> None:
-    """Wheels for another machine or another Python are no wheels; all of them are named, with the target."""
+def test_every_missing_wheel_is_reported(small: Checkout) -> None:
+    """Wheels for another machine or Python do not count; the target is named."""
     small.wheel("beta", tag="cp313-cp313-manylinux_2_28_x86_64")
     small.wheel("gamma", tag="cp312-cp312-manylinux_2_28_aarch64")
     small.wheel("delta", tag="cp313-cp313-manylinux_2_39_aarch64")
@@ -167,7 +165,7 @@ def test_every_missing_wheel_is_named(small: Checkout) -> None:
 
 
 def test_problems_of_source_and_requirements_are_reported_together(small: Checkout) -> None:
-    """A function that imports what is never shipped, and a pin without a hash: one error names both."""
+    """One error has an import that is never shipped and a pin without a hash."""
     small.write("cli/__init__.py", "")
     small.write("shared/used.py", "import cli\n")
     small.write("requirements/aws_lambda.txt", "alpha==1.0\n")
@@ -176,22 +174,22 @@ def test_problems_of_source_and_requirements_are_reported_together(small: Checko
     assert "alpha==1.0 is not pinned by version and hash" in found
 
 
-def test_a_wheel_with_another_hash_is_refused(small: Checkout) -> None:
-    """What the lock does not know is not installed."""
+def test_wheel_with_a_wrong_hash_is_refused(small: Checkout) -> None:
+    """Only locked wheels are installed."""
     small.lock(["alpha==1.0"], {"alpha==1.0": "0" * 64})
     found = problems(small)
     assert "Hash mismatch for `alpha==1.0`" in found
 
 
-def test_an_unreachable_index_is_reported_once_without_its_secret(
+def test_unreachable_index_is_reported_once_without_its_password(
     small: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a network there is one problem, not one for each pin, and the index's password is not in it."""
+    """It is one problem, not one per pin."""
     small.wheel("beta")
     small.lock(["alpha==1.0", "beta==1.0"])
     for name in ("UV_NO_INDEX", "UV_FIND_LINKS"):
         monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_INDEX_URL", "http://somebody:hidden@127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://user:hidden@127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     found = problems(small)
     assert "reaches no package index" in found
@@ -199,8 +197,8 @@ def test_an_unreachable_index_is_reported_once_without_its_secret(
     assert "hidden" not in found
 
 
-def test_settings_of_uv_for_other_installations_do_not_matter(small: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator whose uv installs into a folder, or for another environment, gets the same archive."""
+def test_uv_settings_of_the_operator_are_ignored(small: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target folder or another environment does not change the archive."""
     expected = packaged(small).sha256
     monkeypatch.setenv("VIRTUAL_ENV", str(small.root / "another"))
     monkeypatch.setenv("UV_TARGET", str(small.root / "elsewhere"))
@@ -208,8 +206,8 @@ def test_settings_of_uv_for_other_installations_do_not_matter(small: Checkout, m
     assert not (small.root / "elsewhere").exists()
 
 
-def test_a_failed_build_leaves_the_archive_that_is_there(small: Checkout) -> None:
-    """An archive is replaced by a whole one or not at all."""
+def test_failed_build_keeps_the_previous_archive(small: Checkout) -> None:
+    """An archive is replaced atomically."""
     before = packaged(small).path.read_bytes()
     small.write("aws_lambda/handler.py", "def (\n")
     with pytest.raises(PackagingError, match=r"aws_lambda/handler.py:1: "):
@@ -218,26 +216,28 @@ def test_a_failed_build_leaves_the_archive_that_is_there(small: Checkout) -> Non
     assert left.read_bytes() == before
 
 
-def test_an_incomplete_installation_is_an_error(small: Checkout) -> None:
-    """Without sources and requirements the error says what to do."""
+def test_incomplete_installation_is_reported_with_a_remedy(small: Checkout) -> None:
+    """Sources or requirements are missing."""
     empty = Checkout(small.root.parent / "empty")
     empty.root.mkdir()
     found = problems(empty)
     assert found.count("reinstall tailpipe-exports") == 2
 
 
-def test_the_command_prints_the_path_alone(small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard output is the archive's path, for a script; size, files and hash are on standard error."""
+def test_command_prints_only_the_path_to_stdout(
+    small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Size, files and hash are on standard error."""
     monkeypatch.setattr("cli.package.build", functools.partial(build, code=small.root, files=small.root, target=NEW))
     done = CliRunner().invoke(main, ["package", "aws", "--out", str(tmp_path / "new" / "folder")])
     assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'new' / 'folder' / 'tailpipe-exports-aws.zip'}\n")
     assert f"{len(OURS | ALPHA)} files, sha256 {packaged(small).sha256}" in done.stderr
 
 
-def test_the_command_ends_with_1_and_every_fault(
+def test_command_exits_with_1_and_all_problems(
     small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no archive can be made: exit code 1, a line for each problem, and nothing on standard output."""
+    """Standard output is empty."""
     monkeypatch.setattr("cli.package.build", functools.partial(build, code=small.root, files=small.root, target=NEW))
     (tmp_path / "file").write_text("in the way")
     done = CliRunner().invoke(main, ["package", "aws", "--out", str(tmp_path / "file")])
@@ -251,14 +251,14 @@ def test_the_command_ends_with_1_and_every_fault(
     assert not (tmp_path / "out").exists()
 
 
-def test_every_cloud_has_an_archive() -> None:
-    """The tool's clouds and the layouts of archives are the same ones."""
+def test_every_cloud_has_a_layout() -> None:
+    """The tool's clouds are those with a layout of an archive."""
     assert LAYOUTS.keys() == TARGETS.keys() == CLOUDS.keys()
 
 
 @pytest.mark.parametrize(("glibc", "fits"), [(28, True), (34, True), (35, False)])
-def test_a_target_ends_at_its_glibc(small: Checkout, glibc: int, fits: bool) -> None:
-    """Wheels for the platform's glibc and older ones fit, newer ones do not."""
+def test_wheels_for_a_newer_glibc_do_not_match_the_target(small: Checkout, glibc: int, fits: bool) -> None:
+    """Wheels for the platform's glibc and older ones match."""
     small.wheel("beta", tag=f"cp313-cp313-manylinux_2_{glibc}_aarch64")
     small.lock(["beta==1.0"])
     if fits:
@@ -267,8 +267,8 @@ def test_a_target_ends_at_its_glibc(small: Checkout, glibc: int, fits: bool) -> 
         assert "beta==1.0" in problems(small, NEW)
 
 
-def test_the_host_takes_the_wheels_of_this_interpreter(small: Checkout) -> None:
-    """A wheel that this interpreter likes best is installed for the host, one for another Python is not."""
+def test_wheels_of_this_interpreter_match_the_host(small: Checkout) -> None:
+    """A wheel for another Python does not."""
     best = next(iter(sys_tags()))
     small.wheel("beta", tag=str(best))
     small.lock(["beta==1.0"])
@@ -276,14 +276,14 @@ def test_the_host_takes_the_wheels_of_this_interpreter(small: Checkout) -> None:
     assert "beta==1.0" in problems(small, Target.linux("3.14", "x86_64", 28), out="other")
 
 
-def test_the_projects_own_pins_are_read_whole(repository: Path) -> None:
-    """Every function's lock is read with all its pins and hashes, without the comments."""
+def test_locks_of_the_functions_are_read_completely(repository: Path) -> None:
+    """All pins and hashes are read, without the comments."""
     for layout in LAYOUTS.values():
         path = repository / "requirements" / f"{layout.folder}.txt"
         lock, text = read_lock(path), path.read_text()
         assert "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#")) == lock
 
 
-def test_the_services_whose_descriptions_are_shipped_are_those_with_a_client() -> None:
-    """Packaging must not import the AWS SDK, so its list of services stands apart from the function's."""
+def test_shipped_service_descriptions_are_those_of_the_clients() -> None:
+    """Packaging must not import the AWS SDK, so it has its own list of services."""
     assert RATES.keys() == AWS_SERVICES

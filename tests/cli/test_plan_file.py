@@ -1,4 +1,4 @@
-"""A plan in a file is carried out as it was read, or not at all."""
+"""A plan in a file is applied exactly as it was reviewed, or not at all."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
 
 
 def called(*arguments: str) -> Result:
-    """Return what the tool did."""
+    """Return the tool's result."""
     return CliRunner().invoke(main, list(arguments))
 
 
-def test_plan_is_carried_out_as_it_was_read(setting: Setting, tmp_path: Path) -> None:
-    """The file is its owner's; the run writes what it says, without a question and without a terminal."""
+def test_plan_file_is_applied_as_reviewed(setting: Setting, tmp_path: Path) -> None:
+    """The file is private, and the run needs neither a prompt nor a terminal."""
     file = tmp_path / "plan.json"
     assert called("plan", "aws", "--out", str(file)).exit_code == 2
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -54,8 +54,8 @@ def test_plan_is_carried_out_as_it_was_read(setting: Setting, tmp_path: Path) ->
     assert setting.covered()
 
 
-def test_changed_world_refuses_and_shows_the_difference(setting: Setting, tmp_path: Path) -> None:
-    """What is there by now is named as no longer to be written; nothing at all is written."""
+def test_plan_file_is_refused_if_the_cloud_has_changed(setting: Setting, tmp_path: Path) -> None:
+    """The difference is shown, and nothing is written."""
     file = tmp_path / "plan.json"
     called("plan", "aws", "--out", str(file))
     setting.world.things[Key("s00001", "export", "daily")] = Thing({"format": "csv", "destination": "data"})
@@ -75,10 +75,10 @@ def test_changed_world_refuses_and_shows_the_difference(setting: Setting, tmp_pa
         ({"writes": 7}, "is not a plan"),
     ],
 )
-def test_plan_that_does_not_fit_is_refused(
+def test_plan_file_of_another_version_cloud_or_account_is_refused(
     setting: Setting, tmp_path: Path, change: Mapping[str, object], why: str
 ) -> None:
-    """Another version, cloud or account, or damage: one sentence each, and nothing is written."""
+    """A damaged file is refused too, each with one sentence."""
     file = tmp_path / "plan.json"
     called("plan", "aws", "--out", str(file))
     file.write_text(json.dumps({**json.loads(file.read_bytes()), **change}))
@@ -91,8 +91,8 @@ def test_plan_that_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     "damage", [b"", b"[]", b"\xff", b"[" * 100_000, b"{}"], ids=["empty", "list", "binary", "deep", "bare"]
 )
-def test_file_that_is_no_plan_is_refused(setting: Setting, tmp_path: Path, damage: bytes) -> None:
-    """Whatever the file holds, it is said that it is not a plan, and how to make one."""
+def test_file_that_is_not_a_plan_is_refused(setting: Setting, tmp_path: Path, damage: bytes) -> None:
+    """The message says how to create one."""
     file = tmp_path / "plan.json"
     file.write_bytes(damage)
     done = called("run", "aws", "--plan", str(file))
@@ -102,8 +102,8 @@ def test_file_that_is_no_plan_is_refused(setting: Setting, tmp_path: Path, damag
     assert setting.world.written == []
 
 
-def test_plan_file_stands_alone(setting: Setting, tmp_path: Path) -> None:
-    """The file says what is written: a choice beside it is refused before anything is read."""
+def test_plan_file_excludes_other_selections(setting: Setting, tmp_path: Path) -> None:
+    """The file defines what is written, so other options are refused."""
     file = tmp_path / "plan.json"
     called("plan", "aws", "--out", str(file))
     done = called("run", "aws", "--plan", str(file), "--scope", "s00001")

@@ -1,4 +1,4 @@
-"""`plan` and `run` around a function that ends in every possible way."""
+"""`plan` and `run` with a function that ends in every possible way."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_exit_code_follows_the_contract(
     status: str | None,
     json_flag: list[str],
 ) -> None:
-    """Every ending of a run has its exit code, whatever the form of the output."""
+    """This holds for every result of a run and every output format."""
     install(monkeypatch, function)
     assert CliRunner().invoke(main, ["plan", "aws", *json_flag]).exit_code == of_plan
     assert CliRunner().invoke(main, ["run", "aws", "--yes", *json_flag]).exit_code == of_run
@@ -60,7 +60,7 @@ def test_exit_code_follows_the_contract(
 
 @pytest.mark.parametrize(("function", "of_plan", "of_run", "status"), ENDINGS)
 @pytest.mark.parametrize("command", [["plan"], ["run", "--yes"]], ids=" ".join)
-def test_json_is_one_report_and_nothing_else(
+def test_json_output_is_one_report(
     monkeypatch: pytest.MonkeyPatch,
     function: FakeFunction,
     of_plan: int,
@@ -68,7 +68,7 @@ def test_json_is_one_report_and_nothing_else(
     status: str | None,
     command: list[str],
 ) -> None:
-    """With --json stdout is one document with the report's keys, also where no run could take place."""
+    """This holds even if no run took place."""
     install(monkeypatch, function)
     result = CliRunner().invoke(main, [*command, "aws", "--json"])
     report = json.loads(result.stdout)
@@ -82,8 +82,8 @@ def test_json_is_one_report_and_nothing_else(
         assert report["run_id"] == "r-1"
 
 
-def test_every_fault_is_named_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Faults of the settings are all on stderr at once, each on its line, and stdout stays empty."""
+def test_all_problems_of_the_settings_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a line on stderr, and stdout stays empty."""
     install(monkeypatch, FakeFunction(error=SettingsError(["EXPORTS: 'x' is odd", "BUCKET_NAME: 'y' too"])))
     result = CliRunner().invoke(main, ["run", "aws", "--yes"])
     assert "nothing was done on AWS · 2 faults" in result.stderr
@@ -92,8 +92,8 @@ def test_every_fault_is_named_in_one_message(monkeypatch: pytest.MonkeyPatch) ->
     assert result.stdout == ""
 
 
-def test_empty_scope_is_a_fault_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request the function would refuse is refused before the function is asked."""
+def test_empty_scope_is_refused_without_calling_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request would be invalid."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]))
     result = CliRunner().invoke(main, ["run", "aws", "--yes", "--scope", "", "--json"])
     assert result.exit_code == 1
@@ -102,7 +102,7 @@ def test_empty_scope_is_a_fault_of_the_request(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_options_become_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scopes, force, dry run and verification reach the function as they were given; a plan is always dry."""
+    """Scopes, force, dry run and verification are passed on; a plan is always a dry run."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]))
     CliRunner().invoke(main, ["run", "aws", "--scope", "1", "--scope", "2", "--force", "--verify-all", "--dry-run"])
     CliRunner().invoke(main, ["run", "aws", "--yes"])
@@ -113,8 +113,8 @@ def test_options_become_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (third.scopes, third.dry_run) == (("3",), True)
 
 
-def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C ends the tool with a word and the usual exit code, and without a trace."""
+def test_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One word and no traceback is shown."""
     install(monkeypatch, FakeFunction(error=KeyboardInterrupt()))
     result = CliRunner().invoke(main, ["run", "aws", "--yes"])
     assert result.exit_code == 130
@@ -122,8 +122,10 @@ def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Traceback" not in result.output
 
 
-def test_a_defect_leaves_its_trace_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An unexpected exception is reported with its place; its trace is in a file that only the caller can read."""
+def test_traceback_of_an_unexpected_exception_is_in_a_private_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The message has the location in the code."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     install(monkeypatch, FakeFunction(error=ZeroDivisionError("a secret that it quotes")))
     result = CliRunner().invoke(main, ["plan", "aws", "--json"])

@@ -1,4 +1,4 @@
-"""`plan` and `run` with the real function against a local AWS in this process: one clear outcome for each error."""
+"""`plan` and `run` with the real function and a local AWS in this process: each error has one clear outcome."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ STATE = "state/known_accounts.json"
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    """Return a local organization of four accounts, with a function that is deployed and never called."""
+    """Return a local organization of four accounts, with a function that has not run."""
     with LocalAws(accounts=4, package=lambda: b"") as cloud:
         yield cloud
 
 
 @pytest.fixture
 def operator(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Give the test the operator's variables; what a test broke is restored after it."""
+    """Set the operator's variables, and restore after the test what it damaged."""
     for name, value in aws.environment().items():
         monkeypatch.setenv(name, value)
     yield monkeypatch
@@ -41,12 +41,12 @@ def tailpipe(*arguments: str) -> Result:
 
 
 def reported(result: Result) -> Any:
-    """Return the document on stdout; the test fails if there is anything else."""
+    """Return the document on stdout; fail the test if there is other output."""
     return json.loads(result.stdout)
 
 
-def test_plan_run_and_plan_again(operator: pytest.MonkeyPatch) -> None:
-    """A plan announces what a run then does, with the same hash of the plan, and the next plan is empty."""
+def test_plan_announces_the_run_and_the_next_plan_is_empty(operator: pytest.MonkeyPatch) -> None:
+    """Plan and run have the same hash."""
     planned, ran, after = (
         tailpipe("plan", "aws", "--json"),
         tailpipe("run", "aws", "--yes", "--json"),
@@ -58,7 +58,7 @@ def test_plan_run_and_plan_again(operator: pytest.MonkeyPatch) -> None:
 
 
 def test_dry_run_writes_nothing(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
-    """`run --dry-run` has the exit code of a run and leaves the cloud as it was, state and lock included."""
+    """`run --dry-run` has the exit code of a run, and leaves state and lock unchanged."""
     aws.calls.clear()
     result = tailpipe("run", "aws", "--dry-run", "--json")
     assert (result.exit_code, reported(result)["dry_run"]) == (0, True)
@@ -66,15 +66,15 @@ def test_dry_run_writes_nothing(operator: pytest.MonkeyPatch, aws: LocalAws) -> 
     assert [call.operation for call in aws.calls.select() if call.operation.startswith(writing)] == []
 
 
-def test_one_scope_is_enough(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
-    """With --scope only that account is planned for."""
+def test_scope_limits_the_plan(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
+    """Only the account given by --scope is planned."""
     member = next(account for account in aws.accounts() if account != aws.account)
     report = reported(tailpipe("plan", "aws", "--scope", member, "--json"))
     assert report["scopes"]["total"] == 1
 
 
-def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
-    """Where one right is missing the rest is done, the failure has its message, and the exit code says degraded."""
+def test_partly_failed_run_exits_with_3(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
+    """One permission is missing: the rest is done, and the failure has its message."""
     aws.deny("bcm-data-exports:CreateExport")
     as_json, as_text = tailpipe("run", "aws", "--yes", "--json"), tailpipe("run", "aws", "--yes", "--force")
     report = reported(as_json)
@@ -84,8 +84,8 @@ def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, aws: LocalA
     assert "CreateExport" in as_text.stdout
 
 
-def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
-    """Every wrong setting is named before any call is made."""
+def test_all_invalid_settings_are_reported_before_any_call(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
+    """One message lists them all."""
     operator.setenv("EXPORTS", "cur3")
     operator.setenv("EXPORT_PREFIX", "state")
     operator.setenv("CALLS_AT_ONCE", "many")
@@ -98,8 +98,8 @@ def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, aws: Loc
     assert aws.calls.count() == 0
 
 
-def test_missing_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch) -> None:
-    """Without credentials the tool says so, as text and as a report, and not by a trace."""
+def test_missing_credentials_are_reported_as_one_failure(operator: pytest.MonkeyPatch) -> None:
+    """Text and report have it, without a traceback."""
     operator.delenv("AWS_ACCESS_KEY_ID")
     operator.delenv("AWS_SECRET_ACCESS_KEY")
     result = tailpipe("plan", "aws", "--json")
@@ -109,8 +109,8 @@ def test_missing_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch)
     assert "Traceback" not in result.output
 
 
-def test_another_run_is_named(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
-    """While another run holds the lock, a run reports its id and until when; a plan ignores the lock."""
+def test_concurrent_run_is_reported_with_id_and_expiry(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
+    """A plan ignores the lock."""
     now = datetime.now(UTC)
     running = {"run_id": "r-of-another", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
     document = {"version": 2, "cloud": "aws", "running": running}
@@ -123,10 +123,10 @@ def test_another_run_is_named(operator: pytest.MonkeyPatch, aws: LocalAws) -> No
     assert tailpipe("plan", "aws").exit_code == 2
 
 
-def test_region_may_come_from_the_operators_profile(
+def test_region_can_come_from_the_operators_profile(
     operator: pytest.MonkeyPatch, aws: LocalAws, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Where the environment names no region, the one of the AWS configuration file is taken."""
+    """The environment has no region."""
     file = tmp_path_factory.mktemp("aws") / "config"
     file.write_text(f"[default]\nregion = {aws.region}\n", encoding="utf-8")
     operator.setenv("AWS_CONFIG_FILE", str(file))
@@ -135,8 +135,8 @@ def test_region_may_come_from_the_operators_profile(
     assert tailpipe("plan", "aws").exit_code == 2
 
 
-def test_profile_that_does_not_exist_is_named(operator: pytest.MonkeyPatch) -> None:
-    """A misspelt AWS_PROFILE is the fault that is reported, whatever else depends on it."""
+def test_unknown_profile_is_reported(operator: pytest.MonkeyPatch) -> None:
+    """No dependent error hides it."""
     operator.setenv("AWS_PROFILE", "misspelt")
     result = tailpipe("plan", "aws")
     assert result.exit_code == 1

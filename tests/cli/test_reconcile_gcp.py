@@ -1,4 +1,4 @@
-"""`plan` and `run` with the real function against a local GCP in this process: one clear outcome for each error."""
+"""`plan` and `run` with the real function and a local GCP in this process: each error has one clear outcome."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ STATE = "known_billing_accounts.json"
 
 @pytest.fixture(scope="module")
 def gcp() -> Iterator[LocalGcp]:
-    """Return a local project with three billing accounts, the console step done for two."""
+    """Return a local project with three billing accounts, two of which export."""
     with LocalGcp(accounts=3, history_days=1, rows=3) as cloud:
         yield cloud
 
 
 @pytest.fixture
 def operator(gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Give the test the operator's variables; what a test broke is restored after it."""
+    """Set the operator's variables, and restore after the test what it damaged."""
     for name, value in gcp.environment().items():
         monkeypatch.setenv(name, value)
-    # Without this a client with no credentials would ask the metadata service, on a link-local address.
+    # Otherwise a client without credentials would call the metadata service on a link-local address.
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     yield monkeypatch
     gcp.clear_faults()
@@ -42,12 +42,12 @@ def tailpipe(*arguments: str) -> Result:
 
 
 def reported(result: Result) -> Any:
-    """Return the document on stdout; the test fails if there is anything else."""
+    """Return the document on stdout; fail the test if there is other output."""
     return json.loads(result.stdout)
 
 
-def test_plan_run_and_plan_again(operator: pytest.MonkeyPatch) -> None:
-    """A plan announces what a run then does, with the same hash of the plan, and the next plan is empty."""
+def test_plan_announces_the_run_and_the_next_plan_is_empty(operator: pytest.MonkeyPatch) -> None:
+    """Plan and run have the same hash."""
     planned, ran, after = (
         tailpipe("plan", "gcp", "--json"),
         tailpipe("run", "gcp", "--yes", "--json"),
@@ -59,8 +59,8 @@ def test_plan_run_and_plan_again(operator: pytest.MonkeyPatch) -> None:
     assert "nothing to write" in after.stdout
 
 
-def test_manual_step_is_shown_with_its_link(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
-    """A plan shows the console step of the account without an export: which switch, where to, and the deep link."""
+def test_plan_shows_the_console_step_with_its_link(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """It names the export to enable, the destination and the page of the account."""
     waiting = list(gcp.accounts())[-1]
     result = tailpipe("plan", "gcp")
     shown = result.stdout
@@ -72,7 +72,7 @@ def test_manual_step_is_shown_with_its_link(operator: pytest.MonkeyPatch, gcp: L
 
 
 def test_dry_run_writes_nothing(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
-    """`run --dry-run` has the exit code of a run and leaves the cloud as it was, state and lock included."""
+    """`run --dry-run` has the exit code of a run, and leaves state and lock unchanged."""
     gcp.clear_calls()
     result = tailpipe("run", "gcp", "--dry-run", "--json")
     assert (result.exit_code, reported(result)["dry_run"]) == (0, True)
@@ -80,16 +80,16 @@ def test_dry_run_writes_nothing(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> 
     assert [call.method for call in gcp.calls.select() if call.method.rpartition(".")[2] in writing] == []
 
 
-def test_one_scope_is_enough(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
-    """With --scope only that account is planned for, and for nothing else."""
+def test_scope_limits_the_plan(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """Only the account given by --scope is planned."""
     account = next(iter(gcp.accounts()))
     report = reported(tailpipe("plan", "gcp", "--scope", account, "--json"))
     assert report["scopes"]["total"] == 1
     assert report["outcomes"]["CREATE"] == {"planned": 2}
 
 
-def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
-    """Where jobs are refused for good the rest is done, each failure is reported, and the exit code says degraded."""
+def test_partly_failed_run_exits_with_3(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """Jobs are refused: the rest is done, and each failure is reported."""
     gcp.fail_jobs("extract", "invalid", times=None)
     as_json, as_text = tailpipe("run", "gcp", "--yes", "--json"), tailpipe("run", "gcp", "--yes", "--force")
     report = reported(as_json)
@@ -99,8 +99,8 @@ def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, gcp: LocalG
     assert "invalid" in as_text.stdout
 
 
-def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
-    """Every wrong setting is named before any call is made."""
+def test_all_invalid_settings_are_reported_before_any_call(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """One message lists them all."""
     operator.setenv("COPY", "everything")
     operator.setenv("DATASET_LOCATION", "?")
     operator.setenv("CALLS_AT_ONCE", "many")
@@ -113,8 +113,8 @@ def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, gcp: Loc
     assert gcp.calls.count() == 0
 
 
-def test_missing_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
-    """Without credentials the tool says so, as text and as a report, and not by a trace."""
+def test_missing_credentials_are_reported_as_one_failure(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """Text and report have it, without a traceback."""
     for name in gcp.environment():
         if name.startswith(("CLOUDSDK_", "GCE_", "GOOGLE_")) and name != "GOOGLE_CLOUD_PROJECT":
             operator.delenv(name)
@@ -127,8 +127,8 @@ def test_missing_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch,
     assert "Traceback" not in result.output
 
 
-def test_another_run_is_named(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
-    """While another run holds the lock, a run reports its id and until when; a plan ignores the lock."""
+def test_concurrent_run_is_reported_with_id_and_expiry(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """A plan ignores the lock."""
     now = datetime.now(UTC)
     running = {"run_id": "r-of-another", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
     gcp.put_object(STATE, json.dumps({"version": 2, "cloud": "gcp", "running": running}), gcp.deployment.state_bucket)
@@ -140,15 +140,15 @@ def test_another_run_is_named(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> No
     assert tailpipe("plan", "gcp").exit_code == 2
 
 
-def test_project_may_come_from_gclouds_configuration(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
-    """Where the environment names no project, the one that gcloud is configured for is taken."""
+def test_project_can_come_from_gclouds_configuration(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """The environment has no project."""
     operator.delenv("GOOGLE_CLOUD_PROJECT")
     operator.setenv("CLOUDSDK_CORE_PROJECT", gcp.project)
     assert tailpipe("plan", "gcp").exit_code == 2
 
 
-def test_project_that_nothing_names_is_the_one_fault(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
-    """Without a project anywhere the variable that is missing is named."""
+def test_missing_project_is_the_only_reported_problem(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """The message names the variable."""
     for name in ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "GCE_METADATA_HOST", "GCE_METADATA_IP"):
         operator.delenv(name)
     result = tailpipe("plan", "gcp", "--json")

@@ -1,4 +1,4 @@
-"""Where `plan` and `run` take the settings from: the deployed function, a file, or, where nothing is deployed, here."""
+"""The source of settings for `plan` and `run`: the deployed function, a file, or the shell if nothing is deployed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shared.model import Problem, Verb
 from tests.cli.support.fakes import FUNCTION, FakeFunction, action, install
 from tests.cli.support.operating import Typing, typing
 
-__all__ = ["typing"]  # a fixture, found by its name
+__all__ = ["typing"]  # a fixture, which pytest finds by name
 COMMANDS = [["plan"], ["run", "--yes"], ["run", "--dry-run"]]
 OTHER = Deployed("tailpipe-second", "arn:of:tailpipe-second", "code sha256 ba9876543210, deployed before", {})
 
@@ -35,23 +35,23 @@ def called(command: Sequence[str], *arguments: str) -> Result:
 
 
 def stderr_of(result: Result) -> str:
-    """Return what the tool said to people, in one line."""
+    """Return the tool's messages in one line."""
     return " ".join(result.stderr.split())
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
-    """Return a file of settings."""
+    """Return a file with settings."""
     file = tmp_path / "settings.env"
     file.write_text("# how it is to be\n\nexport EXPORTS='focus'\nCALLS_AT_ONCE=4\n", encoding="utf-8")
     return file
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_the_deployed_functions_settings_count_and_not_the_shells(
+def test_settings_come_from_the_deployed_function_and_not_the_shell(
     monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    """What the deployed function was given reaches the reconcile; what the shell says of a setting does not."""
+    """Settings in the shell have no effect."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]), settings={"EXPORTS": "focus"})
     monkeypatch.setenv("EXPORTS", "cur2")
     monkeypatch.setenv("CALLS_AT_ONCE", "2")
@@ -63,8 +63,8 @@ def test_the_deployed_functions_settings_count_and_not_the_shells(
     assert environment["AWS_PROFILE"] == "mine"
 
 
-def test_the_deployments_credentials_are_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the function signs in with, a laptop uses its own sign-in; what the platform sets still applies."""
+def test_credentials_of_the_deployment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A laptop uses its own sign-in; variables set by the platform apply."""
     found = Deployed("x", "arn:x", "deployed today", {"AWS_REGION": "eu-north-1"})
     theirs = {"EXPORTS": "cur2", "AWS_ACCESS_KEY_ID": "of-the-function", "AWS_PROFILE": "of-the-function"}
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=[found], settings=theirs)
@@ -79,10 +79,10 @@ def test_the_deployments_credentials_are_never_used(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("json_flag", [["--json"], []], ids=["json", "text"])
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_who_where_and_which_deployment_come_first(
+def test_caller_account_region_and_deployment_are_shown_first(
     monkeypatch: pytest.MonkeyPatch, command: list[str], json_flag: list[str]
 ) -> None:
-    """Before anything of the run: the caller, the account, the region, the function, its code and this tool's."""
+    """The output starts with them, and with the code versions of function and tool."""
     install(monkeypatch, FakeFunction([action(Verb.KEEP)]))
     lines = called(command, *json_flag).stderr.splitlines()
     assert lines[0] == "management account 111122223333 as arn:aws:iam::111122223333:user/me, region eu-west-1"
@@ -91,10 +91,8 @@ def test_who_where_and_which_deployment_come_first(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_where_nothing_is_deployed_the_flag_is_needed(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
-    """Without a deployment the tool says so and how to go on, and does nothing; with the flag the shell's settings
-    count.
-    """
+def test_run_without_a_deployment_needs_the_flag(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    """Without the flag, the tool shows the remedy and does nothing; with it, the shell's settings apply."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=[])
     monkeypatch.setenv("CALLS_AT_ONCE", "2")
     refused = called(command)
@@ -109,8 +107,8 @@ def test_where_nothing_is_deployed_the_flag_is_needed(monkeypatch: pytest.Monkey
     assert function.environments[0]["CALLS_AT_ONCE"] == "2"
 
 
-def test_the_flag_does_not_pass_over_a_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a function is deployed, its settings are not replaced by chance: the flag is refused."""
+def test_flag_is_refused_if_a_function_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its settings cannot be overridden accidentally."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]))
     result = tailpipe("run", "aws", "--yes", "--without-deployment")
     assert result.exit_code == 1
@@ -118,8 +116,8 @@ def test_the_flag_does_not_pass_over_a_deployment(monkeypatch: pytest.MonkeyPatc
     assert function.requests == []
 
 
-def test_of_several_deployments_one_is_chosen_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two functions in one place are named, and none is taken by chance; a name that is not there is refused."""
+def test_several_deployments_need_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are listed, and an unknown name is refused."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=[FUNCTION, OTHER])
     unclear, wrong = tailpipe("plan", "aws"), tailpipe("plan", "aws", "--function", "third")
     assert (unclear.exit_code, wrong.exit_code) == (1, 1)
@@ -135,8 +133,8 @@ def test_of_several_deployments_one_is_chosen_by_its_name(monkeypatch: pytest.Mo
     assert "deployment: arn:of:tailpipe-second" in stderr_of(tailpipe("plan", "aws"))
 
 
-def test_of_one_name_in_two_regions_one_is_chosen_by_its_region(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A region before the name chooses among functions of one name."""
+def test_functions_of_one_name_are_selected_by_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The region precedes the name."""
     found = [Deployed(f"{region}/x", f"of {region}", "deployed today", {}) for region in ("eu-west-1", "eu-north-1")]
     install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=found)
     assert "of eu-north-1" in stderr_of(tailpipe("plan", "aws", "--function", "eu-north-1/x"))
@@ -154,14 +152,14 @@ def test_of_one_name_in_two_regions_one_is_chosen_by_its_region(monkeypatch: pyt
     ],
     ids=["half-deleted", "empty", "of-something-else", "wrong", "secret"],
 )
-def test_settings_that_cannot_be_used_end_it_with_what_helps(
+def test_unusable_settings_are_reported_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, str] | None,
     hidden: dict[str, str],
     said: str,
     remedy: str,
 ) -> None:
-    """A function that is half deleted, empty or wrong, or whose settings are secrets, is reported and left alone."""
+    """The function may be partly deleted, without settings, invalid, or refer to secrets."""
     found = Deployed("tailpipe-exports", "arn:x", "deployed today", {}, hidden)
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=[found], settings=settings)
     result = tailpipe("run", "aws", "--yes", "--json")
@@ -172,15 +170,15 @@ def test_settings_that_cannot_be_used_end_it_with_what_helps(
     assert function.requests == []
 
 
-def test_a_secret_that_is_no_setting_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that the function does not read may refer to any secret."""
+def test_secret_in_another_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function does not read it."""
     found = Deployed("tailpipe-exports", "arn:x", "deployed today", {}, {"SOMETHING_ELSE": "it is in secret s"})
     install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=[found])
     assert tailpipe("plan", "aws").exit_code == 0
 
 
-def test_a_file_of_settings_replaces_the_deployments(monkeypatch: pytest.MonkeyPatch, settings: Path) -> None:
-    """With --settings the file counts, the deployment and the shell do not, and that is said."""
+def test_settings_file_replaces_the_deployments_settings(monkeypatch: pytest.MonkeyPatch, settings: Path) -> None:
+    """The output says that neither deployment nor shell applies."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]), settings={"EXPORTS": "cur2"})
     monkeypatch.setenv("EXPORTS", "cur2")
     result = tailpipe("plan", "aws", "--settings", str(settings))
@@ -189,8 +187,10 @@ def test_a_file_of_settings_replaces_the_deployments(monkeypatch: pytest.MonkeyP
     assert (function.environments[0]["EXPORTS"], function.environments[0]["CALLS_AT_ONCE"]) == ("focus", "4")
 
 
-def test_every_fault_of_a_file_is_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Wrong values, misspelled names and foreign credentials are reported together, without any of their values."""
+def test_all_problems_of_a_settings_file_are_reported_without_values(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """This covers invalid values, misspelled names and foreign credentials."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]))
     file = tmp_path / "settings.env"
     file.write_text("EXPORTS=cur9\nCALS_AT_ONCE=4\nUNHEARD_OF=1\nAWS_SECRET_ACCESS_KEY=hush\n", encoding="utf-8")
@@ -205,8 +205,8 @@ def test_every_fault_of_a_file_is_named_at_once(monkeypatch: pytest.MonkeyPatch,
     assert function.requests == []
 
 
-def test_every_line_of_a_file_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
-    """Lines without a name or with open quotes, and repeated names, are reported by their numbers, without values."""
+def test_all_invalid_lines_of_a_settings_file_are_reported_by_number(tmp_path: Path) -> None:
+    """This covers missing names, open quotes and repeated names."""
     file = tmp_path / "settings.env"
     file.write_text("no line of ours\n=hush\nA=1\nA=hush\nB='hush\nC=hush hush\nD=x # why\nE=\n", encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
@@ -218,16 +218,16 @@ def test_every_line_of_a_file_that_is_wrong_is_named_at_once(tmp_path: Path) -> 
         read_file(file)
 
 
-def test_a_file_is_read_as_a_shell_reads_it(tmp_path: Path) -> None:
-    """Quotes, `export` and comments are understood; an empty value is one."""
+def test_settings_file_is_parsed_like_a_shell_does(tmp_path: Path) -> None:
+    """Quotes, `export` and comments are supported; an empty value is a value."""
     file = tmp_path / "settings.env"
     file.write_text("# c\nexport A='x y'\nB=\"q\"\n  C=1,2  # why\nD=\n", encoding="utf-8")
     assert read_file(file) == {"A": "x y", "B": "q", "C": "1,2", "D": ""}
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_no_setting_of_a_function_is_taken_for_a_sign_in(cloud: str) -> None:
-    """What a function reads besides its way to the cloud and its sign-in is never the operator's own variable."""
+def test_settings_are_not_mistaken_for_credentials(cloud: str) -> None:
+    """Only variables of the sign-in and the endpoints come from the operator."""
     from cli.settings_source import settings_faults
 
     entry = CLOUDS[cloud]
@@ -251,10 +251,8 @@ def test_no_setting_of_a_function_is_taken_for_a_sign_in(cloud: str) -> None:
     ],
     ids=" ".join,
 )
-def test_flags_that_exclude_each_other_are_refused(
-    monkeypatch: pytest.MonkeyPatch, settings: Path, flags: list[str]
-) -> None:
-    """Two sources of settings at once are a fault of use, whose end is 1: in `plan`, 2 means something to write."""
+def test_exclusive_flags_are_a_usage_error(monkeypatch: pytest.MonkeyPatch, settings: Path, flags: list[str]) -> None:
+    """The exit code is 1, because 2 means in `plan` that there is something to write."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]))
     result = tailpipe("plan", "aws", *(str(settings) if one == "FILE" else one for one in flags))
     assert result.exit_code == 1
@@ -262,10 +260,10 @@ def test_flags_that_exclude_each_other_are_refused(
 
 
 @pytest.mark.parametrize(("answer", "code", "runs"), [("y", 0, 2), ("n", 1, 1), ("", 1, 1)])
-def test_run_asks_before_it_writes(
+def test_run_needs_confirmation_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, typing: Typing, answer: str, code: int, runs: int
 ) -> None:
-    """On a terminal `run` shows what it would write, asks, and writes only for a yes; declined ends with 1."""
+    """It shows the writes first; anything but yes exits with 1."""
     function = install(monkeypatch, FakeFunction([action(Verb.CREATE)]))
     screen = typing(answer)
     assert main(["run", "aws"], standalone_mode=False) == code
@@ -275,10 +273,10 @@ def test_run_asks_before_it_writes(
     assert ("declined" in text) is (code == 1)
 
 
-def test_a_declined_run_is_a_report_too(
+def test_declined_run_has_a_report(
     monkeypatch: pytest.MonkeyPatch, typing: Typing, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With --json the plan and the question are for people, and the document says that nothing was done."""
+    """With --json, the plan and the prompt are on stderr, and the document says that nothing was done."""
     install(monkeypatch, FakeFunction([action(Verb.CREATE)]))
     typing("n")
     assert main(["run", "aws", "--json"], standalone_mode=False) == 1
@@ -287,8 +285,8 @@ def test_a_declined_run_is_a_report_too(
 
 
 @pytest.mark.parametrize("json_flag", [["--json"], []], ids=["json", "text"])
-def test_without_a_terminal_run_needs_yes(monkeypatch: pytest.MonkeyPatch, json_flag: list[str]) -> None:
-    """Without a terminal nothing is read or written, and the flag that answers is named."""
+def test_run_without_a_terminal_needs_yes(monkeypatch: pytest.MonkeyPatch, json_flag: list[str]) -> None:
+    """Nothing is read or written, and the message names the flag."""
     function = install(monkeypatch, FakeFunction([action(Verb.CREATE)]))
     result = tailpipe("run", "aws", *json_flag)
     assert result.exit_code == 1
@@ -298,10 +296,10 @@ def test_without_a_terminal_run_needs_yes(monkeypatch: pytest.MonkeyPatch, json_
         assert json.loads(result.stdout)["status"] == "failed"
 
 
-def test_a_plan_that_fails_is_not_asked_about(
+def test_failed_plan_has_no_prompt(
     monkeypatch: pytest.MonkeyPatch, typing: Typing, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where the plan fails there is no prompt: its cause is shown once, and is in the document."""
+    """Its cause is shown once, and is in the document."""
     problem = Problem("vanished", "12 of 12 are gone", "Invoke with force.")
     function = install(monkeypatch, FakeFunction([action(Verb.CREATE)], stopped=True, problems=[problem]))
     screen = typing("y")
@@ -321,10 +319,10 @@ def test_a_plan_that_fails_is_not_asked_about(
         ("gcp", "GOOGLE_CLOUD_PROJECT", "export GOOGLE_CLOUD_PROJECT=PROJECT"),
     ],
 )
-def test_a_setting_that_is_missing_here_has_a_remedy_for_here(
+def test_missing_setting_has_a_local_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cloud: str, setting: str, remedy: str
 ) -> None:
-    """The remedy names the variable, the command or the flag, and never sends to the runbook."""
+    """It names the variable, the command or the flag, and does not refer to the runbook."""
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "DESTINATION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_GCE_CHECK", "true")

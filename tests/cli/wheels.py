@@ -1,4 +1,4 @@
-"""Wheels without a package index: those of a small checkout, and those of what is installed here."""
+"""Wheels without a package index: of a small checkout, and of the installed packages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SOURCES = {
 
 @dataclass
 class Checkout:
-    """A checkout whose AWS function has whatever requirements it is given."""
+    """A checkout whose AWS function has the given requirements."""
 
     root: Path
     hashes: dict[str, str] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Checkout:
         tag: str = "py3-none-any",
         version: str = "1.0",
     ) -> None:
-        """Make a wheel of one distribution; unless given, it holds one module of its name."""
+        """Create a wheel of a distribution, by default with one module of its name."""
         self.wheels.mkdir(exist_ok=True)
         path = self.wheels / f"{name}-{version}-{tag}.whl"
         info = f"{name}-{version}.dist-info"
@@ -73,14 +73,14 @@ class Checkout:
         self.hashes[f"{name}=={version}"] = hashlib.sha256(path.read_bytes()).hexdigest()
 
     def lock(self, pinned: Sequence[str], hashes: Mapping[str, str] | None = None) -> None:
-        """Write the function's lock: the pins, each perhaps with a marker, and their hashes."""
+        """Write the function's lock: the pins, each with an optional marker, and their hashes."""
         known = {**self.hashes, **(hashes or {})}
-        blocks = [f"{one} \\\n    --hash=sha256:{known[one.split()[0]]}\n    # via somebody\n" for one in pinned]
+        blocks = [f"{one} \\\n    --hash=sha256:{known[one.split()[0]]}\n    # via another package\n" for one in pinned]
         self.write("requirements/aws_lambda.txt", "# locked\n" + "".join(blocks))
 
 
 def checkout(root: Path) -> Checkout:
-    """Return a checkout without any requirement but one, `alpha`, that has a wheel for every platform."""
+    """Return a checkout with one requirement, `alpha`, that has a wheel for every platform."""
     made = Checkout(root)
     for name, text in SOURCES.items():
         made.write(name, text)
@@ -90,10 +90,9 @@ def checkout(root: Path) -> Checkout:
 
 
 def repacked(folder: Path, requirements: Iterable[str]) -> None:
-    """Write a wheel of every installed distribution that the requirements need on this machine, and of no other.
+    """Write a wheel of each installed distribution that the requirements need on this machine, and of no other.
 
-    An installer that is given this folder and no index installs without a network, and fails where a package declares
-    less than it needs.
+    An installer with only this folder needs no network, and fails if a package declares too few requirements.
     """
     folder.mkdir(exist_ok=True)
     done: set[tuple[str, str]] = set()
@@ -115,7 +114,7 @@ def repacked(folder: Path, requirements: Iterable[str]) -> None:
 
 
 def _repack(found: Distribution, folder: Path) -> None:
-    """Write one wheel. Programs go back to where a wheel has them; those of entry points are made by the installer."""
+    """Write one wheel, with scripts where a wheel has them; the installer creates those of entry points."""
     name = re.sub(r"[-_.]+", "_", found.name)
     tags = re.findall(r"^Tag: (.+)$", found.read_text("WHEEL") or "", re.MULTILINE)
     tag = next(one for one in map(str, sys_tags()) if one in tags)

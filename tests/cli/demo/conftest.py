@@ -1,4 +1,4 @@
-"""The demonstrations keep what the functions stored in a folder of the test."""
+"""Fixtures: a folder of the test for what a demonstration stores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def state_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Set XDG_STATE_HOME to a folder of the test, which does not exist yet, and return it."""
+    """Set XDG_STATE_HOME to a folder of the test that does not exist yet, and return it."""
     home = tmp_path / "state-home"
     monkeypatch.setenv("XDG_STATE_HOME", str(home))
     return home

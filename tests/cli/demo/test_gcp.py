@@ -1,4 +1,4 @@
-"""The GCP demonstration: that it proves what it shows, and that it cannot be fooled."""
+"""The GCP demonstration: it verifies what it shows, and detects failures."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ class Forgetful(GcpScenario):
     """A scenario whose repairing run is a dry run, and that ends after it."""
 
     def healing_request(self) -> Mapping[str, Any]:
-        """Return the body of the call that ought to heal."""
+        """Return the body of the call that should repair."""
         return {"dry_run": True}
 
     def close_by_itself(self, environment: GcpEnvironment, cast: Cast, damage: Damage) -> None:
-        """Leave out what rests on healing."""
+        """Skip what depends on the repair."""
 
     def look_again(self, environment: GcpEnvironment) -> None:
-        """Leave it out too."""
+        """Skip what depends on the repair."""
 
 
 class Mistaken(GcpScenario):
-    """A scenario whose first call is one that the function refuses."""
+    """A scenario whose first call is refused by the function."""
 
     def begin(self, environment: GcpEnvironment, cast: Cast) -> None:
-        """Send a request with a key that the function does not know."""
+        """Send a request with an unknown key."""
         with environment.runner.step("First run", "it is refused") as step:
             environment.invoke(step, {"dryrun": True})
 
 
 def play(monkeypatch: pytest.MonkeyPatch, scenario: Any, *arguments: str) -> Any:
-    """Play a scenario in the place of GCP's and return click's result."""
+    """Play a scenario instead of GCP's and return click's result."""
     monkeypatch.setitem(clouds.CLOUDS, "gcp", replace(clouds.CLOUDS["gcp"], scenario=scenario))
     return CliRunner().invoke(main, ["demo", "gcp", *arguments])
 
 
 @pytest.mark.slow
 def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
-    """Every expectation is met, shown with a mark, and written to the file; the manual step is shown with its link."""
+    """Each is shown with a mark and written to the file; the manual step has its link."""
     file = tmp_path / "demo.json"
     result = CliRunner().invoke(main, ["demo", "gcp", "--json", str(file)])
     assert result.exit_code == 0, result.output
@@ -70,8 +70,8 @@ def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
     assert steps[1]["report"]["outcomes"].keys().isdisjoint({"CREATE", "REPAIR", "ADOPT"})
 
 
-def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """If the healing run does not heal, the live cloud gives it away, each unmet expectation by its name."""
+def test_demo_without_a_repair_exits_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The live cloud shows each unmet expectation by name."""
     file = tmp_path / "demo.json"
     result = play(monkeypatch, Forgetful, "--scopes", "4", "--json", str(file))
     assert result.exit_code == 1
@@ -87,8 +87,8 @@ def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch
         assert re.search(f"✗ +{re.escape(what)}", result.output)
 
 
-def test_a_call_without_a_report_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the function refuses, its answer is the detail of a failed check, and the scenario ends there."""
+def test_refused_call_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response is the detail of a failed check."""
     result = play(monkeypatch, Mistaken, "--scopes", "4")
     assert result.exit_code == 1
     assert re.search(r"✗ +the function answers with a report +HTTP 400.*dryrun", result.output)

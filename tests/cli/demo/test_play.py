@@ -1,4 +1,4 @@
-"""The demonstration: that it proves what it shows, and that it cannot be fooled."""
+"""The demonstration: it verifies what it shows, and detects failures."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ class Forgetful(AwsScenario):
     """A scenario whose repairing run is a dry run, so that nothing is repaired."""
 
     def healing_request(self) -> Mapping[str, Any]:
-        """Return the event of the run that ought to heal."""
+        """Return the event of the run that should repair."""
         return {"dry_run": True}
 
 
 class Mistaken(AwsScenario):
-    """A scenario that sends the function a request it refuses."""
+    """A scenario that sends a request which the function refuses."""
 
     def healing_request(self) -> Mapping[str, Any]:
-        """Return an event with a key that the function does not know."""
+        """Return an event with an unknown key."""
         return {"dryrun": True}
 
 
 class Silent:
-    """A scenario without a single check."""
+    """A scenario without checks."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Begin a step and expect nothing of it."""
+        """Start a step without an expectation."""
         with runner.step("Nothing", "nothing is expected"):
             pass
 
 
 class Torn:
-    """A scenario whose local cloud breaks down."""
+    """A scenario whose local cloud fails."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Begin a step and lose the cloud in it."""
+        """Start a step in which the cloud fails."""
         with runner.step("Before", "this one is well") as step:
             step.check("it is well", ok=True)
         with runner.step("Lost", "this one is not"):
@@ -62,31 +62,31 @@ class Torn:
 
 
 class Missing:
-    """A scenario whose local cloud runs on a program that is not here."""
+    """A scenario whose local cloud needs a missing program."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Begin a step in which the program turns out to be missing."""
+        """Start a step in which the program is found to be missing."""
         with runner.step("First", "the cloud is started"):
             raise Unavailable("Node.js was not found. Install it.")
 
 
 class Good:
-    """A scenario that meets its one expectation."""
+    """A scenario that meets its only expectation."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Meet an expectation."""
+        """Meet the expectation."""
         with runner.step("Only", "all is well") as step:
             step.check("it is well", ok=True)
 
 
 def play(monkeypatch: pytest.MonkeyPatch, scenario: Any, *arguments: str) -> Any:
-    """Play a scenario in the place of AWS's and return click's result."""
+    """Play a scenario instead of AWS's and return click's result."""
     monkeypatch.setitem(clouds.CLOUDS, "aws", replace(clouds.CLOUDS["aws"], scenario=scenario))
     return CliRunner().invoke(main, ["demo", *arguments])
 
 
 def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
-    """With few accounts every expectation is met, shown with a mark, and written to the file with its report."""
+    """Each is shown with a mark and written to the file with its report."""
     file = tmp_path / "demo.json"
     result = CliRunner().invoke(main, ["demo", "aws", "--scopes", "6", "--json", str(file)])
     assert result.exit_code == 0, result.output
@@ -118,8 +118,8 @@ def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
     assert re.search(r"^/.*/status\.html$", result.stdout, re.MULTILINE)
 
 
-def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """If the healing run does not heal, the live cloud gives it away, each unmet expectation by its name."""
+def test_demo_without_a_repair_exits_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The live cloud shows each unmet expectation by name."""
     file = tmp_path / "demo.json"
     result = play(monkeypatch, Forgetful, "aws", "--scopes", "4", "--json", str(file))
     assert result.exit_code == 1
@@ -130,16 +130,16 @@ def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch
         assert re.search(f"✗ +{re.escape(what)}", result.output)
 
 
-def test_a_run_without_a_report_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the handler raises, its message is the detail of a failed check, and the scenario ends there."""
+def test_failed_run_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler's message is the detail of a failed check."""
     result = play(monkeypatch, Mistaken, "aws", "--scopes", "4")
     assert result.exit_code == 1
     assert re.search(r"✗ +the function answers with a report .*dryrun", result.output)
     assert "A plan" not in result.output
 
 
-def test_a_scenario_that_breaks_ends_with_1_and_a_document(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A local cloud that breaks down is an unmet expectation, and what came before is still in the file."""
+def test_scenario_that_fails_exits_with_1_and_a_document(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A failed local cloud is an unmet expectation, and the file has the previous steps."""
     file = tmp_path / "demo.json"
     result = play(monkeypatch, Torn, "aws", "--json", str(file))
     assert result.exit_code == 1
@@ -149,13 +149,13 @@ def test_a_scenario_that_breaks_ends_with_1_and_a_document(monkeypatch: pytest.M
     assert [check["ok"] for check in lost["checks"]] == [False]
 
 
-def test_a_scenario_without_expectations_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step without a check is no success."""
+def test_scenario_without_expectations_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step without a check is not a success."""
     assert play(monkeypatch, Silent, "aws").exit_code == 1
 
 
-def test_without_a_name_every_cloud_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each cloud's scenario is played with as many scopes as it is meant for, or with as many as are asked for."""
+def test_demo_without_a_name_plays_every_cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each scenario has its default number of scopes, or the requested one."""
     told: list[int] = []
 
     class Brief:
@@ -177,16 +177,16 @@ def test_without_a_name_every_cloud_is_shown(monkeypatch: pytest.MonkeyPatch, tm
     assert told[len(clouds.CLOUDS) :] == [7] * len(clouds.CLOUDS)
 
 
-def test_a_file_that_cannot_be_written_is_shown_before_anything_is_played(tmp_path: Path) -> None:
-    """A wrong path costs a second, not a whole demonstration."""
+def test_file_that_cannot_be_written_is_reported_before_the_demo(tmp_path: Path) -> None:
+    """A wrong path does not cost a complete demonstration."""
     result = CliRunner().invoke(main, ["demo", "--json", str(tmp_path / "nowhere" / "demo.json")])
     assert result.exit_code == 1
     assert "does not exist" in result.stderr
     assert result.stdout == ""
 
 
-def test_a_cloud_that_this_machine_cannot_run_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The other clouds are shown, one sentence says what is missing, and the exit code is theirs."""
+def test_cloud_that_this_machine_cannot_run_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One sentence says what is missing, and the exit code is that of the other clouds."""
     scenarios: dict[str, Any] = {"aws": Good, "azure": Missing, "gcp": Good}
     for name, scenario in scenarios.items():
         monkeypatch.setitem(clouds.CLOUDS, name, replace(clouds.CLOUDS[name], scenario=scenario))
@@ -199,16 +199,16 @@ def test_a_cloud_that_this_machine_cannot_run_is_left_out(monkeypatch: pytest.Mo
     assert document["azure"]["left_out"] == "Node.js was not found. Install it."
 
 
-def test_nothing_shown_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A demonstration of the one cloud that cannot be run here ends with 1."""
+def test_demo_of_a_cloud_that_cannot_run_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was demonstrated."""
     assert play(monkeypatch, Missing, "aws").exit_code == 1
 
 
 @pytest.mark.parametrize(("chosen", "scenarios"), [(["aws"], 1), pytest.param([], 3, marks=pytest.mark.slow)])
-def test_the_demonstration_runs_with_the_packages_of_its_own_set(
+def test_demo_runs_with_only_the_packages_of_its_set(
     chosen: list[str], scenarios: int, repository: Path, tmp_path: Path
 ) -> None:
-    """An environment with the `demo` lock's packages and no other plays the demonstrations."""
+    """The environment has the `demo` lock's packages."""
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False, symlinks=True)
     [packages] = environment.glob("lib/python*/site-packages")
@@ -217,7 +217,7 @@ def test_the_demonstration_runs_with_the_packages_of_its_own_set(
     for distribution in distributions():
         if canonicalize_name(distribution.name) in names:
             for file in distribution.files or ():
-                # A namespace such as `azure` is shared whole: the set leaves out no package that is part of one.
+                # Namespace packages such as `azure` are complete: the set omits no distribution that is part of one.
                 top = packages / file.parts[0]
                 if ".." not in file.parts and not top.exists():
                     top.symlink_to(Path(str(distribution.locate_file(file.parts[0]))))

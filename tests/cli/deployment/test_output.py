@@ -1,4 +1,4 @@
-"""A plan and its grants as a person reads them before saying yes."""
+"""The output of a plan and its permissions before the confirmation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cli.deployment.output import (
 
 
 def shown(print_: Callable[[Console], None]) -> str:
-    """Return what is printed on a wide screen without colors."""
+    """Return the output on a wide screen without colors."""
     screen = Console(file=io.StringIO(), width=200, color_system=None)
     print_(screen)
     assert isinstance(screen.file, io.StringIO)
@@ -31,7 +31,7 @@ def shown(print_: Callable[[Console], None]) -> str:
 
 
 def changed(address: str, *actions: str, importing: bool = False, **after: object) -> Change:
-    """Return a change of a resource below the module."""
+    """Return a change of a resource of the module."""
     return Change(f"module.tailpipe.{address}", address.partition(".")[0], actions, after, importing)
 
 
@@ -49,13 +49,13 @@ def changed(address: str, *actions: str, importing: bool = False, **after: objec
         (changed("a.b", "forget"), "forget"),
     ],
 )
-def test_each_change_is_one_word(change: Change, verb: str) -> None:
-    """A replacement is never called anything milder, not even for what is adopted; unknown words stay."""
+def test_each_change_has_one_word(change: Change, verb: str) -> None:
+    """A replacement is always called that, even if adopted; unknown actions are shown unchanged."""
     assert verb_of(change) == verb
 
 
 def test_changes_are_counted_by_verb_and_type() -> None:
-    """Each verb and type is a row with its names, the module's address left out, and a line of sums ends it."""
+    """Each row has the names without the module's address, and the last line has the totals."""
     text = shown(
         lambda screen: show_changes(
             screen,
@@ -74,8 +74,8 @@ def test_changes_are_counted_by_verb_and_type() -> None:
     assert rows[-1] == "1 to adopt, 2 to create, 1 to replace"
 
 
-def test_a_plan_for_2000_subscriptions_stays_short() -> None:
-    """Of many resources alike the number and the first few; all of them only where that is asked for."""
+def test_plan_for_2000_subscriptions_is_summarized() -> None:
+    """Similar resources have a count and examples; all of them are shown on request."""
     many = [changed(f'azurerm_role_assignment.function["{number}"]', "create") for number in range(2000)]
     text = shown(lambda screen: show_changes(screen, many))
     assert "create 2,000 azurerm_role_assignment: function" in text
@@ -84,8 +84,8 @@ def test_a_plan_for_2000_subscriptions_stays_short() -> None:
     assert 'function["1999"]' in shown(lambda screen: show_changes(screen, many, everything=True))
 
 
-def test_findings_on_2000_subscriptions_stay_short() -> None:
-    """The first few of those that are alike, with the remedy, and how many more; no others are hidden."""
+def test_findings_on_2000_subscriptions_are_summarized() -> None:
+    """Similar findings have examples, the remedy and a count; other findings are all shown."""
     alike = [
         Finding(f"deploy: Assign on subscription {number}", False, "missing", "grant it") for number in range(2000)
     ]
@@ -95,30 +95,30 @@ def test_findings_on_2000_subscriptions_stay_short() -> None:
     assert "turn it on" in text
 
 
-def test_values_of_a_plan_are_never_shown() -> None:
-    """Addresses and types are said, no value of any attribute."""
+def test_plan_output_has_no_attribute_values() -> None:
+    """It has addresses and types."""
     text = shown(lambda screen: show_changes(screen, [changed("aws_iam_role.x", "create", name="a-value-of-it")]))
     assert "a-value-of-it" not in text
 
 
-def test_an_empty_plan_says_so() -> None:
-    """Nothing to do is said in words, not with an empty table."""
+def test_empty_plan_is_reported_in_words() -> None:
+    """No empty table is shown."""
     assert "nothing to change" in shown(lambda screen: show_changes(screen, []))
 
 
 def reasons(cloud: str, granted: Mapping[str, Sequence[str]] | None) -> str:
-    """Return what is said about the grants, in one line."""
+    """Return the output about the permissions in one line."""
     return " ".join(shown(lambda screen: show_grants(screen, cloud, granted)).split())
 
 
 def why(grant: Mapping[str, Any]) -> str:
-    """Return a grant's reason as it is said."""
+    """Return a grant's reason as shown."""
     return " ".join(grant["why"].split()).rstrip(".")
 
 
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_only_the_grants_of_this_deployment_are_shown(cloud: str) -> None:
-    """Who may do what, by the plan: each reason with its role or actions, and no word of an option that is off."""
+def test_only_the_permissions_of_the_plan_are_shown(cloud: str) -> None:
+    """Each reason has its role or actions; disabled options are not mentioned."""
     every = {holder: [one["id"] for one in listed] for holder, listed in grants(cloud).items()}
     chosen = {holder: ids[::2] for holder, ids in every.items()}
     text = reasons(cloud, chosen)
@@ -131,8 +131,8 @@ def test_only_the_grants_of_this_deployment_are_shown(cloud: str) -> None:
 
 
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_who_is_granted_nothing_is_not_named(cloud: str) -> None:
-    """Where Tailpipe gets no access, or no policy is assigned, nothing is said of them."""
+def test_identities_without_permissions_are_not_shown(cloud: str) -> None:
+    """This holds if Tailpipe gets no access or no policy is assigned."""
     text = reasons(cloud, {"function": [grants(cloud)["function"][0]["id"]], "connector": []})
     assert "The function may:" in text
     assert "Tailpipe may" not in text
@@ -140,8 +140,8 @@ def test_who_is_granted_nothing_is_not_named(cloud: str) -> None:
 
 
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_grants_that_the_plan_does_not_know_are_all_shown_with_their_conditions(cloud: str) -> None:
-    """Nothing that may be granted is left out for want of knowledge."""
+def test_all_permissions_are_shown_with_conditions_if_the_plan_lacks_them(cloud: str) -> None:
+    """Nothing that may be granted is omitted."""
     text = reasons(cloud, None)
     for listed in grants(cloud).values():
         for grant in listed:
@@ -149,29 +149,29 @@ def test_grants_that_the_plan_does_not_know_are_all_shown_with_their_conditions(
 
 
 def alarmed(number: int, emails: Sequence[str], confirm: bool = False) -> str:
-    """Return what is said about so many alarms, in one line."""
+    """Return the output about a number of alarms in one line."""
     return " ".join(shown(lambda screen: show_alarms(screen, number, emails, confirm)).split())
 
 
 @pytest.mark.parametrize(
     ("number", "said"), [(1, "1 alarm of this deployment notifies"), (9, "9 alarms of this deployment notify")]
 )
-def test_alarms_that_notify_no_one_are_a_warning_with_their_number(number: int, said: str) -> None:
-    """The number is the plan's, and the warning says what to add."""
+def test_alarms_without_a_receiver_are_a_warning_with_a_remedy(number: int, said: str) -> None:
+    """The number is that of the plan."""
     text = alarmed(number, [])
     assert f"Warning: the {said} no one." in text
     assert "--alarm-email ADDRESS" in text
 
 
-def test_the_addresses_of_alarms_are_shown() -> None:
-    """With addresses there is no warning; where the cloud asks them to confirm, that is said. No alarm, no word."""
+def test_alarm_addresses_are_shown_without_a_warning() -> None:
+    """Required confirmations are mentioned; without alarms nothing is shown."""
     assert alarmed(5, ["a@example.com", "b@example.com"]) == "5 alarms notify a@example.com, b@example.com"
     assert alarmed(1, ["a@example.com"], confirm=True).endswith("each address must confirm the mail that it gets first")
     assert alarmed(0, []) == ""
 
 
-def test_a_finding_has_its_mark_and_the_remedy_where_it_is_not_well() -> None:
-    """Well, wrong and unknown have a mark each; a remedy is for what is not well only."""
+def test_finding_has_a_mark_and_a_remedy_unless_it_is_well() -> None:
+    """The marks distinguish well, wrong and unknown."""
     findings = [
         Finding("one", True, "fine", "unneeded"),
         Finding("two", False, "bad", "mend it"),
@@ -183,8 +183,8 @@ def test_a_finding_has_its_mark_and_the_remedy_where_it_is_not_well() -> None:
     assert "one" not in brief
 
 
-def test_what_a_cloud_says_cannot_steer_the_terminal() -> None:
-    """Control characters in a name or a message are not passed on."""
+def test_control_characters_from_a_cloud_are_not_printed() -> None:
+    """They may be in a name or a message."""
     text = shown(lambda screen: show_findings(screen, [Finding("\x1b[2Jname", False, "\x07", "re\x1b[0mmedy")]))
     text += shown(lambda screen: show_problems(screen, "title", [Problem("\x1b]0;x", "\x1b[1A")]))
     text += shown(lambda screen: show_place(screen, Place("aws", "1", "account", "\x1b[2J", "x", {"a": "\x1b[2J"})))

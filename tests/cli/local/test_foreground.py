@@ -1,4 +1,4 @@
-"""Local clouds and demonstrations as processes: how they begin, and how they end."""
+"""Local clouds and demonstrations as processes: start and end."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tests.limits import HANG_S
 
 pytestmark = pytest.mark.long
 
-# The variable with a local cloud's address, and the options that make one small.
+# The variable with a local cloud's address, and the options for a small one.
 CLOUDS = {
     "aws": ("AWS_ENDPOINT_URL", ["--accounts", "2"]),
     "azure": ("ARM_ENDPOINT", ["--subscriptions", "1"]),
     "gcp": ("GOOGLE_API_ENDPOINT", ["--accounts", "2"]),
 }
 
-# What a demonstration that each signal interrupts ends with, and says.
+# Exit code and message of a demonstration for each signal.
 INTERRUPTED = {
     signal.SIGINT: (130, "interrupted\n"),
     signal.SIGTERM: (143, ""),
     signal.SIGHUP: (129, ""),
 }
-# Each signal once and each cloud once; the other pairs take the same two paths.
+# Each signal and each cloud once; the other pairs use the same code.
 FAST = {("aws", signal.SIGINT), ("azure", signal.SIGTERM), ("gcp", signal.SIGHUP)}
 EVERY_END = [
     pytest.param(cloud, number, marks=() if (cloud, number) in FAST else pytest.mark.slow)
@@ -43,8 +43,8 @@ EVERY_END = [
 
 
 @pytest.mark.parametrize(("cloud", "number"), EVERY_END)
-def test_a_local_cloud_ends_cleanly(cloud: str, number: signal.Signals) -> None:
-    """It is ready after its variables; Ctrl-C, `kill` and a closed terminal end it with 0 and without a trace."""
+def test_local_cloud_ends_cleanly_on_a_signal(cloud: str, number: signal.Signals) -> None:
+    """It prints its variables before `ready`; Ctrl-C, `kill` and a closed terminal end it with 0 and no traceback."""
     variable, small = CLOUDS[cloud]
     with local_cloud(cloud, *small) as running:
         assert running.last_line == "ready"
@@ -54,8 +54,8 @@ def test_a_local_cloud_ends_cleanly(cloud: str, number: signal.Signals) -> None:
         assert running.process.stderr.read() == ""
 
 
-def test_a_local_cloud_under_nohup_outlives_its_terminal() -> None:
-    """Where a closed terminal is to be ignored, it goes on answering, and `kill` ends it."""
+def test_local_cloud_under_nohup_outlives_its_terminal() -> None:
+    """It ignores the closed terminal, and `kill` ends it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with local_cloud("aws", "--accounts", "2") as running:
@@ -68,8 +68,8 @@ def test_a_local_cloud_under_nohup_outlives_its_terminal() -> None:
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_a_port_that_is_taken_is_shown(cloud: str) -> None:
-    """A local cloud on a port that another server listens on ends with 1 and one clear message."""
+def test_port_in_use_is_reported(cloud: str) -> None:
+    """The exit code is 1 with one message."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         answer = call([TAILPIPE, "local", cloud, "--port", str(port)], {})
@@ -89,19 +89,19 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_an_option_that_does_not_fit_is_one_sentence(name: str) -> None:
-    """What an SDK or the cloud would refuse later is refused at once, with the value and what would fit."""
+def test_invalid_option_is_reported_in_one_sentence(name: str) -> None:
+    """It is refused immediately, with the value and what is valid."""
     arguments, said = WRONG[name]
     answer = CliRunner().invoke(main, ["local", *arguments])
     assert (answer.exit_code, answer.stdout) == (1, "")
     assert said in answer.stderr
-    assert len(answer.stderr.splitlines()) == 4  # usage, where help is, and the error
+    assert len(answer.stderr.splitlines()) == 4  # usage, reference to the help, and the error
     assert answer.stderr.splitlines()[-1].startswith("Error: ")
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_the_variables_go_to_a_file(cloud: str, tmp_path: Path) -> None:
-    """It is complete and private before `ready`, says what stdout otherwise says, and goes with the cloud."""
+def test_variables_are_written_to_a_file(cloud: str, tmp_path: Path) -> None:
+    """The file is complete and private before `ready`, has the output of stdout, and is removed at the end."""
     variable, small = CLOUDS[cloud]
     file = tmp_path / "local.env"
     with local_cloud(cloud, *small, "--env-file", str(file)) as running:
@@ -114,8 +114,8 @@ def test_the_variables_go_to_a_file(cloud: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
-    """A local cloud that was killed leaves its file; the next one writes it anew. An empty file may be taken, too."""
+def test_file_of_a_killed_local_cloud_is_replaced(tmp_path: Path) -> None:
+    """An empty file is replaced too."""
     file = tmp_path / "local.env"
     file.touch()
     with local_cloud("aws", "--accounts", "2", "--env-file", str(file)) as running:
@@ -127,8 +127,8 @@ def test_a_file_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_a_file_with_other_content_stays(tmp_path: Path) -> None:
-    """A file of the operator's is never replaced, and one that is altered meanwhile is not removed."""
+def test_file_with_other_content_is_kept(tmp_path: Path) -> None:
+    """A file that is changed meanwhile is not removed."""
     file = tmp_path / "local.env"
     file.write_text("export MINE=1\n")
     answer = call([TAILPIPE, "local", "aws", "--env-file", str(file)], {})
@@ -143,8 +143,8 @@ def test_a_file_with_other_content_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_a_file_that_cannot_be_written_is_one_sentence(cloud: str, tmp_path: Path) -> None:
-    """A folder that is not there is named before anything is served, and so is a folder in the file's place."""
+def test_file_that_cannot_be_written_is_reported_in_one_sentence(cloud: str, tmp_path: Path) -> None:
+    """A missing folder, or a folder with the file's name, is reported before serving."""
     missing = tmp_path / "no" / "local.env"
     answer = CliRunner().invoke(main, ["local", cloud, "--env-file", str(missing)])
     assert (answer.exit_code, answer.stdout) == (1, "")
@@ -154,8 +154,8 @@ def test_a_file_that_cannot_be_written_is_one_sentence(cloud: str, tmp_path: Pat
     assert f"Error: {tmp_path} exists and was not written by a local cloud" in answer.stderr
 
 
-def test_a_file_that_cannot_be_replaced_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the last step fails, no half-written file with credentials stays behind."""
+def test_failed_replacement_of_the_file_leaves_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No partial file stays."""
 
     def refused(_path: Path, _target: Path) -> None:
         raise PermissionError(13, "Permission denied")
@@ -167,8 +167,8 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(("cloud", "number"), EVERY_END)
-def test_a_demonstration_ends_with_the_shells_usual_code(cloud: str, number: signal.Signals) -> None:
-    """A demonstration that is interrupted takes its function and its local cloud down with it, without a trace."""
+def test_interrupted_demonstration_exits_with_the_shells_code(cloud: str, number: signal.Signals) -> None:
+    """It ends its function and its local cloud, without a traceback."""
     code, said = INTERRUPTED[number]
     process = subprocess.Popen(
         [TAILPIPE, "demo", cloud, "--scopes", "100"],

@@ -1,4 +1,4 @@
-"""What the tests of the operator's commands on AWS share: an account, and the commands as an operator calls them."""
+"""Helpers of the operator commands' tests on AWS: an account, and calls of the tool."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ def built() -> bytes:
 
 @contextmanager
 def account(**options: Any) -> Iterator[LocalAws]:
-    """Yield a local AWS; unless `bare`, with the function of this checkout deployed."""
+    """Yield a local AWS, with the function of this checkout deployed unless `bare`."""
     package = None if options.get("bare") else built
     with LocalAws(package=package, **options) as cloud:
         yield cloud
 
 
 def sign_in(cloud: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give this process the variables that the local AWS exports, and no other of AWS or Terraform."""
+    """Set the local AWS's variables in this process, and no others of AWS or Terraform."""
     for name in os.environ:
         if name.startswith(("AWS_", "TF_VAR_")) and name not in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
             monkeypatch.delenv(name)
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TF_VAR_external_id", EXTERNAL_ID)
-    # Reading AWS's service models takes longer than all calls together: these tests do it once.
+    # Loading AWS's service models takes longer than all calls, so these tests share them.
     monkeypatch.setattr("botocore.session.create_loader", LOADER)
 
 
 def assume(cloud: LocalAws, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process be a session of a role."""
+    """Use the session of a role in this process."""
     answer = cloud.client("sts").assume_role(RoleArn=role, RoleSessionName="me")["Credentials"]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", answer["AccessKeyId"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", answer["SecretAccessKey"])
@@ -67,23 +67,23 @@ def tailpipe(*arguments: str) -> Result:
 
 
 def stderr_of(result: Result) -> str:
-    """Return what the tool said to people, in one line."""
+    """Return the tool's messages in one line."""
     return " ".join(result.stderr.split())
 
 
 def at(sleep: Callable[[float], Any] = lambda _seconds: None, **given: Any) -> AwsOperator:
-    """Open the deployment of the account, with an operator that waits with `sleep`."""
+    """Open the account's deployment, with an operator that waits with `sleep`."""
     return AwsOperator.open(given, sleep=sleep)
 
 
 def writes(cloud: LocalAws) -> list[str]:
-    """Return the calls that changed something, by operation."""
+    """Return the writing calls by operation."""
     reading = ("Get", "List", "Describe", "Head", "Simulate", "Invoke", "Assume")
     return [one["operation"] for one in cloud.actions.calls() if not one["operation"].startswith(reading)]
 
 
 def hold(cloud: LocalAws, minutes: float, run: str = "20260101T000000Z-aaaaaaaa") -> None:
-    """Have the state say that a run is under way, for so many minutes more."""
+    """Add a lock of another run to the state, for a number of minutes."""
     since, until = (datetime.now(UTC) + timedelta(minutes=more) for more in (min(minutes, 0) - 1, minutes))
     running = {"run_id": run, "since": since.isoformat(), "until": until.isoformat()}
     document = {"version": VERSION, "cloud": "aws", "running": running}
@@ -91,5 +91,5 @@ def hold(cloud: LocalAws, minutes: float, run: str = "20260101T000000Z-aaaaaaaa"
 
 
 def release(cloud: LocalAws) -> None:
-    """Have that run end."""
+    """Remove the lock of the other run."""
     cloud.client("s3").delete_object(Bucket=cloud.deployment.bucket, Key=KEY)

@@ -1,4 +1,4 @@
-"""What the tests of the operator's commands on Azure share: a tenant, and the commands as an operator calls them."""
+"""Helpers of the operator commands' tests on Azure: a tenant, and calls of the tool."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from localcloud.azure.cloud import LocalAzure
 @contextmanager
 def tenant(subscriptions: int = 3, bare: bool = False, **options: object) -> Iterator[LocalAzure]:
     """Yield a local tenant whose function app runs the function of this checkout."""
-    with LocalAzure(subscriptions=subscriptions, bare=bare, start=_start, **options) as cloud:  # type: ignore[arg-type]  # the options are LocalAzure's own
+    with LocalAzure(subscriptions=subscriptions, bare=bare, start=_start, **options) as cloud:  # type: ignore[arg-type]  # passed to LocalAzure
         yield cloud
 
 
 def sign_in(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give this process the variables that the local tenant exports, and no other of Azure."""
+    """Set the local tenant's variables in this process, and no others of Azure."""
     for name in ("AZURE_SUBSCRIPTION_ID", "ARM_SUBSCRIPTION_ID", "TAILPIPE_EXPORTS_FUNCTION_NAME", "AZURE_CLOUD"):
         monkeypatch.delenv(name, raising=False)
     for name, value in azure.environment().items():

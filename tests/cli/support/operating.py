@@ -1,4 +1,4 @@
-"""What the tests of deploy and destroy share: Terraform's double, a package, a terminal, a state."""
+"""Fixtures of the tests of deploy and destroy: the Terraform double, a package, a terminal, a state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.support.terraform_double import TerraformDouble
 
-# What Terraform holds after a deployment to AWS, as far as it matters here.
+# The relevant part of Terraform's state after a deployment to AWS.
 HELD = [
     "aws_cloudformation_stack_set.members[0]",
     "aws_iam_role.connector[0]",
@@ -29,7 +29,7 @@ IDENTITY = {one for one in HELD if "connector" in one or "stack_set" in one}
 
 @pytest.fixture
 def terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TerraformDouble:
-    """Put the double on the PATH, and this machine's own plugin cache out of the way."""
+    """Put the double on the PATH, and hide this machine's plugin cache."""
     double = TerraformDouble(tmp_path / "bin")
     monkeypatch.setenv("PATH", double.path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -38,14 +38,14 @@ def terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TerraformDoubl
 
 @pytest.fixture
 def package(tmp_path: Path) -> str:
-    """Return a file that stands for the function's package, which has tests of its own."""
+    """Return a file that replaces the function's package, which has separate tests."""
     path = tmp_path / "given.zip"
     path.write_bytes(b"PK")
     return f"package={path}"
 
 
 class Terminal(io.StringIO):
-    """A terminal at which this is typed."""
+    """A terminal with prepared input."""
 
     def isatty(self) -> bool:
         return True
@@ -56,7 +56,7 @@ Typing = Callable[[str], Terminal]
 
 @pytest.fixture
 def typing(monkeypatch: pytest.MonkeyPatch) -> Typing:
-    """Return a function that sets up a terminal at which one line is typed."""
+    """Return a function that prepares a terminal with one line of input."""
 
     def type_(line: str) -> Terminal:
         screen = Terminal()

@@ -1,4 +1,4 @@
-"""Starting the installed tool, and the AWS CLI, as an operator's shell would."""
+"""Start the installed tool and the AWS CLI as an operator's shell would."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ AWS_CLI = str(BIN / "aws")
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return an operator's environment with these variables and no other of a cloud."""
+    """Return an operator's environment with these variables and no others of a cloud."""
     return {**os.environ, "AWS_PAGER": "", "PYTHONUNBUFFERED": "1", **variables}
 
 
 def call(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, its output captured."""
+    """Run a command to completion and capture its output."""
     return subprocess.run(
         command, env=environment(variables), capture_output=True, text=True, timeout=HANG_S, check=False
     )
 
 
 class LocalCloud:
-    """A `tailpipe-exports local <cloud>` that is ready. `variables` are those that it printed for the shell."""
+    """A running `tailpipe-exports local <cloud>`; `variables` are those that it printed."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process

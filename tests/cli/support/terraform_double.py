@@ -1,6 +1,6 @@
-"""A `terraform` for the tests: it plans what a test says, keeps a state, and records how it was called.
+"""A `terraform` for the tests: plans what a test sets, keeps a state, and records its calls.
 
-No provider is at hand in most places where the tests run; everything else of a deployment is real.
+Most machines that run the tests have no provider; everything else of a deployment is real.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ arguments = sys.argv[1:]
 here = pathlib.Path.cwd()
 files = {{one.name: one.read_text() for one in sorted(here.glob("*.json"))}}
 if json.loads(files.get("main.tf.json", "{{}}")).get("module", {{}}).get("tailpipe", {{}}).get("source") == "./rules":
-    sys.exit(0)  # the values are held to the module's rules, which the real Terraform does elsewhere
+    sys.exit(0)  # validates the values; the real Terraform does so in other tests
 variables = {{name: value for name, value in os.environ.items() if name.startswith("TF_VAR_")}}
 call = {{"argv": arguments, "files": files, "variables": variables, "at": time.time(), "monotonic": time.monotonic()}}
 planned_before = []
@@ -108,9 +108,9 @@ elif arguments[0] == "output":
 
 @dataclass(frozen=True)
 class Called:
-    """One call: its arguments, the configuration in its folder, and the variables in its environment.
+    """One call: its arguments, the configuration in its folder, and its environment variables.
 
-    `at` and `monotonic` are seconds of the two clocks; `applied` the addresses of the plan that is applied.
+    `at` and `monotonic` are seconds of the two clocks; `applied` has the addresses of the applied plan.
     """
 
     argv: Sequence[str]
@@ -122,18 +122,18 @@ class Called:
 
     @property
     def root(self) -> dict[str, Any]:
-        """The root's configuration."""
+        """The root module's configuration."""
         document: dict[str, Any] = json.loads(self.files["main.tf.json"])
         return document
 
     @property
     def values(self) -> dict[str, Any]:
-        """The module's variables as they were given, by name."""
+        """The given variables of the module by name."""
         return {name.removeprefix("TF_VAR_"): json.loads(value) for name, value in self.variables.items()}
 
     @property
     def imports(self) -> dict[str, str]:
-        """The ids to import, by addresses below the module."""
+        """The imported ids by address below the module."""
         document = json.loads(self.files.get("imports.tf.json", "{}"))
         return {one["to"].removeprefix(MODULE): one["id"] for one in document.get("import", ())}
 
@@ -141,9 +141,9 @@ class Called:
 def change(
     address: str, actions: Sequence[str] = ("create",), later: Mapping[str, Any] | None = None, **after: Any
 ) -> dict[str, Any]:
-    """Return one resource change as `terraform show -json` has it; `address` is below the module.
+    """Return a resource change as in `terraform show -json`; `address` is below the module.
 
-    `later` are values that are known once something is imported, such as the id of what the resource is a part of.
+    `later` has values that are known only after an import, such as the id of the parent resource.
     """
     return {
         "address": f"{MODULE}{address}",
@@ -155,7 +155,7 @@ def change(
 
 
 class TerraformDouble:
-    """Writes the executable into `folder`, which then goes on the PATH."""
+    """Writes the executable into `folder`, which must be added to the PATH."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -168,43 +168,43 @@ class TerraformDouble:
 
     @property
     def path(self) -> str:
-        """A PATH on which it comes first."""
+        """A PATH that starts with the double's folder."""
         return f"{self.folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
     def plan(self, changes: Sequence[Mapping[str, Any]]) -> None:
-        """Let a plan of the module have these changes: what is held stays, what is imported is adopted."""
+        """Set the changes of the module's plan; resources in the state are kept, imported ones adopted."""
         (self.folder / "plan.json").write_text(json.dumps(list(changes)), encoding="utf-8")
 
     def document(
         self, granted: Mapping[str, Sequence[str]] | None = None, version: str = "1.2", **more: object
     ) -> None:
-        """Let plans have this version and grant these ids by holder; None: the plan does not know yet."""
+        """Set the version and the granted ids by identity in plans; None means that they are not known yet."""
         output = {"after_unknown": True} if granted is None else {"after": granted, "after_unknown": False}
         told = {"format_version": version, "output_changes": {"granted": output}, **more}
         (self.folder / "document.json").write_text(json.dumps(told), encoding="utf-8")
 
     def break_at(self, address: str, summary: str = "it broke", detail: str = "on purpose") -> None:
-        """Let an apply fail at this resource; empty: at none."""
+        """Let an apply fail at this resource; an empty address disables this."""
         fault = {"severity": "error", "summary": summary, "detail": detail, "address": f"{MODULE}{address}"}
         (self.folder / "fail.json").write_text(json.dumps(fault if address else {}), encoding="utf-8")
 
     def answer(self, verb: str, out: str = "", err: str = "", code: int = 0) -> None:
-        """Let every call of a verb do nothing but answer this."""
+        """Let every call of a verb only return this."""
         text = json.dumps({"out": out, "err": err, "code": code})
         (self.folder / f"answer-{verb}.json").write_text(text, encoding="utf-8")
 
     def hold(self, addresses: Sequence[str]) -> None:
-        """Have a state with these resources."""
+        """Create a state with these resources."""
         held = [f"{MODULE}{address}" for address in addresses]
         (self.folder / "state.json").write_text(json.dumps(held), encoding="utf-8")
 
     def held(self) -> list[str]:
-        """Return what the state holds, by addresses below the module."""
+        """Return the resources in the state, by address below the module."""
         file = self.folder / "state.json"
         return [one.removeprefix(MODULE) for one in json.loads(file.read_text())] if file.exists() else []
 
     def calls(self, *verbs: str) -> list[Called]:
-        """Return the calls whose first arguments are these."""
+        """Return the calls that start with these arguments."""
         file = self.folder / "calls.jsonl"
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         found = [Called(**json.loads(line)) for line in lines]

@@ -1,4 +1,4 @@
-"""What must not reach the terminal: HTML of proxies, lists of attempts, traces, broken ids."""
+"""Output that must not reach the terminal: HTML of proxies, lists of attempts, tracebacks, broken ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.cli.support.aws import LOADER
 from tests.cli.support.operating import package, terraform
 from tests.cli.support.terraform_double import TerraformDouble, change
 
-__all__ = ["package", "terraform"]  # fixtures, found by their names
+__all__ = ["package", "terraform"]  # fixtures, which pytest finds by name
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in to the proxy</title></head><body>hush</body></html>"
 SUBSCRIPTION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 NOISE = (
@@ -33,7 +33,7 @@ NOISE = (
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
-    """Answers everything with a page."""
+    """Answers every request with an HTML page."""
 
     status: ClassVar[int] = 200
 
@@ -49,12 +49,12 @@ class Proxy(http.server.BaseHTTPRequestHandler):
     do_POST = do_PUT = do_HEAD = do_GET
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Proxy]]:
-    """Have a proxy answer in place of the three clouds."""
+    """Let a proxy respond instead of the three clouds."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
         serving = threading.Thread(target=server.serve_forever, args=(0.01,))
         serving.start()
@@ -85,10 +85,10 @@ def tailpipe(*arguments: str) -> Result:
 
 @pytest.mark.parametrize("command", [["plan"], ["run", "--yes"], ["doctor"], ["invoke"]], ids=" ".join)
 @pytest.mark.parametrize(("cloud", "status"), [("aws", 200), ("aws", 403), ("azure", 403), ("gcp", 200), ("gcp", 403)])
-def test_a_proxys_page_is_named_and_not_shown(
+def test_html_of_a_proxy_is_reported_but_not_shown(
     proxy: type[Proxy], monkeypatch: pytest.MonkeyPatch, cloud: str, status: int, command: list[str]
 ) -> None:
-    """Whatever answers in a cloud's place, a command ends with 1, one cause and its remedy, and nothing of the page."""
+    """A command exits with 1, and shows one cause and its remedy."""
     monkeypatch.setattr(proxy, "status", status)
     result = tailpipe(command[0], cloud, *command[1:])
     assert result.exit_code == 1
@@ -101,8 +101,8 @@ def test_a_proxys_page_is_named_and_not_shown(
     [["aws", "--region", "nowhere-9"], ["aws", "--partition", "nowhere"], ["gcp", "--location", "nowhere-9"]],
     ids=" ".join,
 )
-def test_an_option_of_a_local_cloud_that_does_not_fit_is_one_sentence(arguments: list[str]) -> None:
-    """A region or a partition that does not exist is a fault of use: 1, the value, and no trace."""
+def test_invalid_option_of_a_local_cloud_is_one_sentence(arguments: list[str]) -> None:
+    """An unknown region or partition exits with 1, and shows the value without a traceback."""
     result = tailpipe("local", *arguments)
     assert result.exit_code == 1
     assert arguments[-1] in result.stderr.splitlines()[-1]
@@ -113,10 +113,10 @@ def test_an_option_of_a_local_cloud_that_does_not_fit_is_one_sentence(arguments:
 @pytest.mark.parametrize(
     "cloud", ["aws", pytest.param("azure", marks=pytest.mark.slow), pytest.param("gcp", marks=pytest.mark.slow)]
 )
-def test_a_deployment_breaks_no_id_on_a_narrow_terminal(
+def test_deployment_output_breaks_no_id_on_a_narrow_terminal(
     cloud: str, terraform: TerraformDouble, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At 60 and 80 columns a plan's resources, grants and findings are whole words, as on a wide terminal."""
+    """At 60 and 80 columns, resources, permissions and findings keep their words unbroken."""
     terraform.plan([change(f"terraform_data.one_of_a_long_name_number_{number}") for number in range(12)])
     monkeypatch.setenv("TF_VAR_external_id", "external-id-of-these-tests-4711")
     monkeypatch.setattr("botocore.session.create_loader", LOADER)

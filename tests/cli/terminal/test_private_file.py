@@ -1,4 +1,4 @@
-"""A private file is private from its first byte on, whatever was there before."""
+"""A private file is private from its first byte, whatever existed before."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from cli.terminal.private_file import write_private
 
 
-def test_file_that_others_could_read_becomes_private(tmp_path: Path) -> None:
-    """The new content is never in a file that others may read; nothing else is left in the folder."""
+def test_readable_file_becomes_private(tmp_path: Path) -> None:
+    """No readable file ever has the new content, and the folder has no other file afterwards."""
     file = tmp_path / "status.html"
     file.write_text("old", encoding="utf-8")
     file.chmod(0o644)
@@ -20,8 +20,8 @@ def test_file_that_others_could_read_becomes_private(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    """Text that cannot be encoded costs neither the old content nor a half-written file."""
+def test_failed_write_keeps_the_previous_file(tmp_path: Path) -> None:
+    """Text that cannot be encoded leaves no partial file."""
     file = tmp_path / "status.html"
     file.write_text("old", encoding="utf-8")
     with pytest.raises(UnicodeEncodeError):
@@ -30,7 +30,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_device_is_written_to_and_not_replaced() -> None:
-    """`--out /dev/null` or /dev/stdout keeps the device."""
+def test_device_is_written_and_not_replaced() -> None:
+    """This applies to `--out /dev/null` and /dev/stdout."""
     write_private(Path("/dev/null"), "x")
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)

@@ -1,4 +1,4 @@
-"""How a run's log lines are shown."""
+"""How the log lines of a run are shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.runtime.log import EVENTS
 
 
 def lines_of(watcher_lines: list[str]) -> list[str]:
-    """Return what a watcher prints on a pipe for these log lines."""
+    """Return a watcher's output to a pipe for these log lines."""
     stream = io.StringIO()
     with Watcher(console(stream)) as watcher:
         for line in watcher_lines:
@@ -28,13 +28,13 @@ def event(name: str, level: str = "INFO", /, **fields: Any) -> str:
 
 
 @pytest.mark.parametrize("line", ["", "START RequestId: 1", "{not json", '{"_aws": {}}', '["event"]', '{"event": "x"}'])
-def test_other_lines_of_a_function_are_not_events(line: str) -> None:
-    """The platform's lines, metrics and foreign JSON are passed over."""
+def test_other_lines_are_ignored(line: str) -> None:
+    """The platform's lines, metrics and foreign JSON are skipped."""
     assert parse_line(line) is None
 
 
-def test_the_bar_counts_writes_against_the_plan() -> None:
-    """After the plan its writes are the whole, and every settled one, failed ones too, is a step."""
+def test_progress_bar_counts_writes_of_the_plan() -> None:
+    """The total is the number of planned writes, and every settled or failed one is a step."""
     tally = Tally()
     tally.take("planned", {"reason": "ADOPT 1, CREATE 2, KEEP 40, SKIP 7"})
     for name in ("write-done", "write-pending", "write-failed", "deferred"):
@@ -42,8 +42,8 @@ def test_the_bar_counts_writes_against_the_plan() -> None:
     assert (tally.phase, tally.settled, tally.writes) == ("writing", 3, 3)
 
 
-def test_noteworthy_events_are_reported_in_words_with_their_target() -> None:
-    """A line says what happened and to what, in the report's words; run ids and debugging are left out."""
+def test_notable_events_are_shown_in_words_with_their_target() -> None:
+    """The words are those of the report; run ids and debug events are left out."""
     done, planned = lines_of(
         [
             event("state-saved", "DEBUG"),
@@ -55,15 +55,15 @@ def test_noteworthy_events_are_reported_in_words_with_their_target() -> None:
     assert planned.endswith(f"  {EVENTS['planned']} · 1 to adopt, 40 kept")
 
 
-def test_repeated_events_are_counted_not_recited() -> None:
-    """Thousands of equal events give a handful of lines and a word about the rest."""
+def test_repeated_events_are_summarized() -> None:
+    """Thousands of equal events give a few lines and a count."""
     told = lines_of([event("write-done", scope=str(number)) for number in range(1000)])
     assert len(told) == REPEATS
     assert told[-1].endswith("further ones are only counted")
 
 
-def test_a_quiet_watcher_writes_nothing() -> None:
-    """With --json nothing passes by."""
+def test_quiet_watcher_writes_nothing() -> None:
+    """This is the case with --json."""
     stream = io.StringIO()
     with Watcher(console(stream), quiet=True) as watcher:
         watcher.sink("error", "write-failed", {"scope": "1"})

@@ -21,27 +21,27 @@ CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that reports to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 def shown(screen: Console) -> str:
-    """Return what was written to a console of a StringIO."""
+    """Return the output to a console without a terminal."""
     assert isinstance(screen.file, io.StringIO)
     return screen.file.getvalue()
 
 
 def rendered(ended: RunResult, width: int = 4000, called: str = "accounts", everything: bool = False) -> list[str]:
-    """Return the lines that a terminal of that width gets of the end of a run."""
+    """Return the lines that a terminal of that width shows for a finished run."""
     screen = Console(file=io.StringIO(), width=width, color_system=None)
     show_finished(screen, called, ended, everything)
     return shown(screen).splitlines()
 
 
-def test_a_plan_says_what_of_which_scope_and_why() -> None:
-    """Each write has a line with what is to become of it, kind, name, reason and difference; its scope stands below."""
+def test_plan_shows_each_write_with_scope_and_reason() -> None:
+    """A line has the change, kind, name, reason and difference, with the scope below it."""
     ended = finished(
         [action(Verb.CREATE, "1"), action(Verb.REPAIR, "22", reason="drift", detail="columns: two are missing")],
         dry_run=True,
@@ -55,8 +55,8 @@ def test_a_plan_says_what_of_which_scope_and_why() -> None:
     assert any("dry run, nothing was written" in line for line in lines)
 
 
-def test_kept_and_skipped_are_only_counted_until_all_is_asked_for() -> None:
-    """What is kept or skipped is listed with --all only; its number is always said."""
+def test_kept_and_skipped_targets_are_listed_only_with_all() -> None:
+    """Their number is always shown."""
     ended = finished([action(Verb.KEEP, "1"), action(Verb.SKIP, "2"), action(Verb.CREATE, "3")], dry_run=False)
     short, whole = rendered(ended), rendered(ended, everything=True)
     assert "run  1 created, 1 kept, 1 skipped" in short
@@ -66,8 +66,8 @@ def test_kept_and_skipped_are_only_counted_until_all_is_asked_for() -> None:
         assert whole[at + 1] == f"    {scope} (account {scope})"
 
 
-def test_a_fact_has_one_word_in_plan_list_sum_and_progress() -> None:
-    """What is to be created is `to create` in a plan, `created`, `being created` or `not created` afterwards."""
+def test_each_verb_has_the_same_words_in_plan_list_total_and_progress() -> None:
+    """A creation is `to create` in a plan, and `created`, `being created` or `not created` afterwards."""
     assert [word_of("CREATE", result) for result in ("planned", "done", "pending", "failed", "deferred")] == [
         "to create",
         "created",
@@ -91,8 +91,8 @@ def test_a_fact_has_one_word_in_plan_list_sum_and_progress() -> None:
     ]
 
 
-def test_actions_of_one_cause_are_one_entry_with_their_number_and_examples() -> None:
-    """Three hundred accounts that get the same are one line, some of them named; --all shows every one, uncut."""
+def test_actions_with_one_cause_are_grouped() -> None:
+    """Three hundred accounts are one line with examples; --all lists each of them."""
     many = [action(Verb.CREATE, f"{number:012d}", detail="x" * 400) for number in range(300)]
     ended = finished(many, dry_run=True)
     short, whole = rendered(ended), rendered(ended, everything=True)
@@ -104,8 +104,8 @@ def test_actions_of_one_cause_are_one_entry_with_their_number_and_examples() -> 
     assert sum(line.endswith("x" * 400) for line in whole) == 300
 
 
-def test_causes_beyond_a_screenful_are_counted() -> None:
-    """More causes than fit are counted, and --all shows them."""
+def test_causes_beyond_the_limit_are_counted() -> None:
+    """--all shows them."""
     problems = [Problem("denied", f"message {chr(65 + number)}", "Grant it.") for number in range(ITEMS + 3)]
     ended = finished([action(Verb.KEEP)], dry_run=True, problems=problems)
     assert "… and 3 more; --all shows them" in rendered(ended)
@@ -113,8 +113,8 @@ def test_causes_beyond_a_screenful_are_counted() -> None:
     assert sum("message " in line for line in rendered(ended, everything=True)) == ITEMS + 3
 
 
-def test_a_failure_of_many_scopes_is_reported_once_with_its_number_and_examples() -> None:
-    """Three hundred scopes that one cause ails are one entry; --all shows each."""
+def test_failure_of_many_scopes_is_grouped() -> None:
+    """Three hundred scopes with the same cause are one entry; --all lists each of them."""
     actions = [action(Verb.CREATE, f"{number:012d}") for number in range(300)]
     ended = finished(actions, dry_run=False, failing=[one.key.scope for one in actions])
     short, whole = rendered(ended), rendered(ended, everything=True)
@@ -123,8 +123,8 @@ def test_a_failure_of_many_scopes_is_reported_once_with_its_number_and_examples(
     assert sum(line.strip() == "→ Grant it." for line in whole) == 300
 
 
-def test_the_answer_to_a_trigger_says_what_it_leaves_out() -> None:
-    """Of a report whose lists were cut the first actions are shown, then how many more there are and where."""
+def test_shortened_report_shows_what_is_left_out() -> None:
+    """It shows the first actions, the number of the others, and where they are."""
     ended = finished([action(Verb.CREATE, f"{number:012d}") for number in range(300)], dry_run=False)
     screen = Console(file=io.StringIO(), width=4000, color_system=None)
     show_report(screen, "accounts", cut_lists(ended.report, "s3://a-bucket/runs/r-1.json"))
@@ -135,8 +135,8 @@ def test_the_answer_to_a_trigger_says_what_it_leaves_out() -> None:
     assert not [line for line in lines if "*" in line]
 
 
-def test_failures_of_different_causes_stay_apart() -> None:
-    """Two messages of one code and remedy are two entries: only what differs by an id is the same cause."""
+def test_failures_with_different_causes_are_separate() -> None:
+    """Messages that differ by more than an id are different causes."""
     problems = [
         Problem("denied", "account 111122223333 refuses s3:PutObject (request 4F-1A2B3C)", "Grant it.", "111122223333"),
         Problem("denied", "account 444455556666 refuses s3:PutObject (request 4F-2D3E4F)", "Grant it.", "444455556666"),
@@ -161,8 +161,8 @@ LINK = "https://portal.example.com/#view/Microsoft_Azure_CostManagement/ExportsB
 @pytest.mark.parametrize("everything", [False, True], ids=["short", "all"])
 @pytest.mark.parametrize("width", [60, 80])
 @pytest.mark.parametrize("cloud", IDS)
-def test_ids_stay_whole_on_narrow_terminals(cloud: str, width: int, everything: bool) -> None:
-    """At 60 and 80 columns every id, name, link and remedy is there in one piece; no line is wider than its longest
+def test_ids_are_not_broken_on_narrow_terminals(cloud: str, width: int, everything: bool) -> None:
+    """At 60 and 80 columns every id, name, link and remedy is unbroken; no line is wider than its longest
     word needs, and none is padded.
     """
     called, scope = IDS[cloud]
@@ -189,8 +189,8 @@ def test_ids_stay_whole_on_narrow_terminals(cloud: str, width: int, everything: 
         assert len(line) <= width or len(line.split()) == 1, line
 
 
-def test_excluded_scopes_are_reported_by_reason_with_the_clouds_words() -> None:
-    """What the cloud refuses for good is a line a reason: how many, which ones, and why."""
+def test_excluded_scopes_are_grouped_by_reason() -> None:
+    """Each reason has the number, the scopes and the cloud's message."""
     refused = Present(health=Health.INACTIVE, code="AccountCostDisabled", detail="view charges is off")
     actions = [
         action(Verb.SKIP, f"{number:012d}", reason=refused.code, detail=refused.detail, observation=refused)
@@ -204,8 +204,8 @@ def test_excluded_scopes_are_reported_by_reason_with_the_clouds_words() -> None:
     assert text.count("view charges is off") == 1
 
 
-def test_manual_steps_come_with_their_link_and_failures_with_their_remedy() -> None:
-    """What is left to a person is spelt out: the steps in order, the link, and each failure's way out."""
+def test_manual_steps_have_links_and_failures_have_remedies() -> None:
+    """The steps are shown in order."""
     ended = finished([action(Verb.MANUAL, "1"), action(Verb.CREATE, "2")], dry_run=False, failing=["2"])
     screen = console(io.StringIO())
     show_finished(screen, "accounts", ended)
@@ -217,8 +217,8 @@ def test_manual_steps_come_with_their_link_and_failures_with_their_remedy() -> N
     assert "next  " in text
 
 
-def test_a_pipe_gets_no_control_characters_and_a_terminal_colors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Colors are for terminals: a pipe stays plain even with FORCE_COLOR, and NO_COLOR is honored."""
+def test_colors_are_only_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe gets none even with FORCE_COLOR, and NO_COLOR is honored."""
     ended = finished([action(Verb.CREATE)], dry_run=True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -234,10 +234,10 @@ def test_a_pipe_gets_no_control_characters_and_a_terminal_colors(monkeypatch: py
     assert not re.search("\x1b\\[[0-9;]*3[0-9]m", shown(colorless))
 
 
-def test_hostile_names_cannot_steer_the_terminal() -> None:
-    """Escape sequences, line breaks and direction marks in a cloud's text are made harmless."""
+def test_hostile_names_cannot_control_the_terminal() -> None:
+    """Escape sequences, line breaks and direction marks are neutralized."""
     assert clean("a\x1b[31mb\r\nc\u202ed\x07") == "a�[31mb� c�d�"
-    marks = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Bidi_Control, all of it
+    marks = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # all of Bidi_Control
     assert clean(marks) == "�" * len(marks)
     ended = finished([action(Verb.CREATE, "1\x1b[2J")], dry_run=True)
     screen = console(io.StringIO())
@@ -246,7 +246,7 @@ def test_hostile_names_cannot_steer_the_terminal() -> None:
 
 
 def test_progress_goes_to_stderr_and_the_result_to_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The result can be piped: what passes by on the way, libraries' prints included, is on stderr."""
+    """The output of libraries also goes to stderr, so that the result can be piped."""
     install(monkeypatch, FakeFunction([action(Verb.CREATE)]))
     result = CliRunner().invoke(main, ["run", "aws", "--yes"])
     assert "a library that writes" in result.stderr

@@ -1,4 +1,4 @@
-"""The bucket that keeps Terraform's state on AWS, which holds the External ID."""
+"""The bucket with Terraform's state on AWS, which contains the External ID."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.cli.support.aws import account, at, sign_in
 OTHER = "999988887777"
 
 
-def test_the_states_bucket_is_private_versioned_and_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is closed to the public, takes calls by TLS only, keeps older states, encrypts, and carries our mark."""
+def test_state_bucket_is_private_versioned_and_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It also requires TLS and has our mark."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         operator = at()
@@ -37,8 +37,8 @@ def test_the_states_bucket_is_private_versioned_and_encrypted(monkeypatch: pytes
         assert marks == {"managed-by": "tailpipe-exports"}
 
 
-def test_a_bucket_created_in_between_gets_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever takes the name after the look makes the command end, and nothing is set on that bucket."""
+def test_bucket_created_by_another_owner_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command ends, and does not change that bucket."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         operator = at()
@@ -52,8 +52,8 @@ def test_a_bucket_created_in_between_gets_no_state(monkeypatch: pytest.MonkeyPat
         assert [one["operation"] for one in cloud.actions.calls() if one["service"] == "s3"] == ["CreateBucket"]
 
 
-def test_a_bucket_that_was_not_finished_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted after the bucket was made, the command sees that it is not finished, and puts what is missing."""
+def test_incomplete_state_bucket_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first command was interrupted after creating the bucket; the next one adds the missing settings."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         operator = at()

@@ -1,4 +1,4 @@
-"""`tailpipe-exports doctor aws` and `tailpipe-exports onboarding aws`: documents for people and for machines."""
+"""`tailpipe-exports doctor aws` and `tailpipe-exports onboarding aws`: their text and their JSON documents."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ KEYS = {
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return a deployment in an organization of three accounts, signed in to, whose function ran once."""
+    """Return a deployment in an organization of three accounts, signed in, after one run of the function."""
     with account(accounts=3) as cloud:
         sign_in(cloud, monkeypatch)
         assert run(cloud).report["status"] == "ok"
         yield cloud
 
 
-def test_doctor_shows_each_right_and_the_one_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --json the document is alone on standard output; each right is present, or missing with a remedy."""
+def test_doctor_lists_every_permission_and_the_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --json, standard output has only the document; a missing permission has a remedy."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         cloud.deny("sqs:CreateQueue")
@@ -66,13 +66,13 @@ def test_doctor_shows_each_right_and_the_one_that_is_missing(monkeypatch: pytest
 
 
 def looked_at(result: Result) -> dict[str, tuple[bool | None, str]]:
-    """Return what doctor looked at beside the rights: whether it is well, with what was said of it."""
+    """Return what doctor checked besides the permissions: the result and the message of each check."""
     found = json.loads(result.stdout)["surroundings"]
     return {one["what"]: (one["ok"], f"{one['detail']} {one['remedy']}") for one in found}
 
 
-def test_doctor_follows_an_account_through_its_organizations(aws: LocalAws) -> None:
-    """A function that no longer fits its account is named with both ways out, and so is access that is off."""
+def test_doctor_detects_changes_of_the_accounts_organization(aws: LocalAws) -> None:
+    """It reports a function that no longer fits its account, with both remedies, and disabled access."""
     function, access = f"function {FUNCTION} is deployed for a management account", ACCESS
     fits = looked_at(tailpipe("doctor", "aws", "--json"))
     assert {what: ok for what, (ok, _) in fits.items()} == {function: True, access: True}
@@ -91,8 +91,8 @@ def test_doctor_follows_an_account_through_its_organizations(aws: LocalAws) -> N
     assert "tailpipe-exports deploy aws" in found[access][1]
 
 
-def test_doctor_says_what_a_standalone_function_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an account that creates an organization it goes on alone, and doctor says how members get their role."""
+def test_doctor_reports_what_a_standalone_function_does_not_cover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the account creates an organization, doctor says how members get their role."""
     with account(kind="standalone") as cloud:
         sign_in(cloud, monkeypatch)
         function = f"function {FUNCTION} is deployed for a standalone account"
@@ -104,8 +104,8 @@ def test_doctor_says_what_a_standalone_function_leaves_out(monkeypatch: pytest.M
     assert "members get no role" in said
 
 
-def test_rights_that_cannot_be_read_are_unknown_and_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the simulator nothing is known to be missing: each right says why, and the exit code is 0."""
+def test_permissions_that_cannot_be_read_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the policy simulator, each permission has the reason, and the exit code is 0."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         cloud.deny("iam:SimulatePrincipalPolicy")
@@ -117,8 +117,8 @@ def test_rights_that_cannot_be_read_are_unknown_and_stop_nothing(monkeypatch: py
     assert f"{len(rights)} could not be checked" in stderr_of(result)
 
 
-def test_the_onboarding_document_has_the_keys_of_the_earlier_scripts(aws: LocalAws) -> None:
-    """Exactly these keys, with what is live: the export's ARN, the accounts, the External ID that is asked for."""
+def test_onboarding_document_has_the_keys_of_the_old_scripts(aws: LocalAws) -> None:
+    """The values are live: the export's ARN, the accounts, and the required External ID."""
     result = tailpipe("onboarding", "aws", "--show-secret")
     found = json.loads(result.stdout)
     assert {name: set(value) if isinstance(value, dict) else None for name, value in found.items()} == KEYS
@@ -142,8 +142,8 @@ def test_the_onboarding_document_has_the_keys_of_the_earlier_scripts(aws: LocalA
     assert aws.deployment.external_id not in result.stderr
 
 
-def test_selected_accounts_are_named(aws: LocalAws) -> None:
-    """Where accounts were chosen, those that have the role are listed."""
+def test_onboarding_lists_the_selected_accounts(aws: LocalAws) -> None:
+    """Only accounts with the role are listed."""
     member = min(set(aws.accounts()) - {aws.account})
     aws.client("lambda").update_function_configuration(
         FunctionName=FUNCTION,
@@ -155,8 +155,8 @@ def test_selected_accounts_are_named(aws: LocalAws) -> None:
     assert (found["allAccounts"], found["count"], found["selectedAccounts"]) == (False, 1, [member])
 
 
-def test_an_account_without_organization_has_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Same keys, no root, no accounts; before the first run there is no export to name."""
+def test_onboarding_of_a_standalone_account_has_no_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys are the same; before the first run, there is no export."""
     with account(kind="standalone") as cloud:
         sign_in(cloud, monkeypatch)
         found = json.loads(tailpipe("onboarding", "aws").stdout)
@@ -166,8 +166,8 @@ def test_an_account_without_organization_has_no_children(monkeypatch: pytest.Mon
     assert (found["childAccounts"]["configured"], found["childAccounts"]["count"]) == (False, 0)
 
 
-def test_a_role_that_is_gone_is_reported(aws: LocalAws) -> None:
-    """Deleted by hand: deploying again brings it back, and the document has no ARN."""
+def test_onboarding_reports_a_deleted_role(aws: LocalAws) -> None:
+    """The document has no ARN; deploying again recreates the role."""
     iam = aws.client("iam")
     for name in iam.list_role_policies(RoleName=CONNECTOR)["PolicyNames"]:
         iam.delete_role_policy(RoleName=CONNECTOR, PolicyName=name)

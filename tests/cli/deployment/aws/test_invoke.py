@@ -1,4 +1,4 @@
-"""`tailpipe-exports invoke aws`: the deployed function, in the real runtime client, called by a person."""
+"""`tailpipe-exports invoke aws` with the deployed function in the real runtime client."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.cli.support.aws import FUNCTION, account, sign_in, stderr_of, tailpip
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return a deployment in an organization of three accounts, signed in to."""
+    """Return a deployment in an organization of three accounts, signed in."""
     with account(accounts=3) as cloud:
         sign_in(cloud, monkeypatch)
         yield cloud
 
 
-def test_a_call_covers_everything_and_shows_its_report(aws: LocalAws) -> None:
-    """After a deployment one call makes the export and the members' roles; the report is said, stdout stays empty."""
+def test_invoke_covers_everything_and_shows_the_report(aws: LocalAws) -> None:
+    """It creates the export and the members' roles; standard output stays empty."""
     result = tailpipe("invoke", "aws")
     assert (result.exit_code, result.stdout) == (0, ""), result.stderr
     assert "ok 1 of 3 active accounts covered (2 pending)" in stderr_of(result)
@@ -28,8 +28,8 @@ def test_a_call_covers_everything_and_shows_its_report(aws: LocalAws) -> None:
     assert len(aws.instances()) == 2
 
 
-def test_the_report_of_many_accounts_is_whole(aws: LocalAws) -> None:
-    """Lambda's answer leaves actions out beyond fifty; the document has them all, from the stored report."""
+def test_report_of_many_accounts_is_complete(aws: LocalAws) -> None:
+    """Lambda's response has at most fifty actions; the document has all of them, from the stored report."""
     for number in range(60):
         aws.join_account(name=f"more-{number}")
     report = json.loads(tailpipe("invoke", "aws", "--json").stdout)
@@ -38,8 +38,8 @@ def test_the_report_of_many_accounts_is_whole(aws: LocalAws) -> None:
     assert len(report["actions"]) == sum(sum(one.values()) for one in report["outcomes"].values())
 
 
-def test_a_dry_run_writes_nothing(aws: LocalAws) -> None:
-    """The function plans and reports; neither export nor instance nor state is there afterwards."""
+def test_dry_run_writes_nothing(aws: LocalAws) -> None:
+    """Afterwards there is no export, instance or state."""
     result = tailpipe("invoke", "aws", "--dry-run", "--json")
     report = json.loads(result.stdout)
     assert (result.exit_code, report["dry_run"], report["outcomes"]["CREATE"] != {}) == (0, True, True)
@@ -47,17 +47,17 @@ def test_a_dry_run_writes_nothing(aws: LocalAws) -> None:
     assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=aws.deployment.bucket)
 
 
-def test_scope_names_the_only_accounts_that_are_touched(aws: LocalAws) -> None:
-    """With --scope one member gets its role and the others are left for another run."""
+def test_scope_limits_the_run_to_its_accounts(aws: LocalAws) -> None:
+    """One member gets its role, and the others are left for another run."""
     members = sorted(set(aws.accounts()) - {aws.account})
     result = tailpipe("invoke", "aws", "--scope", members[1], "--json")
     assert (result.exit_code, list(aws.instances())) == (0, [members[1]]), result.output
 
 
-def test_a_failed_run_shows_its_stored_report_and_force_goes_on(aws: LocalAws) -> None:
-    """All roles vanish at once: the guard refuses, the report is read from the bucket, and --force brings them back.
+def test_failed_run_shows_its_stored_report_and_force_continues(aws: LocalAws) -> None:
+    """All roles vanish: the guard refuses, and --force recreates them.
 
-    Lambda's answer to a failed run is an error with one line; the report has everything.
+    Lambda's response to a failed run has only one line, so the command reads the report from the bucket.
     """
     for number in range(10):
         aws.join_account(name=f"more-{number}")
@@ -77,8 +77,8 @@ def test_a_failed_run_shows_its_stored_report_and_force_goes_on(aws: LocalAws) -
     assert len(aws.instances()) == 12
 
 
-def test_a_degraded_run_ends_with_3(aws: LocalAws) -> None:
-    """The members cannot be listed: the export is made all the same, the right is named, the exit code says so."""
+def test_degraded_run_exits_with_3(aws: LocalAws) -> None:
+    """The members cannot be listed: the export is created, and the missing permission is named."""
     aws.deny("organizations:ListAccounts")
     result = tailpipe("invoke", "aws")
     assert result.exit_code == 3, result.stderr
@@ -87,8 +87,8 @@ def test_a_degraded_run_ends_with_3(aws: LocalAws) -> None:
     assert list(aws.exports()) == ["tailpipe-dataexport"]
 
 
-def test_a_function_that_breaks_is_reported_with_its_log_group(aws: LocalAws) -> None:
-    """No report was written: what Lambda says is said, and where to read on."""
+def test_crashed_function_is_reported_with_its_log_group(aws: LocalAws) -> None:
+    """There is no report, so Lambda's message and the log group are shown."""
     aws.client("lambda").update_function_configuration(
         FunctionName=FUNCTION, Environment={"Variables": aws.deployment.settings() | {"EXPORTS": "nonsense"}}
     )
@@ -99,8 +99,8 @@ def test_a_function_that_breaks_is_reported_with_its_log_group(aws: LocalAws) ->
     assert aws.deployment.external_id not in result.output
 
 
-def test_a_run_that_could_not_begin_reports_its_reason_and_its_remedy(aws: LocalAws) -> None:
-    """An unknown account ends the run before it has a report to store; the run is not denied."""
+def test_run_that_could_not_start_has_reason_and_remedy(aws: LocalAws) -> None:
+    """An unknown account ends the run before it stores a report."""
     result = tailpipe("invoke", "aws", "--scope", "999999999999")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "account 999999999999 was not found in this organization. Check the id" in stderr_of(result)

@@ -1,4 +1,4 @@
-"""`tailpipe-exports invoke aws` while something else is under way, and requests that go nowhere."""
+"""`tailpipe-exports invoke aws` during another run, and with invalid requests."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from tests.localcloud.control_client import ControlClient
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[LocalAws]:
-    """Return a deployment for the tests to which it does not matter what others did to it before."""
+    """Return a deployment that tests share because its state does not matter to them."""
     with account(accounts=3) as cloud:
         yield cloud
 
 
 @pytest.fixture
 def busy(lasting: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return the lasting deployment, signed in to; whatever held its lock is gone in the end."""
+    """Return the shared deployment, signed in, and release its lock after the test."""
     sign_in(lasting, monkeypatch)
     yield lasting
     release(lasting)
 
 
-def test_json_is_the_report_and_nothing_else(busy: LocalAws) -> None:
-    """With --json standard output is one document, the report that also lies in the bucket."""
+def test_json_output_is_only_the_report(busy: LocalAws) -> None:
+    """Standard output has the report that is stored in the bucket."""
     result = tailpipe("invoke", "aws", "--json")
     report = json.loads(result.stdout)
     assert (result.exit_code, report["status"], report["dry_run"]) == (0, "ok", False)
@@ -44,24 +44,24 @@ def test_json_is_the_report_and_nothing_else(busy: LocalAws) -> None:
     assert "covered" not in result.stderr
 
 
-def test_an_account_that_does_not_exist_fails_with_what_to_check(busy: LocalAws) -> None:
-    """A mistyped id is no run of nothing: it is refused by name, and nothing is made."""
+def test_unknown_account_fails_with_a_remedy(busy: LocalAws) -> None:
+    """A mistyped id is refused by name, and nothing is created."""
     result = tailpipe("invoke", "aws", "--scope", "999999999999", "--json")
     assert result.exit_code == 1
     assert "999999999999" in result.output
     assert "Check the id" in " ".join(result.output.split())
 
 
-def test_a_request_that_is_none_is_refused_before_the_cloud_is_asked(busy: LocalAws) -> None:
-    """An empty id never travels."""
+def test_invalid_request_makes_no_call(busy: LocalAws) -> None:
+    """An empty id is refused locally."""
     busy.clear_calls()
     result = tailpipe("invoke", "aws", "--scope", "")
     assert (result.exit_code, busy.actions.calls()) == (1, [])
     assert "is empty, not an id" in stderr_of(result)
 
 
-def test_without_a_function_it_is_shown_how_to_get_one(busy: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not deployed, or under another name: both remedies are shown."""
+def test_missing_function_is_reported_with_both_remedies(busy: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not deployed, or has another name."""
     monkeypatch.setenv("TAILPIPE_EXPORTS_FUNCTION_NAME", "tailpipe-two")
     for command in ("invoke", "onboarding"):
         result = tailpipe(command, "aws")
@@ -71,8 +71,8 @@ def test_without_a_function_it_is_shown_how_to_get_one(busy: LocalAws, monkeypat
         assert "TAILPIPE_EXPORTS_FUNCTION_NAME" in stderr_of(result)
 
 
-def test_while_another_run_holds_the_lock_it_waits_and_says_who(busy: LocalAws) -> None:
-    """The holder is named once, also where it renews its lock; as soon as the lock is free the run goes on."""
+def test_invoke_waits_for_the_lock_and_names_its_holder(busy: LocalAws) -> None:
+    """The holder is named once, even if it renews its lock; the run starts once the lock is free."""
     hold(busy, 10, "20260101T000000Z-deadbeef")
     waits: list[float] = []
 
@@ -91,15 +91,15 @@ def test_while_another_run_holds_the_lock_it_waits_and_says_who(busy: LocalAws) 
     assert "run 20260101T000000Z-deadbeef has held the lock since 20" in only
 
 
-def test_a_lock_that_ran_out_does_not_block(busy: LocalAws) -> None:
-    """The lock of a run that died expires, by the store's own time of the document."""
+def test_expired_lock_does_not_block(busy: LocalAws) -> None:
+    """The age of the document by the store's clock decides."""
     hold(busy, -1)
     busy.world.buckets.age(busy.deployment.bucket, KEY, LEASE)
     assert tailpipe("invoke", "aws").exit_code == 0
 
 
-def test_while_another_invocation_is_under_way_it_waits(busy: LocalAws) -> None:
-    """One execution is reserved, so Lambda itself refuses a second call: it waits, and runs when the first is done."""
+def test_invoke_waits_while_lambda_is_busy(busy: LocalAws) -> None:
+    """With one reserved execution, Lambda refuses a second call until the first ends."""
     client = busy.client("lambda")
     client.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=0)
 
@@ -112,8 +112,8 @@ def test_while_another_invocation_is_under_way_it_waits(busy: LocalAws) -> None:
     assert said == ["waiting: another invocation of the function is under way"]
 
 
-def test_it_does_not_wait_for_ever(busy: LocalAws) -> None:
-    """The wait ends after the longest possible lock, and reports what was waited for."""
+def test_wait_is_limited(busy: LocalAws) -> None:
+    """It ends after the longest possible lock, and the message has the reason."""
     client = busy.client("lambda")
     client.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=0)
     waits: list[float] = []
@@ -125,8 +125,8 @@ def test_it_does_not_wait_for_ever(busy: LocalAws) -> None:
     assert caught.value.problems[0].remedy
 
 
-def test_a_dry_run_does_not_wait(busy: LocalAws) -> None:
-    """It writes nothing, so it needs no lock."""
+def test_dry_run_does_not_wait(busy: LocalAws) -> None:
+    """It needs no lock because it writes nothing."""
     hold(busy, 10)
     waits: list[float] = []
     operator = at(waits.append)
@@ -136,8 +136,8 @@ def test_a_dry_run_does_not_wait(busy: LocalAws) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_work_as_processes_with_the_variables_that_a_local_cloud_prints() -> None:
-    """With nothing but the export lines the installed tool calls the function, prints the document, and sees a lack."""
+def test_commands_work_as_processes_with_the_local_clouds_variables() -> None:
+    """The installed tool invokes the function, prints the onboarding document and reports a missing permission."""
     with local_aws("--accounts", "3") as cloud:
         ran = call([TAILPIPE, "invoke", "aws", "--json"], cloud.variables)
         report = json.loads(ran.stdout)

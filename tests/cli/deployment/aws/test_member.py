@@ -1,4 +1,4 @@
-"""The tool in a member account, which must not be deployed to as a management account."""
+"""The tool in a member account, which cannot be deployed to as a management account."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from localcloud.aws.cloud import LocalAws
 from localcloud.aws.services.organization import MANAGEMENT_ACCOUNT
 
 
-def test_a_member_account_is_refused_with_the_management_accounts_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run in a member account, the tool fails and says which account is the right one."""
+def test_member_account_is_refused_with_the_management_account_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the account to use."""
     with LocalAws(accounts=3, kind="member") as aws:
         for name, value in aws.environment().items():
             monkeypatch.setenv(name, value)
@@ -27,8 +27,8 @@ def test_a_member_account_is_refused_with_the_management_accounts_id(monkeypatch
     assert as_text.stdout == ""
 
 
-def test_a_member_account_alone_is_planned_and_reconciled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ACCOUNT_KIND=standalone the same commands serve this account, and nothing is said of the organization's."""
+def test_standalone_member_account_is_planned_and_reconciled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ACCOUNT_KIND=standalone, the commands serve this account and do not mention the organization."""
     with LocalAws(accounts=3, kind="member") as aws:
         for name, value in {**aws.environment(), "ACCOUNT_KIND": "standalone"}.items():
             monkeypatch.setenv(name, value)

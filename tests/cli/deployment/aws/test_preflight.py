@@ -1,4 +1,4 @@
-"""A deployment to AWS that would fail is refused before anything is created, with the remedy."""
+"""Checks before a deployment to AWS: what would fail is refused before anything is created, with the remedy."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.localcloud.aws.helpers import create_export
 from tests.localcloud.aws.iam.sessions import client_in, document, make_role
 
 OTHER = "999988887777"
-__all__ = ["terraform"]  # a fixture, found by its name
+__all__ = ["terraform"]  # a fixture, which pytest finds by name
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return an organization in which nothing is deployed, signed in to its management account."""
+    """Return an organization without a deployment, signed in to its management account."""
     with account(bare=True) as cloud:
         cloud.client("organizations").create_organization(FeatureSet="ALL")
         sign_in(cloud, monkeypatch)
@@ -33,7 +33,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
 
 
 def refused(cloud: LocalAws, terraform: TerraformDouble, *more: str) -> Result:
-    """Deploy, and hold that the cloud is as it was and that Terraform was asked for its version at most."""
+    """Deploy, and verify that the cloud is unchanged and that Terraform was at most called for its version."""
     cloud.clear_calls()
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, *more)
     assert (result.exit_code, result.stdout) == (1, ""), result.output
@@ -44,16 +44,16 @@ def refused(cloud: LocalAws, terraform: TerraformDouble, *more: str) -> Result:
 
 
 def details(cloud: LocalAws, **given: Any) -> dict[str, tuple[bool | None, str]]:
-    """Return the preflight's findings by what was looked at."""
+    """Return the findings of the preflight by subject."""
     operator = at(**given)
     return {one.what: (one.ok, one.detail) for one in operator.preflight(given)}
 
 
 @pytest.mark.parametrize("kind", ["member", "delegated"])
-def test_a_member_account_is_refused_with_both_ways_out(
+def test_member_account_is_refused_with_both_remedies(
     kind: Any, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A member's export holds its own costs only, a delegated administrator's too: only who wants that gets it."""
+    """Its export would have only its own costs, also for a delegated administrator."""
     with account(accounts=3, kind=kind) as cloud:
         sign_in(cloud, monkeypatch)
         management = cloud.organization.management if cloud.organization else ""
@@ -66,8 +66,8 @@ def test_a_member_account_is_refused_with_both_ways_out(
 
 
 @pytest.mark.parametrize("way", ["variable", "environment"])
-def test_a_member_account_is_deployed_to_alone_if_asked_for(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the organization is looked at or needed, neither for the deployment nor by the operator."""
+def test_member_account_can_be_deployed_standalone(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the deployment nor the operator needs the organization."""
     with account(accounts=3, kind="member") as cloud:
         sign_in(cloud, monkeypatch)
         given: dict[str, Any] = {"account_kind": "standalone"} if way == "variable" else {}
@@ -85,10 +85,10 @@ def test_a_member_account_is_deployed_to_alone_if_asked_for(way: str, monkeypatc
         assert not [one for one in rights if "StackSet" in one or one == "organizations:ListAccounts"]
 
 
-def test_an_organization_for_billing_alone_is_deployed_to_without_members(
+def test_organization_without_all_features_is_deployed_without_member_roles(
     terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """StackSets need all features: that, or no member roles, is for the operator to choose."""
+    """StackSets need all features; the operator chooses."""
     with account(bare=True) as cloud:
         cloud.client("organizations").create_organization(FeatureSet="CONSOLIDATED_BILLING")
         sign_in(cloud, monkeypatch)
@@ -101,10 +101,8 @@ def test_an_organization_for_billing_alone_is_deployed_to_without_members(
         assert not [what for what in details(cloud, account_kind="standalone") if "StackSet" in what]
 
 
-def test_an_account_without_organization_manages_none(
-    terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the account cannot be is refused, and so is a kind that there is not."""
+def test_account_kind_must_match_the_account(terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An impossible or unknown kind is refused."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         result = refused(cloud, terraform, "--var", "account_kind=management")
@@ -113,8 +111,8 @@ def test_an_account_without_organization_manages_none(
         assert "account_kind is 'alone'" in stderr_of(refused(cloud, terraform))
 
 
-def test_doctor_says_what_a_member_account_can_be_deployed_as(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The account's rights are looked at all the same, those over other accounts left out."""
+def test_doctor_reports_the_possible_kinds_of_a_member_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It checks the account's permissions, except those over other accounts."""
     with LocalAws(accounts=2, kind="member") as cloud:
         sign_in(cloud, monkeypatch)
         result = tailpipe("doctor", "aws")
@@ -124,8 +122,8 @@ def test_doctor_says_what_a_member_account_can_be_deployed_as(monkeypatch: pytes
     assert "CreateStackSet" not in stderr_of(result)
 
 
-def test_without_credentials_that_aws_knows_nothing_is_looked_at(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """An expired login is reported with the way to log in."""
+def test_invalid_credentials_are_reported_without_other_checks(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """An expired login has the command to sign in."""
     bare.fault("sts", "GetCallerIdentity", "ExpiredToken", "The security token included in the request is expired")
     result = refused(bare, terraform)
     assert "AWS did not accept these credentials" in stderr_of(result)
@@ -133,15 +131,15 @@ def test_without_credentials_that_aws_knows_nothing_is_looked_at(bare: LocalAws,
 
 
 @pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_ENDPOINT_URL"])
-def test_a_profile_or_an_address_that_is_none_is_reported_in_one_line(
+def test_invalid_profile_or_endpoint_is_reported_in_one_line(
     bare: LocalAws, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """What the SDK refuses before any call is reported as a sign-in problem, without a traceback."""
+    """The SDK refuses it before any call; no traceback is shown."""
     monkeypatch.setenv(name, "nonsense")
     assert "nonsense" in stderr_of(refused(bare, terraform))
 
 
-def test_without_a_region_or_with_one_that_aws_has_not_the_variable_is_named(
+def test_missing_or_unknown_region_names_the_variable(
     bare: LocalAws, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The operator chooses the function's region."""
@@ -152,8 +150,8 @@ def test_without_a_region_or_with_one_that_aws_has_not_the_variable_is_named(
     assert "no region is set Set AWS_REGION" in stderr_of(refused(bare, terraform))
 
 
-def test_an_organization_that_may_not_be_read_is_not_taken_for_none(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """Which kind of account it is decides what is made: unknown, it is asked for, and a value that is given counts."""
+def test_organization_that_cannot_be_read_is_unknown(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """The kind of the account is then requested, and a given value applies."""
     bare.deny("organizations:DescribeOrganization")
     result = refused(bare, terraform)
     assert "--var account_kind=management" in stderr_of(result)
@@ -161,10 +159,10 @@ def test_an_organization_that_may_not_be_read_is_not_taken_for_none(bare: LocalA
     assert operator.detected({"account_kind": "management"}) == {"account_kind": "management"}
 
 
-def test_a_missing_right_is_reported_with_the_commands_that_grant_it(
+def test_missing_permission_has_the_commands_that_grant_it(
     bare: LocalAws, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each action is named, and for a role the commands make the two shipped policies and attach them to it."""
+    """Each action is named; for a role, the commands create and attach the two shipped policies."""
     role = make_role(bare, "some-admin", {"Action": ["organizations:*", "iam:Simulate*", "iam:Get*"], "Resource": "*"})
     assume(bare, role, monkeypatch)
     result = refused(bare, terraform)
@@ -177,16 +175,16 @@ def test_a_missing_right_is_reported_with_the_commands_that_grant_it(
     assert "rights are missing; nothing was made" in stderr_of(result)
 
 
-def test_every_value_that_is_missing_is_reported_at_once(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """Neither environment nor External ID: both are named, the secret with a way that is not the command line."""
+def test_all_missing_values_are_reported_together(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """Environment and External ID are named, the secret without the command line as a way to pass it."""
     result = tailpipe("deploy", "aws", "--yes")
     assert "environment is required" in stderr_of(result)
     assert "external_id is required" not in stderr_of(result)
     assert (result.exit_code, terraform.calls(), writes(bare)[1:]) == (1, [], [])
 
 
-def test_a_bucket_of_another_account_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """Names of buckets are the world's: one that is taken is reported with the variable that chooses another."""
+def test_bucket_of_another_account_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """Bucket names are global; the variable that chooses another name is shown."""
     taken = f"tailpipe-dataexport-{bare.account}"
     bare.client("s3", OTHER).create_bucket(Bucket=taken, CreateBucketConfiguration={"LocationConstraint": bare.region})
     result = refused(bare, terraform)
@@ -195,8 +193,8 @@ def test_a_bucket_of_another_account_is_reported(bare: LocalAws, terraform: Terr
     assert details(bare, bucket_name="tailpipe-of-my-own")["bucket tailpipe-of-my-own"] == (True, "the name is free")
 
 
-def test_a_bucket_of_ours_in_another_region_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """The earlier scripts' bucket may lie elsewhere: Terraform could not adopt it from here; the region is named."""
+def test_own_bucket_in_another_region_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """Terraform cannot adopt the old scripts' bucket from this region."""
     bucket = f"tailpipe-dataexport-{bare.account}"
     elsewhere = client_in(bare, "s3", "eu-north-1")
     elsewhere.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-north-1"})
@@ -206,8 +204,8 @@ def test_a_bucket_of_ours_in_another_region_is_reported(bare: LocalAws, terrafor
     assert "AWS_REGION=eu-north-1" in stderr_of(result)
 
 
-def test_a_state_bucket_of_another_account_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """Somebody else's bucket never gets the state, which holds the External ID."""
+def test_state_bucket_of_another_account_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """The state contains the External ID."""
     bare.client("s3", OTHER).create_bucket(
         Bucket=f"tailpipe-terraform-{bare.account}", CreateBucketConfiguration={"LocationConstraint": bare.region}
     )
@@ -216,8 +214,8 @@ def test_a_state_bucket_of_another_account_is_reported(bare: LocalAws, terraform
     assert "--local-state DIR" in stderr_of(result)
 
 
-def test_the_states_bucket_is_used_where_it_is(bare: LocalAws) -> None:
-    """Made by a deployment to another region, it holds this region's state under a key of its own."""
+def test_state_bucket_in_another_region_is_used(bare: LocalAws) -> None:
+    """It has this region's state under its own key."""
     operator = at()
     assert operator.backend().configuration["region"] == bare.region
     elsewhere = client_in(bare, "s3", "eu-north-1")
@@ -230,8 +228,8 @@ def test_the_states_bucket_is_used_where_it_is(bare: LocalAws) -> None:
     assert (configuration["region"], configuration["key"]) == ("eu-north-1", f"tailpipe-exports/{bare.region}.tfstate")
 
 
-def test_a_connector_role_that_is_another_owners_is_never_adopted(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """A role of that name without our mark, which does not trust Tailpipe, stops the deployment."""
+def test_foreign_connector_role_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """A role of that name without our mark or Tailpipe's trust ends the deployment."""
     make_role(bare, "tailpipe-connector-role")
     result = refused(bare, terraform)
     assert "role tailpipe-connector-role: exists, does not trust Tailpipe and does not carry our mark" in stderr_of(
@@ -244,14 +242,14 @@ def test_a_connector_role_that_is_another_owners_is_never_adopted(bare: LocalAws
     [{"Key": "managed-by", "Value": "tailpipe-exports"}, {"Key": "tailpipe:managed-by", "Value": "tailpipe-exports"}],
     ids=["terraform", "function"],
 )
-def test_a_connector_role_of_ours_is_adopted_by_its_mark(bare: LocalAws, mark: dict[str, str]) -> None:
-    """Our mark is enough, whomever the role trusts at the moment."""
+def test_connector_role_with_our_mark_is_adopted(bare: LocalAws, mark: dict[str, str]) -> None:
+    """Its trust policy does not matter."""
     make_role(bare, "tailpipe-connector-role", Tags=[mark])
     assert details(bare)["role tailpipe-connector-role"] == (True, "exists, carries our mark, and is adopted")
 
 
-def test_the_earlier_scripts_role_is_adopted_by_whom_it_trusts(bare: LocalAws) -> None:
-    """The scripts marked nothing; their role trusts Tailpipe's, the one that is given where one is."""
+def test_role_of_the_old_scripts_is_adopted_by_its_trust(bare: LocalAws) -> None:
+    """It has no mark, but trusts Tailpipe's principal or the given one."""
     trust = {"AWS": "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"}
     make_role(bare, "tailpipe-connector-role", trusts=trust)
     adopted = (True, "exists, trusts Tailpipe, and is adopted")
@@ -261,10 +259,10 @@ def test_the_earlier_scripts_role_is_adopted_by_whom_it_trusts(bare: LocalAws) -
 
 
 @pytest.mark.parametrize("suffix", ["", "-schedule", "-forward"])
-def test_a_role_with_a_name_that_the_function_needs_is_never_taken_over(
+def test_foreign_role_with_the_functions_name_is_refused(
     bare: LocalAws, terraform: TerraformDouble, suffix: str
 ) -> None:
-    """Adopted, its trust would be replaced: a role that is not ours stops the deployment, and another name helps."""
+    """Adopting it would replace its trust policy; another name resolves this."""
     make_role(bare, f"tailpipe-exports{suffix}")
     result = refused(bare, terraform)
     assert f"role tailpipe-exports{suffix}: exists and does not carry our mark" in stderr_of(result)
@@ -272,16 +270,16 @@ def test_a_role_with_a_name_that_the_function_needs_is_never_taken_over(
     assert all(ok is not False for ok, _ in details(bare, function_name="tailpipe-two").values())
 
 
-def test_a_function_that_is_not_ours_is_never_taken_over(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """A function of that name without our mark would get our code: it stops the deployment."""
+def test_foreign_function_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """A function of that name without our mark would get our code."""
     _function(bare, {})
     result = refused(bare, terraform)
     assert "function tailpipe-exports: exists and does not carry our mark" in stderr_of(result)
     assert "--var function_name=NAME" in stderr_of(result)
 
 
-def test_a_function_of_ours_is_brought_up_to_date(bare: LocalAws) -> None:
-    """With our mark it is an earlier deployment's, whether Terraform's state still knows it or not."""
+def test_own_function_is_updated(bare: LocalAws) -> None:
+    """With our mark it belongs to an earlier deployment, even if Terraform's state does not have it."""
     _function(bare, {"managed-by": "tailpipe-exports"})
     found = details(bare)
     assert found["function tailpipe-exports"] == (True, "is deployed already and is brought up to date")
@@ -291,7 +289,7 @@ def test_a_function_of_ours_is_brought_up_to_date(bare: LocalAws) -> None:
 
 
 def _stackset_of(cloud: LocalAws, resources: dict[str, Any]) -> None:
-    """Make a service-managed StackSet of our name with this template."""
+    """Create a service-managed StackSet with our name and this template."""
     client = cloud.client("cloudformation")
     client.activate_organizations_access()
     client.create_stack_set(
@@ -309,8 +307,8 @@ def _member_role() -> dict[str, Any]:
     return {"Type": "AWS::IAM::Role", "Properties": properties}
 
 
-def test_the_earlier_scripts_stackset_is_adopted(bare: LocalAws) -> None:
-    """Its one role has the logical id of our template."""
+def test_stack_set_of_the_old_scripts_is_adopted(bare: LocalAws) -> None:
+    """Its only role has the logical id of our template."""
     _stackset_of(bare, {"TailpipeCloudWatchRole": _member_role()})
     adopted = (True, "exists and is adopted with its instances")
     assert details(bare)["StackSet Tailpipe-CloudWatch-Child-StackSet"] == adopted
@@ -323,18 +321,18 @@ def test_the_earlier_scripts_stackset_is_adopted(bare: LocalAws) -> None:
         (["TailpipeCloudWatchRole", "Budget"], "it also has Budget, which would be deleted in every account"),
     ],
 )
-def test_a_template_of_another_version_is_not_taken_over(
+def test_stack_set_with_another_template_is_refused(
     bare: LocalAws, terraform: TerraformDouble, resources: list[str], why: str
 ) -> None:
-    """Another logical id breaks the role in every account, and extra resources would be deleted: both are reported."""
+    """Another logical id breaks the role in every account, and additional resources would be deleted."""
     _stackset_of(bare, {name: _member_role() for name in resources})
     result = refused(bare, terraform)
     assert why in stderr_of(result)
     assert "--var stackset_name=Tailpipe-NAME --var member_role_name=NAME" in stderr_of(result)
 
 
-def test_a_takeover_with_another_external_id_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """Tailpipe would be shut out of every account; neither id is shown, and the right one passes."""
+def test_adoption_with_another_external_id_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """Tailpipe would lose access to every account; neither id is shown."""
     theirs = "what-the-scripts-were-given"
     _connector(bare, theirs)
     what = "the External ID that role tailpipe-connector-role asks for"
@@ -346,16 +344,16 @@ def test_a_takeover_with_another_external_id_is_refused(bare: LocalAws, terrafor
     assert details(bare, external_id="a-new-one", external_id_previous=theirs)[what][0] is True
 
 
-def test_a_changed_external_id_of_ours_is_reported_and_stops_nothing(bare: LocalAws) -> None:
-    """One that has become known to others has to be replaced at once, without the one before."""
+def test_changed_external_id_is_reported_and_allowed(bare: LocalAws) -> None:
+    """A disclosed id must be replaceable immediately, without the previous one."""
     _connector(bare, "known-to-others", Tags=[{"Key": "managed-by", "Value": "tailpipe-exports"}])
     found = details(bare, external_id="a-new-one")["the External ID that role tailpipe-connector-role asks for"]
     assert found[0] is None
     assert "Tailpipe, which still uses it, is shut out" in found[1]
 
 
-def test_a_second_deployment_in_one_account_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """Both would change the one export again and again: the bucket to which it delivers now is named."""
+def test_second_deployment_in_an_account_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """Both would keep changing the same export; the message has its current bucket."""
     bare.deployment.make_bucket(bare.client)
     create_export(bare, "tailpipe-dataexport")
     bucket = bare.deployment.bucket
@@ -368,7 +366,7 @@ def test_a_second_deployment_in_one_account_is_refused(bare: LocalAws, terraform
 
 
 def _connector(cloud: LocalAws, external_id: str, **more: Any) -> None:
-    """Make the role that Tailpipe assumes, as the earlier scripts did."""
+    """Create the role that Tailpipe assumes, as the old scripts did."""
     trust = {
         "Principal": {"AWS": "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"},
         "Action": "sts:AssumeRole",
@@ -379,8 +377,8 @@ def _connector(cloud: LocalAws, external_id: str, **more: Any) -> None:
     )
 
 
-def test_a_stackset_with_permissions_of_its_own_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """Self-managed cannot become service-managed: what has to go first is said."""
+def test_self_managed_stack_set_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """It cannot become service-managed, so it must be deleted first."""
     bare.client("cloudformation").create_stack_set(
         StackSetName="Tailpipe-CloudWatch-Child-StackSet",
         TemplateBody=json.dumps({"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}),
@@ -391,8 +389,8 @@ def test_a_stackset_with_permissions_of_its_own_is_reported(bare: LocalAws, terr
     assert "Delete its instances and the StackSet" in stderr_of(result)
 
 
-def test_access_that_is_off_is_reported_where_it_must_be_on_already(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """With organizations_access=require the command that enables it is reported; by default the deployment does it."""
+def test_disabled_access_is_reported_if_required(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """With organizations_access=require, the command to enable it is shown; by default the deployment enables it."""
     what = "StackSets' access to the organization"
     assert details(bare)[what] == (True, "off; this deployment turns it on, and nothing turns it off again")
     result = refused(bare, terraform, "--var", "organizations_access=require")
@@ -402,10 +400,10 @@ def test_access_that_is_off_is_reported_where_it_must_be_on_already(bare: LocalA
 
 
 @pytest.mark.parametrize(("limit", "enough"), [(10, False), (100, False), (101, True)])
-def test_an_account_without_room_for_a_reserved_execution_is_reported(
+def test_insufficient_concurrency_for_a_reservation_is_reported(
     bare: LocalAws, terraform: TerraformDouble, limit: int, enough: bool
 ) -> None:
-    """AWS keeps a hundred executions unreserved: a new account has less, and reserving one would fail halfway."""
+    """AWS keeps 100 executions unreserved, and a new account may have fewer."""
     bare.world.lambda_api.concurrent_executions = limit
     assert details(bare)["room for one reserved execution"][0] is enough
     if not enough:
@@ -414,15 +412,15 @@ def test_an_account_without_room_for_a_reserved_execution_is_reported(
         assert "--var reserved_concurrency=-1" in stderr_of(result)
 
 
-def test_without_a_reservation_no_room_for_one_is_needed(bare: LocalAws) -> None:
-    """The way out that the remedy names works."""
+def test_deployment_without_a_reservation_needs_no_concurrency(bare: LocalAws) -> None:
+    """This is the remedy that the finding names."""
     bare.world.lambda_api.concurrent_executions = 10
     found = details(bare, reserved_concurrency=-1)["room for one reserved execution"]
     assert found == (True, "none is reserved")
 
 
-def test_five_exports_are_reported_and_do_not_stop_it(bare: LocalAws) -> None:
-    """The quota counts one table's exports only, so it may be well: said as unknown, and ours among them is well."""
+def test_five_other_exports_are_unknown_and_do_not_stop_the_deployment(bare: LocalAws) -> None:
+    """The quota applies per table."""
     what = "room for the export"
     assert details(bare)[what] == (True, "0 exports are there")
     bare.deployment.make_bucket(bare.client)
@@ -432,16 +430,16 @@ def test_five_exports_are_reported_and_do_not_stop_it(bare: LocalAws) -> None:
     assert "5 exports are there" in details(bare)[what][1]
 
 
-def test_the_export_that_is_ours_needs_no_room(bare: LocalAws) -> None:
-    """Five exports of which one is ours are not too many."""
+def test_five_exports_including_ours_are_accepted(bare: LocalAws) -> None:
+    """Our export needs no further quota."""
     bare.deployment.make_bucket(bare.client)
     for name in ("tailpipe-dataexport", *(f"finance-{number}" for number in range(4))):
         create_export(bare, name)
     assert details(bare)["room for the export"] == (True, "5 exports are there")
 
 
-def test_a_look_that_is_refused_is_unknown_and_never_well(bare: LocalAws) -> None:
-    """What cannot be read is neither free nor taken, and says why."""
+def test_denied_check_is_unknown(bare: LocalAws) -> None:
+    """The finding has the reason."""
     for action in (
         "iam:GetRole",
         "lambda:GetFunctionConfiguration",
@@ -455,8 +453,8 @@ def test_a_look_that_is_refused_is_unknown_and_never_well(bare: LocalAws) -> Non
     assert all(detail for _, detail in found.values())
 
 
-def test_a_standalone_account_is_not_looked_at_for_an_organization(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an organization neither its access nor a StackSet is checked, and the module gets the kind."""
+def test_standalone_account_is_not_checked_for_an_organization(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither access nor a StackSet is checked, and the module gets the kind."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         operator = at()
@@ -464,27 +462,25 @@ def test_a_standalone_account_is_not_looked_at_for_an_organization(monkeypatch: 
         assert not [what for what in details(cloud) if "StackSet" in what]
 
 
-def test_the_name_in_the_environment_is_the_one_that_is_deployed(
-    bare: LocalAws, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What invoke and destroy look for and what deploy makes have one name, a variable that is given before it."""
+def test_function_name_from_the_environment_is_deployed(bare: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invoke, destroy and deploy use the same name; a given variable takes precedence."""
     monkeypatch.setenv("TAILPIPE_EXPORTS_FUNCTION_NAME", "tailpipe-two")
     assert AwsOperator.open({}).detected({})["function_name"] == "tailpipe-two"
     given = {"function_name": "tailpipe-exports"}
     assert "function_name" not in AwsOperator.open(given).detected(given)
 
 
-def test_what_the_operator_is_not_shown_is_raised_and_not_guessed(bare: LocalAws) -> None:
-    """A fault of the service in the middle of looking ends the command with what AWS said."""
+def test_service_error_during_the_checks_ends_the_command(bare: LocalAws) -> None:
+    """The message is AWS's."""
     bare.fault("organizations", "DescribeOrganization", "ServiceException", "try later", times=None)
     with pytest.raises(OperatorError, match="the organization could not be read"):
         at()
 
 
-def test_the_shipped_policies_are_enough_to_look(
+def test_shipped_policies_are_sufficient_for_the_checks(
     bare: LocalAws, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever has exactly the two shipped policies sees every right and every precondition."""
+    """With exactly these two policies, every permission and precondition is known."""
     iam = bare.client("iam")
     role = make_role(bare, "deployer")
     for purpose in ("deploy", "destroy"):
@@ -513,8 +509,8 @@ def _function(cloud: LocalAws, tags: dict[str, str]) -> None:
     )
 
 
-def test_a_second_deployment_in_the_region_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under another name it would share exports, bucket and roles with the one that is there."""
+def test_second_deployment_in_a_region_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even with another name, it would share exports, bucket and roles with the first."""
     with account(accounts=2) as cloud:
         sign_in(cloud, monkeypatch)
         what = "no other deployment in this region"

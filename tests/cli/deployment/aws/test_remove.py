@@ -1,4 +1,4 @@
-"""What a removal from AWS does beside Terraform: stop, wait, and delete only what is ours and was asked for."""
+"""Removal from AWS besides Terraform: stop, wait, and delete only our resources on request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVERYTHING = Removal(delete_exports=True, delete_data=True)
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return a deployment in an organization of four accounts, signed in to, whose function ran once."""
+    """Return a deployment in an organization of four accounts, signed in, after one run of the function."""
     with account(accounts=4) as cloud:
         sign_in(cloud, monkeypatch)
         assert run(cloud).report["status"] == "ok"
@@ -33,7 +33,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
 
 
 def cleared(removal: Removal = KEEPING, sleep: Any = lambda _seconds: None) -> list[str]:
-    """Clear, and return the progress that was shown."""
+    """Clear, and return the progress messages."""
     operator = at(sleep)
     said: list[str] = []
     operator.clear(removal, said.append)
@@ -41,13 +41,13 @@ def cleared(removal: Removal = KEEPING, sleep: Any = lambda _seconds: None) -> l
 
 
 def objects(aws: LocalAws) -> list[str]:
-    """Return the keys in the exports' bucket, of all versions."""
+    """Return the keys of all versions in the exports' bucket."""
     found = aws.client("s3").list_object_versions(Bucket=aws.deployment.bucket)
     return [one["Key"] for kind in ("Versions", "DeleteMarkers") for one in found.get(kind, [])]
 
 
-def test_nothing_starts_the_function_any_more(aws: LocalAws) -> None:
-    """Schedule and both rules are disabled and the function has no execution left; the schedule keeps its target."""
+def test_stop_disables_every_trigger(aws: LocalAws) -> None:
+    """Schedule and both rules are disabled, and the reserved concurrency is zero; the schedule keeps its target."""
     home = client_in(aws, "events", "us-east-1")
     for client in (aws.client("events"), home):
         client.put_rule(Name=RULE, EventPattern=json.dumps({"source": ["aws.organizations"]}))
@@ -68,8 +68,8 @@ def test_nothing_starts_the_function_any_more(aws: LocalAws) -> None:
     home.close()
 
 
-def test_where_nothing_is_left_there_is_nothing_to_stop_or_clear(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A removal that is called again after it was done, or in an empty account, finds nothing and fails at nothing."""
+def test_repeated_removal_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It also succeeds in an empty account."""
     with account(bare=True) as cloud:
         cloud.client("organizations").create_organization(FeatureSet="ALL")
         sign_in(cloud, monkeypatch)
@@ -80,8 +80,8 @@ def test_where_nothing_is_left_there_is_nothing_to_stop_or_clear(monkeypatch: py
     assert said == []
 
 
-def test_a_run_under_way_is_waited_for(aws: LocalAws) -> None:
-    """Its lock is reported with when it runs out; as soon as it is free the removal goes on."""
+def test_removal_waits_for_a_running_run(aws: LocalAws) -> None:
+    """The message has the lock's expiry; the removal continues once the lock is free."""
     hold(aws, 10)
     waits: list[float] = []
 
@@ -99,23 +99,23 @@ def test_a_run_under_way_is_waited_for(aws: LocalAws) -> None:
 
 
 @pytest.mark.parametrize("minutes", [-5, 60 * 24 * 365])
-def test_a_lock_that_ran_out_or_cannot_be_does_not_block(aws: LocalAws, minutes: float) -> None:
-    """A crashed run's lock has expired, and one for a year is damaged: neither delays the removal."""
+def test_expired_or_damaged_lock_does_not_block(aws: LocalAws, minutes: float) -> None:
+    """A lock for a year is damaged."""
     hold(aws, minutes)
     waits: list[float] = []
     assert not any("under way" in line for line in cleared(sleep=waits.append))
     assert waits == []
 
 
-def test_a_state_that_cannot_be_read_as_one_does_not_block(aws: LocalAws) -> None:
-    """Damage in the state is no run."""
+def test_damaged_state_does_not_block(aws: LocalAws) -> None:
+    """It has no lock."""
     for body in (b"not json", b"[]", b'{"running": {"until": 5}}', b'{"running": {"until": "soon"}}'):
         aws.client("s3").put_object(Bucket=aws.deployment.bucket, Key=KEY, Body=body)
         assert not any("under way" in line for line in cleared(Removal(keep_identity=True)))
 
 
-def test_the_members_roles_go_and_exports_and_data_stay(aws: LocalAws) -> None:
-    """By default every instance is deleted, none comes back for an account that joins; nothing else is touched."""
+def test_member_roles_are_deleted_and_exports_and_data_kept(aws: LocalAws) -> None:
+    """By default every instance is deleted, and joining accounts get none."""
     aws.deliver()
     before = objects(aws)
     said = cleared()
@@ -126,8 +126,8 @@ def test_the_members_roles_go_and_exports_and_data_stay(aws: LocalAws) -> None:
     assert (list(aws.exports()), objects(aws)) == ([OURS], before)
 
 
-def test_a_stackset_without_our_mark_stays_with_its_instances(aws: LocalAws) -> None:
-    """The earlier scripts' StackSet that no deployment adopted is not this removal's to empty."""
+def test_unmarked_stack_set_is_kept(aws: LocalAws) -> None:
+    """It may be that of the old scripts, which no deployment adopted."""
     client = aws.client("cloudformation")
     client.update_stack_set(
         StackSetName=STACK_SET,
@@ -142,15 +142,15 @@ def test_a_stackset_without_our_mark_stays_with_its_instances(aws: LocalAws) -> 
     assert len(aws.instances()) == 3
 
 
-def test_what_tailpipe_reads_with_stays_where_asked(aws: LocalAws) -> None:
-    """With --keep-identity the members keep their roles, whatever else goes."""
+def test_keep_identity_keeps_the_member_roles(aws: LocalAws) -> None:
+    """Everything else can be removed."""
     cleared(Removal(keep_identity=True, delete_exports=True, delete_data=True))
     assert len(aws.instances()) == 3
     assert (aws.exports(), objects(aws)) == ({}, [])
 
 
-def test_an_instance_that_cannot_be_deleted_is_named_and_the_others_go(aws: LocalAws) -> None:
-    """The account and AWS's reason are reported with remedies; once it is fixed, the same call finishes."""
+def test_failed_deletion_of_an_instance_is_reported_and_the_others_deleted(aws: LocalAws) -> None:
+    """Account, reason and remedies are shown; the same call later completes the removal."""
     stuck = sorted(aws.instances())[1]
     aws.fail_deployments(stuck, "Role is in use", times=None)
     with pytest.raises(OperatorError) as caught:
@@ -163,8 +163,8 @@ def test_an_instance_that_cannot_be_deleted_is_named_and_the_others_go(aws: Loca
     assert list(aws.exports()) == [OURS]
 
 
-def test_an_operation_under_way_is_waited_for_and_its_progress_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """StackSets take one operation at a time: ours waits for the one before, and each change is one line."""
+def test_removal_waits_for_a_running_operation_and_shows_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A StackSet allows one operation at a time; each change is one line."""
     with account(accounts=4, stackset_delay_s=30, clock=VirtualClock(START)) as cloud:
         sign_in(cloud, monkeypatch)
         root = cloud.client("organizations").list_roots()["Roots"][0]["Id"]
@@ -184,8 +184,8 @@ def test_an_operation_under_way_is_waited_for_and_its_progress_reported(monkeypa
     assert len([line for line in said if line.startswith("an operation runs")]) < len(waits)
 
 
-def test_only_our_marked_exports_are_deleted(aws: LocalAws) -> None:
-    """Another name stays whatever its mark; our name without the mark stays and is reported; a second call succeeds."""
+def test_only_marked_exports_with_our_name_are_deleted(aws: LocalAws) -> None:
+    """An unmarked export with our name is kept and reported; a second call succeeds."""
     client = aws.client("bcm-data-exports")
     arn = client.list_exports()["Exports"][0]["ExportArn"]
     definition = client.get_export(ExportArn=arn)["Export"]
@@ -201,8 +201,8 @@ def test_only_our_marked_exports_are_deleted(aws: LocalAws) -> None:
     assert sorted(aws.exports()) == ["finance", OURS]
 
 
-def test_an_interrupted_removal_of_an_export_goes_on(aws: LocalAws) -> None:
-    """AWS fails in the middle: what it said is the fault, nothing after it was touched, and the next call finishes."""
+def test_failed_removal_of_an_export_continues_with_the_next_call(aws: LocalAws) -> None:
+    """AWS's message is shown, and nothing after it was changed."""
     aws.deliver()
     aws.fault("bcm-data-exports", "DeleteExport", "ValidationException", "not now")
     with pytest.raises(OperatorError, match="not now"):
@@ -212,8 +212,8 @@ def test_an_interrupted_removal_of_an_export_goes_on(aws: LocalAws) -> None:
     assert (aws.exports(), objects(aws)) == ({}, [])
 
 
-def test_all_versions_of_the_data_are_deleted_page_by_page(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Overwritten and deleted objects too, with the number shown as it grows; the bucket itself is Terraform's."""
+def test_all_versions_of_the_data_are_deleted_in_pages(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This includes overwritten and deleted objects; the count is shown, and Terraform deletes the bucket."""
     client, bucket = aws.client("s3"), aws.deployment.bucket
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     for number in range(5):
@@ -231,8 +231,8 @@ def test_all_versions_of_the_data_are_deleted_page_by_page(aws: LocalAws, monkey
     assert bucket in [one["Name"] for one in client.list_buckets()["Buckets"]]
 
 
-def test_data_that_may_not_be_deleted_is_reported(aws: LocalAws) -> None:
-    """Each object has its own result: if some are refused, the command fails and says where to look."""
+def test_data_that_cannot_be_deleted_is_reported(aws: LocalAws) -> None:
+    """Each object has its own result; the command fails and says where to look."""
     aws.deliver()
     aws.deny("s3:DeleteObject")
     aws.deny("s3:DeleteObjectVersion")
@@ -243,8 +243,8 @@ def test_data_that_may_not_be_deleted_is_reported(aws: LocalAws) -> None:
     assert objects(aws) != []
 
 
-def test_a_bucket_of_another_account_is_never_emptied(aws: LocalAws) -> None:
-    """The bucket's owner is part of every call: another owner's bucket in the settings is refused."""
+def test_bucket_of_another_account_is_not_emptied(aws: LocalAws) -> None:
+    """Every call has the expected owner."""
     other = aws.client("s3", "999988887777")
     other.create_bucket(Bucket="theirs", CreateBucketConfiguration={"LocationConstraint": aws.region})
     other.put_object(Bucket="theirs", Key="kept", Body=b"x")
@@ -256,8 +256,8 @@ def test_a_bucket_of_another_account_is_never_emptied(aws: LocalAws) -> None:
     assert [one["Key"] for one in other.list_objects_v2(Bucket="theirs")["Contents"]] == ["kept"]
 
 
-def test_what_stays_is_shown_and_named_for_terraform(aws: LocalAws) -> None:
-    """The bucket stays unless its data is asked for, the identity where asked; each with its addresses."""
+def test_kept_resources_have_their_terraform_addresses(aws: LocalAws) -> None:
+    """The bucket is kept unless its data is to be deleted, the identity on request."""
     operator = at()
     (data,) = operator.kept(Removal())
     assert (data.addresses, aws.deployment.bucket in data.what) == (("aws_s3_bucket",), True)

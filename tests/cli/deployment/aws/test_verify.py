@@ -1,4 +1,4 @@
-"""What verify finds on AWS: nothing in a sound deployment, and each damage alone where something is broken."""
+"""Verification on AWS: no finding for a working deployment, and exactly one for each kind of damage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONNECTOR = "tailpipe-connector-role"
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[LocalAws]:
-    """Return a deployment in an organization of three accounts, whose function ran once."""
+    """Return a deployment in an organization of three accounts, after one run of the function."""
     with account(accounts=3) as cloud:
         assert run(cloud).report["status"] == "ok"
         yield cloud
@@ -26,19 +26,19 @@ def lasting() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def aws(lasting: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return that deployment, signed in to; what a test breaks is restored after it."""
+    """Return the shared deployment, signed in, and restore it after the test."""
     sign_in(lasting, monkeypatch)
     found = lasting.client("scheduler").get_schedule(Name=FUNCTION, GroupName=FUNCTION)
     yield lasting
     lasting.clear_faults()
-    mend(lasting, {name: found[name] for name in SCHEDULE})
+    restore(lasting, {name: found[name] for name in SCHEDULE})
 
 
 SCHEDULE = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target", "State")
 
 
-def mend(aws: LocalAws, found: dict[str, Any]) -> None:
-    """Bring everything back that a test here breaks."""
+def restore(aws: LocalAws, found: dict[str, Any]) -> None:
+    """Restore everything that a test here damages."""
     client = aws.client("scheduler")
     try:
         client.update_schedule(**found)
@@ -52,13 +52,13 @@ def mend(aws: LocalAws, found: dict[str, Any]) -> None:
 
 
 def broken() -> list[Finding]:
-    """Return what verify finds that is not well."""
+    """Return the findings that are not well."""
     operator = at()
     return [one for one in operator.verify() if one.ok is not True]
 
 
-def test_a_sound_deployment_has_nothing_to_complain_of(aws: LocalAws) -> None:
-    """Schedule, destination, export and connector are all looked at and well."""
+def test_working_deployment_has_no_findings(aws: LocalAws) -> None:
+    """Schedule, destination, export and connector are checked."""
     operator = at()
     found = operator.verify()
     assert [one.ok for one in found] == [True] * 6
@@ -66,7 +66,7 @@ def test_a_sound_deployment_has_nothing_to_complain_of(aws: LocalAws) -> None:
 
 
 def configure(aws: LocalAws, **settings: str) -> None:
-    """Give the function further settings."""
+    """Add settings to the function."""
     aws.client("lambda").update_function_configuration(
         FunctionName=FUNCTION, Environment={"Variables": aws.deployment.settings() | settings}
     )
@@ -80,13 +80,13 @@ def schedule(aws: LocalAws, **changed: Any) -> None:
 
 
 def trust(aws: LocalAws, *statements: dict[str, Any]) -> None:
-    """Change whom the connector role trusts."""
+    """Change the trust policy of the connector role."""
     text = document(*({"Action": "sts:AssumeRole", **one} for one in statements))
     aws.client("iam").update_assume_role_policy(RoleName=CONNECTOR, PolicyDocument=text)
 
 
 def asking(aws: LocalAws, external_id: str = "") -> dict[str, Any]:
-    """Return the condition for an External ID, the right one unless another is given."""
+    """Return the condition on the External ID, by default the correct one."""
     return {"StringEquals": {"sts:ExternalId": external_id or aws.deployment.external_id}}
 
 
@@ -96,7 +96,7 @@ def _disable(aws: LocalAws) -> None:
 
 def _other_target(aws: LocalAws) -> None:
     kept = aws.client("scheduler").get_schedule(Name=FUNCTION, GroupName=FUNCTION)["Target"]
-    schedule(aws, Target={**kept, "Arn": kept["Arn"].replace(FUNCTION, "somebody-elses")})
+    schedule(aws, Target={**kept, "Arn": kept["Arn"].replace(FUNCTION, "another-function")})
 
 
 def _no_schedule(aws: LocalAws) -> None:
@@ -127,7 +127,7 @@ def _no_external_id(aws: LocalAws) -> None:
     trust(aws, {"Principal": {"AWS": aws.deployment.principal}})
 
 
-def _somebody_else(aws: LocalAws) -> None:
+def _another_account(aws: LocalAws) -> None:
     arn = "arn:aws:iam::999988887777:root"
     own = {"Principal": {"AWS": aws.deployment.principal}, "Condition": asking(aws)}
     trust(aws, own, {"Principal": {"AWS": arn}, "Condition": asking(aws)})
@@ -150,14 +150,12 @@ def _a_service_too(aws: LocalAws) -> None:
         (_sick_export, "export tailpipe-dataexport"),
         (_other_external_id, f"role {CONNECTOR} asks for the External ID that was given"),
         (_no_external_id, f"role {CONNECTOR} asks for the External ID that was given"),
-        (_somebody_else, f"role {CONNECTOR} trusts Tailpipe alone"),
+        (_another_account, f"role {CONNECTOR} trusts Tailpipe alone"),
         (_a_service_too, f"role {CONNECTOR} trusts Tailpipe alone"),
     ],
 )
-def test_what_is_broken_is_the_only_thing_that_is_reported(
-    aws: LocalAws, harm: Callable[[LocalAws], None], what: str
-) -> None:
-    """One harm, one finding, with what to do; no External ID is quoted."""
+def test_each_damage_has_exactly_one_finding(aws: LocalAws, harm: Callable[[LocalAws], None], what: str) -> None:
+    """The finding has a remedy and no External ID."""
     harm(aws)
     (found,) = broken()
     assert (found.ok, found.what.startswith(what)) == (False, True), found
@@ -166,8 +164,8 @@ def test_what_is_broken_is_the_only_thing_that_is_reported(
         assert secret not in str(found)
 
 
-def test_a_role_that_anyone_may_assume_is_found_by_trying(aws: LocalAws) -> None:
-    """The operator, whom the role must refuse, can assume it: reported beside its trust and its External ID."""
+def test_role_that_anyone_can_assume_is_detected_by_assuming_it(aws: LocalAws) -> None:
+    """The role must refuse the operator."""
     trust(aws, {"Principal": {"AWS": "*"}})
     assert [one.what for one in broken()] == [
         f"role {CONNECTOR} trusts Tailpipe alone",
@@ -177,16 +175,16 @@ def test_a_role_that_anyone_may_assume_is_found_by_trying(aws: LocalAws) -> None
     assert broken()[-1].ok is False
 
 
-def test_what_may_not_be_looked_at_is_unknown(aws: LocalAws) -> None:
-    """A refused read is neither well nor broken."""
+def test_denied_check_of_the_verification_is_unknown(aws: LocalAws) -> None:
+    """It is neither well nor broken."""
     for action in ("scheduler:GetSchedule", "s3:GetBucketPolicy", "iam:GetRole", "bcm-data-exports:ListExports"):
         aws.deny(action)
     found = broken()
     assert [one.ok for one in found] == [None] * 4, found
 
 
-def test_settings_that_the_function_would_refuse_are_reported(aws: LocalAws) -> None:
-    """Changed by hand, they fail the next run; nothing that rests on them is guessed."""
+def test_invalid_settings_of_the_function_are_reported(aws: LocalAws) -> None:
+    """The next run would fail; dependent checks are not guessed."""
     configure(aws, CALL_BUDGET="many")
     (found,) = broken()
     assert (found.what, found.ok) == ("the function's settings", False)

@@ -1,4 +1,4 @@
-"""deploy and destroy on Azure around Terraform: what it is given, what is adopted, what is cleared and kept."""
+"""deploy and destroy on Azure, with a Terraform double: inputs, adoption, removal, and what is kept."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.cli.support.azure import sign_in, tailpipe, tenant
 from tests.cli.support.operating import package, terraform
 from tests.cli.support.terraform_double import MODULE, TerraformDouble, change
 
-__all__ = ["package", "terraform"]  # fixtures, found by their names
+__all__ = ["package", "terraform"]  # fixtures, which pytest finds by name
 READS = {"GET", "HEAD"}
-# POSTs that read: names, settings and keys.
+# POST requests that only read: names, settings and keys.
 READING = (
     "checknameavailability/read",
     "config/list/action",
@@ -38,7 +38,7 @@ READING = (
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
-    """Return a tenant in which nothing is deployed, signed in to."""
+    """Return a tenant without a deployment, signed in."""
     with tenant(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         monkeypatch.delenv("DESTINATION", raising=False)
@@ -48,14 +48,14 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
 
 @pytest.fixture
 def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
-    """Return a deployed tenant, signed in to."""
+    """Return a deployed tenant, signed in."""
     with tenant() as cloud:
         sign_in(cloud, monkeypatch)
         yield cloud
 
 
 def writes(azure: LocalAzure) -> list[str]:
-    """Return the operator's writes, by action."""
+    """Return the operator's writes by action."""
     return [
         one.action
         for one in azure.calls
@@ -69,7 +69,7 @@ def workbook(azure: LocalAzure) -> str:
 
 
 def deployed_plan(azure: LocalAzure) -> list[dict[str, Any]]:
-    """Return the plan that Terraform makes with an empty state where everything is there already."""
+    """Return Terraform's plan with an empty state for an existing deployment."""
     site, host, account = azure.site, azure.host_account, azure.destinations[0]
     root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
     group: dict[str, Any] = {"resource_group_name": site.group}
@@ -105,10 +105,10 @@ def deployed_plan(azure: LocalAzure) -> list[dict[str, Any]]:
     ]
 
 
-def test_dry_run_gives_terraform_everything_and_makes_nothing(
+def test_dry_run_passes_all_values_to_terraform_and_creates_nothing(
     bare: LocalAzure, terraform: TerraformDouble, package: str
 ) -> None:
-    """In an empty subscription a dry run plans with the whole root, and neither Azure nor the disk has anything new."""
+    """In an empty subscription it plans the complete root module; neither Azure nor the disk is changed."""
     alarms = [change(f'azurerm_monitor_scheduled_query_rules_alert_v2.this["{one}"]', name=one) for one in ("a", "b")]
     terraform.plan([change("azurerm_resource_group.this", name="tailpipe-dataexport"), *alarms])
     given = ("--var", "environment=prod", "--var", "location=westeurope", "--var", package)
@@ -132,8 +132,8 @@ def test_dry_run_gives_terraform_everything_and_makes_nothing(
     assert "Warning: the 2 alarms of this deployment notify no one." in " ".join(result.stderr.split())
 
 
-def test_no_secret_reaches_a_command_line_or_a_file(bare: LocalAzure, terraform: TerraformDouble, package: str) -> None:
-    """Tokens and keys of this sign-in are in no argument and no file of Terraform's, and are not shown."""
+def test_secrets_are_in_no_argument_file_or_output(bare: LocalAzure, terraform: TerraformDouble, package: str) -> None:
+    """This covers the tokens and keys of the sign-in."""
     given = ("--var", "environment=uat", "--var", "location=westeurope", "--var", package)
     result = tailpipe("deploy", "azure", "--dry-run", *given)
     seen = json.dumps([[one.argv, one.files] for one in terraform.calls()]) + result.output
@@ -142,10 +142,10 @@ def test_no_secret_reaches_a_command_line_or_a_file(bare: LocalAzure, terraform:
         assert bare.environment()[secret] not in seen
 
 
-def test_missing_rights_and_variables_stop_before_anything(
+def test_missing_permissions_and_variables_are_reported_before_the_plan(
     bare: LocalAzure, terraform: TerraformDouble, package: str
 ) -> None:
-    """Without a region, or without a right, nothing is planned, and every fault comes with its remedy."""
+    """Each has its remedy."""
     result = tailpipe("deploy", "azure", "--dry-run", "--var", package)
     assert (result.exit_code, terraform.calls("plan")) == (1, [])
     assert "--var environment=VALUE" in result.stderr
@@ -157,10 +157,10 @@ def test_missing_rights_and_variables_stop_before_anything(
     assert "az role assignment create" in result.stderr
 
 
-def test_a_deployment_that_ends_halfway_is_reported_and_can_go_on(
+def test_failed_apply_is_reported_and_can_be_continued(
     bare: LocalAzure, terraform: TerraformDouble, package: str
 ) -> None:
-    """The state's place is created first; a failed apply reports what exists, and the next call uses the same state."""
+    """The backend is created first; the next call uses the same state."""
     name = "tailpipe-dataexport"
     group = change("azurerm_resource_group.this", name=name)
     terraform.plan([group, change("azurerm_service_plan.this", name="tailpipe-exports", resource_group_name=name)])
@@ -180,10 +180,10 @@ def test_a_deployment_that_ends_halfway_is_reported_and_can_go_on(
     assert terraform.calls("plan")[-1].root["terraform"]["backend"]["azurerm"] == backend
 
 
-def test_what_exists_is_adopted_and_the_deployment_is_proven(
+def test_existing_resources_are_adopted_and_the_deployment_verified(
     azure: LocalAzure, terraform: TerraformDouble, package: str, tmp_path: Path
 ) -> None:
-    """With a lost state all that is there is imported by its id; then the function runs, and Tailpipe's JSON comes."""
+    """With a lost state, they are imported by id; then the function runs, and the onboarding document is printed."""
     terraform.plan(deployed_plan(azure))
     given = ("--var", "environment=prod", "--var", package, "--local-state", str(tmp_path / "state"))
     names = ("--var", f"storage_account_name={azure.destinations[0].name}")
@@ -231,10 +231,10 @@ def test_what_exists_is_adopted_and_the_deployment_is_proven(
     assert json.loads(result.stdout)["storage"]["accountName"] == account.name
 
 
-def test_destroy_stops_first_and_keeps_exports_and_data(
+def test_destroy_stops_the_timer_first_and_keeps_exports_and_data(
     azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
-    """By default exports and data stay: what holds them leaves the state after the timer's stop and before apply."""
+    """Kept resources are removed from the state after the timer is stopped and before the apply."""
     assert tailpipe("invoke", "azure").exit_code == 0
     account = azure.destinations[0].name
     stays = [
@@ -265,7 +265,7 @@ def test_destroy_stops_first_and_keeps_exports_and_data(
     assert stopped < removed.monotonic < applied.monotonic
     assert sorted(removed.argv[3:]) == sorted(f"{MODULE}{one}" for one in stays)
     assert (list(applied.applied), terraform.held()) == ([f"{MODULE}{one}" for one in goes], [])
-    # Azure makes an alert rule and an action group of its own, which would keep the resource group from going.
+    # Azure creates an alert rule and an action group, which would keep the resource group from being deleted.
     assert [action.lower() for action in writes(azure)] == [
         "microsoft.web/sites/config/write",
         "microsoft.alertsmanagement/smartdetectoralertrules/delete",
@@ -277,10 +277,10 @@ def test_destroy_stops_first_and_keeps_exports_and_data(
     assert azure.site.key not in result.output
 
 
-def test_destroy_deletes_our_exports_and_the_data_where_asked(
+def test_destroy_deletes_our_exports_and_data_on_request(
     azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
-    """Only this deployment's exports go; one failure leaves the others done, and the next call goes on."""
+    """A failure does not stop the others, and the next call continues."""
     assert tailpipe("invoke", "azure").exit_code == 0
     azure.deliver()
     first, second, third = azure.subscription_ids
@@ -308,10 +308,10 @@ def test_destroy_deletes_our_exports_and_the_data_where_asked(
     assert list(terraform.calls("apply")[0].applied) == [f"{MODULE}azurerm_storage_account.host"]
 
 
-def test_a_deployment_whose_function_is_gone_is_removed(
+def test_deployment_without_its_function_can_be_removed(
     azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
-    """The app was deleted by hand: its exports, which carry our mark and deliver here, are shown and deleted still."""
+    """Its exports have our mark and destination, so they are still shown and deleted."""
     azure.create_exports([azure.subscription_ids[0]], name="Finance")
     assert tailpipe("invoke", "azure").exit_code == 0
     azure.world.sites.clear()
@@ -326,10 +326,10 @@ def test_a_deployment_whose_function_is_gone_is_removed(
     assert terraform.held() == []
 
 
-def test_the_shipped_role_is_enough_for_every_command(
+def test_shipped_role_is_sufficient_for_every_command(
     azure: LocalAzure, terraform: TerraformDouble, package: str, tmp_path: Path
 ) -> None:
-    """With the shipped custom role at the management group instead of Owner every command does all of its own calls."""
+    """The custom role at the management group replaces Owner."""
     actions = tuple(json.loads(ROLE.read_text(encoding="utf-8"))["Actions"])
     shipped = Role(made_up_id("shipped role"), "Tailpipe Exports Operator", actions, custom=True)
     rights = azure.world.rights
@@ -356,7 +356,7 @@ def test_the_shipped_role_is_enough_for_every_command(
 
 
 def _make_export_of_another_deployment(azure: LocalAzure, subscription: str) -> None:
-    """Make an export with our mark that delivers to an account in another subscription."""
+    """Create an export with our mark and a destination in another subscription."""
     azure.create_exports([subscription], name="TailpipeDataExport-other")
     (export,) = [one for one in azure.world.exports.at(f"/subscriptions/{subscription}") if one.name.endswith("-other")]
     body = export.body()

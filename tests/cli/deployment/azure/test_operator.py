@@ -1,4 +1,4 @@
-"""doctor, invoke, onboarding and what they rest on, against the local Azure in the state after a deployment."""
+"""doctor, invoke, onboarding and their operator, with the local Azure in the state after a deployment."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from tests.limits import HANG_S
 
 @pytest.fixture(scope="module")
 def azure() -> Iterator[LocalAzure]:
-    """Return a deployed tenant of three subscriptions."""
+    """Return a deployed tenant with three subscriptions."""
     with tenant() as cloud:
         yield cloud
 
 
 @pytest.fixture(autouse=True)
-def mended(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sign in, and restore afterwards what a test broke."""
+def restored(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Sign in, and restore after the test what it damaged."""
     sign_in(azure, monkeypatch)
     settings = dict(azure.site.settings)
     yield
@@ -51,12 +51,12 @@ def mended(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def opened() -> AzureOperator:
-    """Open the deployment of the chosen subscription."""
+    """Open the deployment of the selected subscription."""
     return AzureOperator.open({})
 
 
 class Hasty(SystemClock):
-    """The machine's clock, with short waits."""
+    """The system clock with short waits."""
 
     def wait_until(self, moment: float) -> None:
         super().wait_until(min(moment, self.monotonic() + 0.3))
@@ -67,13 +67,13 @@ def silent(_line: str) -> None:
 
 
 def verified() -> dict[str, tuple[bool | None, str]]:
-    """Return what a verification finds, by what was looked at."""
+    """Return the findings of a verification by subject."""
     operator = opened()
     return {one.what: (one.ok, one.detail) for one in operator.verify()}
 
 
-def test_place_is_the_tenant(azure: LocalAzure) -> None:
-    """The place is the tenant, with subscription, offer and the whole tenant's management group."""
+def test_place_has_tenant_subscription_offer_and_management_group(azure: LocalAzure) -> None:
+    """The management group is that of the tenant."""
     place = opened().place
     assert (place.id, place.kind, place.region) == (azure.tenant, "tenant", "westeurope")
     assert azure.subscription_ids[0] in place.details["subscription"]
@@ -82,8 +82,10 @@ def test_place_is_the_tenant(azure: LocalAzure) -> None:
     assert OPERATOR in place.caller
 
 
-def test_wrong_places_are_refused_with_the_remedy(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disabled subscription, a missing one and an unclear choice each end with what to do instead."""
+def test_disabled_missing_or_ambiguous_subscription_is_refused(
+    azure: LocalAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its remedy."""
     disabled = azure.join_subscription("switched off")
     azure.suspend_subscription(disabled)
     monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", disabled)
@@ -101,7 +103,7 @@ def test_wrong_places_are_refused_with_the_remedy(azure: LocalAzure, monkeypatch
 
 
 def test_foreign_tenant_and_foreign_endpoints_are_refused(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sign-in to another tenant is named with both tenants; endpoints are honored on loopback only."""
+    """The error names both tenants; endpoint overrides are accepted only for loopback."""
     monkeypatch.setenv("AZURE_TENANT_ID", made_up_id("elsewhere"))
     with pytest.raises(OperatorError, match=f"belongs to tenant {azure.tenant}"):
         opened()
@@ -111,8 +113,8 @@ def test_foreign_tenant_and_foreign_endpoints_are_refused(azure: LocalAzure, mon
     assert azure.operator_token() not in str(stopped.value)
 
 
-def test_expired_sign_in_is_reported(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token that Azure refuses ends the command with how to sign in, without the token and without a trace."""
+def test_expired_sign_in_has_the_command_to_sign_in(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the token nor a traceback is shown."""
     monkeypatch.setenv("ARM_OPERATOR_TOKEN", azure.token())
     azure.break_identity("expired")
     try:
@@ -125,8 +127,8 @@ def test_expired_sign_in_is_reported(azure: LocalAzure, monkeypatch: pytest.Monk
     assert "Traceback" not in result.output
 
 
-def test_doctor_shows_each_right_and_names_the_missing_one(azure: LocalAzure) -> None:
-    """With every right the code is 0; one taken away is named with the command that grants it, and the code is 1."""
+def test_doctor_lists_every_permission_and_the_missing_one(azure: LocalAzure) -> None:
+    """The exit code is 0 with all permissions and 1 otherwise; the remedy is the command that grants it."""
     whole = tailpipe("doctor", "azure", "--json")
     rights = json.loads(whole.stdout)["rights"]
     assert (whole.exit_code, {one["present"] for one in rights}) == (0, {True})
@@ -147,10 +149,10 @@ def test_doctor_shows_each_right_and_names_the_missing_one(azure: LocalAzure) ->
         ("Microsoft.Network/privateEndpoints/*", "CloseStorage", "storage_closed", "true"),
     ],
 )
-def test_rights_needed_for_one_option_stop_nothing(
+def test_permission_for_an_option_is_required_only_with_the_option(
     azure: LocalAzure, monkeypatch: pytest.MonkeyPatch, action: str, grant: str, variable: str, value: str
 ) -> None:
-    """What one option alone needs is unknown business without it, and missing where the option is asked for."""
+    """Without the option its absence is not a finding."""
     azure.deny(action)
 
     def found() -> set[bool | None]:
@@ -163,10 +165,10 @@ def test_rights_needed_for_one_option_stop_nothing(
 
 
 @pytest.mark.parametrize("cloud", ["usgov", "china"])
-def test_another_cloud_than_the_public_one_is_refused_with_the_reason(
+def test_sovereign_cloud_is_refused_with_the_reason(
     azure: LocalAzure, monkeypatch: pytest.MonkeyPatch, cloud: str
 ) -> None:
-    """There is no application of Tailpipe's to read the exports: a deployment stops before anything is made."""
+    """It has no application of Tailpipe that could read the exports."""
     monkeypatch.setenv("AZURE_CLOUD", cloud)
     operator = opened()
     (found,) = [one for one in operator.preflight({"location": "westeurope"}) if one.what == "the public cloud"]
@@ -175,8 +177,8 @@ def test_another_cloud_than_the_public_one_is_refused_with_the_reason(
     assert "AZURE_CLOUD" in found.remedy
 
 
-def test_rights_that_cannot_be_read_are_not_called_missing(azure: LocalAzure) -> None:
-    """Where Azure does not tell the caller's rights they are unknown, with the reason, and doctor ends with 0."""
+def test_permissions_that_cannot_be_read_are_unknown(azure: LocalAzure) -> None:
+    """They have the reason, and doctor exits with 0."""
     azure.deny("Microsoft.Authorization/permissions/read")
     result = tailpipe("doctor", "azure", "--json")
     found = json.loads(result.stdout)["rights"]
@@ -184,8 +186,8 @@ def test_rights_that_cannot_be_read_are_not_called_missing(azure: LocalAzure) ->
     assert all("could not be read" in one["detail"] for one in found if one["present"] is None)
 
 
-def test_tailpipes_application_is_a_right_of_its_own(azure: LocalAzure) -> None:
-    """Missing in the directory, the application needs a directory role; without one the remedy names both ways."""
+def test_missing_application_of_tailpipe_needs_a_directory_role(azure: LocalAzure) -> None:
+    """The remedy names both ways."""
     known, roles = dict(azure.world.service_principals), dict(azure.world.directory_roles)
     azure.world.service_principals.clear()
     try:
@@ -200,11 +202,11 @@ def test_tailpipes_application_is_a_right_of_its_own(azure: LocalAzure) -> None:
     assert f"az ad sp create --id {TAILPIPE_APP}" in cannot[0].remedy
 
 
-def test_shipped_role_holds_the_actions_of_the_file() -> None:
-    """The custom role beside the file is what the file makes, with the one wildcard, and every grant says why.
+def test_shipped_role_has_the_actions_of_the_file() -> None:
+    """The role equals the generated one, with one wildcard, and every grant has a reason.
 
-    Registrations are named at once: a role is refused for an action that Azure does not publish, and that of the
-    exports service may be one.
+    Registration actions are listed explicitly: Azure refuses a role with an unpublished action, and that of the exports
+    service may be one.
     """
     role = role_document(grants("azure", OPERATOR_FILE))
     assert json.loads(ROLE.read_text(encoding="utf-8")) == role
@@ -214,8 +216,8 @@ def test_shipped_role_holds_the_actions_of_the_file() -> None:
             assert one["why"].endswith("."), f"{one['id']} in {OPERATOR_FILE} does not say why"
 
 
-def test_a_holder_of_the_shipped_role_can_publish_the_package() -> None:
-    """What publish.py asks for is in the role, and no key of the app's host, which the Azure CLI would ask for."""
+def test_shipped_role_is_sufficient_to_publish_the_package() -> None:
+    """It does not include the host key that the Azure CLI would read."""
     asked = {
         "Microsoft.Web/sites/basicPublishingCredentialsPolicies/write",
         "Microsoft.Web/sites/functions/read",
@@ -228,7 +230,7 @@ def test_a_holder_of_the_shipped_role_can_publish_the_package() -> None:
 
 
 def test_invoke_runs_the_deployed_function_and_shows_its_report(azure: LocalAzure) -> None:
-    """A dry run, one scope and a full run go to the function as asked, and each prints the function's own report."""
+    """A dry run, one scope and a full run are passed on, and each prints the function's report."""
     dry = tailpipe("invoke", "azure", "--dry-run", "--scope", azure.subscription_ids[1], "--json")
     report = json.loads(dry.stdout)
     assert (dry.exit_code, report["dry_run"], report["scopes"]["total"]) == (0, True, 1)
@@ -239,8 +241,8 @@ def test_invoke_runs_the_deployed_function_and_shows_its_report(azure: LocalAzur
     assert azure.site.key not in dry.output + full.output
 
 
-def test_invoke_reports_a_failed_run_by_its_code(azure: LocalAzure) -> None:
-    """A run that fails as a whole is shown with its reason and ends with 1; a wrong request makes no call."""
+def test_invoke_exits_with_1_for_a_failed_run(azure: LocalAzure) -> None:
+    """The reason is shown; an invalid request makes no call."""
     azure.site.settings = {**azure.site.settings, "EXPORTS": "nonsense"}
     failed = tailpipe("invoke", "azure")
     assert failed.exit_code == 1
@@ -250,8 +252,8 @@ def test_invoke_reports_a_failed_run_by_its_code(azure: LocalAzure) -> None:
     assert (wrong.exit_code, azure.calls.count()) == (1, 0)
 
 
-def test_invoke_waits_while_another_run_is_under_way(azure: LocalAzure) -> None:
-    """It says who holds the lock and since when, waits, and then runs itself."""
+def test_invoke_waits_for_another_run_and_names_its_holder(azure: LocalAzure) -> None:
+    """It shows since when the lock is held, then runs."""
     azure.latency(0.8, "Microsoft.CostManagement/*")
     url, headers = azure.environment()["FUNCTION_ENDPOINT"], {"x-functions-key": azure.site.key}
     answers: list[Any] = []
@@ -275,8 +277,8 @@ def test_invoke_waits_while_another_run_is_under_way(azure: LocalAzure) -> None:
     assert json.loads(result.stdout)["run_id"] != answers[0]["run_id"]
 
 
-def test_a_run_that_outlives_its_answer_is_followed_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the platform ends the answer before the run, its outcome comes from what the function remembers."""
+def test_run_beyond_the_response_timeout_is_followed_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outcome comes from the function's status route."""
 
     def start(environment: Mapping[str, str]) -> AzureWorker:
         return AzureWorker(APP, environment, task_root=CODE, http_limit_s=1.5)
@@ -296,7 +298,7 @@ def test_a_run_that_outlives_its_answer_is_followed_by_its_status(monkeypatch: p
 
 @contextmanager
 def breaking(breaks: int) -> Iterator[str]:
-    """Yield the address of a function app that breaks off so many answers, and then reports a run that was ok."""
+    """Yield the address of a function app that breaks off a number of responses, then reports a successful run."""
     seen: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -327,8 +329,8 @@ def breaking(breaks: int) -> Iterator[str]:
             thread.join()
 
 
-def test_a_host_that_breaks_off_while_a_run_is_followed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run goes on while its host moves: broken answers of some minutes are no outcome of it."""
+def test_broken_responses_while_following_a_run_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run continues while its host moves."""
     with breaking(3) as endpoint:
         monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
         operator = AzureOperator.open({}, clock=VirtualClock())
@@ -336,8 +338,8 @@ def test_a_host_that_breaks_off_while_a_run_is_followed_is_asked_again(monkeypat
     assert (report["run_id"], report["status"]) == ("run-1", "ok")
 
 
-def test_a_host_that_stays_away_is_reported_without_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function that no longer answers is reported with a remedy, by the call and by the verification."""
+def test_unavailable_function_is_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds for invoke and for the verification."""
     with breaking(1000) as endpoint:
         monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
         operator = AzureOperator.open({}, clock=VirtualClock())
@@ -348,8 +350,8 @@ def test_a_host_that_stays_away_is_reported_without_a_crash(monkeypatch: pytest.
     assert "broke off its answer" in told["the function"].detail
 
 
-def test_onboarding_is_what_tailpipe_needs_from_the_live_cloud(azure: LocalAzure) -> None:
-    """The document has the earlier scripts' keys, with every subscription's exports as they are."""
+def test_onboarding_document_has_the_live_exports(azure: LocalAzure) -> None:
+    """It has the keys of the old scripts and each subscription's exports."""
     assert tailpipe("invoke", "azure").exit_code == 0
     azure.change_type(azure.subscription_ids[2], "Usage")
     result = tailpipe("onboarding", "azure")
@@ -376,16 +378,16 @@ def test_onboarding_is_what_tailpipe_needs_from_the_live_cloud(azure: LocalAzure
     assert told["automation"] == {"policyEnabled": False, "runbookEnabled": False}
 
 
-def test_a_deployment_that_works_is_verified_as_such(azure: LocalAzure) -> None:
-    """After a run everything that can be looked at is well."""
+def test_working_deployment_has_no_findings(azure: LocalAzure) -> None:
+    """All checks succeed after a run."""
     assert tailpipe("invoke", "azure").exit_code == 0
     found = verified()
     assert {one for one, _ in found.values()} == {True}
     assert found["the schedule is linked and enabled"][1].startswith("0 17 * * * *")
 
 
-def test_each_thing_that_does_not_work_is_found(azure: LocalAzure) -> None:
-    """A disabled timer, an unset schedule, a closed destination and a right that is too much are each named."""
+def test_each_damage_has_a_finding(azure: LocalAzure) -> None:
+    """This covers a disabled timer, a missing schedule, a closed destination and a superfluous permission."""
     operator = opened()
     operator.stop_schedule(silent)
     assert azure.site.disabled(TIMER)
@@ -407,8 +409,8 @@ def test_each_thing_that_does_not_work_is_found(azure: LocalAzure) -> None:
     assert found["Tailpipe has no other right"][0] is False
 
 
-def test_wider_access_of_the_older_scripts_is_reported_but_not_a_failure(azure: LocalAzure) -> None:
-    """A reader's role on the whole storage account is named with the command that takes it away."""
+def test_wider_access_of_the_old_scripts_is_reported(azure: LocalAzure) -> None:
+    """A reader role on the whole storage account is not a failure; the command that removes it is shown."""
     name = made_up_id("of the older scripts")
     principal = azure.world.service_principals[TAILPIPE_APP]
     azure.world.rights.assign(azure.destinations[0].id, principal, BLOB_DATA_READER, name)
@@ -421,8 +423,8 @@ def test_wider_access_of_the_older_scripts_is_reported_but_not_a_failure(azure: 
     assert name in found.remedy
 
 
-def test_tailpipe_without_its_access_is_found(azure: LocalAzure) -> None:
-    """Where the role on the container is gone, verification says so."""
+def test_missing_access_of_tailpipe_is_reported(azure: LocalAzure) -> None:
+    """The role on the container is missing."""
     principal = azure.world.service_principals[TAILPIPE_APP]
     held = next(one for one in azure.world.rights.of(principal) if one.role == BLOB_DATA_READER)
     azure.world.rights.remove(held.id)
@@ -432,8 +434,8 @@ def test_tailpipe_without_its_access_is_found(azure: LocalAzure) -> None:
         azure.world.rights.assign(held.scope, held.principal, held.role, held.id)
 
 
-def test_preflight_finds_taken_names_full_quotas_and_wrong_regions(azure: LocalAzure) -> None:
-    """Each thing that would fail halfway is found before anything is made, with the variable to write."""
+def test_preflight_reports_taken_names_full_quotas_and_invalid_regions(azure: LocalAzure) -> None:
+    """Each finding names the variable to change, before anything is created."""
     operator = opened()
     suffix = azure.subscription_ids[0][-6:]
     azure.take_name(f"tailpipedataexport{suffix}")
@@ -455,8 +457,8 @@ def test_preflight_finds_taken_names_full_quotas_and_wrong_regions(azure: LocalA
     assert (other.ok, "--var function_name" in other.remedy) == (False, True)
 
 
-def test_a_second_deployment_in_the_subscription_is_refused(azure: LocalAzure) -> None:
-    """Each would redirect the other's exports: the one that is there is named, with both ways out."""
+def test_second_deployment_in_a_subscription_is_refused(azure: LocalAzure) -> None:
+    """Both would redirect each other's exports; the message has both remedies."""
     operator = opened()
     found = operator.preflight({"function_name": "another", "location": "westeurope"})
     (other,) = [one for one in found if one.what == f"function app {azure.site.name}" and one.ok is False]
@@ -465,8 +467,8 @@ def test_a_second_deployment_in_the_subscription_is_refused(azure: LocalAzure) -
 
 
 @pytest.mark.parametrize("damage", ["refused", "empty", "invalid"])
-def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(azure: LocalAzure, damage: str) -> None:
-    """Refused, answered without any, or invalid: what acts by them says so, names the right, and stops."""
+def test_unreadable_settings_do_not_become_defaults(azure: LocalAzure, damage: str) -> None:
+    """Commands that need them name the missing permission and stop."""
     operator = opened()
     if damage == "refused":
         azure.deny("Microsoft.Web/sites/config/list/action")
@@ -487,8 +489,8 @@ def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(azure: 
         assert said in str(caught.value)
 
 
-def test_what_the_older_scripts_made_is_reported(azure: LocalAzure) -> None:
-    """Their resource group is adopted; their runbook is named with the command that removes it, and stops nothing."""
+def test_resources_of_the_old_scripts_are_reported(azure: LocalAzure) -> None:
+    """Their resource group is adopted; the command that removes their runbook is shown."""
     group = (azure.subscription_ids[0], azure.site.group)
     tags = azure.world.group_tags.pop(group)
     path = (
@@ -509,8 +511,8 @@ def test_what_the_older_scripts_made_is_reported(azure: LocalAzure) -> None:
     assert told["automation"]["runbookEnabled"] is True
 
 
-def test_preflight_counts_role_assignments(azure: LocalAzure) -> None:
-    """A subscription that is nearly full of role assignments stops the deployment."""
+def test_preflight_refuses_a_subscription_near_the_limit_of_role_assignments(azure: LocalAzure) -> None:
+    """The deployment needs further assignments."""
     operator = opened()
     made = [made_up_id("assignment", number) for number in range(3960)]
     for name in made:
@@ -523,8 +525,8 @@ def test_preflight_counts_role_assignments(azure: LocalAzure) -> None:
     assert (found.ok, "of 4000" in found.detail) == (False, True)
 
 
-def test_backend_is_private_and_made_once(azure: LocalAzure) -> None:
-    """Terraform's state gets an account without keys and public access, with versions, which the caller may read."""
+def test_backend_is_private_and_created_once(azure: LocalAzure) -> None:
+    """The account has no keys or public access, keeps versions, and the caller may read it."""
     operator = opened()
     if operator.backend_exists():
         pytest.fail("it does not exist yet")
@@ -545,8 +547,8 @@ def test_backend_is_private_and_made_once(azure: LocalAzure) -> None:
     assert (len(told) > 0, again) == (True, [])
 
 
-def test_backend_under_a_strangers_name_is_refused(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the account's name is taken, nothing is created, and --local-state is suggested."""
+def test_backend_with_a_taken_name_is_refused(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is created, and --local-state is suggested."""
     monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", azure.subscription_ids[1])
     operator = opened()
     azure.take_name(str(operator.backend().configuration["storage_account_name"]))
@@ -555,8 +557,8 @@ def test_backend_under_a_strangers_name_is_refused(azure: LocalAzure, monkeypatc
     assert "--local-state" in stopped.value.problems[0].remedy
 
 
-def test_nothing_deployed_is_reported_with_the_way_out(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a subscription without the function invoke and onboarding say where to look."""
+def test_missing_deployment_is_reported_with_a_remedy(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds for invoke and onboarding."""
     monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", azure.subscription_ids[1])
     for command in ("invoke", "onboarding"):
         result = tailpipe(command, "azure")
@@ -564,14 +566,14 @@ def test_nothing_deployed_is_reported_with_the_way_out(azure: LocalAzure, monkey
         assert "AZURE_SUBSCRIPTION_ID" in result.stderr
 
 
-def test_status_container_is_none_of_the_operators_business(azure: LocalAzure) -> None:
-    """No command of the operator reads the state: it learns of runs from the function alone."""
+def test_operator_commands_do_not_read_the_state(azure: LocalAzure) -> None:
+    """They get the status of runs from the function."""
     azure.calls.clear()
     tailpipe("invoke", "azure")
     verified()
     assert not [one for one in azure.calls if one.app == OPERATOR and STATE_CONTAINER in one.resource]
 
 
-def test_the_modules_name_of_a_function_is_not_taken_for_the_apps(azure: LocalAzure) -> None:
-    """The variable function_name is the beginning of an app's name: what is deployed is found with it as well."""
+def test_function_name_variable_is_the_prefix_of_the_apps_name(azure: LocalAzure) -> None:
+    """The deployment is found with either."""
     assert AzureOperator.open({"function_name": "tailpipe-exports"}).deployed() is not None

@@ -1,4 +1,4 @@
-"""deploy and destroy from beginning to end, the same for every cloud: what is asked, refused, and in which order."""
+"""deploy and destroy from start to end, the same for every cloud: prompts, refusals and their order."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.localcloud.aws.iam.sessions import document
 pytestmark = pytest.mark.long
 
 AWS = CLOUDS["aws"]
-__all__ = ["package", "terraform", "typing"]  # fixtures, found by their names
+__all__ = ["package", "terraform", "typing"]  # fixtures, which pytest finds by name
 
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return a deployment, signed in to, whose function ran once."""
+    """Return a deployment, signed in, after one run of the function."""
     with account(accounts=2) as cloud:
         sign_in(cloud, monkeypatch)
         run(cloud)
@@ -38,7 +38,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
 
 
 def adopted(cloud: LocalAws) -> list[dict[str, Any]]:
-    """Return a plan of which the first two exist, and the second shows its name once the first is imported."""
+    """Return a plan whose first two resources exist; the second one's name is known once the first is imported."""
     bucket = cloud.deployment.bucket
     return [
         change("aws_s3_bucket.exports", bucket=bucket),
@@ -47,8 +47,8 @@ def adopted(cloud: LocalAws) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_deployment_goes_from_plan_to_proof(aws: LocalAws, terraform: TerraformDouble, package: str) -> None:
-    """What exists is adopted, parts of it in the plan after; then apply, one run, verification, and the document."""
+def test_deployment_goes_from_plan_to_verification(aws: LocalAws, terraform: TerraformDouble, package: str) -> None:
+    """Existing resources are adopted in two plans; then apply, one run, verification and onboarding follow."""
     terraform.plan(adopted(aws))
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package)
     assert result.exit_code == 0, result.stderr
@@ -82,10 +82,8 @@ def test_a_deployment_goes_from_plan_to_proof(aws: LocalAws, terraform: Terrafor
     assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
 
 
-def test_the_states_bucket_is_private_encrypted_and_versioned(
-    aws: LocalAws, terraform: TerraformDouble, package: str
-) -> None:
-    """Made before the first plan: it refuses everything public and what comes without TLS; made once."""
+def test_state_bucket_is_created_before_the_first_plan(aws: LocalAws, terraform: TerraformDouble, package: str) -> None:
+    """It refuses public access and calls without TLS, and is created once."""
     terraform.plan([change("terraform_data.one")])
     for _ in range(2):
         assert tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package).exit_code == 0
@@ -101,10 +99,8 @@ def test_the_states_bucket_is_private_encrypted_and_versioned(
     assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
-def test_no_secret_is_on_a_command_line_in_a_file_or_shown(
-    aws: LocalAws, terraform: TerraformDouble, package: str
-) -> None:
-    """The External ID travels in the environment alone; not even a fault of Terraform's makes the command quote it."""
+def test_external_id_is_in_no_argument_file_or_output(aws: LocalAws, terraform: TerraformDouble, package: str) -> None:
+    """It is passed in the environment; even an error of Terraform's does not show it."""
     terraform.plan(adopted(aws))
     terraform.break_at("aws_sqs_queue.new")
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package)
@@ -116,10 +112,10 @@ def test_no_secret_is_on_a_command_line_in_a_file_or_shown(
         assert secret not in result.output
 
 
-def test_a_yes_on_the_terminal_is_enough(
+def test_yes_on_the_terminal_applies_the_plan(
     aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path, typing: Typing
 ) -> None:
-    """Asked after the plan and the grants; with a yes, however it is written, they are carried out."""
+    """The prompt follows the plan and the permissions, and accepts any spelling of yes."""
     terraform.plan([change("aws_sqs_queue.new", name="tailpipe-exports-new")])
     screen = typing(" YES ")
     pairs = ["environment=prod", "notification_emails=[]", package]
@@ -132,10 +128,10 @@ def test_a_yes_on_the_terminal_is_enough(
 ALARMS = [change(f'aws_cloudwatch_metric_alarm.this["{one}"]', alarm_name=f"tailpipe-new-{one}") for one in range(4)]
 
 
-def test_an_address_for_alarms_is_asked_for_on_a_terminal(
+def test_alarm_addresses_are_prompted_for_before_the_plan(
     aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path, typing: Typing
 ) -> None:
-    """Asked before the plan, so that the plan has it; several are separated by commas; then the plan is asked about."""
+    """Several are separated by commas; then the plan is confirmed."""
     terraform.plan(ALARMS)
     screen = typing("one@example.com, two@example.com\nyes")
     pairs = ["environment=prod", package]
@@ -145,10 +141,10 @@ def test_an_address_for_alarms_is_asked_for_on_a_terminal(
     assert text.index("E-mail address for alarms") < text.index("4 alarms notify one@example.com") < text.index("[y/N]")
 
 
-def test_the_external_id_is_in_a_private_file_and_nowhere_else(
+def test_external_id_is_only_in_a_private_file(
     aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path
 ) -> None:
-    """A pipeline's log holds none of it; the file, mode 0600, is named."""
+    """The output has only the file's name, and the file has mode 0600."""
     file = tmp_path / "onboarding.json"
     shown = ("--onboarding-file", str(file))
     result = tailpipe("deploy", "aws", *GIVEN, "--var", package, *shown)
@@ -159,10 +155,10 @@ def test_the_external_id_is_in_a_private_file_and_nowhere_else(
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_deployment_without_changes_asks_nothing_and_is_proven_again(
+def test_deployment_without_changes_is_verified_without_a_prompt(
     aws: LocalAws, terraform: TerraformDouble, package: str
 ) -> None:
-    """Nothing to apply needs no yes: the function runs, everything is verified, the document comes."""
+    """The function runs, and the onboarding document is printed."""
     result = tailpipe("deploy", "aws", *GIVEN, "--var", package)
     assert result.exit_code == 0, result.stderr
     assert terraform.calls("apply") == []
@@ -170,10 +166,10 @@ def test_a_deployment_without_changes_asks_nothing_and_is_proven_again(
     assert json.loads(result.stdout)["awsAccountNumber"] == aws.account
 
 
-def test_a_deployment_whose_first_run_was_degraded_ends_with_3(
+def test_deployment_with_a_degraded_first_run_exits_with_3(
     aws: LocalAws, terraform: TerraformDouble, package: str
 ) -> None:
-    """It is deployed and verified, the document is printed, and the exit code says that the run was not whole."""
+    """It is deployed and verified, and the document is printed."""
     denied = document({"Effect": "Deny", "Action": "organizations:ListAccounts", "Resource": "*"})
     aws.client("iam").put_role_policy(RoleName=FUNCTION, PolicyName="denied", PolicyDocument=denied)
     result = tailpipe("deploy", "aws", *GIVEN, "--var", package)
@@ -182,8 +178,8 @@ def test_a_deployment_whose_first_run_was_degraded_ends_with_3(
     assert json.loads(result.stdout)["awsAccountNumber"] == aws.account
 
 
-def test_a_deployment_that_does_not_work_ends_with_1(aws: LocalAws, terraform: TerraformDouble, package: str) -> None:
-    """Applied and run, yet its schedule is off: the document is printed, and the command does not claim success."""
+def test_deployment_with_a_finding_exits_with_1(aws: LocalAws, terraform: TerraformDouble, package: str) -> None:
+    """Its schedule is disabled: the document is printed, but no success is reported."""
     client = aws.client("scheduler")
     kept = client.get_schedule(Name=FUNCTION, GroupName=FUNCTION)
     names = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
@@ -194,10 +190,8 @@ def test_a_deployment_that_does_not_work_ends_with_1(aws: LocalAws, terraform: T
     assert "deployed, but some checks failed" in stderr_of(result)
 
 
-def test_a_function_that_does_not_answer_is_no_failed_deployment(
-    aws: LocalAws, terraform: TerraformDouble, package: str
-) -> None:
-    """Applied, and the first run fails: 1, what else was looked at, what to do, and no word of a missing right."""
+def test_failed_first_run_is_reported_after_the_apply(aws: LocalAws, terraform: TerraformDouble, package: str) -> None:
+    """The exit code is 1, with the other checks and a remedy, but without a missing permission."""
     terraform.plan([change("aws_sqs_queue.new", name="tailpipe-exports-new")])
     aws.fault("lambda", "Invoke", "InvalidRuntimeException", times=None)
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package)
@@ -210,10 +204,10 @@ def test_a_function_that_does_not_answer_is_no_failed_deployment(
     assert "doctor" not in stderr_of(result)
 
 
-def test_a_local_cloud_gets_a_package_that_it_can_run(
+def test_package_for_a_local_cloud_is_built_for_this_machine(
     aws: LocalAws, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a package of one's own it is built for this machine, whose Python the local AWS runs it with."""
+    """The local AWS runs it with this Python."""
     built_for: list[Target | None] = []
 
     def build(_cloud: str, _folder: Path, target: Target | None) -> None:
@@ -236,10 +230,10 @@ def test_a_local_cloud_gets_a_package_that_it_can_run(
     ],
     ids=["default", "keep-identity", "exports", "everything", "everything-but-identity"],
 )
-def test_a_removal_stops_clears_forgets_and_destroys_in_this_order(
+def test_removal_stops_clears_forgets_and_destroys_in_order(
     aws: LocalAws, terraform: TerraformDouble, tmp_path: Path, flags: tuple[str, ...], kept: set[str]
 ) -> None:
-    """The schedule is off before the state changes; what is kept leaves the state and is in no plan to destroy."""
+    """Kept resources are removed from the state, so no plan destroys them."""
     terraform.hold(HELD)
     state = ("--local-state", str(tmp_path / "state"))
     result = tailpipe("destroy", "aws", *flags, "--confirm", aws.account, *state)
@@ -255,10 +249,10 @@ def test_a_removal_stops_clears_forgets_and_destroys_in_this_order(
     assert (aws.instances() == {}) == ("--keep-identity" not in flags)
 
 
-def test_a_dry_run_of_a_removal_ends_with_0_once_nothing_is_left(
+def test_dry_run_of_a_removal_exits_with_0_if_nothing_is_left(
     aws: LocalAws, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
-    """After the removal the same question has the answer that nothing is to be removed."""
+    """This is the case after a removal."""
     terraform.hold(HELD)
     state = ("--local-state", str(tmp_path / "state"))
     assert tailpipe("destroy", "aws", "--confirm", aws.account, *state).exit_code == 0
@@ -268,10 +262,8 @@ def test_a_dry_run_of_a_removal_ends_with_0_once_nothing_is_left(
     assert "nothing to remove" in stderr_of(result)
 
 
-def test_a_deployment_of_which_half_is_gone_is_removed(
-    aws: LocalAws, terraform: TerraformDouble, tmp_path: Path
-) -> None:
-    """Schedule, function, bucket and StackSet were deleted by hand: a dry run and a removal work without them."""
+def test_partly_deleted_deployment_can_be_removed(aws: LocalAws, terraform: TerraformDouble, tmp_path: Path) -> None:
+    """Schedule, function, bucket and StackSet were deleted by hand."""
     aws.client("scheduler").delete_schedule(Name=FUNCTION, GroupName=FUNCTION)
     aws.client("lambda").delete_function(FunctionName=FUNCTION)
     terraform.hold(HELD[:4])
@@ -283,8 +275,8 @@ def test_a_deployment_of_which_half_is_gone_is_removed(
     assert (terraform.held(), aws.exports(), aws.instances()) == ([], {}, {})
 
 
-def test_the_typed_id_removes(aws: LocalAws, terraform: TerraformDouble, tmp_path: Path, typing: Typing) -> None:
-    """Typed out on a terminal, after what goes and what stays is shown."""
+def test_removal_needs_the_typed_id(aws: LocalAws, terraform: TerraformDouble, tmp_path: Path, typing: Typing) -> None:
+    """The prompt follows the list of what is deleted and kept."""
     terraform.hold(HELD)
     screen = typing(aws.account)
     assert destroy(AWS, Removal(), None, tmp_path / "state") == 0
@@ -293,10 +285,8 @@ def test_the_typed_id_removes(aws: LocalAws, terraform: TerraformDouble, tmp_pat
     assert terraform.held() == []
 
 
-def test_a_removal_that_fails_halfway_goes_on_where_it_was(
-    aws: LocalAws, terraform: TerraformDouble, tmp_path: Path
-) -> None:
-    """Terraform fails at one resource: the command ends with 1; the same call again removes the rest."""
+def test_failed_removal_continues_with_the_next_call(aws: LocalAws, terraform: TerraformDouble, tmp_path: Path) -> None:
+    """Terraform fails at one resource, and the command exits with 1."""
     terraform.hold(HELD)
     terraform.break_at("aws_lambda_function.this")
     arguments = ("destroy", "aws", "--confirm", aws.account, "--local-state", str(tmp_path / "state"))

@@ -1,4 +1,4 @@
-"""What Tailpipe needs to connect: short and without secrets on standard output, whole in a file of the operator's."""
+"""The onboarding document: short and without secrets on standard output, complete in a private file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHOLE: dict[str, Any] = {
 
 
 class Operator:
-    """Stands for a cloud whose onboarding document is this one."""
+    """A cloud with a given onboarding document."""
 
     secrets = (("tailpipe", "externalId"), ("absent", "key"))
 
@@ -45,13 +45,13 @@ class Operator:
 
 
 def session(document: Mapping[str, Any] = WHOLE) -> Session:
-    """Return a command at work on a screen of its own."""
+    """Return a session with its own screen."""
     operator: Any = Operator(document)
     return Session(CLOUDS["aws"], operator, Console(file=io.StringIO(), width=4000))
 
 
-def said(at: Session) -> str:
-    """Return what people see."""
+def output_of(at: Session) -> str:
+    """Return what is shown to the operator."""
     assert isinstance(at.screen.file, io.StringIO)
     return at.screen.file.getvalue()
 
@@ -66,8 +66,8 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_secrets_and_long_lists_go_to_a_private_file_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    """2,000 subscriptions are a number and examples, the secret is a hint; the file, mode 0600, has all of it."""
+def test_secrets_and_long_lists_are_only_in_a_private_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """The output has a count with examples and a hint; the file, mode 0600, has everything."""
     at = session()
     show_onboarding(at, Showing())
     text = capsys.readouterr().out
@@ -78,8 +78,8 @@ def test_secrets_and_long_lists_go_to_a_private_file_alone(capsys: pytest.Captur
     assert len(text.splitlines()) < 40
     assert json.loads(usual().read_text()) == WHOLE
     assert (mode(usual()), mode(usual().parent)) == (0o600, 0o700)
-    assert str(usual()) in said(at)
-    assert SECRET not in text + said(at)
+    assert str(usual()) in output_of(at)
+    assert SECRET not in text + output_of(at)
 
 
 @pytest.mark.parametrize(
@@ -87,17 +87,17 @@ def test_secrets_and_long_lists_go_to_a_private_file_alone(capsys: pytest.Captur
     [(Showing(secrets=True), True, False), (Showing(everything=True), False, True)],
     ids=["show-secret", "all"],
 )
-def test_each_is_printed_where_it_is_asked_for(
+def test_flags_show_the_secret_or_the_lists(
     showing: Showing, secret: bool, whole: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--show-secret shows the secret and no long list, --all the lists and no secret."""
+    """--show-secret shows only the secret, --all only the lists."""
     show_onboarding(session(), showing)
     text = capsys.readouterr().out
     assert (SECRET in text, SUBSCRIPTIONS[-1] in text) == (secret, whole)
 
 
-def test_no_file_is_made_where_standard_output_has_all(capsys: pytest.CaptureFixture[str]) -> None:
-    """With both flags, or where there is neither secret nor long list, nothing is written."""
+def test_no_file_is_written_if_the_output_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    """This is the case with both flags, and without secrets and long lists."""
     show_onboarding(session(), Showing(secrets=True, everything=True))
     assert json.loads(capsys.readouterr().out) == WHOLE
     plain = {"tenantId": "t", "tailpipe": {"externalId": None}}
@@ -106,8 +106,8 @@ def test_no_file_is_made_where_standard_output_has_all(capsys: pytest.CaptureFix
     assert not usual().exists()
 
 
-def test_an_older_document_of_the_same_place_is_replaced_and_reported(tmp_path: Path) -> None:
-    """The same document leaves the file alone, a changed one replaces it, and the mode is made private again."""
+def test_changed_document_replaces_the_file(tmp_path: Path) -> None:
+    """An equal one leaves the file unchanged; the mode becomes private."""
     file = tmp_path / "chosen.json"
     show_onboarding(session(), Showing(file=file))
     file.chmod(0o644)
@@ -116,12 +116,12 @@ def test_an_older_document_of_the_same_place_is_replaced_and_reported(tmp_path: 
     assert mode(file) == 0o600
     unchanged = session()
     show_onboarding(unchanged, Showing(file=file))
-    assert "is unchanged in" in said(unchanged)
+    assert "is unchanged in" in output_of(unchanged)
     changed = {**WHOLE, "few": []}
     at = session(changed)
     show_onboarding(at, Showing(file=file))
     assert json.loads(file.read_text()) == changed
-    assert "is new in" in said(at)
+    assert "is new in" in output_of(at)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["chosen.json"]
 
 
@@ -130,10 +130,8 @@ def test_an_older_document_of_the_same_place_is_replaced_and_reported(tmp_path: 
     ["", "a note", "[]", json.dumps({"awsAccountNumber": PLACE.id}), json.dumps({**WHOLE, "awsAccountNumber": "2"})],
     ids=["empty", "text", "list", "other-keys", "other-place"],
 )
-def test_a_file_that_holds_something_else_is_kept(
-    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It is named with what to do, the document is printed all the same, and no secret is in the message."""
+def test_foreign_file_is_not_replaced(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named with a remedy, and the document is printed without secrets."""
     file = tmp_path / "notes"
     file.write_text(content)
     with pytest.raises(OperatorError) as caught:
@@ -144,8 +142,8 @@ def test_a_file_that_holds_something_else_is_kept(
     assert json.loads(capsys.readouterr().out)["awsAccountNumber"] == PLACE.id
 
 
-def test_a_link_or_a_binary_file_is_never_written_through(tmp_path: Path) -> None:
-    """A symbolic link could lead anywhere, and bytes are no document: both stay as they are."""
+def test_link_or_binary_file_is_not_replaced(tmp_path: Path) -> None:
+    """A symbolic link could lead to another file."""
     target, link, binary = tmp_path / "target", tmp_path / "link", tmp_path / "binary"
     target.write_text(json.dumps(WHOLE))
     link.symlink_to(target)
@@ -156,10 +154,10 @@ def test_a_link_or_a_binary_file_is_never_written_through(tmp_path: Path) -> Non
     assert json.loads(target.read_text()) == WHOLE
 
 
-def test_a_file_that_cannot_be_written_is_shown_with_the_way_out(
+def test_failed_write_of_the_file_has_reason_and_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder that is a file, or a full disk: why, what to add, and no half-written file."""
+    """No partial file is left."""
     blocked = tmp_path / "blocked"
     blocked.write_text("")
     with pytest.raises(OperatorError) as caught:

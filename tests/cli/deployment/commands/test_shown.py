@@ -1,4 +1,4 @@
-"""What deploy and destroy show before they act: permissions, alarms, what goes and what stays; and what they refuse."""
+"""What deploy and destroy show before they act: permissions, alarms, and what is deleted or kept."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.cli.support.aws import EXTERNAL_ID, GIVEN, account, sign_in, stderr_o
 from tests.cli.support.operating import DATA, HELD, IDENTITY, package, terraform
 from tests.cli.support.terraform_double import TerraformDouble, change
 
-__all__ = ["package", "terraform"]  # fixtures, found by their names
+__all__ = ["package", "terraform"]  # fixtures, which pytest finds by name
 
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[LocalAws]:
-    """Return a deployment whose function ran once, and that no test here changes."""
+    """Return a deployment that no test here changes, after one run of the function."""
     with account(accounts=2) as cloud:
         run(cloud)
         yield cloud
@@ -29,7 +29,7 @@ def lasting() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def aws(lasting: LocalAws, monkeypatch: pytest.MonkeyPatch) -> LocalAws:
-    """Return that deployment, signed in to."""
+    """Return that deployment, signed in."""
     sign_in(lasting, monkeypatch)
     lasting.clear_calls()
     return lasting
@@ -51,10 +51,10 @@ ALARMS = [change(f'aws_cloudwatch_metric_alarm.this["{one}"]', alarm_name=f"tail
     ],
     ids=["nobody", "none-on-purpose", "option", "option-and-variable"],
 )
-def test_alarms_that_notify_no_one_are_warned_of_with_the_plans_number(
+def test_alarms_without_a_receiver_are_a_warning_with_their_number(
     aws: LocalAws, terraform: TerraformDouble, package: str, given: tuple[str, ...], emails: list[str] | None
 ) -> None:
-    """Without a terminal nothing is asked: the warning counts what the plan has, made now or there already."""
+    """Without a terminal there is no prompt; new and existing alarms count."""
     terraform.plan([*ALARMS, change("aws_cloudwatch_metric_alarm.old", actions=("delete",))])
     terraform.hold(['aws_cloudwatch_metric_alarm.this["0"]'])
     result = tailpipe("deploy", "aws", "--dry-run", *GIVEN, "--var", package, *given)
@@ -65,10 +65,10 @@ def test_alarms_that_notify_no_one_are_warned_of_with_the_plans_number(
     assert (f"4 alarms notify {', '.join(emails or ())}" in stderr_of(result)) == bool(emails)
 
 
-def test_the_plan_says_which_permissions_this_deployment_gives(
+def test_plan_lists_only_the_permissions_of_this_deployment(
     aws: LocalAws, terraform: TerraformDouble, package: str
 ) -> None:
-    """What an option that is off would need is not listed: the ids of the plan decide."""
+    """Permissions of an option that is off are not listed."""
     terraform.plan(ALARMS)
     terraform.document({"function": ["SeeAccounts", "KeepState"], "connector": ["ReadExports"]})
     text = stderr_of(tailpipe("deploy", "aws", "--dry-run", *GIVEN, "--var", package))
@@ -78,10 +78,10 @@ def test_the_plan_says_which_permissions_this_deployment_gives(
 
 
 @pytest.mark.parametrize("version", ["2.0", "0.1", "", "99"])
-def test_a_plan_of_another_format_is_refused(
+def test_plan_with_another_format_version_is_refused(
     aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path, version: str
 ) -> None:
-    """Terraform of the future may write plans that mean something else: nothing is applied by them."""
+    """A future Terraform may write plans with another meaning."""
     terraform.plan(ALARMS)
     terraform.document(version=version)
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package, "--local-state", str(tmp_path))
@@ -90,10 +90,10 @@ def test_a_plan_of_another_format_is_refused(
 
 
 @pytest.mark.parametrize("verb", ["plan", "show", "apply"])
-def test_a_secret_that_terraform_quotes_is_masked(
+def test_secret_in_a_terraform_error_is_redacted(
     aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path, verb: str
 ) -> None:
-    """A provider's error may hold the value of a secret variable: what is shown of it does not."""
+    """A provider's error may contain the value of a secret variable."""
     terraform.plan(ALARMS)
     quoted = f"Error: no role for {EXTERNAL_ID}"
     diagnostic = {"severity": "error", "summary": quoted}
@@ -110,10 +110,10 @@ def test_a_secret_that_terraform_quotes_is_masked(
     [((), DATA), (("--keep-identity",), DATA | IDENTITY), (("--delete-exports", "--delete-data"), set())],
     ids=["default", "keep-identity", "everything"],
 )
-def test_a_dry_run_of_a_removal_shows_what_goes_and_what_stays_and_touches_nothing(
+def test_dry_run_of_a_removal_lists_what_is_deleted_and_kept(
     aws: LocalAws, terraform: TerraformDouble, tmp_path: Path, flags: tuple[str, ...], kept: set[str]
 ) -> None:
-    """Resources, member roles, exports and data, each as removed or kept; there is no prompt, and the code is 2."""
+    """There is no prompt, nothing changes, and the exit code is 2."""
     terraform.hold([*HELD, "data.aws_region.current"])
     state = tmp_path / "state"
     result = tailpipe("destroy", "aws", *flags, "--dry-run", "--local-state", str(state))
@@ -135,10 +135,10 @@ def test_a_dry_run_of_a_removal_shows_what_goes_and_what_stays_and_touches_nothi
 
 
 @pytest.mark.parametrize("command", ["onboarding", "destroy", "preview"])
-def test_settings_that_cannot_be_read_stop_a_command_instead_of_meaning_the_usual_ones(
+def test_unreadable_settings_stop_the_command(
     aws: LocalAws, terraform: TerraformDouble, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lambda hides variables whose key may not be used: defaults would name another bucket, so nothing is touched."""
+    """Lambda hides variables whose key is unavailable; defaults would name another bucket."""
 
     def hidden(answer: dict[str, Any]) -> dict[str, Any]:
         error = {"ErrorCode": "AccessDeniedException", "Message": "Lambda was unable to decrypt"}

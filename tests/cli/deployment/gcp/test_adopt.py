@@ -1,4 +1,4 @@
-"""What the earlier scripts left in a Google Cloud project is taken over: adopted, told, and never duplicated."""
+"""Resources of the old scripts in a Google Cloud project are adopted, reported, and never duplicated."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.cli.support.operating import package, terraform
 from tests.cli.support.terraform_double import TerraformDouble, change
 from tests.gcp_function.support import START, action, messages, run
 
-__all__ = ["package", "terraform"]  # fixtures, found by their names
+__all__ = ["package", "terraform"]  # fixtures, which pytest finds by name
 PLACE = "us-central1"
 
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
-    """Return a project with what the scripts made, and nothing of this project's."""
+    """Return a project with the old scripts' resources and no deployment."""
     with LocalGcp(bare=True) as cloud:
         for name, value in cloud.environment().items():
             monkeypatch.setenv(name, value)
@@ -34,7 +34,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
 
 @pytest.fixture
 def taken_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
-    """Return a deployment over what the scripts made: additive bindings leave theirs where they are."""
+    """Return a deployment beside the old scripts' resources, whose additive bindings are kept."""
     options = {"accounts": 1, "done": 1, "history_days": 3, "rows": 2, "kinds": ("standard",)}
     with LocalGcp(location=PLACE, clock=VirtualClock(START), **options) as cloud:  # type: ignore[arg-type]  # of several types
         for name, value in cloud.environment().items():
@@ -45,7 +45,7 @@ def taken_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
 
 
 def planned(cloud: LocalGcp) -> list[dict[str, Any]]:
-    """Return what the module would create, of what the scripts made and of what they did not."""
+    """Return the module's creations in the plan, for resources with and without a counterpart of the scripts."""
     pool: dict[str, Any] = {"project": cloud.project, "workload_identity_pool_id": "tailpipe-pool"}
     return [
         change("google_bigquery_dataset.export", dataset_id="billing_export", project=cloud.project),
@@ -62,10 +62,8 @@ def planned(cloud: LocalGcp) -> list[dict[str, Any]]:
     ]
 
 
-def test_what_the_scripts_made_is_adopted_where_it_is(
-    scripted: LocalGcp, terraform: TerraformDouble, package: str
-) -> None:
-    """Dataset, bucket, identity, pool and provider are imported; the dataset stays in its region."""
+def test_resources_of_the_old_scripts_are_adopted(scripted: LocalGcp, terraform: TerraformDouble, package: str) -> None:
+    """Dataset, bucket, identity, pool and provider are imported; the dataset keeps its region."""
     terraform.plan(planned(scripted))
     result = CliRunner().invoke(main, ["deploy", "gcp", "--var", "environment=prod", "--var", package, "--dry-run"])
     assert result.exit_code == 0, result.output
@@ -81,15 +79,15 @@ def test_what_the_scripts_made_is_adopted_where_it_is(
     }
     values = second.values
     assert values["dataset_location"] == PLACE
-    # What they trusted is not taken over: it is the operator's to say.
+    # The trusted tenant is not taken over: the operator must give it.
     assert (values["tailpipe_issuer"], values["tailpipe_audience"]) != (legacy_exports.ISSUER, legacy_exports.AUDIENCE)
     told = " ".join(result.stderr.split())
     assert "adopted, as an earlier setup's" in told
     assert "no costs from before its export was first switched on" in told
 
 
-def test_what_the_scripts_left_open_is_reported_with_the_command_that_closes_it(taken_over: LocalGcp) -> None:
-    """A key, a binding for every tenant and rights without their condition; what is closed is not reported again."""
+def test_insecure_settings_of_the_old_scripts_are_reported_with_commands(taken_over: LocalGcp) -> None:
+    """This covers a key, a binding for every tenant and unconditional permissions; resolved ones are omitted."""
     deployment, project = taken_over.deployment, taken_over.project
     account = f"projects/{project}/serviceAccounts/{deployment.connector}"
     operator = GcpOperator.open({})
@@ -106,7 +104,7 @@ def test_what_the_scripts_left_open_is_reported_with_the_command_that_closes_it(
     assert (others.ok, "/attribute.tenant/*'" in others.remedy) == (False, True)
     assert "gcloud iam service-accounts remove-iam-policy-binding" in others.remedy
     assert rights.ok is False
-    # The deployment's own bindings of the same role, which have a condition, stay.
+    # The deployment's bindings of the same role, which have a condition, are kept.
     assert "--role=roles/storage.objectViewer --condition=None" in rights.remedy
     assert "--role=roles/bigquery.dataViewer --all" in rights.remedy
     assert found["the provider admits one tenant only"].ok is True
@@ -118,8 +116,8 @@ def test_what_the_scripts_left_open_is_reported_with_the_command_that_closes_it(
     assert again["Tailpipe may act as the connector"] is True
 
 
-def test_the_function_respects_what_the_scripts_made(taken_over: LocalGcp) -> None:
-    """Their copies stay, their rule that deletes is reported, their region is used, and nothing is made twice."""
+def test_function_keeps_the_old_scripts_resources(taken_over: LocalGcp) -> None:
+    """Their copies and region are kept, their deleting rule is reported, and nothing is duplicated."""
     account = next(iter(taken_over.accounts()))
     old = f"{account}/2026-11-20/billing-000000000000.csv.gz"
     taken_over.put_object(old, "x")

@@ -1,4 +1,4 @@
-"""`tailpipe-exports deploy` and `destroy` on GCP: all but Terraform's provider is real, `terraform` itself a double."""
+"""`deploy` and `destroy` on GCP with a Terraform double; everything else is real."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.cli.support.terraform_double import TerraformDouble, change
 from tests.limits import HANG_S
 from tests.localcloud.control_client import ControlClient
 
-__all__ = ["package", "terraform"]  # fixtures, found by their names
+__all__ = ["package", "terraform"]  # fixtures, which pytest finds by name
 TENANT = "tenant-of-this-machine"
 AUDIENCE = "https://audience.example.com"
 
 
 def given(cloud: LocalGcp) -> tuple[str, ...]:
-    """Return the flags by which an operator says who is trusted."""
+    """Return the flags that name the trusted principal."""
     values = {
         "environment": "prod",
         "tailpipe_tenant": TENANT,
@@ -50,7 +50,7 @@ def gcp(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
         for name, value in cloud.environment().items():
             if not name.startswith("TF_VAR_"):
                 monkeypatch.setenv(name, value)
-        # Called by its address the function answers at once; by its schedule its report is waited for.
+        # A call by address returns immediately; for a call by schedule, the command waits for the report.
         cloud.set_ingress("ALLOW_ALL")
         yield cloud
 
@@ -61,7 +61,7 @@ def tailpipe(*arguments: str) -> Result:
 
 
 def existing(cloud: LocalGcp) -> list[dict[str, Any]]:
-    """Return planned resources of which all but the last exist in the cloud."""
+    """Return planned resources of which all but the last exist."""
     return [
         change("google_storage_bucket.export", name=cloud.deployment.bucket, project=cloud.project),
         change("google_bigquery_dataset.export", dataset_id="billing_export", project=cloud.project),
@@ -70,10 +70,12 @@ def existing(cloud: LocalGcp) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: TerraformDouble, package: str) -> None:
-    """The root calls the module with values that travel in the environment; nothing is applied, no state is made.
+def test_dry_run_renders_the_root_module_and_creates_nothing(
+    gcp: LocalGcp, terraform: TerraformDouble, package: str
+) -> None:
+    """The values are passed in the environment; nothing is applied, and no state is created.
 
-    The plan's alarms are counted in the warning that they notify no one.
+    The warning about alarms without a receiver has the number of alarms in the plan.
     """
     alarms = [change(f'google_monitoring_alert_policy.this["{one}"]', display_name=f"new {one}") for one in range(3)]
     terraform.plan([*existing(gcp), *alarms])
@@ -105,10 +107,10 @@ def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: 
     assert "Warning: the 3 alarms of this deployment notify no one." in " ".join(result.stderr.split())
 
 
-def test_a_deployment_adopts_applies_calls_verifies_and_prints_the_onboarding(
+def test_deployment_adopts_applies_invokes_verifies_and_prints_the_onboarding(
     gcp: LocalGcp, terraform: TerraformDouble, package: str
 ) -> None:
-    """The second plan imports what exists; after the apply the real function runs, and the document is on stdout."""
+    """The second plan imports existing resources; after the apply the function runs, and stdout has the document."""
     terraform.plan(existing(gcp))
     result = tailpipe("deploy", "gcp", *given(gcp), "--var", package, "--yes")
     assert result.exit_code == 0, result.output
@@ -128,16 +130,16 @@ def test_a_deployment_adopts_applies_calls_verifies_and_prints_the_onboarding(
     assert json.loads(result.stdout)["storage"]["bucket"] == gcp.deployment.bucket
     assert gcp.copies() != []
     assert "4 resources" not in result.stderr
-    # No credential is on a command line or in a file.
+    # No argument and no file contains a credential.
     for one in terraform.calls():
         assert OPERATOR not in json.dumps([one.argv, one.files])
         assert "local." not in json.dumps([one.argv, one.files, one.variables])
 
 
-def test_a_deployment_that_ends_halfway_is_reported_and_a_second_call_continues(
+def test_failed_apply_is_reported_and_continued_by_the_next_call(
     gcp: LocalGcp, terraform: TerraformDouble, package: str, tmp_path: Path
 ) -> None:
-    """What was made stays in the state and is named; the same command again makes the rest."""
+    """Created resources stay in the state and are listed."""
     state = ("--local-state", str(tmp_path / "state"))
     terraform.plan(existing(gcp))
     terraform.break_at("google_service_account.connector")
@@ -151,10 +153,10 @@ def test_a_deployment_that_ends_halfway_is_reported_and_a_second_call_continues(
     assert f"tailpipe-terraform-{gcp.project}" not in gcp.world.buckets.all
 
 
-def test_missing_values_and_rights_end_it_before_anything(
+def test_missing_values_and_permissions_are_reported_before_the_plan(
     gcp: LocalGcp, terraform: TerraformDouble, package: str
 ) -> None:
-    """All missing values are named at once, then every missing right; Terraform is never asked to plan."""
+    """All missing values are listed first, then all missing permissions."""
     values = tailpipe("deploy", "gcp", "--yes")
     assert values.exit_code == 1
     required = ("environment", "tailpipe_tenant", "tailpipe_issuer", "tailpipe_audience")
@@ -202,10 +204,10 @@ HELD = [
     ],
     ids=["default", "everything", "keep-identity"],
 )
-def test_a_removal_stops_the_schedule_keeps_what_is_to_stay_and_destroys_the_rest(
+def test_removal_pauses_the_schedule_first_and_keeps_the_data(
     gcp: LocalGcp, terraform: TerraformDouble, tmp_path: Path, flags: tuple[str, ...], kept: set[str]
 ) -> None:
-    """The schedule is paused before the state changes; what is kept leaves the state and is never destroyed."""
+    """Kept resources are removed from the state and never destroyed."""
     terraform.hold(HELD)
     gcp.put_object("copies/1.parquet", "x")
     arguments = ("destroy", "gcp", *flags, "--local-state", str(tmp_path / "state"))
@@ -234,16 +236,16 @@ def test_a_removal_stops_the_schedule_keeps_what_is_to_stay_and_destroys_the_res
     assert (gcp.tables() == {}) == ("--delete-data" in flags)
 
 
-def test_a_lost_state_is_reported_with_the_way_back(gcp: LocalGcp, terraform: TerraformDouble) -> None:
-    """Without the state's bucket a removal does nothing, and says that a deployment adopts what is there."""
+def test_lost_state_of_a_project_is_reported_with_a_remedy(gcp: LocalGcp, terraform: TerraformDouble) -> None:
+    """The removal does nothing; a new deployment adopts what exists."""
     result = tailpipe("destroy", "gcp", "--confirm", gcp.project)
     assert result.exit_code == 1
     assert "tailpipe-exports deploy gcp" in result.stderr
     assert terraform.calls("init") == []
 
 
-def test_values_that_a_rule_refuses_are_all_reported_before_anything_is_made(gcp: LocalGcp, package: str) -> None:
-    """A real terraform holds the values to the module's rules first: every fault at once, and no place for a state."""
+def test_values_are_validated_by_the_modules_rules_first(gcp: LocalGcp, package: str) -> None:
+    """A real terraform reports every problem together, and no backend is created."""
     if not (shutil.which("terraform") or shutil.which("tofu")):
         pytest.skip("neither terraform nor tofu is on the PATH")
     gcp.clear_calls()
@@ -262,10 +264,10 @@ def test_values_that_a_rule_refuses_are_all_reported_before_anything_is_made(gcp
     assert not [call.method for call in gcp.calls.select(identity=OPERATOR) if "storage" in call.method]
 
 
-def test_terraform_itself_keeps_its_state_in_the_bucket_that_is_made_for_it(
+def test_terraform_stores_its_state_in_the_created_bucket(
     gcp: LocalGcp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real terraform, where there is one, locks, writes and reads its state in the backend that the command makes."""
+    """A real terraform, if installed, locks, writes and reads its state there."""
     binary = shutil.which("terraform") or shutil.which("tofu")
     if binary is None:
         pytest.skip("neither terraform nor tofu is on the PATH")
@@ -273,7 +275,7 @@ def test_terraform_itself_keeps_its_state_in_the_bucket_that_is_made_for_it(
     operator.make_backend(lambda _line: None)
     backend = operator.backend()
     bucket = str(backend.configuration["bucket"])
-    # Google's Go client sends an emulator no token, and such calls are taken for the function's.
+    # Google's Go client sends no token to an emulator, and calls without a token have the function's identity.
     gcp.grant("roles/storage.objectAdmin", f"buckets/{bucket}")
     document = {
         "terraform": {"backend": {backend.type: dict(backend.configuration)}},
@@ -297,8 +299,8 @@ def test_terraform_itself_keeps_its_state_in_the_bucket_that_is_made_for_it(
 
 
 @pytest.mark.slow  # that of AWS proves the same of the same commands, and the tests above run these in process
-def test_the_commands_work_as_processes_with_the_variables_that_a_local_cloud_prints() -> None:
-    """With nothing but the export lines the installed tool calls the function, prints the document, and sees a lack."""
+def test_commands_work_as_processes_with_the_local_clouds_variables() -> None:
+    """The installed tool invokes the function, prints the onboarding document and reports a missing permission."""
     with local_cloud("gcp", "--accounts", "2", "--history-days", "1", "--rows", "2") as cloud:
         ran = call([TAILPIPE, "invoke", "gcp", "--json"], cloud.variables)
         assert (ran.returncode, json.loads(ran.stdout)["status"]) == (0, "ok"), ran.stderr

@@ -1,4 +1,4 @@
-"""Every command of the Google Cloud guide is tried against the local one, with nothing but what that exports."""
+"""Every command of the Google Cloud guide runs against the local cloud with only its exported variables."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.infra.planning import REPOSITORY
 from tests.limits import HANG_S
 
 GUIDE = REPOSITORY / "docs" / "gcp.md"
-# A person signs in at Google itself; there is nothing to try.
+# Signing in happens at Google, so it cannot be tested.
 SIGN_IN = "gcloud auth application-default login"
-# What the file holds that the guide stores as a secret.
+# The content of the file that the guide stores as a secret.
 WEBHOOK = "https://hooks.example.com/services/one?two>three"
-# Which API each group of gcloud's commands asks, by the name of its override.
+# The API of each group of gcloud commands, by the name of its override.
 GROUPS = {
     "services": "serviceusage",
     "scheduler": "cloudscheduler",
@@ -50,7 +50,7 @@ PROVIDER = {
 
 
 def commands() -> list[str]:
-    """Return the commands in the guide's blocks, without what is said beside them."""
+    """Return the commands in the guide's blocks, without comments."""
     blocks = re.findall(r"^```\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     lines = [re.sub(r"\s{2,}#.*$", "", line).strip() for block in blocks for line in block.splitlines()]
     inline = re.findall(r"`(gcloud [^`]+)`", GUIDE.read_text(encoding="utf-8"))
@@ -58,31 +58,31 @@ def commands() -> list[str]:
 
 
 def of_gcloud() -> list[str]:
-    """Return the guide's commands of gcloud that can be tried."""
+    """Return the guide's gcloud commands that can be tested."""
     return [line for line in commands() if line.startswith("gcloud ") and line != SIGN_IN]
 
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalGcp]:
-    """Return a deployment that is not run."""
+    """Return a deployment whose function is not run."""
     with LocalGcp(accounts=2, done=1) as found:
         yield found
 
 
 def environment(cloud: LocalGcp, home: Path) -> dict[str, str]:
-    """Return what a shell has that read the local cloud's variables, and nothing of the machine's own settings."""
+    """Return the environment of a shell with only the local cloud's variables."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "CLOUDSDK_CONFIG": str(home), **cloud.environment()}
 
 
-def test_the_guide_has_commands_of_each_tool() -> None:
-    """What is looked for is found: otherwise the tests below would try nothing."""
+def test_guide_has_commands_of_each_tool() -> None:
+    """Otherwise the tests below would test nothing."""
     tools = {Path(shlex.split(line)[0]).name for line in commands()}
     assert tools >= {"gcloud", "terraform", "tailpipe-exports", "export"}
     assert len(of_gcloud()) >= 4
 
 
-def test_every_command_of_gcloud_is_pointed_at_the_local_cloud(cloud: LocalGcp) -> None:
-    """Each group's API has an override on loopback, the project is set, and so is a token that is not a person's."""
+def test_every_gcloud_command_uses_the_local_cloud(cloud: LocalGcp) -> None:
+    """Each group's API has a loopback override, and the project and a local token are set."""
     variables = cloud.environment()
     for line in of_gcloud():
         service = GROUPS[shlex.split(line)[1]]
@@ -91,8 +91,8 @@ def test_every_command_of_gcloud_is_pointed_at_the_local_cloud(cloud: LocalGcp) 
     assert Path(variables["CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"]).read_text() == variables["GOOGLE_OAUTH_ACCESS_TOKEN"]
 
 
-def test_every_resource_of_the_module_is_pointed_at_the_local_cloud(cloud: LocalGcp) -> None:
-    """A plan in a shell with these variables asks nothing of Google."""
+def test_every_resource_of_the_module_uses_the_local_cloud(cloud: LocalGcp) -> None:
+    """A plan with these variables makes no call to Google."""
     variables = cloud.environment()
     text = "".join(path.read_text(encoding="utf-8") for path in sorted((REPOSITORY / "infra" / "gcp").glob("*.tf")))
     for kind in sorted(set(re.findall(r'^(?:resource|data) "(google_\w+)"', text, re.MULTILINE))):
@@ -101,8 +101,8 @@ def test_every_resource_of_the_module_is_pointed_at_the_local_cloud(cloud: Local
         assert (urlsplit(address).hostname, address[-1]) == ("127.0.0.1", "/"), kind
 
 
-def test_every_variable_that_the_guide_wants_is_exported(cloud: LocalGcp) -> None:
-    """Who is trusted is given as the guide gives it, by values that fit the local deployment."""
+def test_every_variable_of_the_guide_is_exported(cloud: LocalGcp) -> None:
+    """The trusted principal has values that match the local deployment."""
     wanted = {name for line in commands() if line.startswith("export ") for name in re.findall(r"(\w+)=", line)}
     assert wanted <= set(cloud.environment())
     assert cloud.environment()["TF_VAR_tailpipe_issuer"] == cloud.world.issuer
@@ -111,8 +111,8 @@ def test_every_variable_that_the_guide_wants_is_exported(cloud: LocalGcp) -> Non
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
 @pytest.mark.parametrize("line", of_gcloud())
-def test_gcloud_does_what_the_guide_says(cloud: LocalGcp, tmp_path: Path, line: str) -> None:
-    """Google's own tool runs each command against the local cloud and ends well."""
+def test_gcloud_commands_of_the_guide_succeed(cloud: LocalGcp, tmp_path: Path, line: str) -> None:
+    """Google's tool runs each command against the local cloud."""
     (tmp_path / "webhook.txt").write_text(WEBHOOK)
     if "jobs resume" not in line and "jobs pause" not in line:
         cloud.put_object("runs/one.json", "{}", cloud.deployment.state_bucket)
@@ -132,8 +132,8 @@ def test_gcloud_does_what_the_guide_says(cloud: LocalGcp, tmp_path: Path, line: 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bq") is None, reason="bq is not installed")
-def test_bq_lifts_an_expiration_as_the_step_says(cloud: LocalGcp, tmp_path: Path) -> None:
-    """The command that the function reports does what it is meant to do."""
+def test_bq_command_of_the_manual_step_removes_the_expiration(cloud: LocalGcp, tmp_path: Path) -> None:
+    """The function reports this command."""
     cloud.expire_tables(60)
     target = f"{cloud.project}:billing_export"
     line = ["bq", "update", "--default_table_expiration", "0", "--default_partition_expiration", "0", target]

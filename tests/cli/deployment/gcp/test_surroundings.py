@@ -1,4 +1,4 @@
-"""What stands in the way of a Google Cloud deployment: issuer, policies, perimeters; and who takes the console step."""
+"""Obstacles to a Google Cloud deployment: issuer, policies, perimeters; and who can take the console step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Answers = dict[str, tuple[int, dict[str, str], bytes]]
 
 @pytest.fixture
 def gcp(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
-    """Return a deployment that is not run, with the operator's variables set."""
+    """Return a deployment whose function is not run, with the operator's variables set."""
     with LocalGcp(accounts=3, done=1) as cloud:
         for name, value in cloud.environment().items():
             monkeypatch.setenv(name, value)
@@ -35,7 +35,7 @@ def gcp(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
 
 @pytest.fixture
 def issuer() -> Iterator[tuple[str, Answers, list[str]]]:
-    """Serve an issuer on loopback: its address, what it answers by path, and the paths that were asked."""
+    """Serve an issuer on loopback; return its address, its responses by path, and the requested paths."""
     answers: Answers = {}
     asked: list[str] = []
 
@@ -61,12 +61,12 @@ def issuer() -> Iterator[tuple[str, Answers, list[str]]]:
 
 
 def around(given: dict[str, Any] | None = None) -> list[Finding]:
-    """Return what doctor reports of the surroundings."""
+    """Return doctor's findings about the surroundings."""
     return GcpOperator.open({}).surroundings(given or {})
 
 
 def about(found: list[Finding], words: str) -> Finding:
-    """Return the one finding that has these words."""
+    """Return the only finding with these words."""
     (one,) = [one for one in found if words in one.what]
     return one
 
@@ -74,8 +74,8 @@ def about(found: list[Finding], words: str) -> Finding:
 # The trusted issuer
 
 
-def test_the_deployed_issuer_is_read_and_compared(gcp: LocalGcp) -> None:
-    """Without any value given doctor looks at the issuer that the live provider trusts."""
+def test_doctor_reads_the_issuer_of_the_live_provider(gcp: LocalGcp) -> None:
+    """No value has to be given."""
     assert about(around(), "issuer").ok is True
     name = f"projects/{gcp.project}/locations/global/workloadIdentityPools/tailpipe-pool/providers/tailpipe-provider"
     provider = gcp.resource(name)
@@ -90,7 +90,7 @@ def test_the_deployed_issuer_is_read_and_compared(gcp: LocalGcp) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((200, {}, b'{"issuer": "https://somebody.example.com"}'), "'https://somebody.example.com'"),
+        ((200, {}, b'{"issuer": "https://other.example.com"}'), "'https://other.example.com'"),
         ((200, {}, b"{}"), "None"),
         ((200, {}, b"[1]"), "None"),
         ((200, {}, b"<html>sign in</html>"), "not a JSON document"),
@@ -101,10 +101,10 @@ def test_the_deployed_issuer_is_read_and_compared(gcp: LocalGcp) -> None:
         ((307, {"Location": "http://169.254.169.254/"}, b""), "redirects are not followed"),
     ],
 )
-def test_an_issuer_that_answers_something_else_is_a_clear_error(
+def test_invalid_response_of_an_issuer_is_reported(
     gcp: LocalGcp, issuer: tuple[str, Answers, list[str]], answer: tuple[int, dict[str, str], bytes], words: str
 ) -> None:
-    """Another name, no name, a page, an error and a redirect are each reported; nothing else is requested."""
+    """This covers another issuer, none, an HTML page, an error and a redirect; no other URL is requested."""
     address, answers, asked = issuer
     answers["/.well-known/openid-configuration"] = answer
     answers["/elsewhere"] = (200, {}, json.dumps({"issuer": address}).encode())
@@ -113,10 +113,10 @@ def test_an_issuer_that_answers_something_else_is_a_clear_error(
     assert asked == ["/.well-known/openid-configuration"]
 
 
-def test_an_issuer_with_a_path_or_a_last_slash_is_read_where_the_standard_says(
+def test_issuer_with_a_path_or_trailing_slash_is_read_at_the_standard_url(
     gcp: LocalGcp, issuer: tuple[str, Answers, list[str]]
 ) -> None:
-    """The document's address is made without the last slash; the names are compared as they are."""
+    """The URL omits the trailing slash; the names are compared unchanged."""
     address, answers, _ = issuer
     for written in (f"{address}/realms/one", f"{address}/realms/two/"):
         path = written.removeprefix(address).rstrip("/")
@@ -136,18 +136,18 @@ def test_an_issuer_with_a_path_or_a_last_slash_is_read_where_the_standard_says(
         "",
     ],
 )
-def test_an_address_that_cannot_be_an_issuers_is_refused_unasked(gcp: LocalGcp, address: str) -> None:
-    """Only https without user, query and fragment is asked; a loopback address counts in a local cloud alone."""
+def test_invalid_issuer_address_is_refused_without_a_request(gcp: LocalGcp, address: str) -> None:
+    """Only https without user, query and fragment is requested, and loopback only in a local cloud."""
     assert issuer_finding(Google(), address).ok is False
 
 
 @pytest.mark.parametrize(
     "found", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "192.168.1.1", "fd00::1", "::1", "100.64.0.1"]
 )
-def test_a_name_that_leads_to_a_private_address_is_refused_unasked(
+def test_issuer_with_a_private_address_is_refused_without_a_request(
     gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch, found: str
 ) -> None:
-    """Whoever controls the name must not make this machine ask its own network."""
+    """Its DNS must not make this machine call its internal network."""
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     kind = socket.AF_INET6 if ":" in found else socket.AF_INET
@@ -158,8 +158,8 @@ def test_a_name_that_leads_to_a_private_address_is_refused_unasked(
     assert (refused.ok, found in refused.detail) == (False, True)
 
 
-def test_a_deployment_with_another_issuer_ends_before_anything_is_made(gcp: LocalGcp) -> None:
-    """The check before a plan reads the issuer that was given; where nothing may be read it is not looked at."""
+def test_deployment_with_an_invalid_issuer_ends_before_the_plan(gcp: LocalGcp) -> None:
+    """The given issuer is read, unless requests are not allowed."""
     operator = GcpOperator.open({})
     wrong = operator.preflight({"tailpipe_issuer": f"{gcp.endpoint}/_local/another"})
     assert about(wrong, "issuer").ok is False
@@ -193,8 +193,8 @@ POLICIES: dict[str, tuple[dict[str, Any], bool | None, str]] = {
 
 
 @pytest.mark.parametrize("name", CONSTRAINTS)
-def test_a_policy_that_stands_in_the_way_is_named_with_what_it_forbids(gcp: LocalGcp, name: str) -> None:
-    """Each constraint that matters is read; one that forbids what a deployment needs is reported, with its link."""
+def test_obstructing_policy_is_reported_with_what_it_forbids(gcp: LocalGcp, name: str) -> None:
+    """Each relevant constraint is read, and the finding has a link."""
     clear = about(around({"tailpipe_issuer": gcp.world.issuer}), "organization policies")
     assert (clear.ok, str(len(CONSTRAINTS)) in clear.detail) == (True, True)
     policy, ok, words = POLICIES[name]
@@ -221,21 +221,21 @@ def test_a_policy_that_stands_in_the_way_is_named_with_what_it_forbids(gcp: Loca
         ({"listPolicy": {"allowedValues": ["us"], "deniedValues": ["us"]}}, False),
     ],
 )
-def test_a_list_policy_permits_what_it_says(policy: dict[str, Any], answer: bool | None) -> None:
-    """Allowed, denied, all and groups are distinguished; what only Google can resolve stays unknown."""
+def test_list_policy_is_evaluated(policy: dict[str, Any], answer: bool | None) -> None:
+    """Allowed and denied values, all and groups are supported; values that only Google can resolve are unknown."""
     assert permits(policy, "us") is answer
 
 
-def test_policies_that_may_not_be_read_are_reported_as_unknown(gcp: LocalGcp) -> None:
-    """Without the right nothing is called well, and the role that shows them is named."""
+def test_policies_that_cannot_be_read_are_unknown(gcp: LocalGcp) -> None:
+    """The finding names the role that can read them."""
     gcp.deny("orgpolicy.policy.get", identity=OPERATOR)
     found = about(around(), "organization policies")
     assert (found.ok, "roles/orgpolicy.policyViewer" in found.remedy) == (None, True)
 
 
 @pytest.mark.parametrize("service", ["bigquery", "storage"])
-def test_a_perimeter_is_reported_with_googles_identifier(gcp: LocalGcp, service: str) -> None:
-    """VPC Service Controls that refuses the caller is seen before anything is made; no role is asked for."""
+def test_perimeter_that_refuses_the_caller_is_reported_with_its_identifier(gcp: LocalGcp, service: str) -> None:
+    """It is detected before anything is created, and no role is suggested."""
     gcp.close_perimeter([f"{service}.googleapis.com"])
     found = about(around(), "VPC Service Controls")
     assert found.ok is False
@@ -245,13 +245,13 @@ def test_a_perimeter_is_reported_with_googles_identifier(gcp: LocalGcp, service:
 # The console step
 
 
-def test_doctor_says_for_which_accounts_the_caller_can_take_the_step(gcp: LocalGcp) -> None:
-    """With the right everywhere that is one line."""
+def test_doctor_lists_the_accounts_whose_console_step_the_caller_can_take(gcp: LocalGcp) -> None:
+    """With permission on all of them this is one line."""
     assert about(around(), "you can switch exports on for 3 of 3").ok is True
 
 
-def test_doctor_names_who_can_take_the_step_instead(gcp: LocalGcp) -> None:
-    """For an account where the caller cannot, those who can are named, with the missing role and its command."""
+def test_doctor_names_others_who_can_take_the_console_step(gcp: LocalGcp) -> None:
+    """The missing role and the command that grants it are shown too."""
     first, second, third = gcp.accounts()
     for account in (first, second):
         gcp.deny("billing.accounts.updateUsageExportSpec", f"billingAccounts/{account}", OPERATOR)
@@ -273,15 +273,17 @@ def test_doctor_names_who_can_take_the_step_instead(gcp: LocalGcp) -> None:
         ("resourcemanager.projects.update", "roles/editor", "the pricing export"),
     ],
 )
-def test_doctor_names_what_the_step_needs_on_the_project(gcp: LocalGcp, right: str, role: str, words: str) -> None:
-    """Rights on the account are not enough: the project's are asked for, too."""
+def test_doctor_checks_the_console_steps_permissions_on_the_project(
+    gcp: LocalGcp, right: str, role: str, words: str
+) -> None:
+    """Permissions on the account are not sufficient."""
     gcp.deny(right, identity=OPERATOR)
     found = about(around(), words)
     assert (found.ok, f"--role={role}" in found.remedy) == (None, True)
 
 
-def test_doctor_shows_rights_and_surroundings_in_one_document(gcp: LocalGcp) -> None:
-    """The document has both lists; something in the way ends the command with 1, what is only unknown does not."""
+def test_doctor_document_has_permissions_and_surroundings(gcp: LocalGcp) -> None:
+    """An obstacle exits with 1, an unknown one does not."""
     clear = CliRunner().invoke(main, ["doctor", "gcp", "--json"])
     document = json.loads(clear.stdout)
     assert clear.exit_code == 0

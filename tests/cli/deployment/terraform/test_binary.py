@@ -1,4 +1,4 @@
-"""Terraform as a child process: what it says becomes faults, and what it plans becomes changes."""
+"""Terraform as a child process: its diagnostics become problems, and its plans become changes."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ BOXES = """
 
 @pytest.fixture
 def double(tmp_path: Path) -> TerraformDouble:
-    """Return a double."""
+    """Return a Terraform double."""
     return TerraformDouble(tmp_path / "bin")
 
 
 def terraform(double: TerraformDouble, tmp_path: Path, environment: dict[str, str] | None = None) -> Terraform:
-    """Return Terraform with the double as its binary, in a folder of its own."""
+    """Return Terraform with the double as its binary, in its own folder."""
     folder = tmp_path / "work"
     folder.mkdir(exist_ok=True)
     return Terraform(str(double.folder / "terraform"), folder, environment or {})
 
 
-def test_terraform_comes_before_tofu_and_either_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where both are there it is Terraform; OpenTofu alone is enough."""
+def test_terraform_is_preferred_to_opentofu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTofu alone is sufficient."""
     for name in ("tofu", "terraform"):
         (tmp_path / name).write_text("#!/bin/sh\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
@@ -57,8 +57,8 @@ def test_terraform_comes_before_tofu_and_either_will_do(tmp_path: Path, monkeypa
         assert find() == str(tmp_path / name)
 
 
-def test_without_either_binary_the_way_to_get_one_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither on the PATH: the fault names both, and where they come from."""
+def test_missing_binary_is_reported_with_where_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names both."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OperatorError, match="neither terraform nor tofu") as caught:
         find()
@@ -67,8 +67,8 @@ def test_without_either_binary_the_way_to_get_one_is_reported(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("told", ['{"terraform_version": "1.4.7"}', '{"terraform_version": "0.15.0"}', "{}"])
-def test_a_version_that_is_too_old_is_refused(double: TerraformDouble, tmp_path: Path, told: str) -> None:
-    """Older than the modules need, or without a version: refused with the one to install."""
+def test_unsupported_version_is_refused(double: TerraformDouble, tmp_path: Path, told: str) -> None:
+    """The message has the version to install; output without a version is refused too."""
     double.answer("version", told)
     with pytest.raises(OperatorError, match=r"is version (1\.4\.7|0\.15\.0|unknown)") as caught:
         terraform(double, tmp_path).version()
@@ -78,14 +78,16 @@ def test_a_version_that_is_too_old_is_refused(double: TerraformDouble, tmp_path:
 @pytest.mark.parametrize(
     ("told", "version"), [("1.5.0", (1, 5)), ("1.11.4", (1, 11)), ("1.10.0-beta1", (1, 10)), ("2.0.1", (2, 0))]
 )
-def test_the_version_is_read(double: TerraformDouble, tmp_path: Path, told: str, version: tuple[int, int]) -> None:
-    """Major and minor are enough, and compare as numbers."""
+def test_versions_are_compared_as_numbers(
+    double: TerraformDouble, tmp_path: Path, told: str, version: tuple[int, int]
+) -> None:
+    """Major and minor are sufficient."""
     double.answer("version", json.dumps({"terraform_version": told}))
     assert terraform(double, tmp_path).version() == version
 
 
-def test_each_complaint_is_one_fault_and_warnings_are_none(double: TerraformDouble, tmp_path: Path) -> None:
-    """The frames are taken off, each error is one sentence, and what belongs to a warning goes with it."""
+def test_each_error_diagnostic_is_one_problem(double: TerraformDouble, tmp_path: Path) -> None:
+    """Frames are removed, and warnings with their details are ignored."""
     double.answer("plan", err=BOXES, code=1)
     with pytest.raises(OperatorError) as caught:
         terraform(double, tmp_path).plan()
@@ -94,8 +96,8 @@ def test_each_complaint_is_one_fault_and_warnings_are_none(double: TerraformDoub
     assert second.what == "No valid credential sources found Please see the documentation."
 
 
-def test_a_failure_without_a_frame_says_the_verb_and_its_last_lines(double: TerraformDouble, tmp_path: Path) -> None:
-    """Output without a diagnostic, such as a crash, is shown as it is, cut to its end."""
+def test_failure_without_a_diagnostic_shows_the_last_lines(double: TerraformDouble, tmp_path: Path) -> None:
+    """This is the case for a crash."""
     double.answer("init", err="\n".join(f"line {number}" for number in range(100)), code=2)
     with pytest.raises(OperatorError) as caught:
         terraform(double, tmp_path).init()
@@ -105,8 +107,8 @@ def test_a_failure_without_a_frame_says_the_verb_and_its_last_lines(double: Terr
     assert "mirror" in hint.remedy
 
 
-def test_a_plan_is_read_back_with_its_changes(double: TerraformDouble, tmp_path: Path) -> None:
-    """The saved plan lies in the working folder and is shown as JSON."""
+def test_saved_plan_is_read_with_its_changes(double: TerraformDouble, tmp_path: Path) -> None:
+    """The plan is in the working folder and is shown as JSON."""
     double.plan([change("aws_s3_bucket.exports", bucket="one")])
     ready = terraform(double, tmp_path)
     (tmp_path / "work" / "main.tf.json").write_text('{"module": {"tailpipe": {}}}', encoding="utf-8")
@@ -121,8 +123,8 @@ def test_a_plan_is_read_back_with_its_changes(double: TerraformDouble, tmp_path:
     assert (only.creates, only.deletes, only.importing) == (True, False, False)
 
 
-def test_variables_are_handed_over_in_the_environment_alone(double: TerraformDouble, tmp_path: Path) -> None:
-    """A value is in no argument, and Terraform never prompts."""
+def test_variables_are_passed_only_in_the_environment(double: TerraformDouble, tmp_path: Path) -> None:
+    """No value is in an argument, and Terraform never prompts."""
     ready = terraform(double, tmp_path, {"TF_VAR_external_id": '"secret"'})
     ready.init()
     ready.apply(ready.plan(), lambda _line: None)
@@ -132,8 +134,8 @@ def test_variables_are_handed_over_in_the_environment_alone(double: TerraformDou
         assert one.variables == {"TF_VAR_external_id": '"secret"'}
 
 
-def test_an_apply_shows_each_resource_and_raises_the_faults_in_it(double: TerraformDouble, tmp_path: Path) -> None:
-    """Progress is shown as it happens; the error has the address, and lines that are not JSON are ignored."""
+def test_apply_shows_progress_and_raises_its_errors(double: TerraformDouble, tmp_path: Path) -> None:
+    """An error has the address; lines that are not JSON are ignored."""
     lines: list[dict[str, Any]] = [
         {"type": "version", "@message": "Terraform 1.11.4"},
         {"type": "apply_complete", "@message": "a.b: Creation complete"},
@@ -148,14 +150,14 @@ def test_an_apply_shows_each_resource_and_raises_the_faults_in_it(double: Terraf
     assert [one.what for one in caught.value.problems] == ["c.d: No. why"]
 
 
-def test_an_apply_that_ends_without_a_word_is_a_fault_too(double: TerraformDouble, tmp_path: Path) -> None:
-    """Killed in the middle, it says nothing; its exit code is reported."""
+def test_killed_apply_is_reported_with_its_exit_code(double: TerraformDouble, tmp_path: Path) -> None:
+    """It wrote no diagnostic."""
     double.answer("apply", code=3)
     with pytest.raises(OperatorError, match="terraform apply ended with 3"):
         terraform(double, tmp_path).apply(Plan(tmp_path / "plan.bin", ()), lambda _line: None)
 
 
-# Interrupts are taken in turn, so that none comes too early, and a second one would be seen.
+# The interrupts are handled one by one, so that none is early and a second one would be detected.
 LONG = """#!{python}
 import pathlib, signal
 
@@ -163,15 +165,15 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 signal.alarm(60)
 print('{{"type": "apply_complete", "@message": "one"}}', flush=True)
 signal.sigwait([signal.SIGINT])
-print("x" * 1_000_000, flush=True)  # more than a pipe holds
+print("x" * 1_000_000, flush=True)  # more than the capacity of a pipe
 (pathlib.Path({home!r}) / "saved").write_text(str(len(signal.sigpending())))
 raise SystemExit(1)
 """
 
 
 @pytest.mark.parametrize("what", [KeyboardInterrupt, SystemExit])
-def test_an_interruption_waits_until_the_state_is_saved(tmp_path: Path, what: type[BaseException]) -> None:
-    """The binary gets one interrupt, is heard to its end, and nothing of it runs on when the folder is removed."""
+def test_interrupt_waits_until_terraform_has_saved_the_state(tmp_path: Path, what: type[BaseException]) -> None:
+    """The binary gets one interrupt, and is awaited before the folder is removed."""
     binary = tmp_path / "terraform"
     binary.write_text(LONG.format(python=sys.executable, home=str(tmp_path)))
     binary.chmod(0o755)
@@ -184,34 +186,34 @@ def test_an_interruption_waits_until_the_state_is_saved(tmp_path: Path, what: ty
     assert (tmp_path / "saved").read_text() == "0"
 
 
-def test_what_terraform_writes_is_the_operators_alone(double: TerraformDouble, tmp_path: Path) -> None:
-    """A plan, and a state in a folder of one's own, hold secrets: no other user may read them, whatever the umask."""
+def test_files_of_terraform_are_private(double: TerraformDouble, tmp_path: Path) -> None:
+    """A plan and a local state contain secrets, whatever the umask."""
     plan = terraform(double, tmp_path).plan()
     assert plan.file.stat().st_mode & 0o777 == 0o600
 
 
-def test_no_state_yet_is_an_empty_state_and_another_failure_is_not(double: TerraformDouble, tmp_path: Path) -> None:
-    """Before the first apply nothing is held; a state that cannot be read is never taken for that."""
+def test_missing_state_is_empty_and_an_unreadable_one_is_an_error(double: TerraformDouble, tmp_path: Path) -> None:
+    """Before the first apply there is no state."""
     assert terraform(double, tmp_path).addresses() == []
     double.answer("state", err="Error: state is locked", code=1)
     with pytest.raises(OperatorError, match="state is locked"):
         terraform(double, tmp_path).addresses()
 
 
-def test_nothing_to_forget_is_no_call(double: TerraformDouble, tmp_path: Path) -> None:
-    """`state rm` without an address is an error of Terraform's."""
+def test_forgetting_nothing_makes_no_call(double: TerraformDouble, tmp_path: Path) -> None:
+    """`state rm` without an address is an error."""
     terraform(double, tmp_path).forget([])
     assert double.calls() == []
 
 
-def test_the_outputs_are_read_by_name(double: TerraformDouble, tmp_path: Path) -> None:
-    """The value of each output, secret or not."""
+def test_outputs_are_read_by_name(double: TerraformDouble, tmp_path: Path) -> None:
+    """Values are returned whether they are secret or not."""
     double.answer("output", json.dumps({"deployment": {"sensitive": True, "value": {"a": [1]}}}))
     assert terraform(double, tmp_path).outputs() == {"deployment": {"a": [1]}}
 
 
-def test_data_and_what_stays_as_it_is_are_no_changes() -> None:
-    """Reads and no-ops are left out, but an import that changes nothing is one."""
+def test_reads_and_no_ops_are_not_changes() -> None:
+    """An import that changes nothing is a change."""
     quiet = change("a.b", actions=("no-op",))
     read = {**change("c.d", actions=("read",)), "mode": "data"}
     adopted = change("e.f", actions=("no-op",))
@@ -221,7 +223,7 @@ def test_data_and_what_stays_as_it_is_are_no_changes() -> None:
 
 
 def test_sensitive_values_are_left_out_of_a_change() -> None:
-    """An attribute that is sensitive, in whole or in part, is not kept; nor is any where the whole resource is."""
+    """An attribute that is fully or partly sensitive is dropped, and all of them if the resource is."""
     part = change("a.b", name="one", secret="x", block=[{"inner": "y"}])
     part["change"]["after_sensitive"] = {"secret": True, "block": [{"inner": True}], "name": False}
     whole = change("c.d", name="one")

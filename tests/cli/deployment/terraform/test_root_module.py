@@ -1,4 +1,4 @@
-"""The root module: values travel in the environment, are never templates, and the folder is private."""
+"""The root module: values are passed in the environment, are never templates, and the folder is private."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ BACKEND = Backend("local", {"path": "x"}, "a file")
 
 
 def made(folder: Path, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Write a root; return it with the variables of its environment."""
+    """Write a root module; return it with the variables of its environment."""
     environment = root_module.write(folder, "aws", BACKEND, {"aws": {"region": "x"}}, {"aws": "aws"}, VARIABLES, values)
     return json.loads((folder / "main.tf.json").read_text(encoding="utf-8")), environment
 
 
-def test_values_travel_in_the_environment_and_never_in_the_folder(tmp_path: Path) -> None:
-    """The folder holds references; a secret's variable and every output are marked as sensitive."""
+def test_values_are_in_the_environment_and_not_in_the_folder(tmp_path: Path) -> None:
+    """The folder has references; secret variables and all outputs are marked as sensitive."""
     document, environment = made(tmp_path, {"external_id": SECRET, "tags": {"cost": SECRET}})
     assert document["module"]["tailpipe"] == {
         "source": str(root_module.INFRA / "aws"),
@@ -49,8 +49,8 @@ def test_values_travel_in_the_environment_and_never_in_the_folder(tmp_path: Path
     assert "quoted" not in held
 
 
-def test_only_the_operator_may_read_the_folder_and_it_goes_away() -> None:
-    """The folder and its files are the operator's alone, and are gone when the command ends, whatever happens in it."""
+def test_folder_is_private_and_removed() -> None:
+    """It is removed when the command ends for any reason."""
     held: dict[Path, int] = {}
 
     def work() -> None:
@@ -66,14 +66,14 @@ def test_only_the_operator_may_read_the_folder_and_it_goes_away() -> None:
     assert not any(path.exists() for path in held)
 
 
-def test_nothing_in_a_value_is_a_template() -> None:
-    """Both openings of HCL's templates are doubled, also behind another $ or % and in keys and lists."""
+def test_template_sequences_in_values_are_escaped() -> None:
+    """Both sequences of HCL are doubled, also after another $ or % and in keys and lists."""
     assert root_module.expression("${a} %{b} $c %d") == '"$${a} %%{b} $c %d"'
     assert root_module.expression({"${k}": ["%{v}", 1, True, None]}) == '{"$${k}": ["%%{v}", 1, true, null]}'
 
 
-def test_terraform_reads_back_what_was_given(tmp_path: Path) -> None:
-    """A real Terraform, where there is one, takes every expression for the very value that was given."""
+def test_terraform_evaluates_expressions_to_the_given_values(tmp_path: Path) -> None:
+    """A real Terraform is used if it is installed."""
     binary = shutil.which("terraform") or shutil.which("tofu")
     if binary is None:
         pytest.skip("neither terraform nor tofu is on the PATH")
@@ -96,43 +96,39 @@ def test_terraform_reads_back_what_was_given(tmp_path: Path) -> None:
     assert {name: one["value"] for name, one in json.loads(told.stdout).items()} == values
 
 
-def test_imports_stand_beside_the_root(tmp_path: Path) -> None:
-    """Each adoption is one import block by address and id."""
+def test_each_adoption_is_an_import_block(tmp_path: Path) -> None:
+    """The block has address and id."""
     root_module.add_imports(tmp_path, [Adoption("module.tailpipe.a.b", "1"), Adoption('module.tailpipe.c.d["e"]', "2")])
     assert json.loads((tmp_path / "imports.tf.json").read_text(encoding="utf-8")) == {
         "import": [{"to": "module.tailpipe.a.b", "id": "1"}, {"to": 'module.tailpipe.c.d["e"]', "id": "2"}]
     }
 
 
-def test_a_root_that_only_removes_needs_no_value(tmp_path: Path) -> None:
-    """Without module and variables it asks for nothing: what the state holds has left the configuration."""
+def test_root_module_for_a_removal_needs_no_value(tmp_path: Path) -> None:
+    """It has neither module nor variables, so the configuration lacks what the state has."""
     root_module.write_empty(tmp_path, BACKEND, {"aws": {"region": "x"}})
     document = json.loads((tmp_path / "main.tf.json").read_text(encoding="utf-8"))
     assert set(document) == {"terraform", "provider"}
 
 
 @pytest.mark.parametrize(("version", "locks"), [((1, 5), False), ((1, 9), False), ((1, 10), True), ((2, 0), True)])
-def test_the_lock_in_the_bucket_is_asked_for_where_terraform_knows_it(version: tuple[int, int], locks: bool) -> None:
-    """S3's own lock came with 1.10; an older one would refuse the word. Nothing else of the backend changes."""
+def test_s3_lock_is_used_from_terraform_1_10_on(version: tuple[int, int], locks: bool) -> None:
+    """An older version would refuse the setting."""
     backend = Backend("s3", {"bucket": "b", "encrypt": True, "use_lockfile": True}, "bucket b")
     fitted = root_module.fitting(backend, version)
     assert fitted.configuration == {"bucket": "b", "encrypt": True, **({"use_lockfile": True} if locks else {})}
     assert (fitted.type, fitted.title) == ("s3", "bucket b")
 
 
-def test_the_state_of_a_trial_is_a_file_in_the_folder_that_was_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A relative folder is the operator's, not that of the root, which goes away."""
+def test_local_state_is_a_file_in_the_given_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative folder is relative to the operator's working folder."""
     monkeypatch.chdir(tmp_path)
     backend = root_module.local_backend(Path("mine"))
     assert backend.configuration == {"path": str(tmp_path / "mine" / "terraform.tfstate")}
 
 
-def test_providers_are_fetched_once_and_an_own_cache_is_respected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The cache is made below XDG_CACHE_HOME; one that is set stays, and one that cannot be made is done without."""
+def test_provider_cache_is_created_unless_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is below XDG_CACHE_HOME; if it cannot be created, no cache is used."""
     found = root_module.plugin_cache({"XDG_CACHE_HOME": str(tmp_path)})
     assert re.fullmatch(r".*/tailpipe-exports/providers", found["TF_PLUGIN_CACHE_DIR"])
     assert Path(found["TF_PLUGIN_CACHE_DIR"]).is_dir()
@@ -142,8 +138,8 @@ def test_providers_are_fetched_once_and_an_own_cache_is_respected(
     assert root_module.plugin_cache({"XDG_CACHE_HOME": str(blocked)}) == {}
 
 
-def test_a_signal_that_ends_the_command_leaves_no_folder_behind() -> None:
-    """SIGTERM ends it with 143, as Ctrl-C with 130: a saved plan, which holds secrets, is removed."""
+def test_signal_removes_the_folder() -> None:
+    """SIGTERM exits with 143 and Ctrl-C with 130; a saved plan contains secrets."""
     made_here: list[Path] = []
 
     def command() -> int:

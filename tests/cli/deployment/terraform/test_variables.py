@@ -1,4 +1,4 @@
-"""What an operator gives the module: where it comes from, what wins, and every fault at once."""
+"""The module's variables: their sources, their precedence, and all problems together."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_every_variable_of_a_module_is_known(cloud: str) -> None:
-    """What is declared is read: which values are texts, which must be given, which are secrets."""
+def test_variables_of_a_module_are_read(cloud: str) -> None:
+    """This includes which are strings, required or secret."""
     found = inputs.declared(INFRA / cloud)
     text = (INFRA / cloud / "variables.tf").read_text(encoding="utf-8")
     assert len(found) == text.count('\nvariable "') + text.startswith('variable "')
@@ -38,14 +38,14 @@ def test_every_variable_of_a_module_is_known(cloud: str) -> None:
     assert (found["package"].required, found["exports"].text) == (True, False)
 
 
-def test_the_external_id_is_known_to_be_a_secret() -> None:
-    """On AWS the External ID, and the one before it, are the module's secrets."""
+def test_external_ids_are_the_secrets_of_the_aws_module() -> None:
+    """The current and the previous id are secret."""
     found = inputs.declared(INFRA / "aws")
     assert {one.name for one in found.values() if one.sensitive} == {"external_id", "external_id_previous"}
 
 
-def test_pairs_win_over_files_and_files_over_the_environment(tmp_path: Path) -> None:
-    """The environment is the weakest, then the files in order, then the pairs, the last one of a name."""
+def test_pairs_take_precedence_over_files_and_the_environment(tmp_path: Path) -> None:
+    """Later files and later pairs of a name take precedence."""
     first = written(tmp_path, "first.tfvars", 'environment = "file-1"\nexternal_id = "file-1"\nmemory_mb = 1\n')
     second = written(tmp_path, "second.tfvars", 'external_id = "file-2"\nmemory_mb = 2\n')
     environment = {
@@ -62,8 +62,8 @@ def test_pairs_win_over_files_and_files_over_the_environment(tmp_path: Path) -> 
     }
 
 
-def test_values_are_taken_as_the_variable_is_typed(tmp_path: Path) -> None:
-    """A text is what is written, also if it looks like a number; everything else is HCL: lists, maps, booleans."""
+def test_values_are_parsed_by_the_type_of_the_variable(tmp_path: Path) -> None:
+    """A string is taken literally; lists, maps and booleans are HCL."""
     pairs = ["environment=0815", "external_id=true = a", 'tags={ "a b" = "c", d = "1" }', "exports=[]"]
     found = inputs.given(VARIABLES, pairs, [], {})
     assert found == {
@@ -74,8 +74,8 @@ def test_values_are_taken_as_the_variable_is_typed(tmp_path: Path) -> None:
     }
 
 
-def test_a_file_may_be_hcl_or_json(tmp_path: Path) -> None:
-    """Both forms of Terraform give the same values, escapes and nested ones included."""
+def test_hcl_and_json_files_give_the_same_values(tmp_path: Path) -> None:
+    """This includes escapes and nested values."""
     hcl = written(
         tmp_path,
         "one.tfvars",
@@ -87,13 +87,13 @@ def test_a_file_may_be_hcl_or_json(tmp_path: Path) -> None:
     assert inputs.given(VARIABLES, [], [hcl], {}) == inputs.given(VARIABLES, [], [json_], {})
 
 
-def test_other_variables_in_the_environment_are_left_alone() -> None:
-    """An environment may hold variables of other modules; only a name that is written out must be known."""
+def test_unknown_variables_in_the_environment_are_ignored() -> None:
+    """A name that is given explicitly must be known."""
     assert inputs.given(VARIABLES, [], [], {"TF_VAR_of_another_module": "x", "PATH": "y"}) == {}
 
 
-def test_every_fault_is_reported_at_once_and_no_value(tmp_path: Path) -> None:
-    """Unknown names, broken values, files and pairs are all named with a remedy, and no value is quoted."""
+def test_all_problems_are_reported_without_values(tmp_path: Path) -> None:
+    """Unknown names, invalid values, files and pairs have a remedy."""
     broken = written(tmp_path, "broken.tfvars", f'external_id = "{SECRET}\n')
     unknown = written(tmp_path, "unknown.json", f'{{"external": "{SECRET}"}}')
     binary = tmp_path / "binary.tfvars"
@@ -121,15 +121,15 @@ def test_every_fault_is_reported_at_once_and_no_value(tmp_path: Path) -> None:
     assert SECRET not in "".join(f"{one.what}{one.remedy}" for one in faults)
 
 
-def test_a_file_that_is_no_map_of_values_is_a_fault(tmp_path: Path) -> None:
-    """JSON that is valid and yet names no variables is reported, not taken for an empty file."""
+def test_json_file_without_variables_is_reported(tmp_path: Path) -> None:
+    """It is not treated as empty."""
     path = written(tmp_path, "list.json", '["environment"]')
     with pytest.raises(OperatorError, match=r"list\.json: is not valid"):
         inputs.given(VARIABLES, [], [path], {})
 
 
-def test_what_is_required_and_not_given_is_reported_with_the_way_to_give_it() -> None:
-    """A secret is asked for by environment or file, everything else by --var; the command's own package never."""
+def test_missing_required_variables_are_reported_with_how_to_set_them() -> None:
+    """A secret is set by environment or file, others by --var; the command sets the package."""
     variables = VARIABLES | {"package": inputs.Variable("package", text=True, required=True, sensitive=False)}
     plain, secret = inputs.missing(variables, {})
     assert (plain.what, plain.remedy) == ("environment is required", "Add --var environment=VALUE.")
