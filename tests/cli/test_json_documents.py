@@ -1,4 +1,4 @@
-"""`--json`: whatever happens, standard output is one strict JSON document, which says why where there is no result."""
+"""`--json`: standard output is always one strict JSON document, which has the error if there is no result."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cli.terminal.console import document_text
 from tests.cli.support.fakes import FakeOperator
 
 WHY = Problem("the sign-in has expired", "Sign in again.")
-# What a command needs beside the cloud to get as far as the cloud.
+# The arguments that a command needs, besides the cloud, to reach the cloud.
 MORE = {"backfill": ["--missing"], "run": ["--yes"]}
 
 
 def with_json(group: click.Group) -> Iterator[str]:
-    """Yield the commands that have `--json` as a flag."""
+    """Yield the commands with the flag `--json`."""
     for name, command in group.commands.items():
         options = [one for one in command.params if isinstance(one, click.Option)]
         if any("--json" in one.opts and one.is_flag for one in options):
@@ -34,21 +34,21 @@ def with_json(group: click.Group) -> Iterator[str]:
 COMMANDS = sorted(with_json(main))
 
 
-def test_the_commands_are_found() -> None:
-    """The tests below would hold nothing if the tree were read wrongly."""
+def test_commands_with_json_are_found() -> None:
+    """Otherwise the tests below would test nothing."""
     assert {"status", "history", "months", "backfill", "logs", "explain", "plan", "run", "invoke", "doctor"} == set(
         COMMANDS
     )
 
 
 def called(name: str, *more: str) -> Result:
-    """Return what a command did with `--json`, called about AWS, or about a code that no runbook has."""
+    """Return the result of a command with `--json`, for AWS or for an unknown code."""
     about = "xyzzy" if name == "explain" else "aws"
     return CliRunner().invoke(main, [name, about, "--json", *MORE.get(name, ()), *more])
 
 
 def document(text: str) -> Any:
-    """Return the one document in a text; NaN and infinities are refused, which Python would take."""
+    """Parse the only document in a text; NaN and infinities, which Python accepts, are refused."""
 
     def refuse(constant: str) -> NoReturn:
         raise AssertionError(f"{constant} is not JSON")
@@ -57,14 +57,14 @@ def document(text: str) -> Any:
 
 
 def reasons(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the problems and remedies that a document gives; plan and run give them in their report."""
+    """Return the problems and remedies in a document; those of plan and run are in their report."""
     if "error" in found:
         return [(one["what"], one["remedy"]) for one in found["error"]["problems"]]
     return [(one["message"], one["remedy"]) for one in found["failures"]]
 
 
 def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every command on AWS fail as soon as it opens the cloud."""
+    """Let every command on AWS fail when it opens the cloud."""
 
     class Unreachable(FakeOperator):
         def open(self, _given: Mapping[str, Any]) -> NoReturn:
@@ -75,8 +75,8 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_error_is_a_document_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each problem with its remedy, on standard output for programs and on standard error for people; exit code 1."""
+def test_error_is_a_document(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has each problem with its remedy; standard error has them as text, and the exit code is 1."""
     fail_with(OperatorError(WHY, Problem("and the clock is wrong")), monkeypatch)
     result = called(name)
     assert result.exit_code == 1
@@ -90,8 +90,8 @@ def test_an_error_is_a_document_too(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", [one for one in COMMANDS if one != "explain"])
-def test_a_defect_is_a_document_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception that no one expects ends no command without a document."""
+def test_unexpected_exception_is_a_document(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command ends without one."""
     fail_with(KeyError("unexpected"), monkeypatch)
     result = called(name)
     assert result.exit_code == 1
@@ -102,8 +102,8 @@ def test_a_defect_is_a_document_too(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_usage_error_is_a_document_too(name: str) -> None:
-    """A misspelt option is known before the command begins."""
+def test_usage_error_is_a_document(name: str) -> None:
+    """A misspelled option is found before the command starts."""
     result = called(name, "--no-such-option")
     assert result.exit_code == 1
     [(what, remedy)] = reasons(document(result.stdout))
@@ -113,8 +113,8 @@ def test_a_usage_error_is_a_document_too(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [one for one in COMMANDS if one != "explain"])
-def test_an_incomplete_installation_is_a_document_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module that is missing is named."""
+def test_missing_module_is_a_document(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the module."""
     fail_with(ModuleNotFoundError("No module named 'botocore'", name="botocore"), monkeypatch)
     result = called(name)
     assert result.exit_code == 1
@@ -124,15 +124,15 @@ def test_an_incomplete_installation_is_a_document_too(name: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("arguments", [["status", "oracle"], ["demo", "--scopes", "1", "--json", "x"], ["nothing"]])
-def test_without_the_flag_a_usage_error_prints_no_document(arguments: list[str]) -> None:
-    """Standard output stays empty; `--json FILE` of the demonstration is no such flag."""
+def test_usage_error_without_the_flag_is_no_document(arguments: list[str]) -> None:
+    """Standard output stays empty; `--json FILE` of the demonstration is another option."""
     result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, result.stdout) == (1, "")
 
 
 @pytest.mark.parametrize("name", ["status", "months"])
-def test_clouds_that_cannot_be_read_are_named_beside_the_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One document for all clouds; each problem says whose it is."""
+def test_unreadable_clouds_are_reported_with_the_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one document for all clouds, and each problem has its cloud."""
     fail_with(OperatorError(WHY), monkeypatch)
     monkeypatch.setitem(clouds.CLOUDS, "gcp", clouds.CLOUDS["aws"])
     result = CliRunner().invoke(main, [name, "aws", "gcp", "--json"])
@@ -141,8 +141,8 @@ def test_clouds_that_cannot_be_read_are_named_beside_the_others(name: str, monke
     assert found["error"]["problems"][0] == {"cloud": "aws", "what": WHY.what, "remedy": WHY.remedy}
 
 
-def test_documents_are_strict_json_that_a_terminal_shows_unharmed() -> None:
-    """What JSON has no number for is null; characters that a terminal would obey, and halves of pairs, are escaped."""
+def test_documents_are_strict_and_printable_json() -> None:
+    """Numbers outside JSON are null; control characters and lone surrogates are escaped."""
     hostile = "a\x1b\x7f\x9b\u202e\u2066\ud800é"
     given = {"nan": [float("nan"), float("-inf"), 1.5], "deep": {"x": ({"y": float("inf")},)}, "name": hostile}
     text = document_text(given)
@@ -152,8 +152,8 @@ def test_documents_are_strict_json_that_a_terminal_shows_unharmed() -> None:
     assert document_text({"a": 1}, None) == '{"a": 1}'
 
 
-def test_a_reader_that_left_is_no_defect() -> None:
-    """`tailpipe-exports logs aws | head` ends quietly: click knows the error of a closed pipe."""
+def test_closed_pipe_ends_the_command_quietly() -> None:
+    """`head` may close the pipe of `tailpipe-exports logs aws`."""
 
     def command() -> int:
         raise BrokenPipeError

@@ -1,4 +1,4 @@
-"""What the functions stored in a demonstration is kept, and shown as a demonstration's, never as a deployment's."""
+"""The stored documents of a demonstration are kept, and shown as those of a demonstration, never of a deployment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Storing:
     """A scenario in which the function stores a state and a report."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Meet one expectation and hand over the documents."""
+        """Meet one expectation and return the documents."""
         document = fresh("aws")
         document.scopes = {"111122223333": ScopeRecord(at=ENDED, coverage="covered")}
         document.runs = [RunNote(RUN, ENDED - timedelta(minutes=15), "ok", active=1, covered=1)]
@@ -40,26 +40,26 @@ class Storing:
 
 
 class Broken:
-    """A scenario that breaks before the function stores anything."""
+    """A scenario that fails before the function stores anything."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Break."""
+        """Raise an error."""
         raise ConnectionError("the local cloud is gone")
 
 
 def called(*arguments: str) -> Result:
-    """Return what the tool did."""
+    """Return the tool's result."""
     return CliRunner().invoke(main, list(arguments))
 
 
 def play(monkeypatch: pytest.MonkeyPatch, scenario: Any) -> Result:
-    """Play a scenario in place of AWS's and return what the tool did."""
+    """Play a scenario instead of AWS's and return the tool's result."""
     monkeypatch.setitem(clouds.CLOUDS, "aws", replace(clouds.CLOUDS["aws"], scenario=scenario))
     return called("demo", "aws")
 
 
-def test_status_shows_a_demonstration_where_no_deployment_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named as what it is, and the exit code is still that of an unread deployment."""
+def test_status_shows_a_demonstration_if_no_deployment_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is labeled as a demonstration, and the exit code is that of the unread deployment."""
     assert play(monkeypatch, Storing).exit_code == 0
     done = called("status", "aws")
     assert done.exit_code == 1
@@ -68,7 +68,7 @@ def test_status_shows_a_demonstration_where_no_deployment_can_be_read(monkeypatc
     assert "AWS · demonstration  1 of 1 covered." in done.stdout
 
 
-def test_a_document_for_programs_never_holds_a_demonstration_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_shows_a_demonstration_only_with_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
     """With --json only --demo shows it, and the document says so."""
     play(monkeypatch, Storing)
     unasked = json.loads(called("status", "aws", "--json").stdout)
@@ -81,8 +81,8 @@ def test_a_document_for_programs_never_holds_a_demonstration_unasked(monkeypatch
     assert found["sentence"] == "1 of 1 covered."
 
 
-def test_the_age_of_a_demonstration_is_by_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The virtual clock of a local cloud shows another year; the state is minutes old for all that."""
+def test_age_of_a_demonstration_is_by_its_virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock shows another year, and the state is minutes old."""
     play(monkeypatch, Storing)
     done = called("status", "aws", "--demo")
     assert "state 0 min old · last run ok at 2026-01-10 00:45 UTC" in done.stdout
@@ -92,8 +92,8 @@ def test_the_age_of_a_demonstration_is_by_its_own_clock(monkeypatch: pytest.Monk
     assert "2026-01-10 00:45 UTC · ok" in history.stdout
 
 
-def test_the_demonstration_ends_with_its_page(monkeypatch: pytest.MonkeyPatch, state_home: Path) -> None:
-    """The page lies in the operator's state folder, and says on it that it shows a demonstration."""
+def test_demonstration_writes_its_page(monkeypatch: pytest.MonkeyPatch, state_home: Path) -> None:
+    """The page is in the operator's state folder, and is labeled as a demonstration."""
     done = play(monkeypatch, Storing)
     page = state_home / "tailpipe-exports" / "demo" / "status.html"
     assert str(page) in done.stdout.splitlines()
@@ -103,8 +103,8 @@ def test_the_demonstration_ends_with_its_page(monkeypatch: pytest.MonkeyPatch, s
     assert f'"now":"{ENDED.isoformat()}"' in page.read_text(encoding="utf-8")
 
 
-def test_an_earlier_demonstration_is_not_taken_for_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was kept goes when the next demonstration begins, even if that one keeps nothing."""
+def test_new_demonstration_removes_the_documents_of_the_previous_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds even if the new one stores nothing."""
     play(monkeypatch, Storing)
     broken = play(monkeypatch, Broken)
     assert broken.exit_code == 1
@@ -115,8 +115,10 @@ def test_an_earlier_demonstration_is_not_taken_for_a_later_one(monkeypatch: pyte
     assert "tailpipe-exports demo aws" in done.stderr
 
 
-def test_documents_that_cannot_be_kept_fail_no_expectation(monkeypatch: pytest.MonkeyPatch, state_home: Path) -> None:
-    """Where the state folder cannot be made, the reason is shown, and the exit code is that of the expectations."""
+def test_documents_that_cannot_be_stored_do_not_change_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, state_home: Path
+) -> None:
+    """The reason is shown, and the expectations decide the exit code."""
     state_home.write_text("a file", encoding="utf-8")
     done = play(monkeypatch, Storing)
     assert done.exit_code == 0
@@ -124,7 +126,7 @@ def test_documents_that_cannot_be_kept_fail_no_expectation(monkeypatch: pytest.M
 
 
 def test_damaged_documents_are_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch, state_home: Path) -> None:
-    """A state that cannot be read is not shown as an empty one."""
+    """An unreadable state is not shown as an empty one."""
     play(monkeypatch, Storing)
     (state_home / "tailpipe-exports" / "demo" / "aws" / STATE).write_text("{", encoding="utf-8")
     done = called("status", "aws", "--demo")
@@ -133,8 +135,8 @@ def test_damaged_documents_are_an_error_with_a_remedy(monkeypatch: pytest.Monkey
     assert "tailpipe-exports demo aws" in done.stderr
 
 
-def test_a_demonstration_is_no_deployment_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
-    """--demo and the options that choose a deployment exclude each other."""
+def test_demo_option_excludes_the_options_of_a_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both together are a usage error."""
     done = called("status", "aws", "--demo", "--function", "one")
     assert done.exit_code == 1
     assert "--demo stands alone" in done.stderr

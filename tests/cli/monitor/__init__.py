@@ -1,1 +1,1 @@
-"""Tests of the operator's view."""
+"""Tests of the commands for the time between runs."""

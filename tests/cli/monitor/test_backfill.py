@@ -1,4 +1,4 @@
-"""`backfill` requests past months where a function can, and says what a person can do where it cannot."""
+"""`backfill` requests past months from functions that can deliver them, and otherwise shows what a person can do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Calls = list[Mapping[str, Any]]
 
 @pytest.fixture
 def requested(store: InMemoryStore, monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Return what is asked of the deployed function, on a cloud whose function can request months; it answers ok."""
+    """Record the requests to the deployed function of a cloud with backfill; it responds ok."""
     asked: Calls = []
 
     def call(_session: object, payload: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def requested(store: InMemoryStore, monkeypatch: pytest.MonkeyPatch) -> Calls:
     return asked
 
 
-def test_missing_months_are_requested_by_the_scopes_that_lack_them(store: InMemoryStore, requested: Calls) -> None:
-    """Scopes that lack the same months share a request; the present month and complete scopes are left out."""
+def test_missing_months_are_requested_for_the_scopes_without_them(store: InMemoryStore, requested: Calls) -> None:
+    """Scopes with the same missing months share a request; the current month and complete scopes are left out."""
     lacking = {THIS: LOST, LAST: LOST}
     record(store, a=lacking, b={THIS: DATA, BEFORE: LOST}, c={THIS: DATA}, d=lacking)
     result = called("backfill", "aws", "--missing", "--json")
@@ -56,16 +56,16 @@ def test_missing_months_are_requested_by_the_scopes_that_lack_them(store: InMemo
     assert [one["status"] for one in json.loads(result.stdout)["runs"]] == ["ok", "ok"]
 
 
-def test_named_months_are_requested_of_named_scopes(store: InMemoryStore, requested: Calls) -> None:
-    """A dry run asks for a dry run; an id in other letters is the listed one."""
+def test_given_months_are_requested_for_the_given_scopes(store: InMemoryStore, requested: Calls) -> None:
+    """A dry run requests a dry run, and ids ignore case."""
     record(store, a={THIS: DATA})
     result = called("backfill", "aws", "--scope", "A", "--month", LAST, "--month", BEFORE, "--dry-run")
     assert result.exit_code == 0, result.output
     assert requested == [{"scopes": ["a"], "months": [BEFORE, LAST], "dry_run": True}]
 
 
-def test_nothing_missing_requests_nothing(store: InMemoryStore, requested: Calls) -> None:
-    """It says so, and ends with 0."""
+def test_nothing_is_requested_if_no_month_is_missing(store: InMemoryStore, requested: Calls) -> None:
+    """A message says so, and the exit code is 0."""
     record(store, a={THIS: DATA, LAST: DATA})
     result = called("backfill", "aws", "--missing")
     assert (result.exit_code, requested) == (0, [])
@@ -84,10 +84,8 @@ def test_nothing_missing_requests_nothing(store: InMemoryStore, requested: Calls
         (month_before(THIS, 85), "is too long ago"),
     ],
 )
-def test_month_that_cannot_be_requested_is_an_error(
-    store: InMemoryStore, requested: Calls, month: str, message: str
-) -> None:
-    """The message names the month and what is right; nothing is requested."""
+def test_invalid_month_is_an_error(store: InMemoryStore, requested: Calls, month: str, message: str) -> None:
+    """The message names the month and the valid form; nothing is requested."""
     record(store, a={THIS: DATA})
     result = called("backfill", "aws", "--scope", "a", "--month", month)
     assert (result.exit_code, requested) == (1, [])
@@ -104,18 +102,18 @@ def test_month_that_cannot_be_requested_is_an_error(
         (["--scope", "elsewhere", "--month", LAST], "the state knows no account"),
     ],
 )
-def test_contradictions_request_nothing(
+def test_contradictory_options_request_nothing(
     store: InMemoryStore, requested: Calls, arguments: list[str], message: str
 ) -> None:
-    """Neither months nor --missing, both, months of nobody, and a scope that is not known."""
+    """This covers neither months nor --missing, both, months without a scope, and an unknown scope."""
     record(store, a={THIS: DATA})
     result = called("backfill", "aws", *arguments)
     assert (result.exit_code, requested) == (1, [])
     assert message in result.stderr
 
 
-def test_aws_gets_the_text_of_a_support_case(store: InMemoryStore) -> None:
-    """Account, exports and months are filled in; exit code 2, since a person has to open it."""
+def test_aws_shows_the_text_of_a_support_case(store: InMemoryStore) -> None:
+    """It has account, exports and months; the exit code is 2, because a person must open the case."""
     record(store, a={THIS: DATA, LAST: LOST, BEFORE: LOST})
     result = called("backfill", "aws", "--missing")
     assert result.exit_code == 2
@@ -125,8 +123,10 @@ def test_aws_gets_the_text_of_a_support_case(store: InMemoryStore) -> None:
     assert (case["scope"], case["months"]) == ("a", {"daily": [BEFORE, LAST]})
 
 
-def test_cloud_without_backfill_says_why(store: InMemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 1: nothing was done, and nothing can be."""
+def test_cloud_without_backfill_is_reported_with_the_reason(
+    store: InMemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code is 1, because nothing can be done."""
     none = replace(clouds.CLOUDS["aws"], no_backfill=clouds.CLOUDS["gcp"].no_backfill)
     monkeypatch.setitem(clouds.CLOUDS, "aws", none)
     record(store, a={THIS: DATA, LAST: LOST})
@@ -135,10 +135,10 @@ def test_cloud_without_backfill_says_why(store: InMemoryStore, monkeypatch: pyte
     assert "only the first time that an export is switched on" in result.stderr
 
 
-def test_what_was_requested_before_a_failure_is_not_lost(
+def test_failed_request_keeps_the_previous_reports(
     store: InMemoryStore, requested: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reports so far, what is left, and the failure: one document, exit code 1; a person is told how to go on."""
+    """One document has the reports, the remaining requests and the failure; the message says how to continue."""
     record(store, a={THIS: DATA, LAST: LOST}, b={THIS: DATA, BEFORE: LOST}, c={THIS: DATA, LAST: LOST, BEFORE: LOST})
 
     def call(_session: object, payload: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def test_what_was_requested_before_a_failure_is_not_lost(
     assert "the function did not answer" in said
 
 
-def test_a_request_names_no_more_scopes_than_a_function_takes(
+def test_request_has_at_most_the_scopes_that_a_function_accepts(
     store: InMemoryStore, requested: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A larger group becomes several requests."""
@@ -177,7 +177,7 @@ def test_a_request_names_no_more_scopes_than_a_function_takes(
 def test_settings_from_a_file_run_the_request_on_this_machine(
     store: InMemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The function's own code runs with them; nothing is asked of a deployed one, and the report is shown."""
+    """The function's code runs locally with the file; no deployed function is called."""
     can = replace(clouds.CLOUDS["aws"], support_case=None, reach=lambda: Reach(84))
     monkeypatch.setitem(clouds.CLOUDS, "aws", can)
     function = install(monkeypatch, FakeFunction([action(Verb.CREATE, "a")]))
@@ -206,10 +206,10 @@ def test_settings_from_a_file_run_the_request_on_this_machine(
         (KeyError("x"), "a defect of the command: KeyError"),
     ],
 )
-def test_a_request_that_cannot_run_on_this_machine_says_why(
+def test_request_that_cannot_run_on_this_machine_is_reported(
     store: InMemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, message: str
 ) -> None:
-    """Exit code 1; the reason on standard error, and in the document."""
+    """The exit code is 1, with the reason on standard error and in the document."""
     can = replace(clouds.CLOUDS["aws"], support_case=None, reach=lambda: Reach(84))
     monkeypatch.setitem(clouds.CLOUDS, "aws", can)
     install(monkeypatch, FakeFunction(error=error))

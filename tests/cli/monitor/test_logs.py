@@ -1,4 +1,4 @@
-"""`logs` shows what the deployed function logged, each line once, in one form."""
+"""`logs` shows each line of the deployed function's log once and in one form."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ HOSTILE = "team\x1b[31m\u202egro"
 
 
 def line(number: int, level: str = "INFO", **fields: Any) -> LogLine:
-    """Return the line of that number, written so many seconds after the start."""
+    """Return the line with that number, written a number of seconds after the start."""
     text = json.dumps({"event": "write-failed", "run_id": "r-1", **fields})
     return parse_line(str(number), START + timedelta(seconds=number), text, level)
 
 
 class Log(FakeOperator):
-    """A deployment with a log; `later` are lines that each further reading finds beside the earlier ones."""
+    """A deployment with a log; each further read finds additional lines from `later`."""
 
     def __init__(self, *lines: LogLine, later: Any = (), error: OperatorError | None = None) -> None:
         super().__init__([FUNCTION], {})
@@ -38,7 +38,7 @@ class Log(FakeOperator):
         self.searches: list[LogSearch] = []
 
     def logs(self, search: LogSearch) -> Iterator[LogLine]:
-        """Yield the lines that the search admits."""
+        """Yield the lines that match the search."""
         if self.error:
             raise self.error
         if self.searches:
@@ -58,12 +58,12 @@ def install(log: Log, monkeypatch: pytest.MonkeyPatch) -> Log:
 
 
 def called(*arguments: str) -> Result:
-    """Return what the tool did."""
+    """Return the tool's result."""
     return CliRunner().invoke(main, ["logs", "aws", *arguments])
 
 
-def test_a_line_shows_time_level_event_scope_code_and_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name of the scope stands before its id; the text of the platform stands as it is."""
+def test_line_has_time_level_event_scope_code_and_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scope's name precedes its id, and the platform's text is unchanged."""
     wrote = line(1, "ERROR", scope="111122223333", scope_name="Beta", code="AccessDenied", reason="not allowed")
     install(Log(wrote, LogLine("2", START + timedelta(seconds=2), "", text="Task timed out")), monkeypatch)
     done = called("--since", "2026-01-05")
@@ -74,8 +74,8 @@ def test_a_line_shows_time_level_event_scope_code_and_reason(monkeypatch: pytest
     ]
 
 
-def test_run_and_scope_choose_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only lines with both values are shown; a run's id says where its log begins."""
+def test_run_and_scope_filter_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both must match; a run's id sets where the log starts."""
     run = "20260105T120000Z-00000001"
     log = install(Log(line(1), line(2, run_id=run, scope="a"), line(3, run_id=run, scope="b")), monkeypatch)
     done = called("--run", run, "--scope", "b")
@@ -83,8 +83,8 @@ def test_run_and_scope_choose_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log.searches == [LogSearch(START, run, "b")]
 
 
-def test_json_is_one_object_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every field of a line is in its object, and standard output holds nothing else."""
+def test_json_has_one_object_per_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has every field, and standard output has nothing else."""
     install(Log(line(1, scope="a"), LogLine("2", START, "", text="killed")), monkeypatch)
     found = [json.loads(one) for one in called("--json", "--since", "2026-01-05").stdout.splitlines()]
     assert found == [
@@ -100,8 +100,8 @@ def test_json_is_one_object_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80])
-def test_hostile_text_stays_harmless_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control and direction characters never reach the terminal, neither of fields nor of plain text."""
+def test_hostile_text_cannot_control_the_terminal_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control and direction characters of fields and text are not printed."""
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("NO_COLOR", "1")
     hostile = line(1, scope="a", scope_name=HOSTILE, reason=f"{HOSTILE}\nnext line")
@@ -111,16 +111,16 @@ def test_hostile_text_stays_harmless_at_any_width(width: int, monkeypatch: pytes
     assert len(done.stdout.splitlines()) == 2
 
 
-def test_no_line_is_said_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty log ends with 0, and says since when it is empty on standard error."""
+def test_empty_log_is_reported_and_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code is 0, and standard error has the start of the search."""
     install(Log(), monkeypatch)
     done = called("--since", "2026-01-05")
     assert (done.exit_code, done.stdout) == (0, "")
     assert "no line since 2026-01-05 00:00 UTC" in done.stderr
 
 
-def test_a_log_that_cannot_be_read_is_an_error_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 1, the reason, and what to do."""
+def test_unreadable_log_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code is 1."""
     install(Log(error=OperatorError(Problem("the log may not be read", "Grant it."))), monkeypatch)
     done = called()
     assert done.exit_code == 1
@@ -129,8 +129,8 @@ def test_a_log_that_cannot_be_read_is_an_error_with_its_remedy(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("since", "expected"), [("30m", timedelta(minutes=30)), ("7d", timedelta(days=7))])
-def test_an_age_is_counted_from_now(since: str, expected: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--since takes an age too; what is neither is refused."""
+def test_since_accepts_an_age(since: str, expected: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid value is refused."""
     log = install(Log(), monkeypatch)
     assert called("--since", since).exit_code == 0
     assert timedelta(0) <= datetime.now(UTC) - expected - log.searches[0].since < timedelta(minutes=5)
@@ -140,17 +140,15 @@ def test_an_age_is_counted_from_now(since: str, expected: timedelta, monkeypatch
 @pytest.mark.parametrize(
     "arguments", [["--since", "0001-01-01"], ["--since", "99999d"], ["--run", "19000101T000000Z-x"]]
 )
-def test_a_log_is_not_searched_before_1970(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS refuses a negative time; whatever is asked for, no log begins earlier."""
+def test_search_of_a_log_starts_in_1970_at_the_earliest(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS refuses a negative time."""
     log = install(Log(line(1)), monkeypatch)
     assert called(*arguments).exit_code == 0
     assert log.searches[0].since == datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def test_a_followed_log_shows_each_line_once_and_ends_cleanly(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Late lines are found though newer ones were shown before; an interrupt ends it with 0."""
+def test_followed_log_shows_each_line_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Late lines are found after newer ones, and an interrupt exits with 0."""
     later = [[line(3), line(9)], [], KeyboardInterrupt()]
     log = install(Log(line(1), line(7), later=later), monkeypatch)
     clock = VirtualClock()
@@ -162,8 +160,8 @@ def test_a_followed_log_shows_each_line_once_and_ends_cleanly(
     assert {one.since for one in log.searches} == {START}
 
 
-def test_a_followed_log_forgets_what_can_no_longer_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each reading begins shortly before the newest line, so that a long watch reads and keeps little."""
+def test_followed_log_keeps_only_recent_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each read starts shortly before the newest line, so a long watch reads and stores little."""
     hour = 3600
     later = [[line(hour)], [], [], KeyboardInterrupt()]
     log = install(Log(line(1), later=later), monkeypatch)
@@ -171,18 +169,18 @@ def test_a_followed_log_forgets_what_can_no_longer_come_again(monkeypatch: pytes
     assert log.searches[-1].since == START + timedelta(seconds=hour) - logs.LATE
 
 
-def test_text_that_only_looks_like_a_line_of_the_function_is_text() -> None:
-    """A document without an event, and half a document, are shown as they are."""
+def test_text_that_resembles_an_event_is_shown_unchanged() -> None:
+    """This covers a document without an event, and an incomplete one."""
     for text in ('{"message": "x"}', '{"event": 3}', '{"event": "a"', "[" * 100_000):
         assert (parse_line("1", START, text).fields, parse_line("1", START, text).text) == ({}, text)
 
 
-def test_json_of_a_log_is_strict_and_has_its_error_on_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number that only Python reads becomes null; what was read before the log failed is kept."""
+def test_json_of_a_log_is_strict_and_ends_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that only Python reads becomes null, and the lines before the error are kept."""
 
     class Failing(Log):
         def logs(self, search: LogSearch) -> Iterator[LogLine]:
-            """Yield the lines, and fail then."""
+            """Yield the lines, then raise an error."""
             yield from super().logs(search)
             raise OperatorError(Problem("the log ended early", "Read it again."))
 

@@ -1,4 +1,4 @@
-"""Status, history, page and explain show what the function stored, and ask no account."""
+"""status, history, page and explain show what the function stored, without a call to any account."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOSTILE = "team\x1b[31m\u202egro"
 
 
 def run_id(hours: float) -> str:
-    """Return the id of a run that began so many hours ago."""
+    """Return the id of a run that started a number of hours ago."""
     return f"{NOW - timedelta(hours=hours):%Y%m%dT%H%M%SZ}-00000000"
 
 
@@ -60,7 +60,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> InMemoryStore:
     def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:
         assert environment["EXPORTS"] == "cur2"
         print("a library that writes to standard output")  # noqa: T201 - what the tool must keep out of its document
-        return kept, RunContext("aws", EngineSettings(), sink, clock, 60.0, {}, lambda error: error)  # type: ignore[arg-type,return-value]  # no call is made through it
+        return kept, RunContext("aws", EngineSettings(), sink, clock, 60.0, {}, lambda error: error)  # type: ignore[arg-type,return-value]  # no call uses it
 
     install(monkeypatch, FakeFunction())
     monkeypatch.setitem(clouds.CLOUDS, "aws", replace(clouds.CLOUDS["aws"], open_state=lambda: open_state))
@@ -76,7 +76,7 @@ def fill(store: InMemoryStore, **scopes: ScopeRecord) -> StateDocument:
         RunNote(run_id(hours), NOW - timedelta(hours=hours), "ok", active=active, covered=active)
         for hours in (1.5, 0.5)
     ]
-    # Now, and not when the tests were collected, which may be minutes ago.
+    # The current time, because the tests may have been collected minutes ago.
     store.save(dump(document, datetime.now(UTC)), None)
     for hours, verb in ((200, "KEEP"), (1.5, "CREATE"), (0.5, "KEEP")):
         report = {
@@ -92,17 +92,17 @@ def fill(store: InMemoryStore, **scopes: ScopeRecord) -> StateDocument:
 
 
 def called(*arguments: str) -> Result:
-    """Return what the tool did."""
+    """Return the tool's result."""
     return CliRunner().invoke(main, list(arguments))
 
 
-def test_status_of_a_covered_cloud_is_a_sentence_and_its_runs(store: InMemoryStore) -> None:
-    """Exit code 0; the state's age, the next run, and what the last runs changed."""
+def test_status_of_a_covered_cloud_has_a_sentence_and_the_runs(store: InMemoryStore) -> None:
+    """The exit code is 0, with the state's age, the next run, and the changes of the last runs."""
     fill(store, a=scope(), b=scope())
     done = called("status", "aws")
     assert done.exit_code == 0
     assert "AWS  2 of 2 covered." in done.stdout
-    # The module may have been read minutes before this test begins.
+    # The module may have been imported minutes before this test.
     old = re.search(r"state (\d+) min old · last run ok", done.stdout)
     assert old is not None
     assert int(old[1]) <= (datetime.now(UTC) - NOW).total_seconds() / 60
@@ -110,10 +110,10 @@ def test_status_of_a_covered_cloud_is_a_sentence_and_its_runs(store: InMemorySto
     assert "needs you" not in done.stdout
 
 
-def test_a_demonstration_is_not_shown_beside_a_deployment(
+def test_demonstration_is_not_shown_with_a_deployment(
     store: InMemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Where a deployment was read, what a demonstration on this machine kept is left out."""
+    """Its stored documents are ignored once a deployment is read."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     fill(store, a=scope())
     kept.keep("aws", {kept.STATE: store.data or b""}, NOW)
@@ -123,8 +123,8 @@ def test_a_demonstration_is_not_shown_beside_a_deployment(
     assert "demonstration" not in done.stdout
 
 
-def test_status_names_what_needs_a_person_and_ends_with_two(store: InMemoryStore) -> None:
-    """The step, whose it is, its link; the exit code says that a person is needed."""
+def test_status_shows_manual_steps_and_exits_with_2(store: InMemoryStore) -> None:
+    """Each has its scope and link."""
     fill(store, a=scope(), b=scope("manual", STEP, "Beta"))
     done = called("status", "aws")
     assert done.exit_code == 2
@@ -133,8 +133,8 @@ def test_status_names_what_needs_a_person_and_ends_with_two(store: InMemoryStore
     assert "https://x.test" in done.stdout
 
 
-def test_status_names_what_fails_with_its_remedy_and_ends_with_one(store: InMemoryStore) -> None:
-    """A failure outweighs a manual step; the remedy and the way to the runbook stand below it."""
+def test_status_shows_failures_with_remedies_and_exits_with_1(store: InMemoryStore) -> None:
+    """A failure takes precedence over a manual step, and refers to the runbook."""
     fill(store, a=scope("failed", BROKEN), b=scope("manual", STEP))
     done = called("status", "aws")
     assert done.exit_code == 1
@@ -143,8 +143,8 @@ def test_status_names_what_fails_with_its_remedy_and_ends_with_one(store: InMemo
     assert "tailpipe-exports explain storage-firewall" in done.stdout
 
 
-def test_status_before_the_first_run_claims_nothing(store: InMemoryStore) -> None:
-    """Without a state nothing is covered: exit code 1, and what to do."""
+def test_status_before_the_first_run_exits_with_1(store: InMemoryStore) -> None:
+    """Nothing is shown as covered, and the remedy is to run."""
     assert store.data is None
     done = called("status", "aws")
     assert done.exit_code == 1
@@ -153,7 +153,7 @@ def test_status_before_the_first_run_claims_nothing(store: InMemoryStore) -> Non
 
 
 def test_status_of_a_newer_state_is_an_error_with_a_remedy(store: InMemoryStore) -> None:
-    """A state that a newer version wrote is not guessed at."""
+    """A state of a newer version is not interpreted."""
     store.save(b'{"version": 99, "scopes": {}}', None)
     done = called("status", "aws")
     assert done.exit_code == 1
@@ -161,8 +161,8 @@ def test_status_of_a_newer_state_is_an_error_with_a_remedy(store: InMemoryStore)
     assert "Deploy the newer function again" in done.stderr
 
 
-def test_unreadable_state_is_not_called_a_missing_one(store: InMemoryStore) -> None:
-    """Exit code 1 and what happens next; the reports are still shown."""
+def test_unreadable_state_is_not_reported_as_missing(store: InMemoryStore) -> None:
+    """The exit code is 1, and the reports are still shown."""
     whole = fill(store, a=scope())
     store.replace(dump(whole, NOW)[:100])
     for command in ("status", "months", "page"):
@@ -176,8 +176,8 @@ def test_unreadable_state_is_not_called_a_missing_one(store: InMemoryStore) -> N
     assert "the state of AWS is unreadable" in history.stderr
 
 
-def test_state_of_the_future_is_said_to_have_times_that_are_left_out(store: InMemoryStore) -> None:
-    """A wrong clock wrote it: nothing claims that no state is stored."""
+def test_state_with_future_times_is_reported(store: InMemoryStore) -> None:
+    """A wrong clock wrote them; the state is not reported as missing."""
     document = fill(store, a=scope())
     ahead = timedelta(days=400)
     document.runs = [RunNote(note.run_id, note.at + ahead, "ok", active=1, covered=1) for note in document.runs]
@@ -190,8 +190,8 @@ def test_state_of_the_future_is_said_to_have_times_that_are_left_out(store: InMe
     assert "No state is stored" not in done.stdout
 
 
-def test_scope_is_found_whatever_its_letters_and_an_unknown_one_is_an_error(store: InMemoryStore) -> None:
-    """`status` and `history` take an id as a portal shows it; an id of another cloud, or a typo, ends with 1."""
+def test_scope_ignores_case_and_an_unknown_one_is_an_error(store: InMemoryStore) -> None:
+    """This holds for `status` and `history`; an id of another cloud or a typo exits with 1."""
     fill(store, **{"0a0b": scope()})
     assert "account (0a0b)" in " ".join(called("status", "aws", "0A0B").stdout.split())
     assert "created" in called("history", "aws", "--scope", "0A0B").stdout
@@ -202,8 +202,8 @@ def test_scope_is_found_whatever_its_letters_and_an_unknown_one_is_an_error(stor
         assert "An id of another cloud belongs to that cloud's name." in " ".join(done.stderr.split())
 
 
-def test_scope_before_the_first_run_leads_to_the_first_run(store: InMemoryStore) -> None:
-    """Without any state the remedy is to run once."""
+def test_scope_before_the_first_run_has_the_remedy_to_run(store: InMemoryStore) -> None:
+    """There is no state yet."""
     assert store.data is None
     done = called("status", "aws", "a")
     assert done.exit_code == 1
@@ -211,8 +211,8 @@ def test_scope_before_the_first_run_leads_to_the_first_run(store: InMemoryStore)
     assert "tailpipe-exports invoke aws" in done.stderr
 
 
-def test_report_with_an_odd_time_says_so(store: InMemoryStore) -> None:
-    """What is no time is not shown as one."""
+def test_report_with_an_invalid_time_says_so(store: InMemoryStore) -> None:
+    """The value is not shown as a time."""
     fill(store, a=scope())
     store.put_report(run_id(0.5), json.dumps({"run_id": run_id(0.5), "started_at": "soon", "status": "ok"}).encode())
     done = called("history", "aws")
@@ -221,8 +221,8 @@ def test_report_with_an_odd_time_says_so(store: InMemoryStore) -> None:
     assert "soon" not in done.stdout
 
 
-def test_status_of_a_scope_shows_everything_about_it(store: InMemoryStore) -> None:
-    """Its targets, the error with the remedy, and its last changes; an unknown one is an error."""
+def test_status_of_a_scope_has_targets_error_and_changes(store: InMemoryStore) -> None:
+    """The error has its remedy, and an unknown scope is an error."""
     fill(store, a=scope("failed", BROKEN, "Alpha"), b=scope())
     done = called("status", "aws", "a")
     assert done.exit_code == 1
@@ -236,8 +236,8 @@ def test_status_of_a_scope_shows_everything_about_it(store: InMemoryStore) -> No
     assert "the state knows no account 'nowhere'" in unknown.stderr
 
 
-def test_documents_are_json_and_nothing_else(store: InMemoryStore) -> None:
-    """What a library prints on the way does not end up in a document; each says what its text says."""
+def test_json_output_is_only_the_document(store: InMemoryStore) -> None:
+    """Output of libraries is excluded, and each document has the content of the text."""
     fill(store, a=scope(), b=scope("manual", STEP))
     done = called("status", "aws", "--json")
     (cloud,) = json.loads(done.stdout)["clouds"]
@@ -249,10 +249,10 @@ def test_documents_are_json_and_nothing_else(store: InMemoryStore) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80])
-def test_names_from_the_cloud_stay_harmless_at_any_width(
+def test_names_cannot_control_the_terminal_at_any_width(
     store: InMemoryStore, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Control and direction characters of a name never reach the terminal; an id is kept in one piece."""
+    """Control and direction characters are not printed, and an id is not broken."""
     monkeypatch.setenv("COLUMNS", str(width))
     fill(store, **{"1" * 38: scope("manual", STEP, HOSTILE)})
     for done in (called("status", "aws"), called("status", "aws", "1" * 38), called("history", "aws")):
@@ -260,8 +260,8 @@ def test_names_from_the_cloud_stay_harmless_at_any_width(
         assert "1" * 38 in done.stdout
 
 
-def test_history_begins_where_it_is_asked_to(store: InMemoryStore) -> None:
-    """A week unless given; the run before is read too, so that what was open then does not count as opened."""
+def test_history_starts_at_the_given_time(store: InMemoryStore) -> None:
+    """The default is a week; the run before is read too, so that its open failures do not count as new."""
     fill(store, a=scope())
     recent = called("history", "aws")
     assert recent.exit_code == 0
@@ -272,8 +272,8 @@ def test_history_begins_where_it_is_asked_to(store: InMemoryStore) -> None:
     assert "created" not in called("history", "aws", "--scope", "b").stdout
 
 
-def test_damaged_report_is_named_and_the_others_count(store: InMemoryStore) -> None:
-    """Half a report costs itself only."""
+def test_damaged_report_is_reported_and_the_others_used(store: InMemoryStore) -> None:
+    """One report is truncated."""
     fill(store, a=scope())
     store.put_report(run_id(0.5), b'{"run_id": "half')
     done = called("history", "aws")
@@ -282,8 +282,8 @@ def test_damaged_report_is_named_and_the_others_count(store: InMemoryStore) -> N
     assert run_id(1.5) in done.stdout
 
 
-def test_page_is_written_for_its_owner_alone(store: InMemoryStore, tmp_path: Path) -> None:
-    """The file's mode is 0600; its path is printed."""
+def test_page_file_is_private(store: InMemoryStore, tmp_path: Path) -> None:
+    """Its mode is 0600, and its path is printed."""
     fill(store, a=scope(name=HOSTILE))
     file = tmp_path / "status.html"
     done = called("page", "aws", "--out", str(file))
@@ -295,8 +295,8 @@ def test_page_is_written_for_its_owner_alone(store: InMemoryStore, tmp_path: Pat
     assert "Name a file in an existing folder." in nowhere.stderr
 
 
-def test_a_published_page_is_shown_by_its_data_alone(store: InMemoryStore, tmp_path: Path) -> None:
-    """A script that somebody put into the stored file is not passed on; without such a page the command says how."""
+def test_published_page_is_rebuilt_from_its_data(store: InMemoryStore, tmp_path: Path) -> None:
+    """A script in the stored file is not passed on; without a published page, the command says how to get one."""
     fill(store, a=scope())
     file = tmp_path / "status.html"
     missing = called("page", "aws", "--published", "--out", str(file))
@@ -313,8 +313,8 @@ def test_a_published_page_is_shown_by_its_data_alone(store: InMemoryStore, tmp_p
     assert "damaged" in damaged.stderr
 
 
-def test_watch_shows_again_until_it_is_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
-    """The last exit code is the command's."""
+def test_watch_repeats_until_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is that of the last output."""
     codes = iter([0, 2])
     waits: list[float] = []
 
@@ -339,15 +339,15 @@ def test_watch_shows_again_until_it_is_interrupted(capsys: pytest.CaptureFixture
         (["page", "aws", "--function", "x", "--without-deployment"], "--function names a deployment"),
     ],
 )
-def test_wrong_arguments_are_explained(arguments: list[str], why: str) -> None:
-    """Each ends with 1 and one sentence, before anything is read."""
+def test_invalid_arguments_exit_with_1_and_one_sentence(arguments: list[str], why: str) -> None:
+    """Nothing is read before."""
     done = called(*arguments)
     assert done.exit_code == 1
     assert why in " ".join(done.stderr.split())
 
 
-def test_explain_shows_the_runbooks_entry() -> None:
-    """The cells of the row, without the marks of the document; a near name is suggested."""
+def test_explain_shows_the_entry_of_the_runbook() -> None:
+    """It has the row's cells without Markdown, and suggests a similar name."""
     done = called("explain", "state-foreign")
     assert done.exit_code == 0
     assert done.stdout.startswith("state-foreign · Codes of the engine")

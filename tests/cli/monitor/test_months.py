@@ -1,4 +1,4 @@
-"""`months`, and the months of `status` and `page`, show what the function recorded of deliveries."""
+"""`months`, and the months in `status` and `page`, show the recorded deliveries."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LOST = Period(0, first=NOW - timedelta(days=60))
 
 
 def known(name: str = "") -> ScopeRecord:
-    """Return a scope that has been there for a year."""
+    """Return a scope that has existed for a year."""
     made = scope(name=name)
     made.first_seen = NOW - timedelta(days=365)
     return made
 
 
 def record(store: InMemoryStore, **scopes: dict[str, Period]) -> None:
-    """Store a state of these scopes and a ledger of what their exports delivered."""
+    """Store a state with these scopes, and the ledger of their deliveries."""
     fill(store, **{one: known(HOSTILE if one == "a" else "") for one in scopes})
     ledger = Ledger("aws")
     for one, periods in scopes.items():
@@ -42,18 +42,18 @@ def record(store: InMemoryStore, **scopes: dict[str, Period]) -> None:
 
 @pytest.mark.usefixtures("store")
 class TestMonths:
-    """The command and its exit codes."""
+    """Tests of the command and its exit codes."""
 
-    def test_complete_months_end_with_zero(self, store: InMemoryStore) -> None:
-        """Every month that was recorded has data."""
+    def test_complete_months_exit_with_0(self, store: InMemoryStore) -> None:
+        """Every recorded month has data."""
         record(store, a={THIS: DATA, LAST: DATA})
         result = called("months", "aws")
         assert result.exit_code == 0, result.output
         assert "0 of 1 datasets lack months" in result.stdout
         assert "██" in result.stdout
 
-    def test_lost_month_is_named_with_the_command_that_fills_it(self, store: InMemoryStore) -> None:
-        """Exit code 2; the reason, the month, and a command that can be copied."""
+    def test_lost_month_is_shown_with_the_command_that_backfills_it(self, store: InMemoryStore) -> None:
+        """The exit code is 2, and the command can be copied."""
         record(store, a={THIS: DATA, LAST: LOST, BEFORE: LOST}, b={THIS: DATA})
         result = called("months", "aws", "--missing")
         assert result.exit_code == 2
@@ -61,8 +61,8 @@ class TestMonths:
         assert f"backfill aws --scope a --month {BEFORE} --month {LAST}" in result.stdout
         assert "b · daily" not in result.stdout
 
-    def test_present_month_is_no_part_of_the_command(self, store: InMemoryStore) -> None:
-        """It can be missing, and `backfill` refuses to request it: a command with it could not be run."""
+    def test_current_month_is_not_in_the_command(self, store: InMemoryStore) -> None:
+        """It can be missing, but `backfill` refuses it."""
         record(store, a={THIS: LOST, LAST: LOST}, b={THIS: LOST, LAST: DATA})
         result = called("months", "aws", "--json")
         assert result.exit_code == 2
@@ -71,8 +71,8 @@ class TestMonths:
         assert [row["command"] for row in rows] == [f"tailpipe-exports backfill aws --scope a --month {LAST}", ""]
         assert called("months", "aws").stdout.count("→") == 1
 
-    def test_document_is_json_and_nothing_else(self, store: InMemoryStore) -> None:
-        """Rows with the state of each month, and what it holds."""
+    def test_json_has_a_row_for_each_dataset(self, store: InMemoryStore) -> None:
+        """A row has the state and contents of each month."""
         record(store, a={THIS: DATA, LAST: LOST})
         result = called("months", "aws", "--json")
         (cloud,) = json.loads(result.stdout)["clouds"]
@@ -81,8 +81,8 @@ class TestMonths:
         assert (row["scope"], row["dataset"], row["missing"]) == ("a", "daily", [LAST])
         assert (row["months"][THIS]["files"], row["months"][LAST]["state"]) == (2, "lost")
 
-    def test_without_a_ledger_nothing_is_claimed(self, store: InMemoryStore) -> None:
-        """An export whose deliveries no run has recorded is not called incomplete."""
+    def test_export_without_a_ledger_is_not_incomplete(self, store: InMemoryStore) -> None:
+        """No run has recorded its deliveries."""
         fill(store, a=known())
         result = called("months", "aws")
         assert result.exit_code == 0, result.output
@@ -99,12 +99,12 @@ class TestMonths:
             "damaged",
             "newer",
             "another cloud",
-        ],  # the bytes hold the time, so workers would name the tests differently
+        ],  # the bytes contain the time, which would give the tests different names in each worker
     )
-    def test_ledger_that_cannot_be_read_is_an_error_with_a_remedy(
+    def test_unreadable_ledger_is_an_error_with_a_remedy(
         self, store: InMemoryStore, data: bytes, expected: str
     ) -> None:
-        """Damaged, newer and foreign ledgers end `months` with 1; `status` and `page` go on without."""
+        """A damaged, newer or foreign ledger ends `months` with 1; `status` and `page` work without it."""
         fill(store, a=known())
         store.save(data, None, DELIVERIES)
         result = called("months", "aws")
@@ -115,21 +115,21 @@ class TestMonths:
         assert expected in shown.stderr
 
     def test_scope_of_another_cloud_is_an_error(self, store: InMemoryStore) -> None:
-        """The message names the id, without its control characters."""
+        """The message has the id without its control characters."""
         record(store, a={THIS: DATA})
         result = called("months", "aws", "--scope", "0a0a-\x1b[31mb")
         assert result.exit_code == 1
         assert "the state knows no account" in result.stderr
         assert "\x1b" not in result.stderr
 
-    def test_scope_belongs_to_one_cloud(self, store: InMemoryStore) -> None:
-        """Without a cloud a scope's id is a usage error."""
+    def test_scope_without_a_cloud_is_a_usage_error(self, store: InMemoryStore) -> None:
+        """A scope belongs to one cloud."""
         result = called("months", "--scope", "a")
         assert result.exit_code == 1
         assert "--scope belongs to one cloud" in result.stderr
 
-    def test_narrow_terminal_is_kept_to(self, store: InMemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        """At 40 columns no line but one of a single word is wider, and nothing hostile reaches the terminal."""
+    def test_output_fits_a_narrow_terminal(self, store: InMemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """At 40 columns only single words are wider, and no control character is printed."""
         monkeypatch.setattr("cli.terminal.console.PLAIN_WIDTH", 40)
         record(store, a={THIS: DATA, LAST: LOST, month_before(THIS, 60): DATA})
         result = called("months", "aws")
@@ -138,7 +138,7 @@ class TestMonths:
         assert "\u202e" not in result.stdout
 
     def test_status_of_a_scope_shows_its_months(self, store: InMemoryStore) -> None:
-        """The last arrival, one mark a month, and what is missing."""
+        """It has the last delivery, one mark per month, and the missing months."""
         record(store, a={THIS: DATA, LAST: LOST})
         result = called("status", "aws", "a")
         assert f"months of daily · {THIS}: 2 files, 4,096 bytes, last arrival" in result.stdout
@@ -146,8 +146,8 @@ class TestMonths:
         document = json.loads(called("status", "aws", "a", "--json").stdout)
         assert document["months"]["daily"][LAST]["state"] == "lost"
 
-    def test_page_holds_the_months_of_each_scope(self, store: InMemoryStore, tmp_path: Path) -> None:
-        """One letter a month, from data that never becomes markup."""
+    def test_page_has_the_months_of_each_scope(self, store: InMemoryStore, tmp_path: Path) -> None:
+        """Each month is one letter, from data that never becomes markup."""
         record(store, a={THIS: DATA, LAST: LOST}, b={THIS: DATA})
         file = tmp_path / "page.html"
         assert called("page", "aws", "--out", str(file)).exit_code == 0
