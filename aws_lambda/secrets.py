@@ -5,7 +5,7 @@ from __future__ import annotations
 from aws_lambda.clients import Clients
 from aws_lambda.settings import AwsSettings
 from shared.errors import Permanent
-from shared.notify.secret import StoredSecret
+from shared.notify.secret import REMEDY, StoredSecret
 from shared.runtime.context import RunContext
 
 QUOTA = "secretsmanager"
@@ -30,5 +30,5 @@ class WebhookSecret(StoredSecret):
         answer = self._run.calls(QUOTA, client.get_secret_value, SecretId=self._reference)
         text = answer.get("SecretString")
         if text is None:
-            raise Permanent("notify-secret", "it is binary data")
+            raise Permanent("notify-secret", "it is binary data", REMEDY)
         return str(text)

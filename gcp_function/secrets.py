@@ -8,7 +8,7 @@ import binascii
 from gcp_function.clients import Clients
 from gcp_function.settings import GcpSettings
 from shared.errors import NotUnderstood, Permanent
-from shared.notify.secret import StoredSecret
+from shared.notify.secret import REMEDY, StoredSecret
 from shared.parsing import require
 from shared.runtime.context import RunContext
 
@@ -46,4 +46,4 @@ def _text_of(data: str) -> str:
     try:
         return content.decode()
     except ValueError:
-        raise Permanent("notify-secret", "it is binary data") from None
+        raise Permanent("notify-secret", "it is binary data", REMEDY) from None

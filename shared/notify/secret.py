@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 
 from shared.errors import Denied, NotFound, Permanent
 
+REMEDY = "Store the webhook's address in this secret, as text and enabled, or deploy with another one."
+
 
 class StoredSecret(ABC):
     """The secret that NOTIFY_URL refers to; `known` holds those that were read, by reference, between invocations.
@@ -28,11 +30,8 @@ class StoredSecret(ABC):
                 reason = f"access to the secret in NOTIFY_URL was denied: {denied.message}"
                 raise Denied(denied.code, reason, self.grant) from denied
             except (NotFound, Permanent) as error:
-                raise Permanent(
-                    "notify-secret",
-                    f"the secret in NOTIFY_URL cannot be read: {error.message}",
-                    "Store the webhook's address in this secret, as text and enabled, or deploy with another one.",
-                ) from error
+                reason = f"the secret in NOTIFY_URL cannot be read: {error.message}"
+                raise Permanent("notify-secret", reason, REMEDY) from error
         return self._known[self._reference]
 
     @abstractmethod
