@@ -171,28 +171,28 @@ class Rule(msgspec.Struct, frozen=True):
 
 def _manual(code: str, manual_step: Callable[[Refusal], ManualStep]) -> Callable[[Refusal], ReportedError]:
     """Return a translation to a manual step."""
-    return lambda refusal: Manual(code, manual_step(refusal), refusal.said)
+    return lambda refusal: Manual(code, manual_step(refusal), refusal.summary)
 
 
 def _later(code: str, wait: timedelta) -> Callable[[Refusal], ReportedError]:
     """Return a translation to a retry in a later run."""
-    return lambda refusal: Transient(code, refusal.said, WAIT_REMEDY, within_run=False, retry_after=wait)
+    return lambda refusal: Transient(code, refusal.summary, WAIT_REMEDY, within_run=False, retry_after=wait)
 
 
 def _again(code: str, remedy: str = WAIT_REMEDY, wait: timedelta | None = None) -> Callable[[Refusal], ReportedError]:
     """Return a translation to a retry within the run."""
-    return lambda refusal: Transient(code, refusal.said, remedy, retry_after=wait or refusal.wait)
+    return lambda refusal: Transient(code, refusal.summary, remedy, retry_after=wait or refusal.wait)
 
 
 def _permanent(code: str, remedy: str) -> Callable[[Refusal], ReportedError]:
     """Return a translation to a failure of the target."""
-    return lambda refusal: Permanent(code, refusal.said, remedy)
+    return lambda refusal: Permanent(code, refusal.summary, remedy)
 
 
 def _no_data(refusal: Refusal) -> ReportedError:
     return Transient(
         NO_DATA_YET,
-        refusal.said,
+        refusal.summary,
         "Nothing for three days. After that, the report contains a manual step.",
         within_run=False,
         retry_after=timedelta(days=1),
@@ -202,7 +202,7 @@ def _no_data(refusal: Refusal) -> ReportedError:
 
 
 def _missing(refusal: Refusal) -> ReportedError:
-    return NotFound(refusal.code or "NotFound", refusal.said, NOT_FOUND_REMEDY)
+    return NotFound(refusal.code or "NotFound", refusal.summary, NOT_FOUND_REMEDY)
 
 
 def _denied(
@@ -212,7 +212,7 @@ def _denied(
 
     def becomes(refusal: Refusal) -> ReportedError:
         step = manual_step(refusal)
-        return Denied(code, refusal.said, " ".join(step.steps), escalation=escalation, manual_step=step)
+        return Denied(code, refusal.summary, " ".join(step.steps), escalation=escalation, manual_step=step)
 
     return becomes
 
@@ -225,13 +225,13 @@ def _other_tenant(refusal: Refusal) -> ReportedError:
     # On a subscription it means that the subscription moved; elsewhere the token belongs to the wrong tenant.
     if not refusal.path.startswith("/subscriptions/"):
         return _no_credentials(refusal)
-    return NotApplicable(OTHER_TENANT, refusal.said, WEEK)
+    return NotApplicable(OTHER_TENANT, refusal.summary, WEEK)
 
 
 def _no_rights(refusal: Refusal) -> ReportedError:
     # No manual step yet: after the propagation time, the caller's permissions tell a missing role from an offer
     # that accepts no applications.
-    return Denied(RIGHTS, refusal.said, RIGHTS_REMEDY, escalation=PROPAGATION)
+    return Denied(RIGHTS, refusal.summary, RIGHTS_REMEDY, escalation=PROPAGATION)
 
 
 # Every known error; the first matching rule counts. Where Azure uses one code for several conditions, the rule that
@@ -249,11 +249,11 @@ RULES = (
     # "Troubleshoot common Cost Management errors", Microsoft Learn: these three, and offers that it does not support.
     Rule(_manual("costs-hidden", manual_steps.costs_hidden),
          ("AccountCostDisabled", "DepartmentCostDisabled", "IndirectCostDisabled")),
-    Rule(lambda it: NotApplicable("offer-unsupported", it.said, WEEK),
+    Rule(lambda it: NotApplicable("offer-unsupported", it.summary, WEEK),
          ("SubscriptionTypeNotSupported", "UnsupportedSubscriptionType")),
     Rule(_manual("subscription-restricted", manual_steps.subscription_restricted),
          ("DisallowedProvider", "DisallowedOperation")),
-    Rule(lambda it: NotApplicable(it.code, it.said, WEEK), ("SubscriptionNotFound",)),
+    Rule(lambda it: NotApplicable(it.code, it.summary, WEEK), ("SubscriptionNotFound",)),
     Rule(_other_tenant, ("InvalidAuthenticationTokenTenant",)),
     Rule(_no_credentials,
          ("ExpiredAuthenticationToken", "InvalidAuthenticationToken", "InvalidAuthenticationInfo",
@@ -272,7 +272,7 @@ RULES = (
          pattern="is not supported for agreement type|invalid definition type"),
     Rule(_permanent(ETAG, WAIT_REMEDY), pattern="etag value required"),
     Rule(_permanent(ETAG, WAIT_REMEDY), pattern="etag", statuses=(400, 409, 412)),
-    Rule(lambda it: NotApplicable(NO_APP_ON_BILLING, it.said, WEEK), ("NoHttpContext",), "nohttpcontext"),
+    Rule(lambda it: NotApplicable(NO_APP_ON_BILLING, it.summary, WEEK), ("NoHttpContext",), "nohttpcontext"),
     Rule(_manual("billing-role-missing", manual_steps.billing_role_missing), ("BillingAccessDenied",),
          "no claims present for the caller"),
     Rule(_denied(STORAGE_RIGHTS, EscalationPolicy(tries=2), manual_steps.storage_rights_missing),
@@ -307,7 +307,7 @@ RULES = (
 def _answer(error: HttpResponseError) -> ReportedError:
     refusal = _refusal_of(error)
     if refusal.status == 429 or refusal.code in THROTTLES:
-        return Throttled("throttled", refusal.said, WAIT_REMEDY, retry_after=refusal.wait)
+        return Throttled("throttled", refusal.summary, WAIT_REMEDY, retry_after=refusal.wait)
     if refusal.status < 400:
         # The SDK quotes the body that it could not parse, which may be a secret that was read.
         why = f"status {refusal.status}, {type(error).__name__}"
@@ -319,20 +319,20 @@ def _answer(error: HttpResponseError) -> ReportedError:
         # The token is good elsewhere unless the challenge says otherwise: this is the scope's own refusal.
         if "invalid_token" in _challenge(error):
             return _no_credentials(refusal)
-        return Denied(UNAUTHORIZED, refusal.said, RIGHTS_REMEDY, escalation=PROPAGATION)
+        return Denied(UNAUTHORIZED, refusal.summary, RIGHTS_REMEDY, escalation=PROPAGATION)
     call = f"{refusal.method} {refusal.path}: " if refusal.path else ""
     if refusal.status == 403:
         if refusal.code in ("", "403"):
             return _no_rights(refusal)
         # Not every 403 is a missing right. For a code that is not listed, Azure's own message is shown.
-        return Denied(refusal.code, f"{call}{refusal.said}", UNKNOWN_REMEDY, escalation=PROPAGATION)
+        return Denied(refusal.code, f"{call}{refusal.summary}", UNKNOWN_REMEDY, escalation=PROPAGATION)
     if refusal.status == 404:
         return _missing(refusal)
     if refusal.status == 412:
-        return Permanent(PRECONDITION, refusal.said, WAIT_REMEDY)
+        return Permanent(PRECONDITION, refusal.summary, WAIT_REMEDY)
     if refusal.status >= 500 or refusal.status == 408:
-        return Transient("service-unavailable", refusal.said, WAIT_REMEDY, retry_after=refusal.wait)
-    return Permanent(refusal.code or "no-code", f"{call}{refusal.said}", UNKNOWN_REMEDY)
+        return Transient("service-unavailable", refusal.summary, WAIT_REMEDY, retry_after=refusal.wait)
+    return Permanent(refusal.code or "no-code", f"{call}{refusal.summary}", UNKNOWN_REMEDY)
 
 
 def _refusal_of(error: HttpResponseError) -> Refusal:

@@ -51,7 +51,7 @@ class Refusal(msgspec.Struct, frozen=True):
     policies: Mapping[str, str] = {}
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """Return the response as one sentence: status, code and Azure's message."""
         head = f"Azure returned {self.status}{f' {self.code}' if self.code else ''}"
         return f"{head}: {self.message}" if self.message else f"{head} without a message"
@@ -73,7 +73,7 @@ def policy_denied(refusal: Refusal) -> ManualStep:
         for one in refusal.policies
     ] or [f"Find the assignment under Policy, Compliance in the portal, and create an exemption for {scope}."]
     return ManualStep(
-        f"{which} denies cost exports on {scope}: {refusal.said}",
+        f"{which} denies cost exports on {scope}: {refusal.summary}",
         (*exempt, "Alternatively, change the assignment so that it allows Microsoft.CostManagement/exports."),
         POLICY_DOC,
     )
@@ -86,7 +86,7 @@ def region_disallowed(refusal: Refusal) -> ManualStep:
     """
     return ManualStep(
         f"Azure accepts no new resources of {refusal.scope or 'this subscription'} in the requested region: "
-        f"{refusal.said}",
+        f"{refusal.summary}",
         (
             (
                 "Set EXPORT_LOCATION, in the settings of the deployment, to a region that the message allows. It is "
@@ -104,7 +104,7 @@ def scope_locked(refusal: Refusal) -> ManualStep:
     locks = re.findall(r"/subscriptions/[^\s'\",]+", refusal.message.partition("locked")[2])
     where = ", ".join(dict.fromkeys(one.rstrip(".") for one in locks)) or refusal.scope or "the scope in the message"
     return ManualStep(
-        f"a read-only lock on {where} denies the write: {refusal.said}",
+        f"a read-only lock on {where} denies the write: {refusal.summary}",
         (
             f"List the locks: az lock list --query \"[?level=='ReadOnly']\" (portal: {where}, Settings, Locks).",
             "Delete the ReadOnly lock, or replace it with a CanNotDelete lock, which allows exports.",
@@ -117,7 +117,7 @@ def account_disabled(refusal: Refusal) -> ManualStep:
     """Return the step when a storage account is disabled with its subscription."""
     account = refusal.host.partition(".")[0] or "the destination"
     return ManualStep(
-        f"storage account {account} is unavailable because its subscription is disabled: {refusal.said}",
+        f"storage account {account} is unavailable because its subscription is disabled: {refusal.summary}",
         (
             (
                 f"Reactivate the subscription of {account} (portal: Subscriptions, Reactivate). Its owner sees there "
@@ -147,7 +147,7 @@ def subscription_disabled(refusal: Refusal) -> ManualStep:
     found = re.search(_ID, refusal.message) or re.search(_ID, refusal.path)
     which = found.group() if found else "in the message"
     return ManualStep(
-        f"subscription {which} is disabled and read-only: {refusal.said}",
+        f"subscription {which} is disabled and read-only: {refusal.summary}",
         (
             (
                 f"Reactivate it (portal: Subscriptions, {which}, Reactivate). If it is not needed, do nothing: once "
@@ -177,18 +177,20 @@ def costs_hidden(refusal: Refusal) -> ManualStep:
     then = "The next run creates the export."
     if refusal.code == "IndirectCostDisabled":
         return ManualStep(
-            f"the partner has not published prices: {refusal.said}", (indirect, partner, then), CHARGES_DOC
+            f"the partner has not published prices: {refusal.summary}", (indirect, partner, then), CHARGES_DOC
         )
     if refusal.code == "DepartmentCostDisabled" or any(
         one in low for one in ("view charges", "enrollment", "account admin")
     ):
         return ManualStep(
-            f"the enterprise agreement hides its charges: {refusal.said}", (enrollment, then), CHARGES_DOC
+            f"the enterprise agreement hides its charges: {refusal.summary}", (enrollment, then), CHARGES_DOC
         )
     if "partner" in low or "csp" in low:
-        return ManualStep(f"the partner has not enabled cost visibility: {refusal.said}", (partner, then), PARTNER_DOC)
+        return ManualStep(
+            f"the partner has not enabled cost visibility: {refusal.summary}", (partner, then), PARTNER_DOC
+        )
     return ManualStep(
-        f"the administrator of the agreement hides its charges: {refusal.said}",
+        f"the administrator of the agreement hides its charges: {refusal.summary}",
         (enrollment, partner, then),
         CHARGES_DOC,
     )
@@ -197,7 +199,7 @@ def costs_hidden(refusal: Refusal) -> ManualStep:
 def subscription_restricted(refusal: Refusal) -> ManualStep:
     """Return the step when a subscription must not use Cost Management."""
     return ManualStep(
-        f"{refusal.scope or 'the subscription'} is not allowed to use Microsoft.CostManagement: {refusal.said}",
+        f"{refusal.scope or 'the subscription'} is not allowed to use Microsoft.CostManagement: {refusal.summary}",
         (
             (
                 "Ask the billing owner of the subscription to open a support request (type: Subscription management) "
@@ -224,7 +226,7 @@ def keys_disabled(_: Refusal | None = None) -> ManualStep:
 def billing_role_missing(refusal: Refusal) -> ManualStep:
     """Return the step when the function lacks a role on a billing scope."""
     return ManualStep(
-        f"the function has no access to this billing scope: {refusal.said}",
+        f"the function has no access to this billing scope: {refusal.summary}",
         ("Assign the function's identity the role EnrollmentReader or DepartmentReader of the Enterprise Agreement.",),
         EA_DOC,
     )
@@ -283,7 +285,7 @@ def storage_network_closed(refusal: Refusal) -> ManualStep:
     """Return the step when the network rules of a storage account block the function; a role does not help."""
     account = refusal.host.partition(".")[0] or "in the message"
     return ManualStep(
-        f"the network rules of storage account {account} block the function: {refusal.said}",
+        f"the network rules of storage account {account} block the function: {refusal.summary}",
         (
             _admit_function(account),
             "Do not look for a missing role. Check whether a policy disabled public network access on the account.",
@@ -296,7 +298,7 @@ def storage_role_missing(refusal: Refusal) -> ManualStep:
     """Return the step when the function has no data role on a storage account."""
     account = refusal.host.partition(".")[0] or "in the message"
     return ManualStep(
-        f"the function has no access to the blobs of storage account {account}: {refusal.said}",
+        f"the function has no access to the blobs of storage account {account}: {refusal.summary}",
         (
             (
                 f"Apply the deployment again, or assign the function's identity a role on {account}: Storage Blob Data "
@@ -309,7 +311,7 @@ def storage_role_missing(refusal: Refusal) -> ManualStep:
 
 def container_immutable(refusal: Refusal) -> ManualStep:
     """Return the step when an immutability policy prevents overwriting blobs."""
-    return _immutable(f"an immutability policy prevents overwriting blobs: {refusal.said}")
+    return _immutable(f"an immutability policy prevents overwriting blobs: {refusal.summary}")
 
 
 def destination_immutable(where: str, held: str) -> ManualStep:
@@ -381,7 +383,7 @@ def role_assignments_full(_: Refusal) -> ManualStep:
 def no_data(refusal: Refusal) -> ManualStep:
     """Return the step when a subscription still has no cost data."""
     return ManualStep(
-        f"Cost Management still has no data for this subscription: {refusal.said}",
+        f"Cost Management still has no data for this subscription: {refusal.summary}",
         ("Check whether Cost Management supports its offer. If not, add it to EXCLUDE_SUBSCRIPTIONS.",),
         OFFERS_DOC,
     )
@@ -390,7 +392,7 @@ def no_data(refusal: Refusal) -> ManualStep:
 def linked_rights_missing(refusal: Refusal) -> ManualStep:
     """Return the step when a permission on a linked resource is missing."""
     return ManualStep(
-        f"the function lacks a permission on a resource that its exports use: {refusal.said}",
+        f"the function lacks a permission on a resource that its exports use: {refusal.summary}",
         ("Apply the deployment again, or grant the action in the message on the destination storage account.",),
         EXPORTS_DOC,
     )

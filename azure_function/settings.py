@@ -245,10 +245,12 @@ def _state_url(reader: Reader, environment: Mapping[str, str], cloud: Sovereign)
     """Return the blob endpoint of the state: the configured account, else the host storage of the platform."""
     host = environment.get("AzureWebJobsStorage__blobServiceUri", "").strip()
     default = environment.get("AzureWebJobsStorage__accountName", "").strip() or host or None
-    told = reader.text("STATE_ACCOUNT", default, _STATE, "a storage account's name, or its blob endpoint (https://…)")
-    if told.startswith("http://") and not reader.endpoint("STATE_ACCOUNT"):
+    account = reader.text(
+        "STATE_ACCOUNT", default, _STATE, "a storage account's name, or its blob endpoint (https://…)"
+    )
+    if account.startswith("http://") and not reader.endpoint("STATE_ACCOUNT"):
         return ""
-    return told.rstrip("/") if not told or "://" in told else f"https://{told}.blob.{cloud.storage_suffix}"
+    return account.rstrip("/") if not account or "://" in account else f"https://{account}.blob.{cloud.storage_suffix}"
 
 
 def _region(environment: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Keeps a subscription from being exported a second time where a billing scope's export may hold its costs."""
+"""Prevents a second export of a subscription whose costs may already be in the export of a billing scope."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from shared.provider import KnownStates
 
 BILLING_HIDDEN = Unknown(
     "billing-unseen",
-    "whether a billing scope's export holds its costs could not be seen in this run",
-    remedy="Nothing at first: the next run looks again. If it stays, see what the report says of the billing scopes.",
+    "this run could not determine whether the export of a billing scope contains its costs",
+    remedy="Nothing at first: the next run checks again. If it persists, see the report's failures of billing scopes.",
 )
 
 
 class BillingOverlap:
-    """Knows which subscriptions may be part of a billing scope that this run could not list."""
+    """Finds the subscriptions that may belong to a billing scope that this run could not list."""
 
     def __init__(self, scopes: Scopes) -> None:
         self._scopes = scopes
-        self._billed = False  # whether earlier runs know an export of a billing scope
+        self._billed = False  # whether the state has an export of a billing scope
 
     def remember(self, known: KnownStates) -> None:
-        """Take over from earlier runs whether a billing scope has an export."""
+        """Load from the state whether a billing scope has an export."""
         self._billed = any(
             state.present and key.scope.startswith("/")
             for kind in (EXPORT, BACKFILL)
@@ -32,13 +32,17 @@ class BillingOverlap:
         )
 
     def hidden(self, targets: Sequence[Target]) -> dict[Key, Unknown]:
-        """Return the observation of the targets whose costs a billing scope's export may hold.
+        """Return an Unknown for each target whose costs may be in the export of a billing scope.
 
-        Without it, one failed listing of billing scopes would have every subscription exported a second time.
+        Otherwise a failed listing of the billing scopes would lead to a second export of every subscription.
         """
         if not (self._billed and self._scopes.billing_unseen):
             return {}
-        return {one.key: BILLING_HIDDEN for one in targets if not one.key.scope.startswith("/") and not _is_known(one)}
+        return {
+            target.key: BILLING_HIDDEN
+            for target in targets
+            if not target.key.scope.startswith("/") and not _is_known(target)
+        }
 
 
 def _is_known(target: Target) -> bool:

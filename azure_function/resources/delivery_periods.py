@@ -1,4 +1,4 @@
-"""What the listing of an export's blobs shows of each month, for the ledger of deliveries."""
+"""Computes the months of an export from the listing of its blobs, for the ledger of deliveries."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import msgspec
 from shared.periods import EMPTY, Period, month_before, month_of, months_between
 from shared.target_state import Count, Moment
 
-LOOKED_BACK = 12  # a month with nothing in it is reported for so many months before the present one
+LOOKED_BACK = 12  # an empty month is reported if it is at most this many months before the current one
 
 
 class MonthFiles(msgspec.Struct, omit_defaults=True, gc=False):
-    """The blobs of one month of one export: those of its newest `run`, and when the first of any run was written.
+    """The blobs of one month of one export: number, bytes and last write of its newest run, first write of any run.
 
-    Every run of an export has a folder of its own; where the export overwrites, Azure deletes those of earlier runs.
-    The manifest is not counted: a month whose files are gone has none.
+    Each run of an export has its own folder, `run`. If the export overwrites, Azure deletes the folders of earlier
+    runs. The manifest is not counted, so a month with only a manifest has no files.
     """
 
     run: str
@@ -27,7 +27,7 @@ class MonthFiles(msgspec.Struct, omit_defaults=True, gc=False):
     last: Moment
 
     def add(self, other: MonthFiles) -> None:
-        """Take in further blobs of the same month, in any order of runs."""
+        """Add blobs of the same month, in any order of runs."""
         first = min(self.first, other.first)
         if other.run == self.run:
             self.files, self.bytes = self.files + other.files, self.bytes + other.bytes
@@ -40,12 +40,12 @@ class MonthFiles(msgspec.Struct, omit_defaults=True, gc=False):
 def periods_of(
     months: Mapping[str, MonthFiles], now: datetime, *, whole: bool, since: datetime | None = None
 ) -> dict[str, Period]:
-    """Return what is known of an export's months; `months` are those with blobs (``YYYYMM``).
+    """Return the periods of an export by month (``YYYY-MM``); `months` are those with blobs (``YYYYMM``).
 
-    `whole`: everything that the export may have delivered was listed, so that a month without blobs is EMPTY, back to
-    the earliest one that has some, and LOOKED_BACK months at least. `since` is when the export was first seen: one that
-    delivered before and has no blobs at all has lost them. Azure does not say up to when a month is complete, so there
-    is no watermark.
+    `whole`: all deliveries of the export were listed. A month without blobs is then EMPTY, from the earliest month with
+    blobs, at least LOOKED_BACK months back. `since` is when the export was first seen, if it has delivered: without any
+    blobs, all its months since then are EMPTY. Azure does not report up to when a month is complete, so no period has a
+    watermark.
     """
     found = {
         f"{month[:4]}-{month[4:]}": Period(one.files, one.bytes, one.first, one.last) for month, one in months.items()

@@ -1,4 +1,4 @@
-"""What deliveries show of each export: as this run has listed them, or as earlier runs remember them."""
+"""Collects what deliveries prove about each export, from this run's listing or from the state document."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from shared.runtime.pool import each
 
 
 class Evidence:
-    """The deliveries of one run, listed in bulk, with what their manifests say.
+    """The deliveries of one run, listed in bulk, with the content of their manifests.
 
-    `limited`: the request names scopes, so only their folders are listed. `facts` holds what this run has read in
-    manifests, by the export's key, as facts to remember. `progress` is how far the listing of each container has come.
+    `limited`: the request names scopes, so only their folders are listed. `facts` are the facts that this run has read
+    from manifests, by export key. `progress` is the progress of each container's listing, by container key.
     """
 
     def __init__(self, settings: AzureSettings, run: RunContext, deliveries: Deliveries, manifests: Manifests) -> None:
@@ -33,21 +33,21 @@ class Evidence:
         self._run = run
         self._deliveries = deliveries
         self._manifests = manifests
-        self._before: dict[Key, ListingProgress | None] = {}  # how far earlier runs came
+        self._before: dict[Key, ListingProgress | None] = {}  # as of the start of the run
         self._listed = False
         self.limited = False
         self.facts: dict[Key, dict[str, Any]] = {}
         self.progress: dict[Key, ListingProgress] = {}
 
     def remember(self, known: KnownStates) -> None:
-        """Take over how far earlier runs came with the listing of each container."""
+        """Load the progress of each container's listing from the state."""
         keys = [container_key(account, self._settings) for account in self._settings.destination]
         self._before = {key: progress_of(known.state_of(key)) for key in keys}
 
     def list_containers(self) -> None:
-        """List the next part of each container, once in a run; nothing where the request names scopes.
+        """List the next part of each container, once per run; skipped if the request names scopes.
 
-        Where memory does not know how far the listing has come, the whole container is listed.
+        A container without stored progress is listed completely.
         """
         if self.limited or self._listed:
             return
@@ -59,41 +59,41 @@ class Evidence:
                 self.progress[key] = progress
 
     def list_folders(self, exports: Sequence[Target]) -> None:
-        """List the folders of these exports, but for those that this run has listed already."""
-        folders = dict.fromkeys((placement_of(one.key).folder, one.key.name) for one in exports)
-        due = [one for one in folders if not self._deliveries.is_listed(*one)]
-        for _ in each(due, lambda one: self._deliveries.read(*one), self._settings.engine.workers, self._in_time):
+        """List the folders of these exports, except those that this run has already listed."""
+        folders = dict.fromkeys((placement_of(target.key).folder, target.key.name) for target in exports)
+        due = [folder for folder in folders if not self._deliveries.is_listed(*folder)]
+        for _ in each(due, lambda folder: self._deliveries.read(*folder), self._settings.engine.workers, self._in_time):
             self._run.heartbeat()
 
     def of(self, target: Target) -> Delivery | None:
-        """Return what an export has delivered, as this run has listed it, or None."""
+        """Return the deliveries of an export that this run has listed, or None."""
         return self._deliveries.of(placement_of(target.key).folder, target.key.name)
 
     def seen(self, target: Target) -> LastDelivery:
-        """Return what is known of an export's deliveries: as this run listed them, or as an earlier one did."""
-        place = (placement_of(target.key).folder, target.key.name)
-        delivery, listed_at = self._deliveries.of(*place), self._deliveries.listed_at(*place)
+        """Return the last known delivery of an export, from this run's listing or from the state."""
+        folder = (placement_of(target.key).folder, target.key.name)
+        delivery, listed_at = self._deliveries.of(*folder), self._deliveries.listed_at(*folder)
         if delivery is not None:
             return LastDelivery(delivery.at, delivery.account, listed_at)
-        if listed_at is None or self._deliveries.is_listed(*place):
+        if listed_at is None or self._deliveries.is_listed(*folder):
             return LastDelivery(None, "", listed_at)
         entry = target.state
         known = (entry.delivered_at, parse_time(entry.facts.get(MANIFEST_READ))) if entry else ()
-        return LastDelivery(max((one for one in known if one is not None), default=None), "", listed_at)
+        return LastDelivery(max((time for time in known if time is not None), default=None), "", listed_at)
 
     def periods(self, target: Target) -> dict[str, Period]:
-        """Return what this run's listing shows of the months that an export delivered."""
+        """Return the months of an export in this run's listing."""
         entry = target.state
         delivered = entry is not None and (entry.delivered_at is not None or MANIFEST_READ in entry.facts)
         since = (entry.created_at or entry.delivered_at) if entry is not None and delivered else None
         return self._deliveries.periods(placement_of(target.key).folder, target.key.name, since)
 
     def is_complete(self) -> bool:
-        """Return whether every account could be listed; one without the container has nothing to list."""
+        """Return whether the listing of every account succeeded; a missing container counts as empty."""
         return all(isinstance(error, NotFound) for error in self._deliveries.failed.values())
 
     def read_manifests(self, exports: Sequence[Target]) -> None:
-        """Read the manifests that arrived since the last look, within the call budget; the longest unread first."""
+        """Read the manifests that are new since the last read, within the call budget, oldest read first."""
         due: list[tuple[str, Target, Delivery, bool]] = []
         for target in exports:
             delivery = self.of(target)
@@ -122,7 +122,7 @@ class Evidence:
         return self._run.deadline.allows(0)
 
     def _read_earlier_manifests(self, exports: Sequence[Target]) -> None:
-        """Read the manifests of earlier months that have no files beside them, to see whether they list any."""
+        """Read the manifests of earlier months without files, to find out whether they list any."""
         left = self._settings.engine.call_budget or None
         for target in exports:
             delivery = self.of(target)
