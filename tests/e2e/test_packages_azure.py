@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
@@ -15,6 +16,8 @@ from localcloud.azure.runtime.worker import AzureWorker
 from tests.e2e.unpacked import Unpacked, from_elsewhere, machine, native, pure, unpack
 
 LIBRARIES = ".python_packages/lib/site-packages"
+# Of this package the lock has a version of its own for Python 3.13 and newer, and Flex Consumption runs 3.12.
+NEWER = (f"{LIBRARIES}/azure/functions/", f"{LIBRARIES}/azure_functions-") if sys.version_info >= (3, 13) else ()
 # The worker's image has them; they are no business of the function's.
 RUNTIME = ("grpcio", "protobuf")
 NATIVE = {
@@ -74,7 +77,11 @@ def test_the_unpacked_archive_covers_a_tenant(azure: LocalAzure, unpacked: Unpac
 
 def test_the_archive_for_azure_differs_in_native_modules_alone(here: Package, there: Package) -> None:
     """Every other file has the same bytes; the native modules are the same ones, for Python 3.12 on x86-64."""
-    assert pure(here.path) == pure(there.path)
+    ours, theirs = (
+        {name: content for name, content in pure(one.path).items() if not name.startswith(NEWER)}
+        for one in (here, there)
+    )
+    assert ours == theirs
     modules = native(there.path, f"{LIBRARIES}/")
     assert native(here.path, f"{LIBRARIES}/").keys() == modules.keys() == NATIVE
     assert {machine(module) for module in modules.values()} == {"x86_64"}
