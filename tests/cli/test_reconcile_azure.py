@@ -1,4 +1,4 @@
-"""`plan`, `run`, `local` and `demo` with the real Azure function: exit codes, pure JSON, and clean ends."""
+"""`plan`, `run`, `local` and `demo` with the real Azure function: exit codes, pure JSON, and a clean end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def azure() -> Iterator[LocalAzure]:
 
 @pytest.fixture
 def operator(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Give the test the operator's variables; what a test broke is restored after it."""
+    """Set the operator's variables, and restore after the test what it damaged."""
     for name, value in azure.environment().items():
         monkeypatch.setenv(name, value)
     yield monkeypatch
@@ -52,7 +52,7 @@ def operator(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[pyt
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[LocalCloud]:
-    """Return a `tailpipe-exports local azure` of three subscriptions."""
+    """Return a `tailpipe-exports local azure` with three subscriptions."""
     with local_cloud("azure", "--subscriptions", "3") as running:
         yield running
 
@@ -63,12 +63,12 @@ def tailpipe(*arguments: str) -> Result:
 
 
 def reported(result: Result) -> Any:
-    """Return the document on stdout; the test fails if there is anything else."""
+    """Return the document on stdout; fail the test if there is other output."""
     return json.loads(result.stdout)
 
 
-def test_plan_run_and_plan_again(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
-    """A plan announces what a run then does, with the same hash of the plan, and the next plan is empty."""
+def test_plan_announces_the_run_and_the_next_plan_is_empty(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """Plan and run have the same hash."""
     planned, ran, after = (
         tailpipe("plan", "azure", "--json"),
         tailpipe("run", "azure", "--yes", "--json"),
@@ -81,9 +81,9 @@ def test_plan_run_and_plan_again(operator: pytest.MonkeyPatch, azure: LocalAzure
 
 
 def test_dry_run_writes_nothing(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
-    """`run --dry-run` has the exit code of a run and sends Resource Manager nothing but reads.
+    """`run --dry-run` has the exit code of a run, and sends Resource Manager only reads.
 
-    Azure reads the settings of an app, and answers Resource Graph's queries, by POST.
+    Azure reads an app's settings, and answers Resource Graph's queries, by POST.
     """
     azure.calls.clear()
     result = tailpipe("run", "azure", "--dry-run", "--json")
@@ -92,15 +92,15 @@ def test_dry_run_writes_nothing(operator: pytest.MonkeyPatch, azure: LocalAzure)
     assert {one.method for one in azure.calls if one.action not in read_by_post} == {"GET"}
 
 
-def test_one_scope_is_enough(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
-    """With --scope only that subscription is planned for."""
+def test_scope_limits_the_plan(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """Only the subscription given by --scope is planned."""
     report = reported(tailpipe("plan", "azure", "--scope", azure.subscription_ids[-1], "--json"))
     assert report["scopes"]["total"] == 1
     assert report["outcomes"]["CREATE"]["planned"] == 1
 
 
-def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
-    """Where one subscription's export is refused for good the others have theirs, and the code says degraded."""
+def test_partly_failed_run_exits_with_3(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """One subscription's export is refused permanently, and the others have theirs."""
     odd = azure.subscription_ids[2]
     azure.fault("*exports/write", "BadRequest", "the export is odd", status=400, times=None, resource=f"*{odd}*")
     as_json, as_text = tailpipe("run", "azure", "--yes", "--json"), tailpipe("run", "azure", "--yes")
@@ -112,8 +112,8 @@ def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, azure: Loca
     assert len(azure.exports()) == 3
 
 
-def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
-    """Every wrong setting is named before any call is made."""
+def test_all_invalid_settings_are_reported_before_any_call(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """One message lists them all."""
     operator.setenv("EXPORTS", "cur2")
     operator.setenv("DESTINATION", "data")
     operator.setenv("CALLS_AT_ONCE", "many")
@@ -157,8 +157,8 @@ def test_past_months_are_requested_on_this_machine_with_settings_from_a_file(
     assert len(requests()) == 1
 
 
-def test_expired_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
-    """With a token that is refused the tool says what to renew, as a report and without a trace."""
+def test_expired_credentials_are_reported_as_one_failure(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """The report says what to renew, without a traceback."""
     operator.delenv("ARM_OPERATOR_TOKEN")
     azure.break_identity("expired")
     try:
@@ -171,8 +171,8 @@ def test_expired_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch,
     assert "Traceback" not in result.output
 
 
-def test_printed_variables_are_enough(served: LocalCloud) -> None:
-    """With the exported variables alone the SDK breaks something, a plan announces it, and a run heals it."""
+def test_printed_variables_are_sufficient(served: LocalCloud) -> None:
+    """With only these variables, the SDK damages an export, a plan announces the repair, and a run makes it."""
     variables = served.variables
     assert served.last_line == "ready"
     assert [value for value in variables.values() if value == variables["ARM_ENDPOINT"]] == [variables["ARM_ENDPOINT"]]
@@ -198,11 +198,11 @@ def _client(variables: Mapping[str, str]) -> CostManagementClient:
     """Return Azure's client for another caller with its own token."""
     headers: Any = SansIOHTTPPolicy()
     headers.on_request = lambda request: request.http_request.headers.update({"Authorization": "Bearer another-caller"})
-    return CostManagementClient(object(), base_url=variables["ARM_ENDPOINT"], authentication_policy=headers)  # type: ignore[arg-type]  # the policy brings the token, not a credential
+    return CostManagementClient(object(), base_url=variables["ARM_ENDPOINT"], authentication_policy=headers)  # type: ignore[arg-type]  # a policy sends the token instead of a credential
 
 
 def test_azurite_ends_with_its_local_cloud() -> None:
-    """The port that the blobs were on is free again."""
+    """The port of the blob service is free again."""
     with local_cloud("azure", "--subscriptions", "1") as running:
         blobs = running.variables["BLOB_ENDPOINT"]
         assert running.end(signal.SIGTERM) == 0
@@ -212,8 +212,8 @@ def test_azurite_ends_with_its_local_cloud() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--agreements", "gold"), ("--storage-accounts", "4")])
-def test_options_that_do_not_fit_are_shown(arguments: tuple[str, ...]) -> None:
-    """An unknown offer, or more destinations than subscriptions, is a fault of use: 1, one message, no trace."""
+def test_invalid_options_are_reported(arguments: tuple[str, ...]) -> None:
+    """An unknown offer, or more destinations than subscriptions, exits with 1 and one message."""
     answer = call([TAILPIPE, "local", "azure", *arguments], {})
     assert answer.returncode == 1
     assert arguments[1] in answer.stderr
@@ -221,23 +221,23 @@ def test_options_that_do_not_fit_are_shown(arguments: tuple[str, ...]) -> None:
 
 
 class Forgetful(AzureScenario):
-    """A scenario whose repairing run writes nothing, so that nothing is repaired."""
+    """A scenario whose repairing run is a dry run, so that nothing is repaired."""
 
     def run_to_heal(self, environment: AzureEnvironment, step: Step) -> Mapping[str, Any]:
-        """Ask for a dry run."""
+        """Request a dry run."""
         return environment.invoke(step, DRY_RUN)
 
 
 class Mistaken(AzureScenario):
-    """A scenario that sends the function a request it refuses."""
+    """A scenario that sends a request which the function refuses."""
 
     def run_to_heal(self, environment: AzureEnvironment, step: Step) -> Mapping[str, Any]:
-        """Send a key that the function does not know."""
+        """Send an unknown key."""
         return environment.invoke(step, {"dryrun": True})
 
 
-def test_the_whole_story_is_met(tmp_path: Path) -> None:
-    """With few subscriptions every expectation is met, in Azure's own worker runtime, and written to the file."""
+def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
+    """A few subscriptions in Azure's worker runtime; the results are written to the file."""
     file = tmp_path / "demo.json"
     result = tailpipe("demo", "azure", "--scopes", "6", "--json", str(file))
     assert result.exit_code == 0, result.output
@@ -252,8 +252,8 @@ def test_the_whole_story_is_met(tmp_path: Path) -> None:
     assert steps[1]["report"]["outcomes"].keys().isdisjoint({"CREATE", "REPAIR", "ADOPT"})
 
 
-def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """If the healing run does not heal, the live cloud gives it away, each unmet expectation by its name."""
+def test_demo_without_a_repair_exits_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The live cloud shows each unmet expectation by name."""
     monkeypatch.setitem(clouds.CLOUDS, "azure", _with_story(Forgetful))
     file = tmp_path / "demo.json"
     result = tailpipe("demo", "azure", "--scopes", "5", "--json", str(file))
@@ -267,8 +267,8 @@ def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch
     } <= unmet
 
 
-def test_a_run_without_a_report_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the function answers something else, that is the detail of a failed check, and the story ends there."""
+def test_refused_call_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response is the detail of a failed check."""
     monkeypatch.setitem(clouds.CLOUDS, "azure", _with_story(Mistaken))
     result = tailpipe("demo", "azure", "--scopes", "4")
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""What is left of the earlier scripts, in part or whole, is found and adopted; what is gone is made."""
+"""Remaining resources of the old scripts are found and adopted; missing ones are created."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAILPIPE = {"AWS": "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"}
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return an organization in which nothing is deployed, signed in to its management account."""
+    """Return an organization without a deployment, signed in to its management account."""
     with account(bare=True) as cloud:
         cloud.client("organizations").create_organization(FeatureSet="ALL")
         cloud.join_account(name="member")
@@ -28,24 +28,24 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
 
 
 def trust() -> str:
-    """Return whom the scripts' roles trust."""
+    """Return the principal that the scripts' roles trust."""
     asked = {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}
     return document({"Principal": TAILPIPE, "Action": "sts:AssumeRole", "Condition": asked})
 
 
 def make_bucket(cloud: LocalAws) -> None:
-    """Make the scripts' bucket, without a policy or anything else that was in it."""
+    """Create the scripts' bucket without its policy and other settings."""
     where = {"LocationConstraint": cloud.region}
     cloud.client("s3").create_bucket(Bucket=cloud.deployment.bucket, CreateBucketConfiguration=where)
 
 
 def make_connector(cloud: LocalAws) -> None:
-    """Make the scripts' role, its policy deleted."""
+    """Create the scripts' role without its policy."""
     cloud.client("iam").create_role(RoleName="tailpipe-connector-role", AssumeRolePolicyDocument=trust())
 
 
 def make_stack_set(cloud: LocalAws) -> None:
-    """Make the scripts' StackSet, its instances deleted."""
+    """Create the scripts' StackSet without its instances."""
     client = cloud.client("cloudformation")
     client.activate_organizations_access()
     properties = {"RoleName": "tailpipe-child-connector", "AssumeRolePolicyDocument": json.loads(trust())}
@@ -67,7 +67,7 @@ PARTS: dict[str, Callable[[LocalAws], None]] = {
 
 
 def planned(cloud: LocalAws) -> dict[str, Change]:
-    """Return what Terraform plans to create where it knows of nothing."""
+    """Return Terraform's creations with an empty state."""
 
     def created(kind: str, label: str, **after: str) -> Change:
         return Change(f"module.tailpipe.{kind}.{label}", kind, ("create",), after)
@@ -82,8 +82,8 @@ def planned(cloud: LocalAws) -> dict[str, Change]:
 @pytest.mark.parametrize(
     "left", [parts for number in range(len(PARTS) + 1) for parts in combinations(PARTS, number)], ids=" and ".join
 )
-def test_what_is_left_of_the_earlier_scripts_is_adopted(bare: LocalAws, left: tuple[str, ...]) -> None:
-    """Whichever parts were deleted already, the deployment works, and exactly the others are adopted."""
+def test_remaining_resources_of_the_old_scripts_are_adopted(bare: LocalAws, left: tuple[str, ...]) -> None:
+    """Whichever resources were deleted, the deployment succeeds and adopts exactly the others."""
     for part in left:
         PARTS[part](bare)
     operator = at()
@@ -94,8 +94,8 @@ def test_what_is_left_of_the_earlier_scripts_is_adopted(bare: LocalAws, left: tu
     assert adopted == {changes[part].address for part in left}
 
 
-def test_a_dashboard_is_adopted_by_its_name(bare: LocalAws) -> None:
-    """A dashboard whose Terraform state was lost is imported; one that is not there is made."""
+def test_dashboard_is_adopted_by_its_name(bare: LocalAws) -> None:
+    """A dashboard missing from Terraform's state is imported if it exists, and created otherwise."""
     bare.client("cloudwatch").put_dashboard(DashboardName="tailpipe-exports", DashboardBody="{}")
     changes = [
         Change(name, "aws_cloudwatch_dashboard", ("create",), {"dashboard_name": name})

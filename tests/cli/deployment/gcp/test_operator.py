@@ -1,4 +1,4 @@
-"""The operator's commands on GCP against the local one: who and where, rights, room, a call, proofs, a removal."""
+"""The operator's commands on GCP: place, permissions, preflight, invoke, verification and removal."""
 
 from __future__ import annotations
 
@@ -45,26 +45,26 @@ def tailpipe(*arguments: str) -> Result:
 
 
 def faults_of(call: Callable[[], Any]) -> str:
-    """Return what a call refuses with, remedies included."""
+    """Return the problems and remedies with which a call is refused."""
     with pytest.raises(OperatorError) as caught:
         call()
     return " | ".join(f"{one.what} → {one.remedy}" for one in caught.value.problems)
 
 
 def finding(found: Sequence[Finding], what: str) -> Finding:
-    """Return the one finding that begins with a text."""
+    """Return the only finding that starts with a text."""
     (one,) = [one for one in found if one.what.startswith(what)]
     return one
 
 
 def wrong(found: Sequence[Finding]) -> dict[str, str]:
-    """Return what is not well, with its details."""
+    """Return the findings that are not well, with their details."""
     return {one.what: one.detail for one in found if one.ok is False}
 
 
 @pytest.fixture
 def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalGcp], None]:
-    """Return how to take a local cloud's variables as the operator's."""
+    """Return a function that sets a local cloud's variables for the operator."""
 
     def take(cloud: LocalGcp) -> None:
         for name, value in cloud.environment().items():
@@ -75,7 +75,7 @@ def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalGcp], None]:
 
 @pytest.fixture
 def opened(enter: Callable[[LocalGcp], None]) -> Iterator[Opener]:
-    """Open local clouds whose function is not run, with the operator's variables set."""
+    """Open local clouds without running their function, with the operator's variables set."""
     with ExitStack() as stack:
 
         def opener(**options: Any) -> LocalGcp:
@@ -88,7 +88,7 @@ def opened(enter: Callable[[LocalGcp], None]) -> Iterator[Opener]:
 
 @pytest.fixture
 def gcp(opened: Opener) -> LocalGcp:
-    """Return a deployment that is not run."""
+    """Return a deployment whose function is not run."""
     return opened()
 
 
@@ -102,7 +102,7 @@ def serving() -> Iterator[LocalGcp]:
 
 @pytest.fixture
 def running(serving: LocalGcp, enter: Callable[[LocalGcp], None]) -> Iterator[LocalGcp]:
-    """Return the running deployment, restored after the test."""
+    """Return the running deployment, and restore it after the test."""
     enter(serving)
     yield serving
     serving.clear_faults()
@@ -125,15 +125,15 @@ def silently(_line: str) -> None:
 
 
 def test_place_shows_project_organization_and_caller(gcp: LocalGcp) -> None:
-    """The project, its number and organization, the caller and the function's region are found live."""
+    """The project's number, organization, caller and region are read live."""
     place = at().place
     assert (place.id, place.kind, place.caller, place.region) == (gcp.project, "project", OPERATOR, "us-central1")
     assert place.details["organization"] == ORGANIZATION.partition("/")[2]
     assert place.details["project number"].isdigit()
 
 
-def test_place_refuses_what_a_deployment_cannot_be_in(gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No project, one that is not there, and one on its way out are refused with what to do."""
+def test_missing_unknown_or_deleted_project_is_refused(gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its remedy."""
     assert "gcloud projects create" in faults_of(lambda: at({"project_id": "no-such-project"}))
     gcp.delete_project()
     told = faults_of(at)
@@ -144,23 +144,21 @@ def test_place_refuses_what_a_deployment_cannot_be_in(gcp: LocalGcp, monkeypatch
     assert "GOOGLE_CLOUD_PROJECT" in faults_of(at)
 
 
-def test_endpoints_are_local_and_credentials_stay_where_they_belong(
-    gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Overrides must be loopback addresses, and a token of Google's is never shown to what stands in for Google."""
+def test_overrides_must_be_loopback_and_get_no_google_token(gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Google token is not sent to an overridden endpoint."""
     monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING", "https://billing.example.com/")
     assert "does not name a loopback address" in faults_of(at)
     monkeypatch.delenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING")
     gcp.clear_calls()
-    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "ya29.of-somebody")
+    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "ya29.of-another-user")
     told = faults_of(at)
     assert "Unset GOOGLE_OAUTH_ACCESS_TOKEN" in told
-    assert "of-somebody" not in told
+    assert "of-another-user" not in told
     assert gcp.calls.count() == 0
 
 
-def test_a_project_without_apis_is_a_place_too(opened: Opener) -> None:
-    """Before the first deployment most APIs are off: there is then no function, and that is no error."""
+def test_project_with_disabled_apis_is_accepted(opened: Opener) -> None:
+    """Before the first deployment there is no function, which is not an error."""
     cloud = opened(bare=True)
     cloud.disable_api("cloudfunctions.googleapis.com")
     operator = at()
@@ -168,8 +166,8 @@ def test_a_project_without_apis_is_a_place_too(opened: Opener) -> None:
     assert operator.detected({})["organization_id"] == ORGANIZATION.partition("/")[2]
 
 
-def test_detected_values_are_those_the_module_knows(gcp: LocalGcp) -> None:
-    """What follows from the place are variables of the module; the dataset's location is that of the live one."""
+def test_detected_values_are_variables_of_the_module(gcp: LocalGcp) -> None:
+    """The dataset's location is that of the live dataset."""
     operator = at()
     text = (INFRA / "gcp" / "variables.tf").read_text(encoding="utf-8")
     found = operator.detected({})
@@ -182,8 +180,8 @@ def test_detected_values_are_those_the_module_knows(gcp: LocalGcp) -> None:
 # Rights
 
 
-def test_doctor_shows_a_missing_right_and_the_command_that_grants_it(gcp: LocalGcp) -> None:
-    """With all rights doctor ends with 0; one that is taken away is named with its remedy, and it ends with 1."""
+def test_doctor_shows_a_missing_permission_with_the_command_that_grants_it(gcp: LocalGcp) -> None:
+    """The exit code is 0 with all permissions and 1 otherwise."""
     assert tailpipe("doctor", "gcp").exit_code == 0
     gcp.deny("cloudfunctions.functions.create", identity=OPERATOR)
     gcp.deny("resourcemanager.organizations.setIamPolicy", identity=OPERATOR)
@@ -201,17 +199,15 @@ def test_doctor_shows_a_missing_right_and_the_command_that_grants_it(gcp: LocalG
     assert "2 missing" in as_text.stderr
 
 
-def test_rights_that_cannot_be_asked_are_reported_as_unknown(gcp: LocalGcp) -> None:
-    """A refused question is neither a right nor a missing one."""
+def test_permissions_that_cannot_be_tested_are_unknown(gcp: LocalGcp) -> None:
+    """A denied test is neither granted nor missing."""
     gcp.fail("cloudresourcemanager.organizations.testIamPermissions", 403, "forbidden", times=None)
     operator = at()
     assert [one.ok for one in operator.rights() if "organization" in one.what] == [None]
 
 
-def test_one_permission_that_google_cannot_be_asked_about_hides_no_other(
-    gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A question that is refused for one unfit name is asked in halves; only that one stays unknown."""
+def test_untestable_permission_does_not_hide_the_others(gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is split until only the untestable permission is unknown."""
     unfit = "storage.objects.list"
     ask = gcp.handlers["cloudresourcemanager.projects.testIamPermissions"]
 
@@ -227,8 +223,8 @@ def test_one_permission_that_google_cannot_be_asked_about_hides_no_other(
     assert finding(found, unfit).ok is None
 
 
-def test_named_billing_accounts_are_looked_at_instead_of_the_organization(gcp: LocalGcp) -> None:
-    """Where accounts are named, rights are needed on each of them and on no organization."""
+def test_given_billing_accounts_are_checked_instead_of_the_organization(gcp: LocalGcp) -> None:
+    """Permissions are needed on each of them."""
     account = next(iter(gcp.accounts()))
     operator = at({"billing_accounts": [account]})
     found = operator.rights()
@@ -238,14 +234,14 @@ def test_named_billing_accounts_are_looked_at_instead_of_the_organization(gcp: L
 
 
 @pytest.mark.parametrize(("scope", "file"), gcp_rights.ROLE_FILES.items())
-def test_the_shipped_roles_are_those_of_the_list(scope: str, file: str) -> None:
-    """The custom role beside operator.yaml has its permissions, all of them and no other."""
+def test_shipped_role_has_exactly_the_permissions_of_the_list(scope: str, file: str) -> None:
+    """The role file is that beside operator.yaml."""
     path = gcp_rights.FOLDER / file
     assert path.read_text(encoding="utf-8") == gcp_rights.written(gcp_rights.role(scope))
     assert yaml.safe_load(path.read_text(encoding="utf-8"))["includedPermissions"] == gcp_rights.actions(scope)
 
 
-# What stands for each resource type in permissions: its prefix, and the verbs besides create, get and delete.
+# For each resource type, its prefix in permissions and the verbs besides create, get and delete.
 PREFIXES = {
     "google_artifact_registry_repository": "artifactregistry.repositories",
     "google_artifact_registry_repository_iam_member": "artifactregistry.repositories/iam",
@@ -274,8 +270,8 @@ PREFIXES = {
 }
 
 
-def test_every_resource_of_the_module_has_its_rights_in_the_list() -> None:
-    """Terraform may make, read, change and remove each type of resource that the module has."""
+def test_list_has_permissions_for_every_resource_of_the_module() -> None:
+    """Terraform can create, read, change and delete each type."""
     text = "".join(path.read_text(encoding="utf-8") for path in sorted((INFRA / "gcp").glob("*.tf")))
     types = {kind for kind in re.findall(r'^resource "(\w+)"', text, re.MULTILINE) if kind != "terraform_data"}
     assert types == set(PREFIXES)
@@ -288,8 +284,8 @@ def test_every_resource_of_the_module_has_its_rights_in_the_list() -> None:
         assert {f"{prefix}.{verb}" for verb in verbs} <= held, kind
 
 
-def test_the_commands_use_no_right_beyond_the_list(running: LocalGcp) -> None:
-    """Every permission that the commands themselves ask for is one of operator.yaml, on its scope."""
+def test_commands_use_only_permissions_of_the_list(running: LocalGcp) -> None:
+    """Each is in operator.yaml with its scope."""
     running.clear_calls()
     operator = at(sleep=lambda _seconds: None)
     operator.detected({})
@@ -312,13 +308,13 @@ def test_the_commands_use_no_right_beyond_the_list(running: LocalGcp) -> None:
     operator.clear(Removal(delete_exports=True), silently)
     used = {right for call in running.calls.select(identity=OPERATOR) for right, _ in call.rights}
     allowed = {action for scope in ("project", "organization") for action in gcp_rights.actions(scope)}
-    allowed |= {"billing.accounts.get"}  # a part of billing.accounts.list in every role of Google's
+    allowed |= {"billing.accounts.get"}  # included in every role of Google's with billing.accounts.list
     assert used - allowed == set()
     assert {"iam.serviceAccounts.getOpenIdToken", "cloudscheduler.jobs.pause", "billing.accounts.list"} <= used
 
 
-def test_the_apis_that_are_looked_at_are_the_modules() -> None:
-    """The list of APIs is that of services.tf."""
+def test_checked_apis_are_those_of_the_module() -> None:
+    """The list equals services.tf."""
     text = (INFRA / "gcp" / "services.tf").read_text(encoding="utf-8")
     named = set(re.findall(r'"([a-z]+)"', text)) - {"this"}
     assert named == set(gcp_preflight.apis({"notify_secret": "projects/p/secrets/s"}))
@@ -328,8 +324,8 @@ def test_the_apis_that_are_looked_at_are_the_modules() -> None:
 # Room
 
 
-def test_an_empty_project_has_room(opened: Opener) -> None:
-    """Before the first deployment nothing is in the way, and what is off or missing is said."""
+def test_empty_project_has_no_obstacle(opened: Opener) -> None:
+    """Disabled APIs and missing resources are reported."""
     cloud = opened(bare=True)
     cloud.disable_api("cloudscheduler.googleapis.com")
     operator = at()
@@ -339,12 +335,12 @@ def test_an_empty_project_has_room(opened: Opener) -> None:
     assert finding(found, "function").detail == "will be created"
 
 
-def test_every_collision_is_reported_before_anything_is_made(gcp: LocalGcp) -> None:
-    """A bucket of others, a deleted pool and log bucket, another location or region, no payer: each with its remedy."""
+def test_every_collision_is_reported_with_a_remedy(gcp: LocalGcp) -> None:
+    """This covers foreign buckets, deleted pools and log buckets, other locations, and a missing billing account."""
     deployment = gcp.deployment
     world = gcp.world
     bucket = world.buckets.all[deployment.bucket]
-    bucket.document["projectNumber"], bucket.project = "1", "somebody-elses"
+    bucket.document["projectNumber"], bucket.project = "1", "another-project"
     pool = f"projects/{gcp.project}/locations/global/workloadIdentityPools/tailpipe-pool"
     gcp.put_resource(pool, {**gcp.resource(pool), "state": "DELETED"})
     logs = f"projects/{gcp.project}/locations/europe-west1/buckets/tailpipe-exports"
@@ -368,8 +364,8 @@ def test_every_collision_is_reported_before_anything_is_made(gcp: LocalGcp) -> N
 
 
 @pytest.mark.parametrize("location", ["europe-west1", "EU", "us-east4"])
-def test_an_existing_dataset_is_adopted_wherever_cloud_billing_exports_to(opened: Opener, location: str) -> None:
-    """The dataset of an earlier setup stays where it is; of a region it is said that back data come once, if ever."""
+def test_existing_dataset_in_a_supported_location_is_adopted(opened: Opener, location: str) -> None:
+    """For a region, the finding says that older data is backfilled once, if at all."""
     opened(location=location)
     operator = at()
     found = operator.detected({})
@@ -378,8 +374,8 @@ def test_an_existing_dataset_is_adopted_wherever_cloud_billing_exports_to(opened
     assert (dataset.ok, "first switched on" in dataset.detail) == (True, location != "EU")
 
 
-def test_an_existing_dataset_where_nothing_is_exported_to_is_refused_with_another_name(opened: Opener) -> None:
-    """Where the console refuses an export a new dataset is named, and the old one is left as it is."""
+def test_existing_dataset_in_an_unsupported_location_is_refused(opened: Opener) -> None:
+    """The remedy is another name; the existing dataset is unchanged."""
     opened(location="europe-southwest1", done=0)
     operator = at()
     assert "dataset_location" not in operator.detected({})
@@ -388,16 +384,16 @@ def test_an_existing_dataset_where_nothing_is_exported_to_is_refused_with_anothe
     assert "dataset_id" in dataset.remedy
 
 
-def test_the_modules_regions_are_those_of_the_function() -> None:
-    """Module, function and local cloud agree on where Cloud Billing exports to."""
+def test_module_function_and_local_cloud_have_the_same_regions() -> None:
+    """They are the regions to which Cloud Billing exports."""
     text = (INFRA / "gcp" / "variables.tf").read_text(encoding="utf-8")
     listed = text.partition('variable "dataset_location"')[2].partition("contains([")[2].partition("]")[0]
     named = {one.upper() for one in re.findall(r'"([A-Za-z0-9-]+)"', listed)}
     assert named == EXPORT_LOCATIONS == {one.upper() for one in REGIONS} | {"US", "EU"}
 
 
-def test_a_half_finished_deployment_and_an_earlier_setup_are_reported(gcp: LocalGcp) -> None:
-    """What an interrupted deployment left is said to be continued, what the old scripts left to be adopted."""
+def test_incomplete_deployment_and_old_scripts_are_reported(gcp: LocalGcp) -> None:
+    """The first is continued, the second adopted."""
     gcp.delete_resource(gcp.deployment.function)
     operator = at()
     assert "halfway" in finding(operator.preflight({}), "function").detail
@@ -405,8 +401,8 @@ def test_a_half_finished_deployment_and_an_earlier_setup_are_reported(gcp: Local
     assert "adopted" in finding(operator.preflight({}), "resources of an earlier setup").detail
 
 
-def test_a_second_deployment_in_the_project_is_refused(gcp: LocalGcp) -> None:
-    """Under another name it would share service accounts, buckets and dataset with the one that is there."""
+def test_second_deployment_in_a_project_is_refused(gcp: LocalGcp) -> None:
+    """Even with another name, it would share service accounts, buckets and dataset with the first."""
     given = {"function_name": "another"}
     operator = at(given)
     found = finding(operator.preflight(given), "no other deployment")
@@ -417,8 +413,8 @@ def test_a_second_deployment_in_the_project_is_refused(gcp: LocalGcp) -> None:
 # Terraform's state
 
 
-def test_the_states_bucket_is_private_versioned_and_ours(opened: Opener) -> None:
-    """It is created once, restored by a second call, and another owner's name is refused."""
+def test_state_bucket_is_private_versioned_and_marked(opened: Opener) -> None:
+    """It is created once, restored by a second call, and refused if it belongs to another project."""
     cloud = opened(bare=True)
     told: Told = []
     operator = at()
@@ -433,14 +429,14 @@ def test_the_states_bucket_is_private_versioned_and_ours(opened: Opener) -> None
     assert document["versioning"] == {"enabled": True}
     assert document["iamConfiguration"]["publicAccessPrevention"] == "enforced"
     assert document["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"] is True
-    cloud.world.buckets.all[bucket].project = "somebody-elses"
+    cloud.world.buckets.all[bucket].project = "another-project"
     document["projectNumber"] = "1"
     assert "--local-state" in faults_of(operator.backend_exists)
     assert "another project" in faults_of(lambda: operator.make_backend(told.append))
 
 
-def test_what_exists_is_adopted_and_what_does_not_is_made(gcp: LocalGcp) -> None:
-    """Each resource that is there by its exact name comes with its import id; deleted and foreign ones do not."""
+def test_existing_resources_have_an_import_id(gcp: LocalGcp) -> None:
+    """Deleted and foreign resources have none."""
     project = gcp.project
     role = f"projects/{project}/roles/tailpipeExportsRunJobs"
     gcp.put_resource(role, {**gcp.resource(role), "deleted": True})
@@ -504,8 +500,8 @@ def test_what_exists_is_adopted_and_what_does_not_is_made(gcp: LocalGcp) -> None
 # A call
 
 
-def test_a_function_that_cannot_be_seen_is_not_called_absent(running: LocalGcp) -> None:
-    """Where its API is off or the right to list is missing, that is said, and not that nothing is deployed."""
+def test_function_that_cannot_be_read_is_not_reported_as_missing(running: LocalGcp) -> None:
+    """The disabled API or the missing permission is reported."""
     running.disable_api("cloudfunctions.googleapis.com")
     try:
         off = CliRunner().invoke(main, ["onboarding", "gcp"])
@@ -524,12 +520,12 @@ def test_a_function_that_cannot_be_seen_is_not_called_absent(running: LocalGcp) 
     assert "no function" not in off.stderr + refused.stderr
 
 
-def test_invoke_runs_the_real_function_and_passes_on_what_is_asked(running: LocalGcp) -> None:
-    """A call is a run of the function's own: the report, its exit code, a dry run, and one scope only."""
+def test_invoke_runs_the_function_with_the_given_options(running: LocalGcp) -> None:
+    """This covers the report, its exit code, a dry run and one scope."""
     whole = tailpipe("invoke", "gcp", "--json")
     report = json.loads(whole.stdout)
     assert (whole.exit_code, report["status"]) == (0, "ok"), whole.output
-    # Beyond fifty the answer leaves actions out: the document is the stored report.
+    # The response has at most fifty actions, so the document is the stored report.
     assert len(report["actions"]) == sum(sum(one.values()) for one in report["outcomes"].values()) > 50
     account = next(iter(running.accounts()))
     running.delete_copy(account, next(name for name in running.copies()).split("/")[1])
@@ -538,8 +534,8 @@ def test_invoke_runs_the_real_function_and_passes_on_what_is_asked(running: Loca
     assert "local." not in whole.output  # the token's form
 
 
-def test_invoke_waits_for_another_run_and_says_who_it_is(running: LocalGcp) -> None:
-    """While the lock is held the command waits, names the holder once, and goes on when it is free."""
+def test_invoke_waits_for_another_run_and_names_its_holder(running: LocalGcp) -> None:
+    """The holder is named once, and the run starts when the lock is free."""
     now = datetime.now(UTC)
     held = {"run_id": "r-of-another", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
     document = json.dumps({"version": 2, "cloud": "gcp", "running": held})
@@ -559,8 +555,8 @@ def test_invoke_waits_for_another_run_and_says_who_it_is(running: LocalGcp) -> N
     assert slept == [gcp_invoke.AGAIN_S] * 2
 
 
-def test_invoke_waits_while_the_one_instance_is_busy(running: LocalGcp) -> None:
-    """Cloud Run refuses a second call of a function with one instance: that is waited for, too."""
+def test_invoke_waits_while_the_instance_is_busy(running: LocalGcp) -> None:
+    """Cloud Run refuses a second call of a function with one instance."""
     free = threading.Event()
     asked = threading.Event()
 
@@ -580,8 +576,8 @@ def test_invoke_waits_while_the_one_instance_is_busy(running: LocalGcp) -> None:
     assert told == [f"waiting: {gcp_invoke.BUSY}"]
 
 
-def test_a_function_that_is_called_inside_its_project_only_is_called_by_its_schedule(running: LocalGcp) -> None:
-    """A plain run goes by the schedule and its report is read from the bucket; what cannot be passed on is refused."""
+def test_internal_function_is_called_through_its_schedule(running: LocalGcp) -> None:
+    """The report is read from the bucket; options that the schedule cannot pass on are refused."""
     running.set_ingress("ALLOW_INTERNAL_ONLY")
     told: Told = []
     done = threading.Event()
@@ -592,8 +588,8 @@ def test_a_function_that_is_called_inside_its_project_only_is_called_by_its_sche
     assert "ingress=ALLOW_ALL" in faults_of(lambda: operator.invoke({"dry_run": True}, told.append))
 
 
-def test_a_lost_answer_is_made_good_by_the_stored_report(running: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the connection breaks off the run goes on, and its report is read from the bucket."""
+def test_report_of_a_lost_response_is_read_from_the_bucket(running: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run continues after the connection is lost."""
 
     def breaking(*arguments: Any) -> Any:
         reach(*arguments)
@@ -608,8 +604,8 @@ def test_a_lost_answer_is_made_good_by_the_stored_report(running: LocalGcp, monk
     assert "stores no report" in faults_of(lambda: operator.invoke({"dry_run": True}, told.append))
 
 
-def test_a_caller_without_the_right_is_reported_which_and_how(gcp: LocalGcp) -> None:
-    """Without the right to a token of the schedule's account the command names it; nothing of a token is shown."""
+def test_missing_permission_to_invoke_is_reported_with_its_command(gcp: LocalGcp) -> None:
+    """The token of the schedule's account needs it; no token is shown."""
     gcp.set_ingress("ALLOW_ALL")
     gcp.deny("iam.serviceAccounts.getOpenIdToken", identity=OPERATOR)
     result = tailpipe("invoke", "gcp")
@@ -618,8 +614,8 @@ def test_a_caller_without_the_right_is_reported_which_and_how(gcp: LocalGcp) -> 
     assert "roles/iam.serviceAccountOpenIdTokenCreator" in result.stderr
 
 
-def test_a_right_that_never_comes_into_effect_ends_the_wait(gcp: LocalGcp) -> None:
-    """A refused call is repeated for as long as a grant may take; then the command that grants it is reported."""
+def test_wait_for_a_permission_is_limited(gcp: LocalGcp) -> None:
+    """A denied call is retried while a grant may propagate; then the command that grants it is shown."""
     gcp.set_ingress("ALLOW_ALL")
     gcp.revoke("roles/run.invoker", identity=gcp.deployment.scheduler)
     slept: list[float] = []
@@ -630,8 +626,8 @@ def test_a_right_that_never_comes_into_effect_ends_the_wait(gcp: LocalGcp) -> No
     assert sum(slept) == gcp_invoke.PROPAGATION_S
 
 
-def test_nothing_deployed_is_shown_by_every_command(opened: Opener) -> None:
-    """Without a function invoke and onboarding say what to do, and verify has one finding."""
+def test_missing_deployment_is_reported_by_every_command(opened: Opener) -> None:
+    """Both `invoke` and `onboarding` show a remedy, and verify has one finding."""
     opened(bare=True)
     for command in ("invoke", "onboarding"):
         result = tailpipe(command, "gcp")
@@ -643,15 +639,15 @@ def test_nothing_deployed_is_shown_by_every_command(opened: Opener) -> None:
 # Proofs
 
 
-def test_a_sound_deployment_verifies(running: LocalGcp) -> None:
-    """After a run every proof holds."""
+def test_working_deployment_has_no_findings(running: LocalGcp) -> None:
+    """All checks succeed after a run."""
     operator = at()
     operator.invoke({}, silently)
     assert [(one.what, one.ok) for one in operator.verify() if one.ok is not True] == []
 
 
-def test_each_damage_is_seen(gcp: LocalGcp) -> None:
-    """A paused or misled schedule, an open door, a lost bucket, a loose provider, a key, and rights too many."""
+def test_each_damage_has_a_finding(gcp: LocalGcp) -> None:
+    """This covers the schedule, public access, a lost bucket, the provider, a key, and superfluous permissions."""
     deployment, project = gcp.deployment, gcp.project
     job = f"projects/{project}/locations/us-central1/jobs/tailpipe-exports"
     pool = f"projects/{project}/locations/global/workloadIdentityPools/tailpipe-pool/providers/tailpipe-provider"
@@ -684,8 +680,8 @@ def test_each_damage_is_seen(gcp: LocalGcp) -> None:
     assert all(one.remedy for one in found if one.ok is False)
 
 
-def test_a_dataset_that_google_may_not_write_to_yet_is_a_step_for_a_person(opened: Opener) -> None:
-    """Before the console step nothing is wrong, and the step is reported with its link."""
+def test_missing_console_step_is_a_manual_step(opened: Opener) -> None:
+    """It is not a failure, and has its link."""
     cloud = opened(done=0)
     operator = at()
     step = finding(operator.verify(), "Google's billing export")
@@ -693,8 +689,8 @@ def test_a_dataset_that_google_may_not_write_to_yet_is_a_step_for_a_person(opene
     assert f"/billing/{next(iter(cloud.accounts()))}/export/bigquery" in step.remedy
 
 
-def test_onboarding_has_the_keys_of_the_earlier_scripts_filled_in(gcp: LocalGcp) -> None:
-    """The document is the live project's: accounts, tables, roles, pool and provider, no key."""
+def test_onboarding_document_has_the_keys_of_the_old_scripts(gcp: LocalGcp) -> None:
+    """The values are live: accounts, tables, roles, pool and provider; there is no key."""
     gcp.stream(days=1, rows=1)
     result = tailpipe("onboarding", "gcp")
     document = json.loads(result.stdout)
@@ -720,8 +716,8 @@ def test_onboarding_has_the_keys_of_the_earlier_scripts_filled_in(gcp: LocalGcp)
 # A removal
 
 
-def test_the_schedule_is_stopped_once_and_may_be_again(gcp: LocalGcp) -> None:
-    """Stopping pauses the job; a second time, and without a job, it says so."""
+def test_stopping_the_schedule_can_be_repeated(gcp: LocalGcp) -> None:
+    """A paused or missing job is reported."""
     told: Told = []
     operator = at()
     operator.stop_schedule(told.append)
@@ -733,8 +729,8 @@ def test_the_schedule_is_stopped_once_and_may_be_again(gcp: LocalGcp) -> None:
     assert told == ["the schedule is stopped", "the schedule is paused already", "there is no schedule"]
 
 
-def test_data_goes_only_when_it_is_asked_for_and_a_second_call_goes_on(opened: Opener) -> None:
-    """By default nothing is deleted; with the flag files and tables go page by page, again after an interruption."""
+def test_data_is_deleted_only_on_request_and_continues_after_an_interruption(opened: Opener) -> None:
+    """With the flag, files and tables are deleted page by page."""
     cloud = opened(history_days=1, rows=2, behavior=Behavior(page_size=3))
     for number in range(7):
         cloud.put_object(f"copies/{number} ü.parquet", "x")
@@ -742,7 +738,7 @@ def test_data_goes_only_when_it_is_asked_for_and_a_second_call_goes_on(opened: O
     operator = at(sleep=lambda _seconds: None)
     operator.clear(Removal(), told.append)
     assert len(cloud.copies()) == 7
-    # Google still exports, which is reported; the earlier call broke off after the first page.
+    # Google still exports, which is reported; the earlier call ended after the first page.
     cloud.fail("storage.objects.delete", 403, "forbidden", times=1)
     removal = Removal(delete_exports=True, delete_data=True)
     assert "injected" in faults_of(lambda: operator.clear(removal, told.append))
@@ -752,8 +748,8 @@ def test_data_goes_only_when_it_is_asked_for_and_a_second_call_goes_on(opened: O
     assert any(f"/billing/{account}/export/bigquery" in line for account in cloud.accounts() for line in told)
 
 
-def test_a_deployment_of_which_half_is_gone_is_cleared(opened: Opener) -> None:
-    """Function, schedule and copies were deleted by hand: what is left is shown, stopped and deleted without them."""
+def test_partly_deleted_deployment_can_be_cleared(opened: Opener) -> None:
+    """Function, schedule and copies were deleted by hand."""
     cloud = opened(history_days=1, rows=1)
     cloud.delete_resource(cloud.deployment.function)
     cloud.delete_resource(f"projects/{cloud.project}/locations/us-central1/jobs/tailpipe-exports")
@@ -769,18 +765,18 @@ def test_a_deployment_of_which_half_is_gone_is_cleared(opened: Opener) -> None:
     assert cloud.tables() == {}
 
 
-def test_what_is_not_ours_is_not_deleted(opened: Opener) -> None:
-    """A dataset with foreign tables, and a bucket without our label, stop the removal of data before it begins."""
+def test_foreign_tables_or_bucket_stop_the_deletion_of_data(opened: Opener) -> None:
+    """Nothing is deleted."""
     cloud = opened(history_days=1, rows=1)
     dataset = cloud.world.catalog.dataset(cloud.project, "billing_export")
     fields = [{"name": "x", "type": "STRING", "mode": "NULLABLE"}]
-    cloud.world.catalog.add_table(dataset, "of_somebody", fields, cloud.clock.now())
+    cloud.world.catalog.add_table(dataset, "foreign_table", fields, cloud.clock.now())
     operator = at()
     before = len(dataset.tables)
     removal = Removal(delete_exports=True, delete_data=True)
-    assert "of_somebody" in faults_of(lambda: operator.clear(removal, silently))
+    assert "foreign_table" in faults_of(lambda: operator.clear(removal, silently))
     assert len(dataset.tables) == before
-    cloud.world.catalog.drop_table(dataset, "of_somebody")
+    cloud.world.catalog.drop_table(dataset, "foreign_table")
     cloud.put_object("copies/1.parquet", "x")
     cloud.world.buckets.all[cloud.deployment.bucket].document["labels"] = {}
     assert "managed-by" in faults_of(lambda: operator.clear(removal, silently))
@@ -788,8 +784,8 @@ def test_what_is_not_ours_is_not_deleted(opened: Opener) -> None:
     assert len(dataset.tables) == before - 1
 
 
-def test_what_a_removal_would_delete_is_read_and_left(opened: Opener) -> None:
-    """Tables and files where data is asked for, and Google's exports as what only a person can switch off."""
+def test_preview_of_a_removal_deletes_nothing(opened: Opener) -> None:
+    """It lists tables and files, and Google's exports, which only a person can disable."""
     cloud = opened(history_days=1, rows=1)
     cloud.put_object("copies/1.parquet", "x")
     operator = at()
@@ -805,8 +801,8 @@ def test_what_a_removal_would_delete_is_read_and_left(opened: Opener) -> None:
 
 
 @pytest.mark.parametrize("damage", ["gone", "invalid"])
-def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(gcp: LocalGcp, damage: str) -> None:
-    """A function without its variables, or with invalid ones: every command that acts by them says so, and stops."""
+def test_unreadable_settings_do_not_become_defaults(gcp: LocalGcp, damage: str) -> None:
+    """Commands that need them report missing or invalid variables, and stop."""
     name = gcp.deployment.function
     function = gcp.resource(name)
     variables = {} if damage == "gone" else {**function["serviceConfig"]["environmentVariables"], "COPY_DAYS": "soon"}
@@ -828,8 +824,8 @@ def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(gcp: Lo
     assert gcp.copies() == ["copies/1.parquet"]
 
 
-def test_what_is_kept_are_addresses_of_the_module(gcp: LocalGcp) -> None:
-    """Data stays by default, the identity when that is asked for; every address is one that the module has."""
+def test_kept_resources_have_addresses_of_the_module(gcp: LocalGcp) -> None:
+    """Data is kept by default, the identity on request."""
     operator = at()
     text = "".join(path.read_text(encoding="utf-8") for path in sorted((INFRA / "gcp").glob("*.tf")))
     known = {f"{kind}.{name}" for kind, name in re.findall(r'^resource "(\w+)" "(\w+)"', text, re.MULTILINE)}
