@@ -282,6 +282,8 @@ class LocalAzure(LocalCloud):
             group = "sandbox" if number % 3 == 2 else "production"
             directory.join(f"subscription-{number:05d}", self._mix[number % len(self._mix)], group)
         ids = self.subscription_ids
+        logs = f"/subscriptions/{ids[0]}/resourceGroups/logs/providers/Microsoft.OperationalInsights"
+        self.world.activity_workspace = f"{logs}/workspaces/central-activity"
         self.world.rights.assign("/", OPERATOR, OWNER, made_up_id("assignment", "operator"))
         self.world.directory_roles[OPERATOR] = {GLOBAL_ADMINISTRATOR}
         for number, name in enumerate(self._names):

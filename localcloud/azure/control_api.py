@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from localcloud.azure.control.obstacles import ObstacleActions
+from localcloud.azure.control.events import EventActions
 from localcloud.azure.iam.identity import OPERATOR, Identity, Mode
 from localcloud.azure.platform.legacy_exports import old_export
 from localcloud.azure.services.agreements import AGREEMENTS
@@ -21,20 +21,21 @@ from localcloud.azure.state import World
 from localcloud.common.control_api import unlocked
 
 
-class AzureActions(ObstacleActions):
+class AzureActions(EventActions):
     """All actions; `subscription` is always an id."""
 
     def __init__(self, world: World, deliveries: Deliveries, identity: Identity) -> None:
         super().__init__(world, deliveries)
         self._identity = identity
-        self.tick_timer: Callable[[], bool] = lambda: False
+        self.tick_timer: Callable[[str], bool] = lambda _name: False
 
     def join_subscription(
         self, name: str, agreement: str = "ea", group: str = "", subscription: str = "", young_s: float | None = None
     ) -> str:
         """Return a new subscription under a management group; inherited rights come with the propagation delay."""
-        made = self._world.directory.join(name, agreement, group, subscription)
         now, behavior = self._world.clock.monotonic(), self._world.behavior
+        made = self._world.directory.join(name, agreement, group, subscription)
+        self._world.directory_copy.joined(made.id, now)
         made.rights_from, made.cost_lag = now + behavior.rights_delay_s, behavior.cost_lag_s
         made.young_until = now + (behavior.young_s if young_s is None else young_s)
         return made.id
@@ -43,7 +44,9 @@ class AzureActions(ObstacleActions):
         """Set the state: Enabled, Warned, PastDue, Disabled or Deleted."""
         if state not in STATES:
             raise ValueError(f"state {state!r} is not one of {', '.join(STATES)}")
-        self._find(subscription).state = state
+        found = self._find(subscription)
+        self._world.directory_copy.before_change(subscription, self._world.clock.monotonic())
+        found.state = state
 
     def suspend_subscription(self, subscription: str) -> None:
         self.set_state(subscription, "Disabled")
@@ -54,6 +57,7 @@ class AzureActions(ObstacleActions):
     def remove_subscription(self, subscription: str) -> None:
         """Remove the subscription and its exports from the tenant."""
         self._find(subscription)
+        self._world.directory_copy.before_change(subscription, self._world.clock.monotonic())
         del self._world.directory.subscriptions[subscription]
         for export in self._world.exports.at(f"/subscriptions/{subscription}"):
             self._world.exports.remove(export.scope, export.name)
@@ -110,6 +114,7 @@ class AzureActions(ObstacleActions):
         gone = self._chosen([subscription], name)
         for export in gone:
             self._world.exports.remove(export.scope, export.name)
+            self._world.note("Microsoft.CostManagement/exports/delete", f"/{export.id.lstrip('/')}")
         return len(gone)
 
     def set_schedule_inactive(self, subscription: str, name: str = "") -> int:
@@ -167,6 +172,7 @@ class AzureActions(ObstacleActions):
 
     def unregister_provider(self, subscription: str, namespace: str = "Microsoft.CostManagementExports") -> None:
         self._find(subscription).registered.pop(namespace.lower(), None)
+        self._world.note(f"{namespace}/unregister/action", f"/subscriptions/{subscription}/providers/{namespace}")
 
     def demand_registration(self, subscription: str, namespace: str = "Microsoft.CostManagement") -> None:
         """Let the subscription refuse exports until it has registered the provider itself."""
@@ -240,9 +246,9 @@ class AzureActions(ObstacleActions):
         self._world.taken_names.add(name)
 
     @unlocked
-    def tick(self) -> bool:
-        """Let the function app's timer tick; returns whether the function ran and succeeded."""
-        return self.tick_timer()
+    def tick(self, timer: str = "") -> bool:
+        """Let a timer of the function app tick (default: its schedule's); returns whether the function succeeded."""
+        return self.tick_timer(timer)
 
     def advance(self, seconds: float) -> str:
         """Move a virtual clock, deliver what has become due, and return the new time."""
@@ -262,4 +268,5 @@ class AzureActions(ObstacleActions):
                     inner = inner[part]
                 inner[last] = value
             export.stored, export.etag = msgspec.json.encode(body), self._world.exports.next_tag()
+            self._world.note("Microsoft.CostManagement/exports/write", f"/{export.id.lstrip('/')}")
         return len(chosen)

@@ -15,6 +15,7 @@ from localcloud.azure.iam.caller import MANAGEMENT, identify
 from localcloud.azure.iam.identity import Identity
 from localcloud.azure.iam.rights import subscription_of
 from localcloud.azure.platform.log_analytics import LogAnalytics
+from localcloud.azure.platform.resource_graph import ResourceGraph
 from localcloud.azure.platform.resources_api import ResourcesApi
 from localcloud.azure.platform.sites_api import SitesApi
 from localcloud.azure.routes import ACCOUNTS, METRICS, SUBSCRIPTION, Route, operator_routes, routes
@@ -53,13 +54,14 @@ class ResourceManager:
         self._deliveries = deliveries
         self._ids = itertools.count(1)
         directory, storage = DirectoryApi(world), StorageApi(world, blob_endpoint)
+        resources = ResourcesApi(world, blob_endpoint)
         self._routes = _routes(
             ExportsApi(world, deliveries),
             directory,
             storage,
             AuthorizationApi(world),
             BillingApi(world, directory),
-        ) + operator_routes(storage, ResourcesApi(world, blob_endpoint), SitesApi(world), LogAnalytics(world))
+        ) + operator_routes(storage, resources, SitesApi(world), LogAnalytics(world), ResourceGraph(world, resources))
 
     def answer(self, request: Request) -> Answer:
         """Answer a request and log it; refusals are answers too."""
@@ -105,6 +107,8 @@ class ResourceManager:
             self._check_locks(request)
             self._deliveries.settle()
             answer = route.handler(request)
+            if not action.endswith("/read"):
+                self._world.note(action, _changed(request), request.caller.principal)
             world.faults.meet(attempt, after=True)
         return answer
 
@@ -165,6 +169,11 @@ class ResourceManager:
 def _scope(path: str) -> str:
     """Return what an extension resource hangs on: all before the last `/providers/`."""
     return path[: path.lower().rfind("/providers/")]
+
+
+def _changed(request: Request) -> str:
+    """Return the resource that a request changes: an action's name is not part of it."""
+    return request.path.rpartition("/")[0] if request.method == "POST" else request.path
 
 
 def _routes(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from localcloud.azure.platform.log_analytics import LogAnalytics
+from localcloud.azure.platform.resource_graph import ResourceGraph
 from localcloud.azure.platform.resources_api import KEPT, ResourcesApi
 from localcloud.azure.platform.sites_api import SitesApi
 from localcloud.azure.services.storage_api import StorageApi
@@ -37,8 +38,10 @@ def routes(table: Iterable[tuple[str, str, str, Callable[[Request], Answer], boo
     return [Route(m, re.compile(f"{p}/?", re.IGNORECASE), a, h, checked) for m, p, a, h, checked in table]
 
 
-def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi, analytics: LogAnalytics) -> list[Route]:
-    """Return the operations of a deployment: names, function apps, and resources that are only kept."""
+def operator_routes(
+    storage: StorageApi, kept: ResourcesApi, sites: SitesApi, analytics: LogAnalytics, graph: ResourceGraph
+) -> list[Route]:
+    """Return the operations of a deployment and of queries: names, function apps, and resources that are only kept."""
     stored, web = "Microsoft.Storage/storageAccounts", "Microsoft.Web/sites"
     resources, workspaces = "Microsoft.Resources/subscriptions", "Microsoft.OperationalInsights/workspaces"
     checked_names = "/providers/Microsoft.{0}/checkNameAvailability"
@@ -86,5 +89,5 @@ def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi, an
         ("DELETE", _KEPT, "{1}/delete", kept.delete),
     ]
     # Resource Graph refuses no caller: it answers what the caller may read.
-    graph = ("POST", "/providers/Microsoft.ResourceGraph/resources", "Microsoft.ResourceGraph/resources/read")
-    return routes([*((*one, True) for one in table), (*graph, kept.query, False)])
+    asked = ("POST", "/providers/Microsoft.ResourceGraph/resources", "Microsoft.ResourceGraph/resources/read")
+    return routes([*((*one, True) for one in table), (*asked, graph.query, False)])

@@ -12,9 +12,10 @@ from localcloud.azure.faults import Faults
 from localcloud.azure.iam.rights import Rights
 from localcloud.azure.platform.sites import Site
 from localcloud.azure.quotas import Quotas
+from localcloud.azure.services.activity_log import ActivityLog
 from localcloud.azure.services.billing import BillingAccount
 from localcloud.azure.services.blobs import Write
-from localcloud.azure.services.directory import Directory
+from localcloud.azure.services.directory import Directory, DirectoryCopy
 from localcloud.azure.services.exports import Exports
 from localcloud.azure.services.storage import StorageAccount
 from shared.runtime.clock import Clock
@@ -104,13 +105,21 @@ class World:
         "Microsoft.KeyVault/vaults/tailpipe-vault"
     )
     secrets: dict[str, str] = field(default_factory=dict)
+    # The one workspace that may get all activity logs, by its resource id.
+    activity_workspace: str = ""
     locks: dict[str, str] = field(default_factory=dict)
+    activity: ActivityLog = field(default_factory=ActivityLog)
     pages_served: int = 0
 
     def __post_init__(self) -> None:
         self.faults = Faults(self.clock)
         self.directory = Directory(self.tenant)
+        self.directory_copy = DirectoryCopy(self.directory)
         self.rights = Rights(self.directory, self.clock.monotonic)
+
+    def note(self, operation: str, resource: str, caller: str = "") -> None:
+        """Write a change into the activity log; without a `caller` a person made it."""
+        self.activity.add(self.clock.now(), operation, resource, caller or "admin@example.com")
 
     def reads_billing(self, principal: str) -> bool:
         """Return whether a principal holds a billing role; the local operator does."""

@@ -147,6 +147,8 @@ class ObstacleActions(ControlActions):
         found = self._account(account)
         self._world.blobs.delete_container(found.name, container)
         found.deleting[container] = self._world.clock.monotonic() + self._world.behavior.container_deletion_s
+        place = f"{found.id}/blobServices/default/containers/{container}"
+        self._world.note("Microsoft.Storage/storageAccounts/blobServices/containers/delete", place)
 
     def withdraw_focus_version(self, version: str) -> None:
         """Withdraw a FOCUS version: Cost Management refuses new exports of it; existing ones go on."""

@@ -14,6 +14,7 @@ _ROLES = {
     "delegation": ("7a11b1be-0000-4000-8000-000000000002", "role of exports"),
     "destination_subscription": ("7a11b1be-0000-4000-8000-000000000003", "registration"),
     "destination": ("7a11b1be-0000-4000-8000-000000000004", "destination"),
+    "activity_log": ("7a11b1be-0000-4000-8000-000000000005", "activity log"),
 }
 PLACES = {identifier: place for place, (identifier, _) in _ROLES.items()}
 

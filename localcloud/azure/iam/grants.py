@@ -55,14 +55,18 @@ def read_grants(who: Who, conditions: Mapping[str, bool], path: Path = RIGHTS) -
     ]
 
 
-def conditions_of(identity_exports: bool, group: bool = True, notify: bool = False) -> dict[str, bool]:
+def conditions_of(
+    identity_exports: bool, group: bool = True, notify: bool = False, activity_log: bool = False
+) -> dict[str, bool]:
     """Return what each `when` means with monitoring and a deploying policy.
 
-    `group`: it is for a management group; `notify`: a secret of a webhook is named.
+    `group`: it is for a management group; `notify`: a secret of a webhook is named; `activity_log`: the workspace with
+    the activity logs is named.
     """
     return {
         "management_group": group,
         "notify": notify,
+        "activity_log": activity_log,
         "monitoring": True,
         "export_key": not identity_exports,
         "export_identity": identity_exports,

@@ -83,8 +83,9 @@ def _give(
         "state": [host.id],
         "telemetry": [telemetry],
         "notify_secret": [f"{world.vault}/secrets/{NOTIFY_SECRET}"],
+        "activity_log": [world.activity_workspace],
     }
-    conditions = conditions_of(identity_exports, scopes[0].startswith("/providers/"), notify=True)
+    conditions = conditions_of(identity_exports, scopes[0].startswith("/providers/"), notify=True, activity_log=True)
     own, theirs = (read_grants(who, conditions, rights) for who in ("function", "connector"))
     roles = function_roles(site.name, own)
     world.rights.roles |= {role.id: role for role in roles.values()}

@@ -1,4 +1,4 @@
-"""Queries of a Log Analytics workspace: the traces of the function app that has its name.
+"""Queries of a Log Analytics workspace: the traces of the function app that has its name, and activity logs.
 
 Source: "Azure Monitor Log Analytics API request format" and "response format" (Azure Monitor); "AppTraces" (Azure
 Monitor Logs reference).
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from localcloud.azure.errors import ArmError, resource_not_found
+from localcloud.azure.platform.activity_query import TABLE, answer_activity, unknown
 from localcloud.azure.platform.sites import Site
 from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, Request
@@ -37,16 +38,19 @@ class LogAnalytics:
         self._world = world
 
     def query(self, request: Request) -> Answer:
-        """Answer a query of the table AppTraces."""
+        """Answer a query of the table AppTraces or AzureActivity."""
         where = request.path.rpartition("/")[0]
         if where.lower() not in self._world.resources:
             raise resource_not_found(where)
         query = request.json().get("query")
         if not isinstance(query, str) or not query.strip():
             raise ArmError(400, "BadArgumentError", "The request had some invalid properties: query is required.")
+        if query.startswith(f"{TABLE} "):
+            self._check_table(request, where)
+            return Answer(answer_activity(self._world.activity, where, query, self._world.clock.now()))
         table, *stages = _STAGE.split(query.strip())
         if table != "AppTraces":
-            raise _unknown(table)
+            raise unknown(table)
         name = where.rpartition("/")[2].lower()
         sites = [one for one in self._world.sites.values() if one.name.lower() == name]
         rows = [row for site in sites for row in _rows(site)]
@@ -56,6 +60,12 @@ class LogAnalytics:
         described = [{"name": one, "type": _TYPES[one]} for one in columns]
         values = [[row[one] for one in columns] for row in rows]
         return Answer({"tables": [{"name": "PrimaryResult", "columns": described, "rows": values}]})
+
+    def _check_table(self, request: Request, where: str) -> None:
+        """Check the right to read one table ("Manage access to Log Analytics workspaces"). Raises ArmError 403."""
+        action = f"Microsoft.OperationalInsights/workspaces/query/{TABLE}/read"
+        if not self._world.rights.allows(request.caller.principal, action, where):
+            raise ArmError(403, "InsufficientAccessError", "The provided credentials have insufficient access.")
 
 
 def _rows(site: Site) -> Iterable[Row]:
@@ -87,7 +97,7 @@ def _after(stage: str, rows: list[Row], columns: list[str]) -> tuple[list[Row], 
     chosen = [one.strip() for one in rest.split(",")]
     if word == "project" and set(chosen) <= set(_TYPES):
         return rows, chosen
-    raise _unknown(stage)
+    raise unknown(stage)
 
 
 def _test(text: str) -> Test:
@@ -103,8 +113,4 @@ def _test(text: str) -> Test:
         pattern = rf"(?<![A-Za-z0-9]){term}(?![A-Za-z0-9])" if found[1] == "has" else term
         whole = re.compile(pattern, re.IGNORECASE)
         return lambda row: bool(whole.search(row["Message"]))
-    raise _unknown(text)
-
-
-def _unknown(part: str) -> ArmError:
-    return ArmError(501, "NotImplemented", f"The local Azure does not know this part of a query: {part}")
+    raise unknown(text)

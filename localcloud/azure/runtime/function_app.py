@@ -46,13 +46,17 @@ class FunctionApp:
         self._keep(done)
         return Answer(msgspec.Raw(done.body) if done.body else None, done.status)
 
-    def tick(self) -> bool:
-        """Let the timer tick; returns whether a function ran and ended well. A disabled one does not run."""
-        timers = [name for name, bindings in self.functions().items() if bindings[0]["type"] == "timerTrigger"]
+    def tick(self, name: str = "") -> bool:
+        """Let a timer tick (default: the first one); returns whether its function ran and ended well.
+
+        A disabled function does not run.
+        """
+        timers = [one for one, bindings in self.functions().items() if bindings[0]["type"] == "timerTrigger"]
+        chosen = name or next(iter(timers), "")
         worker = self._current()
-        if worker is None or not timers or self._site.disabled(timers[0]):
+        if worker is None or chosen not in timers or self._site.disabled(chosen):
             return False
-        done = worker.invoke_timer(timers[0])
+        done = worker.invoke_timer(chosen)
         self._keep(done)
         return done.error is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import NAMESPACE_DNS, UUID, uuid5
 
 from localcloud.azure.errors import ArmError, missing_registration, not_found, read_only, subscription_not_found
@@ -114,6 +114,34 @@ class Directory:
                 below.add(candidate.id)
                 yield candidate
         yield from (one for one in self.subscriptions.values() if one.group in below and one.state != "Deleted")
+
+
+class DirectoryCopy:
+    """The subscriptions as Resource Graph shows them: a change shows `delay_s` seconds after it was made."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self.delay_s = 0.0
+        self._former: dict[str, tuple[float, Subscription | None]] = {}
+
+    def before_change(self, subscription: str, now: float) -> None:
+        """Keep what is shown of a subscription for a while; call before it is changed or removed."""
+        found = self._directory.subscriptions.get(subscription)
+        if self.delay_s and found:
+            self._former[subscription] = (now + self.delay_s, replace(found))
+
+    def joined(self, subscription: str, now: float) -> None:
+        """Show nothing of a new subscription for a while."""
+        if self.delay_s:
+            self._former[subscription] = (now + self.delay_s, None)
+
+    def shown(self, now: float) -> Iterator[Subscription]:
+        """Yield the subscriptions that are shown now, in the state that is shown of them."""
+        self._former = {one: kept for one, kept in self._former.items() if kept[0] > now}
+        for identifier, found in self._directory.subscriptions.items():
+            if identifier not in self._former:
+                yield found
+        yield from (found for _, found in self._former.values() if found is not None)
 
 
 def check_writable(subscription: Subscription) -> None:

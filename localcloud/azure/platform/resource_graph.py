@@ -1,0 +1,83 @@
+"""Azure Resource Graph: what a caller may read, in one answer, as late as it learns of it.
+
+Sources: "Understanding the Azure Resource Graph query language", "Guidance for throttled requests in Azure Resource
+Graph" and "Permissions in Azure Resource Graph" (Microsoft Learn): it refuses no caller, and leaves out what the caller
+may not read; 15 queries in 5 seconds; 10,000 subscriptions at most.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from typing import Any
+
+from localcloud.azure.errors import ArmError
+from localcloud.azure.platform.resources_api import ResourcesApi
+from localcloud.azure.services.directory import Subscription
+from localcloud.azure.state import World
+from localcloud.azure.wire import Answer, Request
+
+QUERIES, WINDOW_S = 15, 5.0
+MOST_SUBSCRIPTIONS = 10_000
+_READ = "Microsoft.Resources/subscriptions/read"
+_STATES = re.compile(
+    r"resourcecontainers \| where type =~ 'microsoft\.resources/subscriptions' \| where tenantId =~ '([^']*)'"
+    r" \| summarize found = make_list\(strcat\(tolower\(subscriptionId\), ' ', tostring\(properties\.state\)\)\),"
+    r" total = count\(\) by part = substring\(subscriptionId, 0, 1\)"
+)
+
+
+# difference: AZURE-7
+class ResourceGraph:
+    """Call with the world's lock held; raises ArmError."""
+
+    def __init__(self, world: World, resources: ResourcesApi) -> None:
+        self._world, self._resources = world, resources
+        self._asked: dict[str, deque[float]] = defaultdict(deque)
+
+    def query(self, request: Request) -> Answer:
+        """Answer one of the two queries that the product makes: of resources by a tag, of subscriptions' states."""
+        left = self._left(request.caller.principal)
+        body = request.json()
+        states = _STATES.fullmatch(str(body.get("query", "")).strip())
+        if states is None:
+            answer = self._resources.query(request)
+        else:
+            shown = self._shown(body.get("managementGroups") or [])
+            mine = [one for one in shown if self._may_read(request.caller.principal, one)]
+            answer = Answer(_document(mine[:MOST_SUBSCRIPTIONS] if states[1].lower() == self._world.tenant else []))
+            answer.headers["x-ms-tenant-subscription-limit-hit"] = str(len(mine) > MOST_SUBSCRIPTIONS).lower()
+        answer.headers |= {"x-ms-user-quota-remaining": str(left), "x-ms-user-quota-resets-after": "00:00:05"}
+        return answer
+
+    def _left(self, principal: str) -> int:
+        """Return how many queries are left in this window. Raises ArmError 429."""
+        now, asked = self._world.clock.monotonic(), self._asked[principal]
+        while asked and now - asked[0] >= WINDOW_S:
+            asked.popleft()
+        if len(asked) >= QUERIES:
+            headers = {"x-ms-user-quota-remaining": "0", "x-ms-user-quota-resets-after": "00:00:05", "Retry-After": "5"}
+            raise ArmError(429, "RateLimiting", "Please provide below info when asking for support.", headers)
+        asked.append(now)
+        return QUERIES - len(asked)
+
+    def _shown(self, groups: list[str]) -> Iterator[Subscription]:
+        directory = self._world.directory
+        unknown = [one for one in groups if one not in directory.groups]
+        if unknown:
+            raise ArmError(400, "BadRequest", f"The management group '{unknown[0]}' was not found.")
+        for one in self._world.directory_copy.shown(self._world.clock.monotonic()):
+            if not groups or set(groups) & set(directory.chain(one.group)):
+                yield one
+
+    def _may_read(self, principal: str, subscription: Subscription) -> bool:
+        return self._world.rights.allows(principal, _READ, f"/subscriptions/{subscription.id}", chooses=True)
+
+
+def _document(subscriptions: list[Subscription]) -> dict[str, Any]:
+    parts: dict[str, list[str]] = defaultdict(list)
+    for one in subscriptions:
+        parts[one.id[0]].append(f"{one.id} {one.state}")
+    rows = [{"part": part, "found": found, "total": len(found)} for part, found in sorted(parts.items())]
+    return {"totalRecords": len(rows), "count": len(rows), "resultTruncated": "false", "data": rows, "facets": []}
