@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from azure.mgmt.resource.resources import ResourceManagementClient
 
 COST, ARM_READ, ARM_WRITE, BILLING, STORAGE = "costmanagement", "arm-read", "arm-write", "billing", "storage"
-VAULT = "key-vault"
+VAULT, RESOURCE_GRAPH, LOG_ANALYTICS = "key-vault", "resource-graph", "log-analytics"
 
 # Cost Management: 200 calls a minute per tenant and client type, as the headers of its 429 responses show. Its window
 # is not documented, so no period of a minute may contain more than 200 calls: 193 at a steady rate, and a margin for
@@ -56,7 +56,9 @@ VAULT = "key-vault"
 # second; writes 200, refilled at 10 a second ("Understand how Azure Resource Manager throttles requests"). The rates
 # below leave most of that to other clients. Billing: no published limit. Storage: 20,000 requests a second per account
 # ("Scalability and performance targets for standard storage accounts"). Key Vault: 4,000 reads of secrets in 10 seconds
-# per vault ("Key Vault service limits").
+# per vault ("Key Vault service limits"). Resource Graph: 15 queries in 5 seconds per identity ("Guidance for throttled
+# requests in Azure Resource Graph"). Log Analytics: 200 queries in 30 seconds per identity ("Azure Monitor service
+# limits").
 RATES = {
     COST: Rate(193 / 60, 2),
     ARM_READ: Rate(15, 50),
@@ -64,6 +66,8 @@ RATES = {
     BILLING: Rate(2, 5),
     STORAGE: Rate(100, 100),
     VAULT: Rate(10, 10),
+    RESOURCE_GRAPH: Rate(1, 5),
+    LOG_ANALYTICS: Rate(1, 5),
 }
 
 CONNECT_S, READ_S = 5, 30
@@ -144,7 +148,14 @@ class Clients:
 
     def arm_get(self, path: str, api_version: str) -> Any:
         """Return the JSON at a path of Resource Manager that none of the SDK clients covers. Raises SDK errors."""
-        response = self.cost.send_request(HttpRequest("GET", f"{path}?api-version={api_version}"))
+        return self._ask(HttpRequest("GET", f"{path}?api-version={api_version}"))
+
+    def arm_post(self, path: str, api_version: str, body: dict[str, Any]) -> Any:
+        """Return the JSON that a path of Resource Manager answers a query with. Raises SDK errors."""
+        return self._ask(HttpRequest("POST", f"{path}?api-version={api_version}", json=body))
+
+    def _ask(self, request: HttpRequest) -> Any:
+        response = self.cost.send_request(request)
         response.raise_for_status()
         return response.json()
 

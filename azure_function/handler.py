@@ -11,6 +11,7 @@ from typing import Any
 import azure.functions as func
 import msgspec
 
+from azure_function.changes import find_changes
 from azure_function.clients import RATES, warm_clients
 from azure_function.errors import translate
 from azure_function.provider import AzureCloud
@@ -18,7 +19,8 @@ from azure_function.resources.backfill import REACH
 from azure_function.secrets import WebhookSecret
 from azure_function.settings import MOST_BACKFILL, read_settings
 from azure_function.state_store import BlobStore
-from shared.errors import RequestError
+from shared.errors import AnotherRun, ReportedError, RequestError, TooSoon
+from shared.hints import merge
 from shared.http import HttpAnswer, answer, answer_run
 from shared.metrics import log_metrics
 from shared.notify.changes import Wording
@@ -27,7 +29,7 @@ from shared.periods import month_before, month_of
 from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
 from shared.report import failure_message
-from shared.request import RunRequest, Trigger
+from shared.request import RunRequest, Trigger, hinted
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
@@ -65,6 +67,33 @@ def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bin
 def on_tick(clock: Clock) -> None:
     """Run `reconcile_timer` with the given clock."""
     result = run_once(RunRequest(trigger=Trigger.TIMER), os.environ, logging_sink, clock, None)
+    log_metrics(logging_sink, result.report, result.metrics)
+    if result.report["status"] == "failed":
+        raise RunFailed(failure_message(result.report))
+
+
+def changes_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
+    """Look for changes, and run for what they concern.
+
+    Raises SettingsError before any call, and RunFailed if a run was made and its report's status is ``failed``.
+    """
+    on_look(SystemClock())
+
+
+# Without the setting there is no such function: the host refuses a schedule that it cannot resolve.
+if os.environ.get("EVENT_SCHEDULE", "").strip():
+    app.function_name("changes_timer")(
+        app.timer_trigger(arg_name="timer", schedule="%EVENT_SCHEDULE%", run_on_startup=False, use_monitor=True)(
+            changes_timer
+        )
+    )
+
+
+def on_look(clock: Clock) -> None:
+    """Run `changes_timer` with the given clock."""
+    result = look_once(os.environ, logging_sink, clock)
+    if result is None:
+        return
     log_metrics(logging_sink, result.report, result.metrics)
     if result.report["status"] == "failed":
         raise RunFailed(failure_message(result.report))
@@ -122,6 +151,26 @@ def run_once(
     secret = Secret(WebhookSecret(settings, clients, run).read, local) if settings.notify_url else None
     store = BlobStore(settings, clients, run)
     return reconcile(AzureCloud(settings, clients, run), store, request, run, Publishing(WORDING, REACH, secret))
+
+
+def look_once(environment: Mapping[str, str], sink: Sink, clock: Clock, seed: int | None = None) -> RunResult | None:
+    """Look for changes, and reconcile what they concern; None if there are none, or if a run may not begin now.
+
+    Nothing is written unless a run begins, and the next look sees again what no run has looked at. Raises SettingsError
+    before any call.
+    """
+    settings = read_settings(environment)
+    clients = warm_clients(settings, environment)
+    run = RunContext("azure", settings.engine, sink, clock, READ_SECONDS, RATES, translate, seed)
+    try:
+        document = StateSession(BlobStore(settings, clients, run), run, read_only=True).open()
+        hints = merge(find_changes(settings, clients, run, document), clock.now())
+        return run_once(hinted(hints), environment, sink, clock, None, seed) if hints else None
+    except (AnotherRun, TooSoon):
+        return None  # the run has logged it
+    except ReportedError as error:
+        run.log("warning", "events-unread", code=error.code, reason=error.message)
+        return None
 
 
 def _past_months(months: tuple[str, ...], clock: Clock) -> tuple[str, ...]:

@@ -130,7 +130,7 @@ class Scopes:
         settings = self._settings
         wanted = {one.lower() for one in requested}
         for one in shown:
-            own = _id_of(one)
+            own = id_of(one)
             if own in settings.exclude or (selected is not None and own not in selected):
                 continue
             if wanted and own not in wanted:
@@ -150,7 +150,7 @@ class Scopes:
 
     def _unseen(self, shown: Sequence[Mapping[str, Any]]) -> list[Problem]:
         """Return a problem for each subscription in INCLUDE_SUBSCRIPTIONS that Azure does not list."""
-        visible = {_id_of(one) for one in shown}
+        visible = {id_of(one) for one in shown}
         remedy = "Correct INCLUDE_SUBSCRIPTIONS, or assign the function's role on the subscription."
         return [
             Problem(
@@ -200,7 +200,7 @@ class Scopes:
         return below, []
 
 
-def _id_of(subscription: Mapping[str, Any]) -> str:
+def id_of(subscription: Mapping[str, Any]) -> str:
     """Return a listed subscription's id in lower case; "", which is reported as no id, where it has none."""
     found = subscription.get("subscriptionId")
     return found.lower() if isinstance(found, str) else ""

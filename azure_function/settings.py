@@ -23,6 +23,10 @@ _STORAGE = (
     r"/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[\w.()-]{1,90}"
     r"/providers/Microsoft\.Storage/storageAccounts/[a-z0-9]{3,24}"
 )
+_WORKSPACE = (
+    r"/subscriptions/[0-9a-fA-F-]{36}/resource[gG]roups/[\w.()-]{1,90}"
+    r"/providers/Microsoft\.OperationalInsights/workspaces/[A-Za-z0-9][A-Za-z0-9-]{3,62}"
+)
 # One segment pair each: account, then enrollment account, department, profile, invoice section or customer.
 _BILLING = r"/providers/Microsoft\.Billing/billingAccounts/[\w:.-]{1,128}(/[A-Za-z]{1,40}/[\w:.-]{1,128}){0,2}"
 _CONTAINER = r"[a-z0-9](-?[a-z0-9]){2,62}"
@@ -78,6 +82,7 @@ EFFECTS = {
     "AZURE_CLIENT_ID": "An application to sign in as instead of the function's managed identity.",
     "AZURE_CLIENT_SECRET": "The secret of that application; not needed in Azure, and refused by the module.",
     "STATE_ACCOUNT": "Where the function stores its state: an account's name or its blob endpoint.",
+    "ACTIVITY_LOG_WORKSPACE": "The Log Analytics workspace with all activity logs, by resource id; empty: not read.",
     "RUN_SECONDS": "Seconds after which a run stops; the next run continues.",
     "NOTIFY_URL": "The secret in Key Vault that holds the webhook's address, by its URI; empty: no messages.",
     "ARM_ENDPOINT": "The endpoint of Resource Manager, for local clouds.",
@@ -113,7 +118,8 @@ class AzureSettings(msgspec.Struct, frozen=True):
     `backfill_months`. `state_url` is the host storage's blob endpoint. `arm_endpoint` and `blob_endpoint` are
     loopback addresses, where a fixed `arm_token` and `blob_key` are used if given; accounts are the first part of
     the blob endpoint's path. `notify_url` is the URI of the secret with the webhook's address, never the address
-    itself; `vault_endpoint` is a loopback address that answers instead of its vault.
+    itself; `vault_endpoint` is a loopback address that answers instead of its vault. `activity_log` is the resource id
+    of the workspace with the activity logs, "" for none.
     """
 
     cloud: Sovereign
@@ -143,6 +149,7 @@ class AzureSettings(msgspec.Struct, frozen=True):
     requested_months: tuple[str, ...] = ()
     vault_endpoint: str = ""
     notify_url: str = ""
+    activity_log: str = ""
 
     @property
     def backfills(self) -> bool:
@@ -201,6 +208,9 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
         focus_version=reader.text("FOCUS_VERSION", FOCUS_VERSION, _VERSION, "a FOCUS version, such as 1.2-preview"),
         vault_endpoint=reader.endpoint("VAULT_ENDPOINT"),
         notify_url=_secret(reader, cloud),
+        activity_log=reader.text(
+            "ACTIVITY_LOG_WORKSPACE", "", _WORKSPACE, "a workspace's resource id (/subscriptions/…/workspaces/…)"
+        ),
     )
     if settings.client_secret:
         reader.check(bool(settings.tenant), "AZURE_TENANT_ID", "is required beside AZURE_CLIENT_SECRET")

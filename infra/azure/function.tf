@@ -109,9 +109,12 @@ locals {
     CALL_BUDGET           = tostring(var.call_budget)
     RUN_SECONDS           = tostring(var.timeout_seconds - 300)
     SCHEDULE              = var.schedule
-    NOTIFY_URL            = var.notify_secret == null ? "" : replace(var.notify_secret, "/^.*[/]vaults[/]([^/]+)[/]secrets[/]([^/]+)$/", "https://$1.vault.azure.net/secrets/$2")
-    NOTIFY_DIGEST         = var.notify_digest ? "weekly" : ""
-    PUBLISH_PAGE          = var.publish_page ? "1" : ""
+    # At minutes that end in 4 and 9: the default schedule begins at minute 17, and a run in progress refuses another.
+    EVENT_SCHEDULE         = var.events ? "0 4-59/5 * * * *" : ""
+    ACTIVITY_LOG_WORKSPACE = var.events && var.activity_log_workspace_id != null ? var.activity_log_workspace_id : ""
+    NOTIFY_URL             = var.notify_secret == null ? "" : replace(var.notify_secret, "/^.*[/]vaults[/]([^/]+)[/]secrets[/]([^/]+)$/", "https://$1.vault.azure.net/secrets/$2")
+    NOTIFY_DIGEST          = var.notify_digest ? "weekly" : ""
+    PUBLISH_PAGE           = var.publish_page ? "1" : ""
   } : name => value if value != "" }
 
   # What the Functions host reads. AzureWebJobsStorage is missing on purpose: with it the host ignores the identity.

@@ -11,6 +11,7 @@ locals {
     export_identity        = var.export_identity
     monitoring             = local.monitoring_access != "none"
     notify                 = var.notify_secret != null
+    activity_log           = var.events && var.activity_log_workspace_id != null
     policy_deploy          = var.policy == "deploy"
     policy_deploy_key      = var.policy == "deploy" && !var.export_identity
     policy_deploy_identity = var.policy == "deploy" && var.export_identity
@@ -20,6 +21,8 @@ locals {
   function_actions = { for scope in local.custom_scopes : scope => [for one in local.grants.function : one if one.scope == scope && !can(one.role) && !can(one.condition)] }
   # Taken from the grants, so that an unknown scope is an error and never a silently missing assignment.
   custom_scopes = distinct([for one in local.grants.function : one.scope if !can(one.role) && !can(one.condition)])
+
+  activity_logs = var.activity_log_workspace_id == null ? [] : [var.activity_log_workspace_id]
 
   # One custom role a scope, and one for what has a condition: a condition belongs to an assignment and covers all of it.
   roles = merge(
@@ -34,12 +37,14 @@ locals {
     destination_subscription = [for one in local.destination_subscriptions : "/subscriptions/${one}"]
     destination              = local.destination_groups
     delegation               = local.destination_groups
+    activity_log             = [for one in local.activity_logs : split("/providers/", one)[0]]
   }
   role_titles = {
     management_group         = "exports"
     destination_subscription = "registration"
     destination              = "destination"
     delegation               = "role of exports"
+    activity_log             = "activity log"
   }
 
   # scope of the role → the ids it is assigned at, by a name that is known before anything exists
@@ -48,6 +53,7 @@ locals {
     destination_subscription = { for one in local.destination_subscriptions : one => "/subscriptions/${one}" }
     destination              = local.destinations
     delegation               = local.destinations
+    activity_log             = { for one in local.activity_logs : reverse(split("/", one))[0] => one }
   }
   assignments = merge([for role in keys(local.roles) : {
     for name, scope in local.assigned_at[role] : "${role}/${name}" => { role = role, scope = scope }

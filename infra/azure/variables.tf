@@ -353,6 +353,24 @@ variable "schedule_minutes" {
   }
 }
 
+variable "events" {
+  description = "Whether the function looks for changes every five minutes between two runs of `schedule`, and runs at once for what they concern."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "activity_log_workspace_id" {
+  description = "Resource id of the Log Analytics workspace that holds the activity logs of all subscriptions, from which the function learns of changed and deleted exports; null for none. The module assigns the permission to read this one table."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.activity_log_workspace_id == null ? true : can(regex("^/subscriptions/[0-9a-fA-F-]{36}/resource[gG]roups/[\\w.()-]{1,90}/providers/Microsoft[.]OperationalInsights/workspaces/[A-Za-z0-9][A-Za-z0-9-]{3,62}$", var.activity_log_workspace_id))
+    error_message = "Write the workspace's whole resource id, /subscriptions/…/resourceGroups/…/providers/Microsoft.OperationalInsights/workspaces/…, as activity_log_workspace_id."
+  }
+}
+
 variable "memory_mb" {
   description = "Memory of an instance in MB: 512, 2048 or 4096."
   type        = number

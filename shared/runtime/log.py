@@ -22,6 +22,7 @@ EVENTS = {
     "events-wait": "events asked for a run less than a minute after the last such run: they are merged with later ones",
     "events-collected": "events were merged into one run",
     "event-refused": "an event was not for this function, or could not be read: it is dropped",
+    "events-unread": "a source of events could not be read: a scheduled run finds what it would have said",
     "lock-refused": "another run holds the lock",
     "lock-age-unknown": "the store did not say how old the lock of another run is: its own expiry counts",
     "state-missing": "there is no stored state: the run observes everything again",

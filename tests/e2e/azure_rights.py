@@ -40,7 +40,7 @@ class Used:
 def granted(who: Who, identity_exports: bool, path: Path = RIGHTS, group: bool = True) -> dict[Right, str]:
     """Return what the file grants in a deployment of this kind, each with the id of its grant."""
     found: dict[Right, str] = {}
-    for grant in read_grants(who, conditions_of(identity_exports, group, notify=True), path):
+    for grant in read_grants(who, conditions_of(identity_exports, group, notify=True, activity_log=True), path):
         for what in (grant.role,) if grant.role else (*grant.actions, *grant.data_actions):
             found[Right(grant.place, what)] = grant.id
     return found
@@ -85,6 +85,8 @@ def place_of(cloud: LocalAzure, scope: str) -> str:
             return "destination_subscription"
     if low.startswith(f"{cloud.world.vault.lower()}/secrets/"):
         return "notify_secret"
+    if low == cloud.world.activity_workspace.lower():
+        return "activity_log"
     if low == cloud.host_account.id.lower() or low.startswith(f"{cloud.host_account.id.lower()}/"):
         return "state"
     return "telemetry" if "/microsoft.insights/components/" in low else "management_group"
