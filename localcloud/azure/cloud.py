@@ -171,7 +171,7 @@ class LocalAzure(LocalCloud):
         return [self._accounts[name] for name in self._names if name != HOST]
 
     def token(self, user: bool = False) -> str:
-        """Return a bearer token of the function's identity, or of a person who holds the same roles."""
+        """Return a bearer token of the function's identity, or of a person with the same roles."""
         return token_for(self.tenant, self.identity.principal, _MANAGEMENT, user)
 
     def operator_token(self) -> str:

@@ -167,7 +167,7 @@ class AzureActions(EventActions):
         self._world.quotas.exhaust_default(self._world.clock.monotonic() + seconds)
 
     def register_provider(self, subscription: str, namespace: str = "Microsoft.CostManagementExports") -> None:
-        """Register a provider, which counts at once."""
+        """Register a provider, effective immediately."""
         self._find(subscription).registered[namespace.lower()] = self._world.clock.monotonic()
 
     def unregister_provider(self, subscription: str, namespace: str = "Microsoft.CostManagementExports") -> None:

@@ -56,7 +56,7 @@ def resource_not_found(resource: str) -> ArmError:
 
 
 def authorization_failed(principal: str, action: str, scope: str) -> ArmError:
-    """Resource Manager's own refusal (403): no assignment of the caller holds the action at the scope."""
+    """Resource Manager's 403: no role assignment of the caller allows the action at the scope."""
     return ArmError(
         403,
         "AuthorizationFailed",

@@ -24,7 +24,7 @@ class Attempt(NamedTuple):
 
 @dataclass
 class Fault(Order):
-    """An error to answer with. With `after` the call takes effect, and its answer is lost."""
+    """An error to respond with. With `after`, the call takes effect and its response is lost."""
 
     action: str
     resource: str

@@ -26,7 +26,7 @@ class Bucket:
         self.tokens, self.at = capacity, now
 
     def wait(self, now: float) -> float:
-        """Return the seconds until there is a token; 0 if there is one."""
+        """Return the seconds until a token is available; 0 if one is."""
         self.tokens = min(self.capacity, self.tokens + max(0.0, now - self.at) * self.per_second)
         self.at = max(self.at, now)
         # A client that paces itself exactly to the rate must not fail by the last bit of a float.
@@ -38,7 +38,7 @@ class Bucket:
 
 @dataclass
 class Limits:
-    """The figures in force. A `burst` of 0 lets a whole minute's calls be made at once, as the documentation reads."""
+    """The limits of the quotas. A `burst` of 0 allows the calls of a minute in one burst, as documented."""
 
     app_per_minute: float = 200
     scope_per_minute: float = 30
@@ -51,7 +51,7 @@ class Limits:
 
 @dataclass
 class Quotas:
-    """All buckets. `check` takes a token from each that applies, or from none."""
+    """All token buckets. `check` takes a token from each bucket that applies, or from none."""
 
     limits: Limits = field(default_factory=Limits)
     _buckets: dict[tuple[str, ...], Bucket] = field(default_factory=dict)

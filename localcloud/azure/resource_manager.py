@@ -46,7 +46,7 @@ _CHILD = "(billingProfiles|enrollmentAccounts|departments)"
 
 
 class ResourceManager:
-    """Answers one request at a time; `settle` lets what has become due happen first."""
+    """Handles one request at a time; `settle` runs due background work first."""
 
     def __init__(self, world: World, deliveries: Deliveries, identity: Identity, blob_endpoint: str) -> None:
         self._world = world

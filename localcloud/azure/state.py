@@ -122,5 +122,5 @@ class World:
         self.activity.add(self.clock.now(), operation, resource, caller or "admin@example.com")
 
     def reads_billing(self, principal: str) -> bool:
-        """Return whether a principal holds a billing role; the local operator does."""
+        """Return whether a principal has a billing role; the local operator has one."""
         return principal in self.billing_readers or principal.startswith("app-")

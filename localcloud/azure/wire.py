@@ -94,7 +94,7 @@ def served(respond: Callable[[Request], Answer]) -> http_server.Application:
 
 
 def corrupted(answer: Answer, order: Corruption | None) -> Answer:
-    """Return an answer as it is after a corruption on its way."""
+    """Return a response that was corrupted in transit."""
     if order is None:
         return answer
     body, kind = answer.encoded()

@@ -1,4 +1,4 @@
-"""Bearer tokens: how a caller is identified by one, and how one is made."""
+"""Creates bearer tokens, and identifies callers by them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _EQUALS = ("ForAnyOfAnyValues:GuidEquals", "ForAnyOfAnyValues:StringEqualsIgnore
 
 
 def holds(condition: str, action: str, attributes: Attributes) -> bool:
-    """Return whether a condition lets an action through; an empty one lets everything through.
+    """Return whether a condition allows an action; an empty condition allows every action.
 
     An attribute that a request does not have equals nothing. Raises ValueError for what is not understood.
     """

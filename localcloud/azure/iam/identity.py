@@ -20,7 +20,7 @@ Mode = Literal["well", "unavailable", "wrong-tenant", "expired"]
 
 
 class Identity:
-    """The function's system-assigned identity. `mode` says what is wrong with its tokens, those it holds included."""
+    """The function's system-assigned identity. `mode` is the failure of its tokens, including those already issued."""
 
     def __init__(self, tenant: str, principal: str) -> None:
         self._tenant = tenant

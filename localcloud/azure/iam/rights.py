@@ -37,7 +37,7 @@ class Role:
     custom: bool = False
 
     def allows(self, action: str, data: bool = False) -> bool:
-        """Return whether the role holds an action; `data`: a data action, which no wildcard of the actions covers."""
+        """Return whether the role has an action. `data`: a data action, which wildcards of the actions do not include."""
         if data:
             return _allowed(self.data_actions, (), action.lower())
         return _allowed(self.actions, self.not_actions, action.lower())

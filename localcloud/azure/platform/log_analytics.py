@@ -77,7 +77,7 @@ def _rows(site: Site) -> Iterable[Row]:
 
 
 def _level(line: str) -> str:
-    """Return the level that a line of the function gives itself; the platform knows it from the logging call."""
+    """Return the level in a log line of the function; the real platform gets it from the logging call."""
     try:
         return str(json.loads(line)["level"])
     except (ValueError, TypeError, KeyError):

@@ -51,7 +51,7 @@ class Deployment:
 
 # difference: AZURE-14
 class Publishing:
-    """Serves one site; `answer` returns None for what is the function app's own."""
+    """Serves one site; `answer` returns None for requests to the function app itself."""
 
     def __init__(self, world: World, site: Site) -> None:
         self._world, self._site = world, site

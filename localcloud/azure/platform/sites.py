@@ -44,7 +44,7 @@ class Site:
         )
 
     def disabled(self, function: str) -> bool:
-        """Return whether a function's trigger is ignored: the setting `AzureWebJobs.<name>.Disabled` says so."""
+        """Return whether a function is disabled by the setting `AzureWebJobs.<name>.Disabled`."""
         return self.settings.get(f"AzureWebJobs.{function}.Disabled", "").lower() in _TRUE
 
     def document(self) -> dict[str, Any]:

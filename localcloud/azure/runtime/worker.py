@@ -116,7 +116,7 @@ class AzureWorker:
         return {one["name"]: one["bindings"] for one in self._started().functions}
 
     def invoke_timer(self, name: str = "", past_due: bool = False) -> Invocation:
-        """Let a timer tick: the one of that name, or the only one. Raises ValueError where neither exists."""
+        """Trigger a timer: the named one, or the only one. Raises ValueError if there is none."""
         process = self._started()
         if process.error is not None:
             return self._ended(process, name, Answer(error=process.error), time.monotonic())

@@ -30,7 +30,7 @@ PROTOCOL = "azure_functions_protocol"
 
 
 class FunctionFailed(Exception):
-    """A function, or the indexing of them, failed; `document` is what the worker says of it."""
+    """A function, or the indexing of functions, failed; `document` is the worker's error response."""
 
     def __init__(self, document: Mapping[str, str]) -> None:
         super().__init__(document.get("errorMessage", ""))
@@ -38,7 +38,7 @@ class FunctionFailed(Exception):
 
 
 class Worker(Protocol):
-    """Who runs the functions: `name` says which it is."""
+    """The process that runs the functions, identified by `name`."""
 
     name: str
 

@@ -92,7 +92,7 @@ class WorkerProcess:
             self.error = self._first.answer.error
 
     def ask(self, request: Mapping[str, Any], limit_s: float) -> Answer | None:
-        """Send one invocation and return its answer; None where it takes longer than `limit_s`."""
+        """Send one invocation and return its response; None if it takes longer than `limit_s`."""
         pending = _Pending()
         with self._lock:
             number = next(self._numbers)

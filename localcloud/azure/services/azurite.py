@@ -25,7 +25,7 @@ _END_S = 10.0
 
 
 class AzuriteError(RuntimeError):
-    """Azurite cannot be had here; the message says what to install or what it printed."""
+    """Azurite is not available; the message has what to install, or Azurite's output."""
 
 
 class AzuriteMissing(AzuriteError, Unavailable):

@@ -13,7 +13,7 @@ from localcloud.azure.wire import Answer, Request
 
 
 class BillingApi:
-    """Billing accounts and what is below them. Call with the world's lock held; every method raises ArmError."""
+    """Billing accounts and their child scopes. Call with the world's lock held; every method raises ArmError."""
 
     def __init__(self, world: World, directory: DirectoryApi) -> None:
         self._world = world

@@ -86,7 +86,7 @@ class Blobs:
         self._connections.close()
 
     def make_container(self, account: str, container: str) -> bool:
-        """Return whether it was made; false where it exists."""
+        """Create a container. Return False if it already exists."""
         return self._send("PUT", account, f"{quote(container)}?restype=container", b"", (201, 409)) == 201
 
     def has_container(self, account: str, container: str) -> bool:
@@ -103,7 +103,7 @@ class Blobs:
         self._send("DELETE", account, f"{quote(container)}?restype=container", b"", (202, 404))
 
     def put(self, writes: Sequence[Write]) -> None:
-        """Write block blobs, in no order, over what is there. Raises OSError when Azurite refuses one."""
+        """Write block blobs in any order, overwriting existing ones. Raises OSError if Azurite rejects one."""
         if len(writes) < CONNECTIONS:
             for write in writes:
                 self._put(write)
@@ -112,7 +112,7 @@ class Blobs:
                 pass
 
     def delete(self, names: Sequence[tuple[str, str, str]]) -> None:
-        """Delete blobs (account, container, name); one that is not there is passed over."""
+        """Delete blobs (account, container, name); missing ones are ignored."""
 
         def delete_all(share: Sequence[tuple[str, str, str]]) -> None:
             for account, container, name in share:

@@ -49,7 +49,7 @@ class DirectoryApi:
         return Answer(self._subscription(self._world.directory.get(request.path_args[0])))
 
     def paged(self, request: Request, items: list[Any]) -> Answer:
-        """Answer a page; every nth page is preceded by an empty one, if the behavior says so."""
+        """Return a page; the behavior can insert an empty page before every nth one."""
         self._world.pages_served += 1
         every = self._world.behavior.empty_pages_every
         top = request.query.get("$top", "")

@@ -103,7 +103,7 @@ class Export:
         return f"{self.scope}/providers/Microsoft.CostManagement/exports/{self.name}"
 
     def body(self) -> dict[str, Any]:
-        """Return what is stored, decoded; a copy."""
+        """Return a copy of the stored document."""
         body: dict[str, Any] = msgspec.json.decode(self.stored)
         return body
 

@@ -156,7 +156,7 @@ class ExportsApi:
             raise disallowed_by_azure(name)
 
     def _check_focus_version(self, definition: dict[str, Any], stored: dict[str, Any] | None) -> None:
-        """Check that the version of a FocusCost export is offered, or is the one that it has."""
+        """Check that the version of a FocusCost export is offered, or unchanged."""
         wanted = _version(definition)
         known = self._world.behavior.focus_versions
         kept = _version(stored["properties"]["definition"]) if stored else ""

@@ -1,4 +1,4 @@
-"""Storage accounts as Resource Manager shows them; what is in them lies in Azurite."""
+"""Storage accounts in Resource Manager; their blobs are in Azurite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage accounts and their containers through Resource Manager; what is in them lies in Azurite."""
+"""Storage accounts and containers in Resource Manager; their blobs are in Azurite."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class StorageApi:
         return Answer(status=200)
 
     def keys(self, request: Request) -> Answer:
-        """Return the keys of an account that takes keys."""
+        """Return the keys of an account that allows key access."""
         account = self._account(request)
         return Answer({"keys": [{"keyName": "key1", "value": account.key, "permissions": "FULL"}]})
 
