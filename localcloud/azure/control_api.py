@@ -233,7 +233,7 @@ class AzureActions(EventActions):
         self._identity.mode = mode
 
     def deny(self, action: str, principal: str = "") -> None:
-        """Deny actions (a pattern, as in a role) to a principal (default: the operator), whatever its roles."""
+        """Deny actions (a pattern, as in a role) to a principal (default: the operator), regardless of its roles."""
         withheld = self._world.rights.withheld
         withheld[principal or OPERATOR] = (*withheld.get(principal or OPERATOR, ()), action)
 

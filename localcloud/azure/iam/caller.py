@@ -14,7 +14,7 @@ import msgspec
 from localcloud.azure.errors import ArmError
 
 _LIFE_S = 24 * 3600
-# Whom a token may be for, as each service takes it, without the slash that may follow.
+# The audiences that each service accepts in a token, without the optional trailing slash.
 MANAGEMENT = ("https://management.azure.com", "https://management.core.windows.net")
 GRAPH = ("https://graph.microsoft.com",)
 STORAGE = ("https://storage.azure.com",)

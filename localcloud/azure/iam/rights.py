@@ -37,7 +37,7 @@ class Role:
     custom: bool = False
 
     def allows(self, action: str, data: bool = False) -> bool:
-        """Return whether the role has an action. `data`: a data action, which wildcards of the actions do not include."""
+        """Return whether the role has an action. `data`: a data action, which wildcards of actions do not include."""
         if data:
             return _allowed(self.data_actions, (), action.lower())
         return _allowed(self.actions, self.not_actions, action.lower())
@@ -107,7 +107,7 @@ class Rights:
         kind: str = "ServicePrincipal",
         condition: str = "",
     ) -> Assignment:
-        """Assign a role. Raises ArmError 409 where it is assigned, 400 at the limit, 404 for an unknown role."""
+        """Assign a role. Raises ArmError 409 if it is already assigned, 400 at the limit, 404 for an unknown role."""
         if role not in self.roles:
             raise ArmError(
                 404, "RoleDefinitionDoesNotExist", f"The specified role definition with ID '{role}' does not exist."

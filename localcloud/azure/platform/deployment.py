@@ -72,7 +72,7 @@ def _give(
     scopes: Sequence[str],
     rights: Path,
 ) -> None:
-    """Give the function and Tailpipe what the module gives them, where it gives it."""
+    """Assign the roles of the Terraform module to the function and Tailpipe, at the same scopes."""
     accounts = [one.id for one in destinations]
     places = {
         "management_group": scopes,

@@ -32,7 +32,7 @@ Test = Callable[[Row], bool]
 
 # difference: AZURE-17
 class LogAnalytics:
-    """Call with the world's lock held; raises ArmError. Knows the operators that a search of the log takes."""
+    """Log queries with the operators that this project uses. Call with the world's lock held; raises ArmError."""
 
     def __init__(self, world: World) -> None:
         self._world = world

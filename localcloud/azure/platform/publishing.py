@@ -1,4 +1,4 @@
-"""The publish endpoint of a Flex Consumption app, on the app's own host: it takes an archive and answers with an id.
+"""The publish endpoint of a Flex Consumption app, on its own host: accepts an archive, returns an id.
 
 Sources: `enable_zip_deploy_flex` (Azure/azure-cli) for the endpoint and its headers; Azure/azure-dev issue 3658 for the
 deployment's document and its statuses; Azure-Samples/azure-functions-flex-consumption-samples issue 41 for what a
@@ -117,7 +117,7 @@ class Publishing:
 
 
 def loads(package: bytes) -> bool:
-    """Return whether a host finds functions in an archive; it lists none where it cannot read the files.
+    """Return whether a host finds functions in an archive; it finds none if it cannot read the files.
 
     The archive has to hold its dependencies, since nothing is built.
     """

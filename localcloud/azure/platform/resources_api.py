@@ -33,7 +33,7 @@ _FILTER = re.compile(r"(resourceType|tagName|tagValue) eq '([^']*)'")
 
 
 def keep(world: World, resource_id: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Keep a resource as it was given, with its id, name and type."""
+    """Store a resource unchanged, with its id, name and type."""
     provider, name = resource_id.rsplit("/providers/", 1)[1].rsplit("/", 1)
     kind = next((one for one in KEPT if one.lower() == provider.lower()), provider)
     document = {**body, "id": resource_id, "name": name, "type": kind}

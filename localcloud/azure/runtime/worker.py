@@ -108,11 +108,11 @@ class AzureWorker:
 
     @property
     def worker(self) -> str:
-        """Who runs the functions, with its version. Starts the child; "" where it does not start."""
+        """Return name and version of the functions host, and start it if needed; "" if it does not start."""
         return self._started().worker
 
     def functions(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the indexed functions' names with their bindings; empty where the indexing failed."""
+        """Return the indexed functions' names with their bindings; empty if the indexing failed."""
         return {one["name"]: one["bindings"] for one in self._started().functions}
 
     def invoke_timer(self, name: str = "", past_due: bool = False) -> Invocation:
@@ -182,7 +182,7 @@ class AzureWorker:
         )
 
     def crash(self) -> None:
-        """Let the instance go away in the middle of whatever it does, from any thread; the next use gets a new one."""
+        """Kill the instance, even during an invocation; the next use starts a new one. Thread-safe."""
         process = self._process
         if process is not None:
             process.kill()

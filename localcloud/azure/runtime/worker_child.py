@@ -108,7 +108,7 @@ class RuntimeWorker:
         return _answer(int(value.http.status_code or 200), dict(value.http.headers), content)
 
     def _request(self, **message: Any) -> SimpleNamespace:
-        """Return a message as the platform's proxy hands it to the runtime."""
+        """Return a message in the form that the platform's proxy sends to the runtime."""
         properties = {"host": "127.0.0.1", "protos": self._protos}
         return SimpleNamespace(request=self._protos.StreamingMessage(**message), properties=properties)
 

@@ -108,11 +108,11 @@ class WorkerProcess:
         return self._child.take_logs()
 
     def peak_mb(self) -> float | None:
-        """Return the peak resident memory so far in MiB, None where it is unknown."""
+        """Return the peak resident memory in MiB, or None if it is unknown."""
         return self._child.peak_mb()
 
     def kill(self) -> None:
-        """End the child and whatever it started; it leads a session of its own."""
+        """End the child and all processes in its session."""
         self._child.kill()
         self._ended.set()
 

@@ -64,7 +64,7 @@ class BlobGate:
         return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}{listing}"))
 
     def _let_through(self, request: Request, seen: _Seen) -> str:
-        """Return what opens Azurite for the request: "" where it is signed itself. Raises ArmError."""
+        """Authorize a request. Return the signature to add for Azurite, "" if it is already signed. Raises ArmError."""
         name, container, blob = [*request.path.strip("/").split("/", 2), "", ""][:3]
         account = self._world.accounts.get(name)
         if account is None or account.containers is not None:

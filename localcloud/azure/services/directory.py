@@ -158,7 +158,7 @@ def register(subscription: Subscription, namespace: str, ready_at: float) -> str
 
 
 def provider_name(namespace: str) -> str:
-    """Return a provider's name as it is spelled. Raises ArmError 404 InvalidResourceNamespace."""
+    """Return a provider's name in its canonical case. Raises ArmError 404 InvalidResourceNamespace."""
     name = _CANONICAL.get(namespace.lower())
     if name is None:
         raise not_found("InvalidResourceNamespace", f"The resource namespace '{namespace}' is invalid.")

@@ -46,7 +46,7 @@ def _format(properties: dict[str, Any], given: dict[str, Any]) -> None:
     properties.setdefault("format", "Csv")
     properties.setdefault("dataOverwriteBehavior", "CreateNewReport")
     properties.setdefault("partitionData", False)
-    # Compression is compared as it was sent: `Gzip` is refused.
+    # The compression mode is case-sensitive: `Gzip` is rejected.
     compression = given.get("compressionMode") or "none"
     allowed = _COMPRESSION[properties["format"]]
     if compression not in allowed:
@@ -122,7 +122,7 @@ def period(document: Any, export_type: str, now: datetime) -> tuple[datetime, da
 
 
 def check_tag(sent: str | None, current: str, name: str, blind: bool, stale: int, request_id: str) -> None:
-    """Check an update's eTag. Raises ArmError 400 where it is missing and needed, 409 or 412 where it is old."""
+    """Check an update's eTag. Raises ArmError 400 if a required one is missing, 409 or 412 if it is outdated."""
     if sent == current or (blind and not sent):
         return
     if not sent:

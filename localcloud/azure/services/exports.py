@@ -57,7 +57,7 @@ class Run:
         }
 
     def recorded(self, export: Export) -> dict[str, Any]:
-        """Return the run as API 2021-10-01 answered it: every field, null where it has no value, and its settings."""
+        """Return the run as in API 2021-10-01: with every field, null if it has no value, and the settings."""
         settings = export.body()["properties"]
         settings.pop("schedule", None)
         return {

@@ -120,7 +120,7 @@ class StorageAccount:
 
 
 def account_at(accounts: dict[str, StorageAccount], resource_id: str) -> StorageAccount:
-    """Return the account with that id, whatever its case. Raises ArmError 404 ResourceNotFound."""
+    """Return the account with an id, case-insensitively. Raises ArmError 404 ResourceNotFound."""
     match = _RESOURCE.fullmatch(resource_id)
     found = accounts.get(match[3].lower()) if match else None
     if found is None or found.id.lower() != resource_id.lower():
