@@ -1,4 +1,4 @@
-"""Azure as the engine sees it: the scopes, what must exist for them, and the resources that observe and write it."""
+"""Implements the engine's provider port for Azure: scopes, targets, and the registry of resources."""
 
 from __future__ import annotations
 

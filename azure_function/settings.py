@@ -113,7 +113,7 @@ class AzureSettings(msgspec.Struct, frozen=True):
     `destination` are the storage accounts, each with `container`. `exports` names datasets, `focus_version` is the
     version of the dataset ``focus``. `identity`: whether exports write with an identity of their own. `include` and
     `exclude` are subscription ids in lower case, `group` is a management group's name ("" for no filter; a list in
-    `include` is selected whatever the group). `billing` is ``off``, ``auto`` or ``list``, then with
+    `include` is selected regardless of the group). `billing` is ``off``, ``auto`` or ``list``, then with
     `billing_scopes`. `requested_months` are the months (``YYYY-MM``) that a request names instead of the last
     `backfill_months`. `state_url` is the host storage's blob endpoint. `arm_endpoint` and `blob_endpoint` are
     loopback addresses, where a fixed `arm_token` and `blob_key` are used if given; accounts are the first part of

@@ -93,7 +93,7 @@ class Exports:
         return self._reader.by_delivery(target, seen)
 
     def _is_new(self, target: Target) -> bool:
-        """Return whether nothing hints at the export: no delivery, no memory of it, and every account listed."""
+        """Return whether nothing suggests that the export exists: no delivery, no stored state, all accounts listed."""
         entry = target.state
         known = entry is not None and (entry.present or entry.delivered_at is not None)
         return self._evidence.is_complete() and not known and self._evidence.of(target) is None

@@ -24,7 +24,7 @@ ROLE_DOC = "https://learn.microsoft.com/azure/cost-management-billing/costs/assi
 
 
 class Permissions:
-    """Explains denied calls: a missing role, or an offer that allows no application whatever its role."""
+    """Explains denied calls: a missing role, or an offer that rejects applications regardless of their role."""
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
