@@ -95,7 +95,7 @@ def test_status_page_uses_the_module_defaults(repository: Path) -> None:
 
 
 def test_counts_have_the_number_of_metrics_that_a_run_publishes() -> None:
-    """A metric more or less shows here, and not only when the runs are next counted: `make cost` counts anew."""
+    """A changed number of metrics fails this test; `make cost` updates the counts."""
     published = len(metrics_of(Setting(1).run().report, 0, START, START, timedelta(hours=1)))
     assert {size: run["metrics"] for size, run in counts()["aws"].items()} == dict.fromkeys(counts()["aws"], published)
 

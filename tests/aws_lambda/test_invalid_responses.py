@@ -25,7 +25,7 @@ from tests.aws_lambda.support import START, Lines, local_aws, outcome, wrote_not
 from tests.aws_lambda.support import run as run_function
 from tests.hostile_servers import RecordingServer
 
-IN_TROUBLE = {"ListExecutions", "DescribeStackSetOperation", "HeadObject"}
+READ_AFTER_FAILURES = {"ListExecutions", "DescribeStackSetOperation", "HeadObject"}
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
 XML = ("s3", "iam", "sts", "cloudformation")
 READS = (
@@ -44,10 +44,10 @@ READS = (
     "iam.GetRole",
     "organizations.ListAccounts",
 )
-ONLY_WITHOUT_MEMORY = ("bcm-data-exports.ListExports", "bcm-data-exports.ListTagsForResource")
+READ_WITHOUT_STATE = ("bcm-data-exports.ListExports", "bcm-data-exports.ListTagsForResource")
 
 
-def breaks(read: str) -> Iterator[tuple[str, bytes | Callable[[bytes], bytes]]]:
+def corruptions(read: str) -> Iterator[tuple[str, bytes | Callable[[bytes], bytes]]]:
     """Yield the ways in which a response is broken."""
     yield "empty", b""
     yield "page", PAGE
@@ -72,13 +72,13 @@ OTHER_READS: dict[str, Callable[[LocalAws], dict[str, str]]] = {
     "organizations.DescribeAccount": lambda _aws: {},
 }
 # Covered by separate tests, below and in `test_invalid_responses_after_failures`.
-TRIED_APART = {
+TESTED_SEPARATELY = {
     "GetCallerIdentity",
     "GetObject",
     "GetSecretValue",
     "DescribeOrganization",
     "DescribeStackSet",
-    *IN_TROUBLE,
+    *READ_AFTER_FAILURES,
 }
 # Not called in any run.
 UNUSED = {"ListRoots"}
@@ -106,10 +106,10 @@ def everything(aws: LocalAws, sink: Lines | None = None, scopes: tuple[str, ...]
 @pytest.mark.parametrize("read", READS)
 def test_invalid_response_changes_nothing(steady: LocalAws, read: str) -> None:
     """Nothing is written for an invalid response; the run reports the call, with a remedy."""
-    for name, body in breaks(read):
+    for name, body in corruptions(read):
         steady.advance(90_000)  # the remembered columns expire
         steady.deliver()
-        if read in ONLY_WITHOUT_MEMORY:
+        if read in READ_WITHOUT_STATE:
             bucket = f"tailpipe-dataexport-{steady.account}"
             steady.client("s3").delete_object(Bucket=bucket, Key="state/known_accounts.json")
         steady.calls.clear()
@@ -173,7 +173,7 @@ def test_failed_listing_of_deliveries_is_reported(steady: LocalAws) -> None:
 def test_each_read_of_the_function_is_tested() -> None:
     """A new read needs a test with invalid responses."""
     reads = {name for name in EXPECTED if name.startswith(("Get", "List", "Describe", "Head"))}
-    tried = {read.partition(".")[2] for read in (*READS, *OTHER_READS)} | TRIED_APART | UNUSED
+    tried = {read.partition(".")[2] for read in (*READS, *OTHER_READS)} | TESTED_SEPARATELY | UNUSED
     assert reads == tried
 
 
@@ -189,7 +189,7 @@ def test_invalid_response_to_a_rare_read_changes_nothing(steady: LocalAws, read:
     """OUs and single accounts never count as empty or gone."""
     scopes = (steady.account,) if read.endswith("DescribeAccount") else ()
     settings = OTHER_READS[read](steady)
-    for name, body in breaks(read):
+    for name, body in corruptions(read):
         steady.calls.clear()
         order = steady.faults.spoil(read, body)
         finished = everything(steady, None, scopes, **settings)

@@ -10,7 +10,7 @@ import pytest
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import local_aws, members, wrote_nothing
 from tests.aws_lambda.support import run as run_function
-from tests.aws_lambda.test_invalid_responses import IN_TROUBLE, breaks
+from tests.aws_lambda.test_invalid_responses import READ_AFTER_FAILURES, corruptions
 
 
 def wait_without_delivery(aws: LocalAws) -> None:
@@ -36,7 +36,7 @@ def leave_a_lock(aws: LocalAws) -> None:
 
 def test_reads_here_are_those_that_the_other_file_skips() -> None:
     """Together both files cover all reads."""
-    assert {read.partition(".")[2] for read in PREPARED} | {"HeadObject"} == IN_TROUBLE
+    assert {read.partition(".")[2] for read in PREPARED} | {"HeadObject"} == READ_AFTER_FAILURES
 
 
 PREPARED: dict[str, Callable[[LocalAws], None]] = {
@@ -54,7 +54,7 @@ def test_invalid_response_after_a_failure_changes_nothing(read: str, prepare: Ca
     with local_aws() as aws:
         run_function(aws)
         prepare(aws)
-        for name, body in breaks(read):
+        for name, body in corruptions(read):
             aws.calls.clear()
             order = aws.faults.spoil(read, body)
             finished = run_function(aws, MAX_VANISHED_PERCENT="100")

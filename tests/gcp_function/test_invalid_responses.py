@@ -122,7 +122,7 @@ def test_cases_cover_every_read_with_an_expected_response() -> None:
     assert named | {"cloudbilling.billingAccounts.list"} == set(CASES)
 
 
-def breaks(case: Case, read: str) -> Iterator[tuple[str, bytes | Callable[[bytes], bytes]]]:
+def corruptions(case: Case, read: str) -> Iterator[tuple[str, bytes | Callable[[bytes], bytes]]]:
     """Yield the ways in which a response is corrupted."""
     yield "empty", b""
     yield "page", PAGE
@@ -163,7 +163,7 @@ def test_invalid_response_changes_nothing(read: str) -> None:
     with local_gcp(accounts=2, done=2, history_days=2, kinds=("standard", "pricing"), **case.options) as cloud:
         environment = {"EXPORTS": "standard,pricing,focus", "COPY": "standard"}
         assert run(cloud, environment=environment).report["status"] == "ok"
-        for name, body in breaks(case, read):
+        for name, body in corruptions(case, read):
             cloud.advance(600)
             case.before(cloud)
             cloud.clear_calls()
