@@ -309,7 +309,7 @@ CLOUDS: dict[str, Cloud] = {
                 r"AZURE_(?!FUNCTIONS_)\w+|ARM_\w+|BLOB_(ENDPOINT|KEY)|(GRAPH|FUNCTION|VAULT)_ENDPOINT|(IDENTITY|MSI)_\w+"
             ),
             platform=re.compile(
-                r"AZURE_FUNCTIONS_\w+|AzureWebJobs\w+|(FUNCTIONS|WEBSITE|SCM|APPLICATIONINSIGHTS|PYTHON)_\w+|SCHEDULE"
+                r"AZURE_FUNCTIONS_\w+|AzureWebJobs\w+|(FUNCTIONS|WEBSITE|SCM|APPLICATIONINSIGHTS|PYTHON)_\w+|(EVENT_)?SCHEDULE"
             ),
             elsewhere="set AZURE_SUBSCRIPTION_ID, or sign in to another tenant",
             remedies={

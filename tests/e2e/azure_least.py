@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from azure_function.clients import drop_clients
+from azure_function.handler import look_once
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.grants import RIGHTS
 from localcloud.azure.iam.rights import BLOB_DATA_CONTRIBUTOR
@@ -18,7 +19,7 @@ from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.services.directory import made_up_id
 from shared.model import Result, Verb
 from shared.reconcile import RunResult
-from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, messages, outcome, run, verbs
+from tests.azure_function.support import DAY, HOUR, Lines, action, advance, local_azure, messages, outcome, run, verbs
 from tests.e2e.azure_rights import Used, used
 from tests.shared.notify.receiver import receiving
 
@@ -120,6 +121,17 @@ def mend(own: Tenant) -> None:
     assert outcome(done, third, "backfill").action.verb is Verb.KEEP, done.report
 
 
+def listen(own: Tenant) -> None:
+    """Between two runs, the activity log names a deleted export, and a look creates it again."""
+    first, cloud = own.ours[0], own.cloud
+    log = {"ACTIVITY_LOG_WORKSPACE": cloud.send_activity_log()}
+    cloud.delete_export(first)
+    advance(cloud, 60)
+    done = look_once({**cloud.environment(), **cloud.keyless(), **log}, Lines(), cloud.clock, seed=1)
+    assert done is not None, "the activity log was not read"
+    assert len(cloud.exports(first)) == 1
+
+
 def lose_the_destination(own: Tenant) -> None:
     """The container comes back; rules that lose data, missing keys or a missing account are reported."""
     cloud = own.cloud
@@ -218,5 +230,5 @@ def with_identities(own: Tenant) -> None:
 
 def with_keys(own: Tenant) -> None:
     """The whole story of a deployment whose exports write by key."""
-    for chapter in (onboard, notify, mend, lose_the_destination, newcomers, forget, pay_together):
+    for chapter in (onboard, notify, mend, listen, lose_the_destination, newcomers, forget, pay_together):
         chapter(own)
