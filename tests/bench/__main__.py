@@ -34,9 +34,11 @@ def aws() -> Iterator[Measure]:
 
 def azure() -> Iterator[Measure]:
     """Yield the measures of the Azure function."""
-    from tests.bench.azure import measures
+    from tests.bench import azure as function
+    from tests.bench import azure_events as events
 
-    yield from measures()
+    yield from function.measures()
+    yield from events.measures()
 
 
 def gcp() -> Iterator[Measure]:
