@@ -24,6 +24,7 @@ QUOTA = 200  # Cost Management calls a minute
 RIGHTS_LAG = timedelta(minutes=30)
 THROTTLED_S = 45
 SILENCE = timedelta(days=3)
+LOG_DELAY = timedelta(minutes=10)  # documented: 3 to 20 minutes
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
@@ -49,6 +50,10 @@ class AzureScenario:
             # With this budget one run looks at everything: the scenario does not wait for a second round.
             budget = max(1000, 3 * scopes)
             variables = {**azure.environment(), "EXPORTS": "actual,focus", "CALL_BUDGET": str(budget)}
+            variables["EVENT_SCHEDULE"] = "0 4-59/5 * * * *"
+            variables["ACTIVITY_LOG_WORKSPACE"] = azure.send_activity_log(
+                LOG_DELAY.total_seconds(), LOG_DELAY.total_seconds()
+            )
             lines = Lines()
             with AzureWorker(APP, variables, task_root=CODE, on_line=lines.take) as function:
                 environment = AzureEnvironment(runner, azure, function, lines)
@@ -63,6 +68,7 @@ class AzureScenario:
                 damage = self.damage(environment)
                 self.heal(environment, damage)
                 self.cover_the_newcomer(environment, damage)
+                self.hear_of_a_deletion(environment, damage)
                 self.fall_silent(environment, damage)
                 self.deliver_again(environment, damage)
                 self.look_again(environment)
@@ -177,6 +183,26 @@ class AzureScenario:
             report = environment.tick(step)
             environment.check_covered(step, report)
             environment.check_exports(step, "the newcomer has its exports", [damage.joined], both=True)
+            others = [one for one in environment.azure.subscription_ids if one != damage.joined]
+            elsewhere = [call for one in others for call in environment.writes(one)]
+            step.check("nothing else was written", not elsewhere, f"{len(elsewhere)} writes to others")
+
+    def hear_of_a_deletion(self, environment: AzureEnvironment, damage: Damage) -> None:
+        """Between two runs, the activity log names deleted exports, and a look creates them again."""
+        about = (
+            "Exports are deleted. The next scheduled run is far; the other timer looks for changes every five minutes."
+        )
+        with environment.runner.step("A look between two runs", about) as step:
+            environment.pass_time(LOG_DELAY)
+            environment.azure.delete_export(damage.joined)
+            environment.runner.event(f"the exports of subscription {damage.joined} are deleted")
+            environment.pass_time(LOG_DELAY)
+            environment.clear_calls()
+            report = environment.tick(step, "changes_timer")
+            latency = report.get("events", {}).get("latency_s") or 0
+            environment.check_exports(step, "the deleted exports are back", [damage.joined], both=True)
+            soon = 0 < latency < HOUR.total_seconds()
+            step.check("before the next scheduled run", soon, f"{latency / 60:.0f} minutes after they were deleted")
             others = [one for one in environment.azure.subscription_ids if one != damage.joined]
             elsewhere = [call for one in others for call in environment.writes(one)]
             step.check("nothing else was written", not elsewhere, f"{len(elsewhere)} writes to others")

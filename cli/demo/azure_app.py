@@ -25,6 +25,19 @@ def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bin
     handler.on_tick(_clock.sync())
 
 
+def changes_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
+    """Look for changes, and run for what they concern."""
+    handler.on_look(_clock.sync())
+
+
+if os.environ.get("EVENT_SCHEDULE"):  # as in the deployed app
+    app.function_name("changes_timer")(
+        app.timer_trigger(arg_name="timer", schedule="%EVENT_SCHEDULE%", run_on_startup=False, use_monitor=True)(
+            changes_timer
+        )
+    )
+
+
 @app.function_name("reconcile_http")
 @app.route(route="reconcile", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:

@@ -42,10 +42,10 @@ class AzureEnvironment(Environment):
     def is_write(self, call: Any) -> bool:
         return bool(call.method != "GET")
 
-    def tick(self, step: Step) -> Mapping[str, Any]:
-        """Let the timer tick and return the run's report, from the state's container. Raises ScenarioEnded."""
+    def tick(self, step: Step, timer: str = "reconcile_timer") -> Mapping[str, Any]:
+        """Let a timer tick and return the run's report, from the state's container. Raises ScenarioEnded."""
         with self.watched():
-            done = self.function.invoke_timer()
+            done = self.function.invoke_timer(timer)
         report = self._stored(done)
         if report is None:
             self._no_answer(step, done, "the run left no report")

@@ -80,6 +80,21 @@ def test_a_tick_creates_every_export(azure: LocalAzure, function: AzureWorker) -
     assert [line["code"] for line in told if line.get("event") == "run-finished"] == ["ok"]
 
 
+def test_a_look_creates_a_deleted_export_again(azure: LocalAzure, repository: Path) -> None:
+    """With its schedule set there is a second timer, which acts on the activity log; without it there is none."""
+    looking = {"EVENT_SCHEDULE": "0 4-59/5 * * * *", "ACTIVITY_LOG_WORKSPACE": azure.send_activity_log()}
+    with AzureWorker(APP, {**azure.environment(), **looking}, task_root=repository) as worker:
+        assert worker.functions()["changes_timer"][0]["schedule"] == "%EVENT_SCHEDULE%"
+        worker.invoke_timer("reconcile_timer")
+        deleted = azure.subscription_ids[1]
+        azure.delete_export(deleted)
+        azure.calls.clear()
+        done = worker.invoke_timer("changes_timer")
+    assert done.error is None
+    assert len(azure.exports(deleted)) == 1
+    assert {one.resource.split("/")[2] for one in azure.calls.select("Microsoft.CostManagement/*")} == {deleted}
+
+
 def test_a_request_is_answered_with_the_report(azure: LocalAzure, function: AzureWorker) -> None:
     """An empty body is a full run; the answer is 200 with the report, within the answer's bound."""
     done = function.invoke_http("POST", ROUTE)
