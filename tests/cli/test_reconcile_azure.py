@@ -245,7 +245,8 @@ def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
     assert "under azure-functions-runtime" in result.output
     document = json.loads(file.read_text(encoding="utf-8"))
     steps = document["azure"]["steps"]
-    names = ["First run", "Second run", "Third run", "Fourth run", "Fifth run", "Sixth run", "A plan"]
+    look = "A look between two runs"
+    names = ["First run", "Second run", "Third run", "Fourth run", look, "Fifth run", "Sixth run", "A plan"]
     assert [step["name"] for step in steps] == names
     assert all(check["ok"] for step in steps for check in step["checks"])
     assert all(step["report"]["cloud"] == "azure" for step in steps)
