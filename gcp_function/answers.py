@@ -45,6 +45,8 @@ _EXPECTED: tuple[tuple[str, Fields, str], ...] = (
     (r"GET .*/v3/projects/[^/]+", {"name": str, "projectId": str, "state": str}, ""),
     (r"GET .*/services:batchGet", {"services": list}, ""),
     (r"GET .*/versions/[^/]+:access", {"name": str, "payload.data": str}, ""),
+    # A pull without messages is an empty object.
+    (r"POST .*/subscriptions/[^/]+:pull", {}, ""),
     # Fields that are false may be omitted: `open` of a closed account, `billingEnabled` of a project without one.
     (r"GET .*/v1/billingAccounts/[^/]+", {"name": str}, ""),
     (r"GET .*/v1/projects/[^/]+/billingInfo", {"name": str}, ""),
@@ -126,6 +128,15 @@ _PERMITTED: tuple[tuple[str, Mapping[str, tuple[type, ...]]], ...] = (
         r"GET .*/v1/billingAccounts",
         {"nextPageToken": _TEXT, "billingAccounts[]": _OBJECT}
         | {f"billingAccounts[].{name}": kinds for name, kinds in _ACCOUNT.items()},
+    ),
+    (
+        r"POST .*/subscriptions/[^/]+:pull",
+        {
+            "receivedMessages[]": _OBJECT,
+            "receivedMessages[].ackId": _TEXT,
+            "receivedMessages[].message": _OBJECT,
+            "receivedMessages[].message.data": _TEXT,
+        },
     ),
     (r"GET .*/v1/projects/[^/]+/billingInfo", {"billingAccountName": _TEXT, "billingEnabled": (bool,)}),
 )

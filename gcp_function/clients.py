@@ -36,6 +36,7 @@ HOSTS = {
     "cloudresourcemanager": "https://cloudresourcemanager.googleapis.com",
     "serviceusage": "https://serviceusage.googleapis.com",
     "secretmanager": "https://secretmanager.googleapis.com",
+    "pubsub": "https://pubsub.googleapis.com",
 }
 NO_BUCKET_READS = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"  # the client library's own switch
 TIMEOUT_S = 10.0  # seconds without a response after which a call is ended
@@ -43,7 +44,7 @@ TIMEOUT_S = 10.0  # seconds without a response after which a call is ended
 # Calls per second and burst, at or below the documented limits: BigQuery 100 requests a second per user and method
 # ("Quotas and limits", BigQuery), 100,000 extract jobs a day; Cloud Storage 1,000 writes and 5,000 reads a second for a
 # new bucket ("Request rate and access distribution guidelines"); Cloud Billing 300 a minute, Resource Manager 600 a
-# minute, Service Usage 240 a minute, Secret Manager 90,000 reads a minute, for each project.
+# minute, Service Usage 240 a minute, Secret Manager 90,000 reads a minute, for each project; Pub/Sub limits bytes.
 RATES = {
     "bigquery": Rate(60, 60),
     "bigquery-extract": Rate(50, 50),
@@ -53,6 +54,7 @@ RATES = {
     "cloudresourcemanager": Rate(10, 10),
     "serviceusage": Rate(4, 4),
     "secretmanager": Rate(10, 10),
+    "pubsub": Rate(20, 20),
 }
 
 
@@ -99,6 +101,9 @@ class Clients:
         self._given = credentials
         self._lock = threading.RLock()
         self.read_secrets: dict[str, str] = {}  # by their resource names
+        # When this instance last began to pull events, and to run for some: what rings for older ones costs no call.
+        self.pulled_at: datetime | None = None
+        self.event_run_at: datetime | None = None
         self.timeout = TIMEOUT_S
 
     @property

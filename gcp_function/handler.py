@@ -5,26 +5,30 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import functions_framework
 
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.errors import translate
+from gcp_function.events import SLACK, EventQueue, Message, pushed, read_hints
 from gcp_function.provider import GcpCloud
 from gcp_function.secrets import WebhookSecret
 from gcp_function.settings import read_settings
 from gcp_function.state_store import GcsStore
 from gcp_function.targets import REACH
-from shared.http import answer_run
+from shared.errors import ReportedError, RequestError, TooSoon
+from shared.hints import gap_left, merge
+from shared.http import HttpAnswer, answer, answer_run, parse_body
 from shared.metrics import log_metrics
 from shared.notify.changes import Wording
 from shared.notify.delivery import Secret
 from shared.publish import Publishing
 from shared.reconcile import RunResult
 from shared.reconcile import reconcile as run_to_its_end
-from shared.request import RunRequest, Trigger, refuse_months
+from shared.report import FAILED
+from shared.request import RunRequest, Trigger, hinted, refuse_months
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 SEVERITIES = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR"}
 WORDING = Wording("GCP", "billing account", "billing accounts")
 HEADERS = {"Content-Type": "application/json; charset=utf-8"}
+NOTHING_NEW, NOT_YET = HttpAnswer(200, {"events": 0}), HttpAnswer(429, {"events": 0})
 Answer = tuple[str, int, dict[str, str]]
 
 
@@ -45,19 +50,81 @@ Answer = tuple[str, int, dict[str, str]]
 def reconcile(request: Request, *, clock: Clock | None = None) -> Answer:
     """Run once for a call of Cloud Scheduler or another invoker, and return the report.
 
-    200: the run was ok or degraded. 400: the request is invalid. 409: another run is in progress. 500: the settings are
-    invalid, or the run failed. Without a `clock`, as the framework calls it, the system clock is used.
+    200: the run was ok or degraded. 400: the request is invalid. 409: another run is in progress. 429: events asked for
+    a run too soon. 500: the settings are invalid, or the run failed. Pub/Sub's push of an event asks for a run that
+    looks at what the waiting events name; any status but 200 lets Pub/Sub push it again. Without a `clock`, as the
+    framework calls it, the system clock is used.
     """
     headers = dict(request.headers)
     sink = cloud_logging(trace_of(headers, os.environ))
+    own_clock = clock or SystemClock()
 
     def run(asked: RunRequest) -> RunResult:
-        result = run_once(asked, os.environ, sink, clock or SystemClock())
+        result = run_once(asked, os.environ, sink, own_clock)
         log_metrics(sink, result.report, result.metrics)
         return result
 
-    found = answer_run(request.get_data(cache=True), trigger_of(headers), run, sink)
+    body = request.get_data(cache=True)
+    doorbell = _doorbell(body)
+    if doorbell is not None:
+        found = answer(lambda: run_for_events(doorbell, os.environ, sink, own_clock, run), sink)
+    else:
+        found = answer_run(body, trigger_of(headers), run, sink)
     return found.body(), found.status, HEADERS
+
+
+def run_for_events(
+    doorbell: Message,
+    environment: Mapping[str, str],
+    sink: Sink,
+    clock: Clock,
+    run: Callable[[RunRequest], RunResult],
+    credentials: Any = None,
+) -> HttpAnswer:
+    """Pull the events that wait, and have one run look at what they name; `doorbell` is the one that was pushed.
+
+    They are given up once the run has looked, else put back. The doorbell's own event is among them, was pulled for an
+    earlier doorbell, or has not reached the other subscription yet: then it has to ring again. Raises SettingsError
+    before any call, AnotherRun, TooSoon, and the ReportedError of a call to Pub/Sub.
+    """
+    settings = read_settings(environment)
+    context = RunContext("gcp", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+    if not settings.events_subscription:
+        context.log("warning", "event-refused", code="no-subscription", reason="EVENTS_SUBSCRIPTION is empty")
+        return NOTHING_NEW
+    clients = warm_clients(settings, credentials)
+    if clients.pulled_at and doorbell.published and doorbell.published < clients.pulled_at - SLACK:
+        return NOTHING_NEW
+    left = gap_left(clients.event_run_at, clock.now())
+    if left:
+        raise TooSoon(left.total_seconds())
+    queue, began = EventQueue(settings, clients, context), clock.now()
+    messages, complete = queue.pull()
+    if not messages:
+        clients.pulled_at = began
+        return NOTHING_NEW if doorbell.published and doorbell.published < began - SLACK else NOT_YET
+    different = {one.id: one for one in messages}
+    hints = merge(read_hints(different.values(), settings, context), began)
+    if hints is None:
+        queue.acknowledge(messages)
+        return NOTHING_NEW
+    try:
+        finished = run(hinted(hints))
+    except ReportedError:
+        queue.release(messages)
+        raise
+    failed = finished.report["status"] == FAILED
+    (queue.release if failed else queue.acknowledge)(messages)
+    clients.event_run_at, clients.pulled_at = began, began if complete and not failed else None
+    return HttpAnswer(500 if failed else 200, finished.answer())
+
+
+def _doorbell(body: bytes) -> Message | None:
+    """Return the message that Pub/Sub pushes with a request; None for every other request."""
+    try:
+        return pushed(parse_body(body))
+    except RequestError:
+        return None
 
 
 def run_once(

@@ -22,6 +22,7 @@ ENDPOINTS = {
     "cloudresourcemanager": "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER",
     "serviceusage": "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE",
     "secretmanager": "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER",
+    "pubsub": "PUBSUB_EMULATOR_HOST",
 }
 
 METADATA = "GCE_METADATA_HOST"
@@ -33,6 +34,7 @@ _DATASET = r"[A-Za-z0-9_]{1,1024}"
 _LOCATION = r"[A-Za-z]{2,}(-[a-z]+[0-9]+)?"
 _BUCKET = r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]"
 _ORGANIZATION = r"(organizations/)?\d{1,20}"
+_SUBSCRIPTION = r"projects/[a-z0-9-]{1,30}/subscriptions/[A-Za-z][A-Za-z0-9._~+%-]{2,254}"
 _NOTIFY = r"projects/[a-z0-9-]{1,30}/secrets/[A-Za-z0-9_-]{1,255}(/versions/(latest|[A-Za-z0-9_-]{1,63}))?"
 
 
@@ -51,6 +53,7 @@ EFFECTS = {
     "EXCLUDE_ACCOUNTS": "Billing accounts that the function does not serve.",
     "RUN_SECONDS": "Seconds after which a run stops; default: the platform's CLOUD_RUN_TIMEOUT_SECONDS.",
     "NOTIFY_URL": "Name of the secret in Secret Manager that holds the webhook's URL; empty: no messages.",
+    "EVENTS_SUBSCRIPTION": "Name of the Pub/Sub subscription that events are pulled from; empty: no events.",
     **{name: f"Endpoint of {service}, for local clouds." for service, name in ENDPOINTS.items()},
 }
 
@@ -62,7 +65,8 @@ class GcpSettings(msgspec.Struct, frozen=True):
     is created; an existing dataset stays where it is. `exports` are the kinds that every open account must have, and
     `copy` those whose partitions are copied: again after each change in the last `copy_days` days, and once before.
     `seconds` is how long an invocation may take. `endpoints` maps a service to a loopback address. `notify_url` is the
-    resource name of the secret that contains the webhook's URL, never the URL itself.
+    resource name of the secret that contains the webhook's URL, never the URL itself. `events_subscription` is the
+    subscription that events are pulled from, or empty.
     """
 
     project: str
@@ -80,6 +84,7 @@ class GcpSettings(msgspec.Struct, frozen=True):
     engine: EngineSettings
     endpoints: Mapping[str, str]
     notify_url: str = ""
+    events_subscription: str = ""
 
     @property
     def owner(self) -> str:
@@ -111,6 +116,9 @@ def read_settings(environment: Mapping[str, str]) -> GcpSettings:
         endpoints=_endpoints(reader, environment),
         # Somebody may have put the webhook's own address there, which is a secret.
         notify_url=reader.text("NOTIFY_URL", "", _NOTIFY, "a secret's name: projects/…/secrets/…", secret=True),
+        events_subscription=reader.text(
+            "EVENTS_SUBSCRIPTION", "", _SUBSCRIPTION, "a subscription's name: projects/…/subscriptions/…"
+        ),
     )
     both = sorted(set(settings.include_accounts) & set(settings.exclude_accounts))
     reader.check(not both, "EXCLUDE_ACCOUNTS", lambda: f"{', '.join(both)} is also in INCLUDE_ACCOUNTS")

@@ -6,6 +6,7 @@ status  when                                   body
 200     the run is ok or degraded              its report, long lists cut
 400     the request is not valid               ``{"error": "bad-request", "faults": […]}``
 409     another run holds the lock             ``{"error": "another-run", "message", "remedy", "running"}``
+429     events asked for a run too soon        ``{"error": "too-soon", "message", "remedy"}``
 500     the settings are not valid             ``{"error": "bad-settings", "faults": […]}``
 500     the run failed                         its report, long lists cut
 500     the run ended without a report         ``{"error": its code, "message", "remedy"}``
@@ -20,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from shared.errors import AnotherRun, ReportedError, RequestError, SettingsError, defect
+from shared.errors import AnotherRun, ReportedError, RequestError, SettingsError, TooSoon, defect
 from shared.reconcile import RunResult
 from shared.report import FAILED, remedy_for
 from shared.request import RunRequest, Trigger, parse_request
@@ -62,6 +63,8 @@ def answer(work: Callable[[], HttpAnswer], sink: Sink) -> HttpAnswer:
     except AnotherRun as error:
         running = {"run_id": error.holder, "since": error.since, "until": error.until}
         return HttpAnswer(409, {**_fields(error), "running": running})
+    except TooSoon as error:
+        return HttpAnswer(429, _fields(error))
     except ReportedError as error:
         return _failed(sink, error)
     except Exception as error:  # noqa: BLE001 - a defect is answered like every failure, without its own text

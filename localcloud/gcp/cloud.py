@@ -20,6 +20,7 @@ from localcloud.gcp.iam.policies import Iam
 from localcloud.gcp.methods import methods
 from localcloud.gcp.platform.deployed import AUDIENCE
 from localcloud.gcp.platform.deployment import OPERATOR, TENANT, Deployment
+from localcloud.gcp.platform.event_delivery import EventDelivery
 from localcloud.gcp.platform.functions import Functions, Runtime
 from localcloud.gcp.platform.names import ORGANIZATION, PROJECT
 from localcloud.gcp.runtime.metadata_server import MetadataServer
@@ -47,6 +48,7 @@ _PATHS = {
             "logging",
             "monitoring",
             "orgpolicy",
+            "pubsub",
             "run",
             "secretmanager",
             "serviceusage",
@@ -68,6 +70,7 @@ _TERRAFORM = {
     "IAM_CREDENTIALS": "v1/",
     "LOGGING": "v2/",
     "MONITORING": "",
+    "PUBSUB": "v1/",
     "RESOURCE_MANAGER": "v1/",
     "RESOURCE_MANAGER_V3": "v3/",
     "SERVICE_USAGE": "v1/",
@@ -179,6 +182,7 @@ class LocalGcp(LocalCloud):
             # What Terraform's provider signs in by, and with it the operator's commands.
             "GOOGLE_OAUTH_ACCESS_TOKEN": OPERATOR,
             # gcloud signs in by the file; without it a person's own credentials would be shown to this machine.
+            "PUBSUB_EMULATOR_HOST": host,
             "CLOUDSDK_CORE_PROJECT": self.project,
             "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(self._token_file),
             "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
@@ -235,6 +239,9 @@ class LocalGcp(LocalCloud):
         self._server.start()
         # Callers end before what they call: the function's address, the function, then the cloud that it works with.
         self._stack.callback(functions.close)
+        self.delivery = EventDelivery(world, functions.push)
+        self._stack.callback(self.delivery.close)
+        self.delivery.start()
         self._stack.callback(address.stop)
         address.start()
 

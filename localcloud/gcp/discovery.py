@@ -34,6 +34,7 @@ DOCUMENTS = (
     "monitoring.v1",
     "monitoring.v3",
     "oauth2.v2",
+    "pubsub.v1",
     "run.v2",
 )
 DISCOVERY = "/$discovery/rest"  # where `bq` asks for BigQuery's

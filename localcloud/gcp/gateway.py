@@ -26,6 +26,7 @@ from localcloud.gcp.errors import (
 )
 from localcloud.gcp.field_mask import parse_mask, select
 from localcloud.gcp.iam.federation import Federation
+from localcloud.gcp.platform.audited import change_of
 from localcloud.gcp.runtime.metadata_server import MetadataServer
 from localcloud.gcp.services.jobs_api import UNLOCKED
 from localcloud.gcp.services.projects import TITLES
@@ -105,6 +106,10 @@ class Gateway:
                 self._log(context, at, 0, "hang")
                 return Response(hang=True)
             response = self._answer(found, context)
+            change = change_of(context)
+            if change:
+                with self._world.lock:
+                    self._world.audit.write(change, context.identity)
             error = self._world.faults.lost(route.id, request.path)
         except GoogleError as refusal:
             error = refusal

@@ -11,6 +11,7 @@ from localcloud.gcp.platform.unsupported_writes import UnsupportedWrites
 from localcloud.gcp.services.bigquery_api import BigQueryApi
 from localcloud.gcp.services.billing_api import BillingApi
 from localcloud.gcp.services.projects_api import ProjectsApi
+from localcloud.gcp.services.pubsub_api import PubSubApi
 from localcloud.gcp.services.secrets_api import SecretsApi
 from localcloud.gcp.services.storage_api import StorageApi
 from localcloud.gcp.state import World
@@ -27,6 +28,7 @@ def methods(world: World, functions: Functions, federation: Federation) -> dict[
         **UnsupportedWrites().handlers,
         **BillingApi().handlers,
         **SecretsApi().handlers,
+        **PubSubApi().handlers,
         **StorageApi(world.behavior.page_size, world.behavior.mutations_per_s).handlers,
         **BigQueryApi(world).handlers,
     }

@@ -11,6 +11,7 @@ from localcloud.gcp.calls import CallLog
 from localcloud.gcp.errors import GoogleError, error_info
 from localcloud.gcp.faults import Faults
 from localcloud.gcp.iam.policies import Iam
+from localcloud.gcp.platform.audit_log import AuditLog
 from localcloud.gcp.platform.resources import Resources
 from localcloud.gcp.services.billing import Billing
 from localcloud.gcp.services.buckets import Buckets
@@ -19,6 +20,7 @@ from localcloud.gcp.services.exports import Exports
 from localcloud.gcp.services.jobs import Jobs
 from localcloud.gcp.services.object_files import ObjectFiles
 from localcloud.gcp.services.projects import Project, Projects, unpaid
+from localcloud.gcp.services.pubsub import PubSub
 from localcloud.gcp.services.warehouse import Warehouse
 from shared.runtime.clock import Clock
 
@@ -72,6 +74,8 @@ class World:
         self.spool = ObjectFiles(folder)
         self.projects = Projects()
         self.platform = Resources()
+        self.pubsub = PubSub(clock)
+        self.audit = AuditLog(clock, self.iam, self.platform, self.pubsub)
         self.function_uri = ""
         # The issuer that the connector's identity pool trusts, which this local cloud is itself.
         self.issuer = ""

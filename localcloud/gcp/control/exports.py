@@ -7,6 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from localcloud.gcp.control.base import DeployedActions
+from localcloud.gcp.platform.audit_log import account_changed, dataset_changed, table_deleted
 from localcloud.gcp.platform.names import ORGANIZATION
 from localcloud.gcp.services.billing import BillingAccount, account_id
 from localcloud.gcp.services.billing_schema import table_name
@@ -33,13 +34,17 @@ class ExportActions(DeployedActions):
             raise ValueError(f"there is no account {master}")
         identifier = account_id(number, self.world.seed)
         account = BillingAccount(identifier, name or f"Billing account {number}", parent, True, master, currency)
-        return self.world.billing.add(account).id
+        self.world.billing.add(account)
+        self.world.audit.write(account_changed(identifier, "CreateBillingAccount"))
+        return identifier
 
     def open_account(self, account: str) -> None:
         self.world.billing.accounts[account].open = True
+        self.world.audit.write(account_changed(account, "ReopenBillingAccount"))
 
     def close_account(self, account: str) -> None:
         self.world.billing.accounts[account].open = False
+        self.world.audit.write(account_changed(account, "CloseBillingAccount"))
 
     # The billing export
 
@@ -154,6 +159,7 @@ class ExportActions(DeployedActions):
         """Delete a table; Google makes it again with the next delivery."""
         export = self.world.exports.enabled[(account, kind)]
         self.world.catalog.drop_table(self.world.catalog.dataset(export.project, export.dataset), export.table)
+        self.world.audit.write(table_deleted(export.project, export.dataset, export.table))
 
     def delete_dataset(self, dataset: str = "") -> None:
         """Delete a dataset with everything in it, and with the rights that were bound on it."""
@@ -162,6 +168,7 @@ class ExportActions(DeployedActions):
             self.world.catalog.drop_table(found, name)
         del self.world.catalog.datasets[(found.project, found.id)]
         self.world.iam.forget(f"projects/{found.project}/datasets/{found.id}")
+        self.world.audit.write(dataset_changed(found.project, found.id, "Delete"))
 
     def _table_of(self, export: Export) -> Table | None:
         dataset = self.world.catalog.datasets.get((export.project, export.dataset))

@@ -7,14 +7,17 @@ from typing import Any
 
 from localcloud.gcp.control.base import DeployedActions
 from localcloud.gcp.platform import legacy_exports
+from localcloud.gcp.platform.audit_log import bucket_changed, project_changed
 from localcloud.gcp.platform.deployment import OPERATOR
 from localcloud.gcp.services.buckets import Bucket, new_document
 from localcloud.gcp.services.catalog import Dataset, canonical_location, default_access
 from localcloud.gcp.services.lifecycle import apply_rules
 from localcloud.gcp.services.object_files import read
 from localcloud.gcp.services.objects import Conditions, ObjectStore
+from localcloud.gcp.services.pubsub import EventFaults
 
 _ANY = Conditions()
+DISABLE = "google.api.serviceusage.v1.ServiceUsage.DisableService"
 
 
 class PlatformActions(DeployedActions):
@@ -63,10 +66,21 @@ class PlatformActions(DeployedActions):
         found = self._bucket(bucket)
         self.delete_objects(bucket)
         del self.world.buckets.all[found.name]
+        self.world.audit.write(bucket_changed(found.name, "delete"))
 
     def apply_lifecycle(self, bucket: str = "") -> dict[str, int]:
         """Apply the bucket's lifecycle rules (by age, prefix and class); returns what was done."""
         return apply_rules(self._bucket(bucket), self.world.clock.now())
+
+    # Events
+
+    def event_faults(self, lose: int = 0, duplicate: int = 0, delay_s: float = 0.0, newest_first: bool = False) -> None:
+        """Lose the next events, deliver some twice, all late, or the newest first."""
+        self.world.pubsub.faults = EventFaults(lose, duplicate, delay_s, newest_first)
+
+    def emit_event(self, text: str) -> None:
+        """Publish a message of any content to the topic of events."""
+        self.world.pubsub.publish(self.deployment.topic, text.encode("utf-8", "surrogateescape"))
 
     # What the deployment consists of
 
@@ -114,13 +128,16 @@ class PlatformActions(DeployedActions):
     def delete_project(self, project: str = "") -> None:
         """Request the project's deletion: for thirty days it can be undone."""
         self._project(project).deleted = self.world.clock.now()
+        self.world.audit.write(project_changed(self._project(project).id, "DeleteProject"))
 
     def undelete_project(self, project: str = "") -> None:
         self._project(project).deleted = None
+        self.world.audit.write(project_changed(self._project(project).id, "UndeleteProject"))
 
     def disable_api(self, service: str, project: str = "") -> None:
         """Switch an API (``bigquery.googleapis.com``) off."""
         self._project(project).services.discard(service)
+        self.world.audit.write(project_changed(self._project(project).id, DISABLE))
 
     def enable_api(self, service: str, project: str = "") -> None:
         self._project(project).services.add(service)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from string import Template
 from typing import Any
 
 from localcloud.gcp.platform.names import Names
+from tailpipe_exports import FILES
 
 # What the tokens of the local issuer are for.
 AUDIENCE = "https://audience.example.com"
 LABELS = {"managed-by": "tailpipe-exports"}
-_ACCOUNTS = ("function", "connector", "scheduler", "build")
+_ACCOUNTS = ("function", "connector", "scheduler", "build", "events")
 _ALARMS = (
     "no run succeeded for 3 hours",
     "a run failed",
@@ -20,6 +22,8 @@ _ALARMS = (
     "Google refuses the export of a billing account",
 )
 _TIMEOUT_S = 1800
+SINK_WRITER = "service-123456789012@gcp-sa-logging.iam.gserviceaccount.com"
+EVENTS_FILTER = FILES / "infra" / "gcp" / "events.filter"
 Named = tuple[str, dict[str, Any]]
 
 
@@ -54,6 +58,7 @@ def deployed(deployment: Names, number: str, uri: str, issuer: str, now: datetim
     yield f"{region}/repositories/{function}", {"format": "DOCKER", "labels": dict(LABELS), "createTime": stamp}
     yield f"{region}/buckets/{function}", {"retentionDays": 90, "lifecycleState": "ACTIVE", "createTime": stamp}
     yield f"{project}/sinks/{function}", {"name": function, "destination": f"logging.googleapis.com/{region}/buckets/x"}
+    yield f"{project}/sinks/{function}-events", _events_sink(deployment)
     for kind in ("ok", "covered", "missing", "manual", "excluded"):
         name = f"tailpipe_exports_runs_{kind}"
         yield f"{project}/metrics/{name}", {"name": name, "filter": f'jsonPayload.status="{kind}"'}
@@ -64,6 +69,16 @@ def deployed(deployment: Names, number: str, uri: str, issuer: str, now: datetim
     # Shown by the project's number, asked for by its id.
     shown = f"projects/{number}/dashboards/1"
     yield f"{project}/dashboards/1", {"name": shown, "displayName": title, "labels": dict(LABELS)}
+
+
+def _events_sink(deployment: Names) -> dict[str, Any]:
+    text = Template(EVENTS_FILTER.read_text(encoding="utf-8")).substitute(function=deployment.identity)
+    return {
+        "name": f"{deployment.function.rpartition('/')[2]}-events",
+        "destination": f"pubsub.googleapis.com/{deployment.topic}",
+        "filter": text,
+        "writerIdentity": f"serviceAccount:{SINK_WRITER}",
+    }
 
 
 def _identities(deployment: Names, number: str, issuer: str) -> Iterator[Named]:

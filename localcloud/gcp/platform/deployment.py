@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from localcloud.gcp.iam.grants import Grant
 from localcloud.gcp.iam.policies import ROLES, Iam
-from localcloud.gcp.platform.deployed import LABELS, deployed
+from localcloud.gcp.platform.deployed import LABELS, SINK_WRITER, deployed
 from localcloud.gcp.platform.names import ORGANIZATION, Names
 from localcloud.gcp.services.billing import account_id
 from localcloud.gcp.services.buckets import Bucket, new_document
 from localcloud.gcp.services.catalog import Dataset, canonical_location, default_access
 from localcloud.gcp.services.objects import ObjectStore
 from localcloud.gcp.services.projects import Project
+from localcloud.gcp.services.pubsub import Subscription
 from localcloud.gcp.state import World
 
 TENANT = "tenant-of-this-machine"
@@ -33,6 +35,7 @@ LIFECYCLE: dict[str, Any] = {
 STATE_LIFECYCLE: dict[str, Any] = {
     "rule": [{"action": {"type": "Delete"}, "condition": {"age": 90, "matchesPrefix": ["runs/"]}}]
 }
+EVENTS_KEPT = timedelta(hours=1)  # by then a scheduled run has looked at everything
 _ON_PROJECT = ("project", "export_bucket", "state_bucket", "notify_secret")
 # BigQuery shows these roles by their older names in a dataset's entries.
 _LEGACY = {"roles/bigquery.dataViewer": "READER", "roles/bigquery.dataEditor": "WRITER"}
@@ -67,6 +70,7 @@ class Deployment(Names):
             "export_bucket": (f"buckets/{self.bucket}",),
             "state_bucket": (f"buckets/{self.state_bucket}",),
             "notify_secret": (project,),
+            "events_subscription": (self.subscription,),
             "organization": (ORGANIZATION,),
             "billing_account": tuple(f"billingAccounts/{one}" for one in accounts),
         }
@@ -104,13 +108,24 @@ class Deployment(Names):
             document = new_document(body, project.number, now)
             world.buckets.add(Bucket(self.project, document, ObjectStore(), now))
         self._bind(world, "connector", self.connector)
-        world.iam.grant(self.scheduler, "roles/run.invoker", self.service, at_once=True)
+        for caller in (self.scheduler, self.events):
+            world.iam.grant(caller, "roles/run.invoker", self.service, at_once=True)
+        self._events(world)
         pool = f"projects/{project.number}/locations/global/workloadIdentityPools/{POOL}"
         tenant = f"principalSet://iam.googleapis.com/{pool}/attribute.tenant/{TENANT}"
         account = f"projects/{self.project}/serviceAccounts/{self.connector}"
         world.iam.grant(tenant, "roles/iam.workloadIdentityUser", account, at_once=True)
         for name, one in deployed(self, project.number, world.function_uri, world.issuer, now):
             world.platform.add(name, one)
+
+    def _events(self, world: World) -> None:
+        """Make the topic of events, its two subscriptions, and the sinks' right to publish."""
+        world.pubsub.topics.add(self.topic)
+        for name, push in ((self.subscription, ""), (f"{self.subscription}-push", world.function_uri)):
+            world.pubsub.subscriptions[name] = Subscription(
+                name, self.topic, push, self.events if push else "", retention=EVENTS_KEPT
+            )
+        world.iam.grant(SINK_WRITER, "roles/pubsub.publisher", self.topic, at_once=True)
 
     def _access(self) -> list[dict[str, Any]]:
         """Return the dataset's entries after the module has bound the function and the connector to it."""

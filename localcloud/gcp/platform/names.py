@@ -14,8 +14,9 @@ PROJECT = "tailpipe-dataexport"
 DATASET = "billing_export"
 FUNCTION = "tailpipe-exports"
 REGION = "us-central1"
+EVENTS = "tailpipe-exports-events"
 # What holds in this deployment, of the conditions that a right may be tied to.
-CONDITIONS = frozenset({"organization", "focus"})
+CONDITIONS = frozenset({"organization", "focus", "events"})
 NOTIFY_SECRET = "tailpipe-webhook"  # noqa: S105 - the name of a secret, not one
 
 
@@ -59,6 +60,21 @@ class Names:
     def service(self) -> str:
         return f"projects/{self.project}/locations/{REGION}/services/{FUNCTION}"
 
+    @property
+    def events(self) -> str:
+        """The service account with which Pub/Sub pushes events to the function."""
+        return self.account("events")
+
+    @property
+    def topic(self) -> str:
+        """The topic of events; its two subscriptions are named after it."""
+        return f"projects/{self.project}/topics/{EVENTS}"
+
+    @property
+    def subscription(self) -> str:
+        """The subscription that the function pulls events from."""
+        return f"projects/{self.project}/subscriptions/{EVENTS}"
+
     def account(self, name: str) -> str:
         """Return a service account's e-mail address."""
         return f"tailpipe-{name}@{self.project}.iam.gserviceaccount.com"
@@ -71,6 +87,7 @@ class Names:
             "EXPORT_BUCKET": self.bucket,
             "STATE_BUCKET": self.state_bucket,
             "ORGANIZATION": ORGANIZATION,
+            "EVENTS_SUBSCRIPTION": self.subscription,
         }
 
     def grants(self, holder: str, met: Collection[str] = CONDITIONS, file: Path = FILE) -> list[Grant]:
@@ -80,5 +97,6 @@ class Names:
             "state_bucket": self.state_bucket,
             "project": number_of(self.project),
             "notify_secret": NOTIFY_SECRET,
+            "events_subscription": EVENTS,
         }
         return [one for one in grants(holder, names, file) if not one.when or one.when in met]

@@ -1,0 +1,76 @@
+"""Pub/Sub's push: each message of a push subscription becomes a request to the function's address.
+
+Source: "Push subscriptions", "Authentication for push subscriptions" and "Subscription retry policy" (Pub/Sub).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable
+
+from localcloud.gcp.services.pubsub import Message, Subscription
+from localcloud.gcp.state import World
+from shared.runtime.clock import SystemClock
+
+_TAKEN = frozenset({102, 200, 201, 202, 204})
+_POLL_S = 1.0
+
+# A request's body and the identity that sends it, to the status of the answer.
+Push = Callable[[bytes, str], int]
+
+
+class EventDelivery:
+    """Pushes what is due: in a thread of its own on the machine's clock, else whenever `deliver` is called."""
+
+    def __init__(self, world: World, push: Push) -> None:
+        self._world = world
+        self._push = push
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to push on time, if the world's time is the machine's."""
+        if isinstance(self._world.clock, SystemClock):
+            self._thread = threading.Thread(target=self._keep_on, name="pubsub-push", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Push nothing more, once the request that is under way has ended."""
+        self._ended.set()
+        if self._thread:
+            self._thread.join()
+
+    def deliver(self) -> list[int]:
+        """Push every message that is due, once; return the statuses that the function answered."""
+        with self._world.lock:
+            due = [
+                (one, message)
+                for one in self._world.pubsub.subscriptions.values()
+                if one.push
+                for message in self._world.pubsub.due(one)
+            ]
+        return [self._send(subscription, message) for subscription, message in due if not self._ended.is_set()]
+
+    def _keep_on(self) -> None:
+        while not self._ended.wait(_POLL_S):
+            self.deliver()
+
+    # difference: GCP-21
+    def _send(self, subscription: Subscription, message: Message) -> int:
+        document = {
+            "message": {
+                "data": base64.b64encode(message.data).decode(),
+                "messageId": message.id,
+                "publishTime": f"{message.published:%Y-%m-%dT%H:%M:%SZ}",
+            },
+            "subscription": subscription.name,
+        }
+        status = self._push(json.dumps(document).encode(), subscription.identity)
+        with self._world.lock:
+            if status in _TAKEN:
+                subscription.messages = [one for one in subscription.messages if one is not message]
+            else:
+                self._world.pubsub.retry_later(message)
+        return status

@@ -1,0 +1,126 @@
+"""Pub/Sub: topics, and the messages that wait in their subscriptions.
+
+At least once and in no order, as Google says; how often and in which order is set by faults. Sources: "Overview of the
+Pub/Sub service", "Lease management", "Subscription retry policy" and "Push subscriptions" (Pub/Sub).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from localcloud.gcp.errors import GoogleError
+from shared.runtime.clock import Clock
+
+MOST = 1000  # messages of one pull
+_SHORTEST, _LONGEST = timedelta(seconds=10), timedelta(seconds=600)  # the retry policy's own defaults
+
+
+@dataclass
+class Message:
+    """One message in one subscription; `due` is when it may be delivered (again), `tries` how often it was."""
+
+    id: str
+    data: bytes
+    published: datetime
+    due: datetime
+    tries: int = 0
+    ack_id: str = ""
+
+
+@dataclass
+class EventFaults:
+    """What becomes of the next events: so many are lost, so many arrive twice; all come late, or the newest first."""
+
+    lose: int = 0
+    duplicate: int = 0
+    delay_s: float = 0.0
+    newest_first: bool = False
+
+
+@dataclass
+class Subscription:
+    """A subscription to a topic; with `push` its messages are sent to an address, else they are pulled."""
+
+    name: str
+    topic: str
+    push: str = ""
+    identity: str = ""
+    ack_deadline: timedelta = timedelta(seconds=600)
+    retention: timedelta = timedelta(days=7)
+    messages: list[Message] = field(default_factory=list)
+
+
+class PubSub:
+    """Used under the local cloud's lock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._number = itertools.count(1)
+        self.topics: set[str] = set()
+        self.subscriptions: dict[str, Subscription] = {}
+        self.faults = EventFaults()
+        self.published = 0
+
+    def publish(self, topic: str, data: bytes) -> None:
+        """Put a message into every subscription of a topic. Raises GoogleError 404."""
+        if topic not in self.topics:
+            raise GoogleError(404, "notFound", f"Resource not found (resource={topic.rpartition('/')[2]}).")
+        now, number = self._clock.now(), next(self._number)
+        if self.faults.lose:
+            self.faults.lose -= 1
+            return
+        times = 1
+        if self.faults.duplicate:
+            self.faults.duplicate -= 1
+            times = 2
+        self.published += 1
+        due = now + timedelta(seconds=self.faults.delay_s)
+        for one in self.subscriptions.values():
+            if one.topic == topic:
+                one.messages += [Message(f"{number:016d}", data, now, due) for _ in range(times)]
+
+    def pull(self, name: str, most: int) -> list[Message]:
+        """Lease the messages that are due. Raises GoogleError 404, and 400 for a subscription that pushes."""
+        found = self.find(name)
+        if found.push:
+            raise GoogleError(400, "failedPrecondition", "This subscription has a push endpoint.")
+        due = self.due(found)[: min(most, MOST)]
+        for message in due:
+            message.tries += 1
+            message.due = self._clock.now() + found.ack_deadline
+            message.ack_id = f"{name.rpartition('/')[2]}:{message.id}:{message.tries}:{id(message)}"
+        return due
+
+    def due(self, subscription: Subscription) -> list[Message]:
+        """Return the messages that may be delivered now; those that are too old are dropped."""
+        now = self._clock.now()
+        kept = [one for one in subscription.messages if now - one.published < subscription.retention]
+        subscription.messages = kept
+        found = [one for one in kept if one.due <= now]
+        return found[::-1] if self.faults.newest_first else found
+
+    def acknowledge(self, name: str, ack_ids: set[str]) -> None:
+        """Drop messages. An id that has expired is passed over: its message comes again."""
+        found, now = self.find(name), self._clock.now()
+        found.messages = [one for one in found.messages if one.ack_id not in ack_ids or one.due <= now]
+
+    def modify(self, name: str, ack_ids: set[str], seconds: int) -> None:
+        """Set when the lease of messages ends; zero gives them back."""
+        for message in self.find(name).messages:
+            if message.ack_id in ack_ids:
+                message.due = self._clock.now() + timedelta(seconds=seconds)
+
+    def retry_later(self, message: Message) -> None:
+        """Set when a push that was refused is tried again: the wait doubles with each try."""
+        message.tries += 1
+        wait = min(_LONGEST, _SHORTEST * 2 ** min(message.tries - 1, 10))
+        message.due = self._clock.now() + wait
+
+    def find(self, name: str) -> Subscription:
+        """Return a subscription. Raises GoogleError 404."""
+        found = self.subscriptions.get(name)
+        if found is None:
+            raise GoogleError(404, "notFound", f"Resource not found (resource={name.rpartition('/')[2]}).")
+        return found
