@@ -12,6 +12,7 @@ locals {
     billing_accounts = length(var.billing_accounts) > 0
     focus            = contains(var.exports, "focus")
     notify           = var.notify_secret != null
+    events           = var.events
   }
 
   members = {
@@ -21,13 +22,14 @@ locals {
 
   # What each scope of rights.yaml is bound on. One that is not here is an error, never a grant that stays unbound.
   bound_on = {
-    project         = "project"
-    export_bucket   = "project"
-    state_bucket    = "project"
-    notify_secret   = "project"
-    dataset         = "dataset"
-    organization    = "organization"
-    billing_account = "billing_account"
+    project             = "project"
+    export_bucket       = "project"
+    state_bucket        = "project"
+    notify_secret       = "project"
+    dataset             = "dataset"
+    events_subscription = "subscription"
+    organization        = "organization"
+    billing_account     = "billing_account"
   }
   # Bound on the project, these would reach all its buckets or secrets without their condition, so it is required.
   conditional = ["export_bucket", "state_bucket", "notify_secret"]
@@ -51,6 +53,7 @@ locals {
 
   on_project      = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "project" }
   on_dataset      = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "dataset" }
+  on_subscription = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "subscription" }
   on_organization = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "organization" }
   on_accounts = merge([
     for key, grant in local.grants : {
@@ -109,6 +112,15 @@ resource "google_bigquery_dataset_iam_member" "this" {
   dataset_id = google_bigquery_dataset.export.dataset_id
   role       = local.roles[each.key]
   member     = local.members[each.value.holder]
+}
+
+resource "google_pubsub_subscription_iam_member" "this" {
+  for_each = local.on_subscription
+
+  project      = var.project_id
+  subscription = google_pubsub_subscription.events["events"].name
+  role         = local.roles[each.key]
+  member       = local.members[each.value.holder]
 }
 
 resource "google_organization_iam_member" "this" {

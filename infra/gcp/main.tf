@@ -30,6 +30,7 @@ locals {
     },
     var.organization_id == null ? {} : { ORGANIZATION = "organizations/${var.organization_id}" },
     var.notify_secret == null ? {} : { NOTIFY_URL = "projects/${var.project_id}/secrets/${var.notify_secret}" },
+    var.events ? { EVENTS_SUBSCRIPTION = "projects/${var.project_id}/subscriptions/${local.events_name}" } : {},
     var.notify_digest ? { NOTIFY_DIGEST = "weekly" } : {},
     var.publish_page ? { PUBLISH_PAGE = "1" } : {},
     length(var.include_accounts) == 0 ? {} : { INCLUDE_ACCOUNTS = join(",", var.include_accounts) },

@@ -1,9 +1,10 @@
 locals {
   # The function reads the webhook's address there.
   secret_services = var.notify_secret == null ? [] : ["secretmanager"]
+  event_services  = var.events ? ["pubsub"] : []
 
   services = toset([
-    for name in concat(local.secret_services, [
+    for name in concat(local.secret_services, local.event_services, [
       # The function calls these and verifies them in every run.
       "bigquery", "cloudbilling", "cloudresourcemanager", "serviceusage", "storage",
       # The connector signs in and reads through these.

@@ -364,6 +364,13 @@ variable "notify_secret" {
   }
 }
 
+variable "events" {
+  description = "Whether the function is told of changes by Cloud Audit Logs through Pub/Sub, and heals them within minutes instead of at its next run."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "notify_digest" {
   description = "Whether the webhook also gets a summary in the first run of each week."
   type        = bool

@@ -24,6 +24,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "notify_secret": "tailpipe-webhook",
         "notify_digest": True,
         "publish_page": True,
+        "events": False,
     },
     "region": {"dataset_location": "europe-west1"},
     "issuer": {"tailpipe_issuer": "https://id.example.com:8443/realms/Tailpipe_1/", "tailpipe_audience": "client@1"},

@@ -16,7 +16,7 @@ from tests.infra.standin.values import PROJECT_NUMBER
 PROJECT = "tailpipe-dataexport"
 EXAMPLES = ("minimal", "complete")
 ACCOUNTS = ["012345-6789AB-CDEF01", "0A1B2C-3D4E5F-678901"]
-HOLDS = {"minimal": {"organization", "focus"}, "complete": {"billing_accounts"}}
+HOLDS = {"minimal": {"organization", "focus", "events"}, "complete": {"billing_accounts", "events"}}
 Deployed = Callable[[str], Applied]
 Binding = tuple[str, str, str, bool]
 
@@ -109,6 +109,7 @@ def bound(applied: Applied) -> Iterator[Binding]:
     kinds = {
         "google_project_iam_member": "project",
         "google_bigquery_dataset_iam_member": "dataset",
+        "google_pubsub_subscription_iam_member": "subscription",
         "google_organization_iam_member": "org_id",
         "google_billing_account_iam_member": "billing_account_id",
     }
@@ -117,7 +118,7 @@ def bound(applied: Applied) -> Iterator[Binding]:
             holder = one["member"].removeprefix("serviceAccount:tailpipe-").partition("@")[0]
             if holder == "build":
                 continue
-            where = place if place in ("project", "dataset") else one[place]
+            where = place if place in ("project", "dataset", "subscription") else one[place]
             for right in roles.get(one["role"], [one["role"]]):
                 yield holder, where, right, bool(one.get("condition"))
 
@@ -126,6 +127,7 @@ def granted(name: str) -> Iterator[Binding]:
     """The same of the grants."""
     rights = yaml.safe_load((REPOSITORY / "infra/gcp/rights.yaml").read_text(encoding="utf-8"))
     places = {"organization": ["123456789012"], "billing_account": ACCOUNTS, "dataset": ["dataset"]}
+    places["events_subscription"] = ["subscription"]
     for holder, grants in rights.items():
         for grant in grants:
             if grant.get("when") is None or grant["when"] in HOLDS[name]:
@@ -139,13 +141,39 @@ def test_the_schedule_calls_the_function_as_the_one_who_may(deployed: Deployed, 
     """The job's token is of the identity that alone may call the service, for the service's own address."""
     applied = deployed(name)
     [job] = applied.of("google_cloud_scheduler_job")
-    [caller] = applied.of("google_cloud_run_v2_service_iam_member")
+    [caller] = [one for one in applied.of("google_cloud_run_v2_service_iam_member") if one["_name"] == "scheduler"]
     target = job["http_target"][0]
     token = target["oidc_token"][0]
 
     assert caller["member"] == f"serviceAccount:{token['service_account_email']}"
     assert caller["role"] == "roles/run.invoker"
     assert target["uri"] == token["audience"] != ""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_events_ring_the_function_as_an_account_of_their_own(deployed: Deployed, name: str) -> None:
+    """Every sink may publish to the one topic; of its subscriptions one is pulled and the other calls the function."""
+    applied = deployed(name)
+    topic, *others = applied.of("google_pubsub_topic")
+    pulled, pushing = sorted(applied.of("google_pubsub_subscription"), key=lambda one: bool(one["push_config"]))
+    sinks = [
+        one
+        for scope in ("project", "organization", "billing_account")
+        for one in applied.of(f"google_logging_{scope}_sink")
+        if one["_name"] == "events"
+    ]
+    token = pushing["push_config"][0]["oidc_token"][0]
+    [caller] = [one for one in applied.of("google_cloud_run_v2_service_iam_member") if one["_name"] == "events"]
+
+    assert others == []
+    assert pulled["name"] == read_settings(applied.outputs["settings"]).events_subscription.rpartition("/")[2]
+    assert caller["member"] == f"serviceAccount:{token['service_account_email']}"
+    assert pushing["push_config"][0]["push_endpoint"] == token["audience"] != ""
+    assert len(sinks) == (2 if name == "minimal" else 3)
+    assert {one["destination"] for one in sinks} == {f"pubsub.googleapis.com/{topic['id']}"}
+    assert len(applied.of("google_pubsub_topic_iam_member")) == len(sinks)
+    own = f"tailpipe-function@{PROJECT}.iam.gserviceaccount.com"
+    assert all(f'principalEmail!="{own}"' in one["filter"] for one in sinks)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -35,11 +35,12 @@ APIS = (
 
 def apis(given: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the APIs that a deployment with these variables needs."""
-    return (*APIS, "secretmanager") if given.get("notify_secret") else APIS
+    chosen = {"secretmanager": bool(given.get("notify_secret")), "pubsub": given.get("events") is not False}
+    return (*APIS, *(name for name, wanted in chosen.items() if wanted))
 
 
 MULTI_REGIONS = ("US", "EU")
-OWN_ACCOUNTS = ("function", "connector", "scheduler", "build")
+OWN_ACCOUNTS = ("function", "connector", "scheduler", "build", "events")
 MOST_ACCOUNTS = 100  # service accounts of a project by default ("Quotas and limits", IAM documentation)
 CUSTOM = "projects/{project}/roles/tailpipeExports"
 
