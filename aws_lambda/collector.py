@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from aws_lambda.clients import Clients, warm_clients
-from aws_lambda.events import EventRefused, Own, own_of, read_event
+from aws_lambda.events import Own, own_of, read_event
 from aws_lambda.log import powertools_sink
 from aws_lambda.settings import account_of, read_settings
 from shared.errors import CloudError
-from shared.hints import Hint, Hints, as_document, merge
+from shared.hints import Hint, Hints, as_document, merge, read_all
 from shared.parsing import mapping
 from shared.redaction import printable
 from shared.runtime.clock import Clock, SystemClock
@@ -63,23 +62,17 @@ def collect(event: Any, own: Own, sink: Sink, clock: Clock) -> tuple[Hints | Non
 
     The refused ones are logged, one line a code with the first one's reason.
     """
-    found: list[Hint] = []
-    refused: Counter[str] = Counter()
-    reasons: dict[str, str] = {}
-    records = mapping(event).get("Records")
-    for record in records if isinstance(records, list) else [None]:
+
+    def read(record: object) -> Hint | None:
         body = mapping(record).get("body")
-        try:
-            hint = read_event(body if isinstance(body, str) else "", own)
-        except EventRefused as error:
-            refused[error.code] += 1
-            reasons.setdefault(error.code, error.reason)
-            continue
-        if hint is not None:
-            found.append(hint)
-    for code, count in sorted(refused.items()):
-        sink("warning", "event-refused", {"cloud": "aws", "code": code, "reason": reasons[code], "count": count})
-    return merge(found, clock.now()), refused.total()
+        return read_event(body if isinstance(body, str) else "", own)
+
+    def refuse(code: str, reason: str, count: int) -> None:
+        sink("warning", "event-refused", {"cloud": "aws", "code": code, "reason": reason, "count": count})
+
+    records = mapping(event).get("Records")
+    found, refused = read_all(records if isinstance(records, list) else [None], read, refuse)
+    return merge(found, clock.now()), refused
 
 
 def _payload(hints: Hints) -> bytes:

@@ -27,22 +27,13 @@ import msgspec
 
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import BUCKET, CONNECTOR_ROLE, DATASETS, EXPORT, MEMBER_ROLE
-from shared.hints import Hint
+from shared.hints import EventRefused, Hint
 from shared.parsing import digits, mapping, parse_texts, parse_time
 from shared.redaction import printable
 
 MOST_BYTES = 262_144  # the largest event of CloudTrail, and the largest that EventBridge accepts
 STACK_INSTANCE = "CloudFormation StackSet StackInstance Status Change"
 _UUID = re.compile(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-
-
-class EventRefused(Exception):
-    """An event that is not for this function: `code` is an entry of the runbook, `reason` what is wrong with it."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(f"{code}: {reason}")
-        self.code = code
-        self.reason = reason
 
 
 class Own(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,7 +24,7 @@ import msgspec
 from gcp_function.clients import Clients
 from gcp_function.settings import ACCOUNT, GcpSettings
 from gcp_function.targets import BILLING, COPY, EXPORT, EXPORTS
-from shared.hints import Hint
+from shared.hints import EventRefused, Hint
 from shared.parsing import mapping, parse_time
 from shared.redaction import printable
 from shared.runtime.context import RunContext
@@ -62,15 +62,6 @@ _TABLES = {
     kind: re.compile(re.escape(export.table).replace(re.escape("{ID}"), r"([0-9A-F]{6}_[0-9A-F]{6}_[0-9A-F]{6})"))
     for kind, export in EXPORTS.items()
 }
-
-
-class EventRefused(Exception):
-    """An event that is not understood, or not about this deployment; `code` says which."""
-
-    def __init__(self, code: str, why: str) -> None:
-        super().__init__(f"{code}: {why}")
-        self.code = code
-        self.why = why
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -128,20 +119,6 @@ class EventQueue:
             self._run.calls(QUOTA, self._clients.post, QUOTA, f"v1/{self._name}:{verb}", request)
 
 
-def read_hints(messages: Iterable[Message], settings: GcpSettings, run: RunContext) -> list[Hint]:
-    """Return what the messages say; those that are refused are logged and left out."""
-    found = []
-    for message in messages:
-        try:
-            hint = hint_of(message.data, settings)
-        except EventRefused as refused:
-            run.log("warning", "event-refused", code=refused.code, reason=refused.why)
-            continue
-        if hint is not None:
-            found.append(hint)
-    return found
-
-
 def hint_of(data: bytes, settings: GcpSettings) -> Hint | None:
     """Return what an audit log's entry says may have changed; None where the operation failed, so that nothing did.
 
@@ -151,10 +128,10 @@ def hint_of(data: bytes, settings: GcpSettings) -> Hint | None:
     payload = mapping(entry.get("protoPayload"))
     method, resource = payload.get("methodName"), payload.get("resourceName")
     if not isinstance(method, str) or not isinstance(resource, str):
-        raise EventRefused("malformed", "it is no entry of an audit log")
+        raise EventRefused("event-malformed", "it is no entry of an audit log")
     read = _READERS.get(method)
     if read is None:
-        raise EventRefused("unknown-event", f"its method is {printable(method)[:80]!r}")
+        raise EventRefused("event-unknown", f"its method is {printable(method)[:80]!r}")
     status = mapping(payload.get("status"))
     if status.get("code"):
         return None
@@ -164,11 +141,11 @@ def hint_of(data: bytes, settings: GcpSettings) -> Hint | None:
 
 def _entry(data: bytes) -> Mapping[str, Any]:
     if len(data) > LARGEST_EVENT:
-        raise EventRefused("too-large", f"it has {len(data)} bytes, more than {LARGEST_EVENT}")
+        raise EventRefused("event-too-large", f"it has {len(data)} bytes, more than {LARGEST_EVENT}")
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise EventRefused("malformed", f"it is not JSON ({type(error).__name__})") from error
+        raise EventRefused("event-malformed", f"it is not JSON ({type(error).__name__})") from error
     return mapping(document)
 
 
@@ -197,7 +174,7 @@ def _table(resource: str, settings: GcpSettings) -> Found:
         if found:
             # The pricing table names no account.
             return found[1].replace("_", "-") if found.groups() else "", EXPORT.name
-    raise EventRefused("not-ours", f"{printable(table)[:80]!r} is no table of a billing export")
+    raise EventRefused("event-of-another-resource", f"{printable(table)[:80]!r} is no table of a billing export")
 
 
 def _bucket(resource: str, settings: GcpSettings) -> Found:
@@ -210,14 +187,14 @@ def _object(resource: str, settings: GcpSettings) -> Found:
     _must_be(bucket, f"projects/_/buckets/{settings.bucket}")
     account = name.partition("/")[0]
     if not re.fullmatch(ACCOUNT, account):
-        raise EventRefused("not-ours", f"{printable(name)[:80]!r} is no copy of an export")
+        raise EventRefused("event-of-another-resource", f"{printable(name)[:80]!r} is no copy of an export")
     return account, COPY.name
 
 
 def _account(resource: str, _settings: GcpSettings) -> Found:
     prefix, _, account = resource.partition("/")
     if prefix != "billingAccounts" or not re.fullmatch(ACCOUNT, account):
-        raise EventRefused("not-ours", f"{printable(resource)[:80]!r} is no billing account")
+        raise EventRefused("event-of-another-resource", f"{printable(resource)[:80]!r} is no billing account")
     return account, ""
 
 
@@ -228,13 +205,13 @@ def _payment(_resource: str, settings: GcpSettings) -> Found:
 
 def _project(resource: str, settings: GcpSettings) -> Found:
     if resource.split("/")[:2] != ["projects", settings.project] and resource != settings.project:
-        raise EventRefused("not-ours", f"{printable(resource)[:80]!r} is another project")
+        raise EventRefused("event-of-another-resource", f"{printable(resource)[:80]!r} is another project")
     return settings.project, ""
 
 
 def _must_be(resource: str, *expected: str) -> None:
     if resource not in expected:
-        raise EventRefused("not-ours", f"{printable(resource)[:120]!r} is not of this deployment")
+        raise EventRefused("event-of-another-resource", f"{printable(resource)[:120]!r} is not of this deployment")
 
 
 _READERS: Mapping[str, Callable[[str, GcpSettings], Found]] = {

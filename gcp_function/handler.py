@@ -12,14 +12,14 @@ import functions_framework
 
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.errors import translate
-from gcp_function.events import SLACK, EventQueue, Message, pushed, read_hints
+from gcp_function.events import SLACK, EventQueue, Message, hint_of, pushed
 from gcp_function.provider import GcpCloud
 from gcp_function.secrets import WebhookSecret
 from gcp_function.settings import read_settings
 from gcp_function.state_store import GcsStore
 from gcp_function.targets import REACH
 from shared.errors import ReportedError, RequestError, TooSoon
-from shared.hints import gap_left, merge
+from shared.hints import gap_left, merge, read_all
 from shared.http import HttpAnswer, answer, answer_run, parse_body
 from shared.metrics import log_metrics
 from shared.notify.changes import Wording
@@ -90,7 +90,7 @@ def run_for_events(
     settings = read_settings(environment)
     context = RunContext("gcp", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
     if not settings.events_subscription:
-        context.log("warning", "event-refused", code="no-subscription", reason="EVENTS_SUBSCRIPTION is empty")
+        context.log("warning", "event-refused", code="event-unexpected", reason="EVENTS_SUBSCRIPTION is empty")
         return NOTHING_NEW
     clients = warm_clients(settings, credentials)
     if clients.pulled_at and doorbell.published and doorbell.published < clients.pulled_at - SLACK:
@@ -103,8 +103,13 @@ def run_for_events(
     if not messages:
         clients.pulled_at = began
         return NOTHING_NEW if doorbell.published and doorbell.published < began - SLACK else NOT_YET
-    different = {one.id: one for one in messages}
-    hints = merge(read_hints(different.values(), settings, context), began)
+
+    def refuse(code: str, reason: str, count: int) -> None:
+        sink("warning", "event-refused", {"cloud": "gcp", "code": code, "reason": reason, "count": count})
+
+    different = {one.id: one.data for one in messages}
+    found, _ = read_all(different.values(), lambda data: hint_of(data, settings), refuse)
+    hints = merge(found, began)
     if hints is None:
         queue.acknowledge(messages)
         return NOTHING_NEW

@@ -6,9 +6,10 @@ latency, one that is repeated, late or wrong costs calls, and neither changes th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -22,6 +23,15 @@ EVENT_GAP = timedelta(minutes=1)  # between the starts of two runs that events a
 MOST_SCOPES = 10_000  # of more scopes everything is looked at
 OLDEST = timedelta(days=1)  # an older event says nothing about how soon the function heals
 AHEAD = timedelta(minutes=5)  # so far ahead may the clock of the event's source be
+
+
+class EventRefused(Exception):
+    """An event that is not for this function: `code` is an entry of the runbook, `reason` what is wrong with it."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
 
 
 class Hint(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +61,34 @@ class Hints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return whether a target of a hinted scope is to be looked at."""
         kinds = self.scopes.get(key.scope, ())
         return not kinds or key.kind in kinds
+
+
+Event = TypeVar("Event")
+
+
+def read_all(
+    events: Iterable[Event], read: Callable[[Event], Hint | None], refuse: Callable[[str, str, int], None]
+) -> tuple[list[Hint], int]:
+    """Return the hints in many events, and how many of the events were refused.
+
+    `read` raises EventRefused for such an event. `refuse` is called once for each code, however many events it is
+    about, with the code, the first one's reason and their number.
+    """
+    found: list[Hint] = []
+    refused: Counter[str] = Counter()
+    reasons: dict[str, str] = {}
+    for event in events:
+        try:
+            hint = read(event)
+        except EventRefused as error:
+            refused[error.code] += 1
+            reasons.setdefault(error.code, error.reason)
+            continue
+        if hint is not None:
+            found.append(hint)
+    for code, count in sorted(refused.items()):
+        refuse(code, reasons[code], count)
+    return found, refused.total()
 
 
 def merge(hints: Iterable[Hint], now: datetime) -> Hints | None:

@@ -365,7 +365,7 @@ variable "notify_secret" {
 }
 
 variable "events" {
-  description = "Whether the function is told of changes by Cloud Audit Logs through Pub/Sub, and heals them within minutes instead of at its next run."
+  description = "Whether changes reach the function through Cloud Audit Logs and Pub/Sub, so that it heals them within minutes instead of at its next run."
   type        = bool
   default     = true
   nullable    = false

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aws_lambda.events import BUCKET_EVENTS, MOST_BYTES, EventRefused, hint_of, own_of, read_event
+from aws_lambda.events import BUCKET_EVENTS, MOST_BYTES, hint_of, own_of, read_event
 from aws_lambda.settings import read_settings
-from shared.hints import Hint
+from shared.hints import EventRefused, Hint
 from tests.aws_lambda.cloudtrail import (
     ACCOUNT,
     AT,

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import strategies as st
 
 from gcp_function.clients import warm_clients
-from gcp_function.events import LARGEST_EVENT, METHODS, EventRefused, hint_of, pushed
+from gcp_function.events import LARGEST_EVENT, METHODS, hint_of, pushed
 from gcp_function.handler import run_for_events, run_once
 from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.event_delivery import EventDelivery
-from shared.hints import Hint
+from shared.hints import EventRefused, Hint
 from shared.http import answer
 from shared.reconcile import RunResult
 from shared.request import RunRequest
@@ -27,6 +27,7 @@ from tests.limits import examples
 
 ACCOUNT = "012345-6789AB-CDEF01"
 AT = "2026-11-23T09:00:00Z"
+OTHER = "event-of-another-resource"
 PREFIX = "google.cloud.bigquery.v2."
 COPIES = {"COPY": "off"}
 SETTINGS = read_settings({"GOOGLE_CLOUD_PROJECT": "tailpipe-dataexport"})
@@ -131,22 +132,26 @@ def test_an_entry_names_a_scope_and_perhaps_a_kind(
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        pytest.param(b"", "malformed", id="nothing"),
-        pytest.param(b"\xff\x00", "malformed", id="bytes"),
-        pytest.param(b"[" * 100_000, "malformed", id="deep"),
-        pytest.param(b"[]", "malformed", id="a list"),
-        pytest.param(b'{"protoPayload": []}', "malformed", id="a payload of another type"),
-        pytest.param(entry("x", "y")[:-9], "malformed", id="cut off"),
-        pytest.param(b'{"x":"' + b"a" * LARGEST_EVENT + b'"}', "too-large", id="huge"),
-        pytest.param(entry("storage.objects.get", "projects/_/buckets/b"), "unknown-event", id="a read"),
-        pytest.param(entry("storage.buckets.delete", "projects/_/buckets/other"), "not-ours", id="another bucket"),
+        pytest.param(b"", "event-malformed", id="nothing"),
+        pytest.param(b"\xff\x00", "event-malformed", id="bytes"),
+        pytest.param(b"[" * 100_000, "event-malformed", id="deep"),
+        pytest.param(b"[]", "event-malformed", id="a list"),
+        pytest.param(b'{"protoPayload": []}', "event-malformed", id="a payload of another type"),
+        pytest.param(entry("x", "y")[:-9], "event-malformed", id="cut off"),
+        pytest.param(b'{"x":"' + b"a" * LARGEST_EVENT + b'"}', "event-too-large", id="huge"),
+        pytest.param(entry("storage.objects.get", "projects/_/buckets/b"), "event-unknown", id="a read"),
+        pytest.param(
+            entry("storage.buckets.delete", "projects/_/buckets/other"),
+            OTHER,
+            id="another bucket",
+        ),
         pytest.param(
             entry(f"{PREFIX}DatasetService.DeleteDataset", "projects/other/datasets/billing_export"),
-            "not-ours",
+            OTHER,
             id="a dataset of another project",
         ),
-        pytest.param(entry("CreateBillingAccount", "billingAccounts/../x"), "not-ours", id="no billing account"),
-        pytest.param(entry("DeleteProject", "projects/other"), "not-ours", id="another project"),
+        pytest.param(entry("CreateBillingAccount", "billingAccounts/../x"), OTHER, id="no billing account"),
+        pytest.param(entry("DeleteProject", "projects/other"), OTHER, id="another project"),
     ],
 )
 def test_any_other_entry_is_refused_by_name(cloud: LocalGcp, data: bytes, code: str) -> None:
@@ -300,7 +305,7 @@ def test_forged_and_foreign_messages_are_given_up(cloud: LocalGcp) -> None:
     assert function.deliver() == [200, 429, 429]
     cloud.advance(90)
     assert function.deliver() == [200, 200]
-    assert sorted(set(function.codes("event-refused"))) == ["malformed", "not-ours"]
+    assert sorted(set(function.codes("event-refused"))) == ["event-malformed", OTHER]
     assert (function.reports, waiting(cloud)) == ([], 0)
 
 
@@ -333,7 +338,7 @@ def test_without_a_subscription_a_push_is_refused(cloud: LocalGcp) -> None:
     function.environment["EVENTS_SUBSCRIPTION"] = ""
     cloud.delete_dataset()
     assert function.deliver() == [200]
-    assert function.codes("event-refused") == ["no-subscription"]
+    assert function.codes("event-refused") == ["event-unexpected"]
 
 
 def _principal(one: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ def project_changed(project: str, method: str) -> Change:
     return Change("cloudresourcemanager.googleapis.com", method, f"projects/{project}")
 
 
-# difference: GCP-20
+# difference: GCP-21
 class AuditLog:
     """Writes an entry for each change, and sends it through the sinks whose filters it matches."""
 

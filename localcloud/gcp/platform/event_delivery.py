@@ -57,7 +57,7 @@ class EventDelivery:
         while not self._ended.wait(_POLL_S):
             self.deliver()
 
-    # difference: GCP-21
+    # difference: GCP-22
     def _send(self, subscription: Subscription, message: Message) -> int:
         document = {
             "message": {
