@@ -38,9 +38,10 @@ SLACK = timedelta(seconds=30)
 
 _BIGQUERY = "google.cloud.bigquery.v2."
 _PROJECTS = "google.cloud.resourcemanager.v3.Projects."
-_DATASET_METHODS = tuple(f"{_BIGQUERY}DatasetService.{verb}Dataset" for verb in ("Delete", "Update", "Patch"))
+_DATASET_METHODS = tuple(f"{_BIGQUERY}DatasetService.{verb}Dataset" for verb in ("Update", "Patch"))
+_DELETIONS = (f"{_BIGQUERY}DatasetService.DeleteDataset", "storage.buckets.delete")
 _TABLE_METHODS = (f"{_BIGQUERY}TableService.DeleteTable",)
-_BUCKET_METHODS = ("storage.buckets.delete", "storage.buckets.update", "storage.setIamPermissions")
+_BUCKET_METHODS = ("storage.buckets.update", "storage.setIamPermissions")
 _OBJECT_METHODS = ("storage.objects.delete",)
 _ACCOUNT_METHODS = (
     "CreateBillingAccount",
@@ -159,6 +160,12 @@ def _message(document: Mapping[str, Any], ack_id: str) -> Message:
 
 
 Found = tuple[str, str]  # scope and kind, each of which may be empty
+EVERYTHING = ("", "")  # with a dataset or a bucket goes what lies in it, of every account
+
+
+def _nothing_left(resource: str, settings: GcpSettings) -> Found:
+    (_dataset if "/datasets/" in resource else _bucket)(resource, settings)
+    return EVERYTHING
 
 
 def _dataset(resource: str, settings: GcpSettings) -> Found:
@@ -215,6 +222,7 @@ def _must_be(resource: str, *expected: str) -> None:
 
 
 _READERS: Mapping[str, Callable[[str, GcpSettings], Found]] = {
+    **dict.fromkeys(_DELETIONS, _nothing_left),
     **dict.fromkeys(_DATASET_METHODS, _dataset),
     **dict.fromkeys(_TABLE_METHODS, _table),
     **dict.fromkeys(_BUCKET_METHODS, _bucket),

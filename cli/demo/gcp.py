@@ -84,6 +84,7 @@ class GcpScenario:
                 damage = self.damage(environment, cast)
                 self.heal(environment, cast, damage)
                 self.close_by_itself(environment, cast, damage)
+                self.heal_by_event(environment, cast)
                 self.look_again(environment)
                 environment.keep()
 
@@ -200,6 +201,22 @@ class GcpScenario:
             environment.check_ok(step, report)
             environment.check_manual(step, report, "no manual step is left", [])
             environment.check_covered(step, report, cast.open, [damage.outside])
+            environment.check_copied(step, "every partition has its copy, each row once", cast.open)
+
+    def heal_by_event(self, environment: GcpEnvironment, cast: Cast) -> None:
+        """Run 6 is asked for by an event, and heals what was lost before the schedule comes round."""
+        gcp, runner = environment.gcp, environment.runner
+        runner.heading("Meanwhile", "Somebody deletes the bucket of the copies.")
+        gcp.delete_bucket()
+        runner.event("the audit log's entry goes to Pub/Sub, which pushes it to the function")
+        why = "Nobody waits for the schedule: the event says that the bucket is gone, and a run looks at once."
+        with runner.step("An event", why) as step:
+            since = gcp.clock.monotonic()
+            report = environment.deliver_events(step)
+            waited = gcp.clock.monotonic() - since
+            step.check("the event asked for the run", report["trigger"] == "event", f"after {waited:.0f} s")
+            there = gcp.deployment.bucket in gcp.world.buckets.all
+            step.check("the bucket is there again before the next schedule", there, f"{waited / 60:.0f} minutes")
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
 
     def look_again(self, environment: GcpEnvironment) -> None:

@@ -20,12 +20,13 @@ from cli.demo.environment import Environment, Lines
 from cli.demo.runner import Runner, Step
 from cli.terminal.render import show_step
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.runtime.framework import FunctionsFramework
+from localcloud.gcp.platform.event_delivery import EventDelivery
+from localcloud.gcp.runtime.framework import FunctionsFramework, Response
 from shared.state.store import report_name
 
 KINDS = {"standard": "gcp_billing_export_v1_", "detailed": "gcp_billing_export_resource_v1_"}
 WRITING = ("insert", "update", "patch", "delete", "create", "copy", "rewrite", "compose")
-HOUR_S = 3600  # between two runs
+HOUR_S, MINUTE_S = 3600, 60  # between two runs of the schedule, and of events
 JOBS = "bigquery.jobs.insert"
 
 Rows = dict[str, Counter[str]]  # day → how often each row is there, by its name in a label
@@ -71,6 +72,23 @@ class GcpEnvironment(Environment):
             detail = f"HTTP {response.status}: {response.error or response.body[:500].decode('utf-8', 'replace')}"
             self.no_report(step, detail)
         self.runner.ran(step, report, response.duration_s)
+        return report
+
+    def deliver_events(self, step: Step) -> Mapping[str, Any]:
+        """Let Pub/Sub push the event that waits, a minute after the last run; return the report of the run for it."""
+        self.gcp.advance(MINUTE_S)
+        answers: list[Response] = []
+
+        def push(body: bytes, _identity: str) -> int:
+            answers.append(self._function.invoke(json.loads(body)))
+            return answers[-1].status
+
+        with self.watched():
+            EventDelivery(self.gcp.world, push).deliver()
+        report = next((one.payload for one in answers if isinstance(one.payload, Mapping)), None)
+        if report is None or "outcomes" not in report:
+            self.no_report(step, f"{len(answers)} pushes were answered with {[one.status for one in answers]}")
+        self.runner.ran(step, report, answers[0].duration_s)
         return report
 
     def calls(self) -> Sequence[Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.runtime.framework import FunctionsFramework, Response
+from tests.bench import gcp_events
 from tests.bench.gcp_copies import fill, keep
 from tests.bench.imports import import_ratio
 from tests.bench.measure import ROOT, Measure
@@ -171,6 +172,7 @@ def measures() -> Iterator[Measure]:
     """Yield the GCP measures."""
     peaks: list[float] = []
     yield from history()
+    yield from gcp_events.measures()
     for part in (steady(), copying()):
         for found in part:
             if isinstance(found, Measure):

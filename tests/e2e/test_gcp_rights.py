@@ -20,6 +20,7 @@ from localcloud.gcp.platform.names import NOTIFY_SECRET
 from localcloud.gcp.state import Behavior
 from shared.reconcile import RunResult
 from shared.runtime.clock import VirtualClock
+from tests.gcp_function.events import EventFunction
 from tests.gcp_function.support import DAY, HOUR, START, accounts, day_of, local_gcp, messages, run
 
 USAGE = "standard,detailed,pricing"
@@ -179,10 +180,23 @@ def notified(cloud: LocalGcp) -> None:
     run(cloud, ORGANIZATION="", EXPORTS=USAGE, NOTIFY_URL=name, NOTIFY_DIGEST="weekly")
 
 
+def events(cloud: LocalGcp) -> None:
+    """An event that waits is pulled and given up; one that comes too soon is put back."""
+    cloud.console_step(accounts(cloud)[1])
+    cloud.stream(days=1, rows=2)
+    rung = EventFunction(cloud, EXPORTS=USAGE)
+    cloud.delete_table(accounts(cloud)[0])
+    assert rung.deliver() == [200]
+    cloud.advance(20)
+    cloud.delete_table(accounts(cloud)[1])
+    assert EventFunction(cloud, EXPORTS=USAGE).deliver() == [429]
+
+
 STORIES: Mapping[str, tuple[frozenset[str], tuple[Callable[[LocalGcp], None], ...]]] = {
     "organization": (frozenset({"organization"}), (onboarding, deliveries, damages, memory)),
     "focus": (frozenset({"organization", "focus"}), (linked,)),
     "named accounts": (frozenset({"billing_accounts"}), (named,)),
+    "events": (frozenset({"organization", "events"}), (events,)),
     "messages": (frozenset({"billing_accounts", "notify"}), (notified,)),
 }
 

@@ -12,17 +12,12 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from gcp_function.clients import warm_clients
-from gcp_function.events import LARGEST_EVENT, METHODS, hint_of, pushed
-from gcp_function.handler import run_for_events, run_once
+from gcp_function.events import LARGEST_EVENT, METHODS, hint_of
 from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.platform.event_delivery import EventDelivery
 from shared.hints import EventRefused, Hint
-from shared.http import answer
-from shared.reconcile import RunResult
-from shared.request import RunRequest
-from tests.gcp_function.support import Lines, accounts, local_gcp, run, settings_of
+from tests.gcp_function.events import EventFunction
+from tests.gcp_function.support import accounts, local_gcp, run, settings_of
 from tests.limits import examples
 
 ACCOUNT = "012345-6789AB-CDEF01"
@@ -31,42 +26,6 @@ OTHER = "event-of-another-resource"
 PREFIX = "google.cloud.bigquery.v2."
 COPIES = {"COPY": "off"}
 SETTINGS = read_settings({"GOOGLE_CLOUD_PROJECT": "tailpipe-dataexport"})
-
-
-class Function:
-    """The deployed function in this process, as Pub/Sub reaches it: on the local cloud's clock, without a server."""
-
-    def __init__(self, cloud: LocalGcp) -> None:
-        self.cloud = cloud
-        self.lines = Lines()
-        self.reports: list[dict[str, Any]] = []
-        self.environment = {**cloud.environment(), **COPIES}
-        self.delivery = EventDelivery(cloud.world, self.push)
-        # Each is a new instance: nothing is known of earlier events.
-        clients = warm_clients(settings_of(cloud, COPY="off"))
-        clients.pulled_at = clients.event_run_at = None
-
-    def push(self, body: bytes, _identity: str) -> int:
-        """Answer one push."""
-        doorbell = pushed(json.loads(body))
-        assert doorbell is not None
-        found = answer(
-            lambda: run_for_events(doorbell, self.environment, self.lines, self.cloud.clock, self.run), self.lines
-        )
-        return found.status
-
-    def run(self, request: RunRequest) -> RunResult:
-        finished = run_once(request, self.environment, self.lines, self.cloud.clock, seed=len(self.lines.lines))
-        self.reports.append(finished.report)
-        return finished
-
-    def deliver(self) -> list[int]:
-        """Push what is due."""
-        return self.delivery.deliver()
-
-    def codes(self, event: str) -> list[str]:
-        """Return the codes of the log lines of one event."""
-        return [fields["code"] for _, name, fields in self.lines.lines if name == event]
 
 
 @pytest.fixture
@@ -94,7 +53,7 @@ def waiting(cloud: LocalGcp) -> int:
 @pytest.mark.parametrize(
     ("method", "resource", "scope", "kind"),
     [
-        (f"{PREFIX}DatasetService.DeleteDataset", "projects/{p}/datasets/{d}", "{p}", ""),
+        (f"{PREFIX}DatasetService.DeleteDataset", "projects/{p}/datasets/{d}", "", ""),
         (f"{PREFIX}DatasetService.PatchDataset", "projects/{p}/datasets/{d}", "{p}", ""),
         (
             f"{PREFIX}TableService.DeleteTable",
@@ -109,7 +68,7 @@ def waiting(cloud: LocalGcp) -> int:
             "export",
         ),
         (f"{PREFIX}TableService.DeleteTable", "projects/{p}/datasets/{d}/tables/cloud_pricing_export", "", "export"),
-        ("storage.buckets.delete", "projects/_/buckets/{b}", "{p}", ""),
+        ("storage.buckets.delete", "projects/_/buckets/{b}", "", ""),
         ("storage.buckets.update", "projects/_/buckets/{s}", "{p}", ""),
         ("storage.objects.delete", f"projects/_/buckets/{{b}}/objects/{ACCOUNT}/2026-11-01/x", ACCOUNT, "copy"),
         ("CreateBillingAccount", f"billingAccounts/{ACCOUNT}", ACCOUNT, ""),
@@ -192,7 +151,7 @@ def test_no_document_raises_anything_but_a_refusal(document: Any) -> None:
 
 def test_a_deleted_dataset_is_back_before_the_next_schedule(cloud: LocalGcp) -> None:
     """The audit log's entry rings, one run looks at the project's targets, and the message is given up."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     cloud.delete_dataset()
     assert waiting(cloud) == 1
     assert function.deliver() == [200]
@@ -207,7 +166,7 @@ def test_a_deleted_dataset_is_back_before_the_next_schedule(cloud: LocalGcp) -> 
 
 def test_our_own_writes_do_not_ring(cloud: LocalGcp) -> None:
     """The dataset that the function makes again is in the audit log, and the sink leaves it out."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     cloud.delete_dataset()
     before = cloud.world.pubsub.published
     function.deliver()
@@ -218,7 +177,7 @@ def test_our_own_writes_do_not_ring(cloud: LocalGcp) -> None:
 
 def test_a_new_billing_account_is_looked_at_alone(cloud: LocalGcp) -> None:
     """Its manual step is reported at once; the other accounts are not asked for."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     added = cloud.add_account("new")
     assert function.deliver() == [200]
     (report,) = function.reports
@@ -228,7 +187,7 @@ def test_a_new_billing_account_is_looked_at_alone(cloud: LocalGcp) -> None:
 
 def test_a_storm_is_one_run_and_nothing_is_lost(cloud: LocalGcp) -> None:
     """Of thousands of events the first rings, and its run takes them all; the others cost no call."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     cloud.delete_dataset()
     for number in range(1500):
         cloud.world.audit.write(_table_of(accounts(cloud)[number % 2], cloud))
@@ -246,7 +205,7 @@ def test_a_storm_is_one_run_and_nothing_is_lost(cloud: LocalGcp) -> None:
 
 def test_what_comes_within_a_minute_waits_and_is_pushed_again(cloud: LocalGcp) -> None:
     """A later event is answered 429 without a call; Pub/Sub pushes it again, and the next run takes it."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     cloud.delete_dataset()
     assert function.deliver() == [200]
     cloud.advance(40)
@@ -266,12 +225,12 @@ def test_what_comes_within_a_minute_waits_and_is_pushed_again(cloud: LocalGcp) -
 
 def test_a_cold_instance_learns_the_gap_from_the_state(cloud: LocalGcp) -> None:
     """Without memory, the state says when the last run for events began, and the messages are put back."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     cloud.delete_dataset()
     function.deliver()
     cloud.advance(20)
     cloud.delete_dataset()
-    cold = Function(cloud)
+    cold = EventFunction(cloud, COPY="off")
     assert cold.deliver() == [429]
     assert waiting(cloud) == 1
     assert cold.reports == []
@@ -282,7 +241,7 @@ def test_a_cold_instance_learns_the_gap_from_the_state(cloud: LocalGcp) -> None:
 @pytest.mark.parametrize("answered", ["fail", "lost"])
 def test_messages_stay_where_the_run_could_not_look(cloud: LocalGcp, answered: str) -> None:
     """A run that failed puts its messages back; they are pushed and pulled again once the cloud answers."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     cloud.delete_dataset()
     if answered == "fail":
         cloud.fail("storage.objects.get", 503, "backendError", None)
@@ -292,14 +251,14 @@ def test_messages_stay_where_the_run_could_not_look(cloud: LocalGcp, answered: s
     assert waiting(cloud) == 1
     cloud.faults.clear()
     cloud.advance(900)
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     assert function.deliver() == [200]
     assert waiting(cloud) == 0
 
 
 def test_forged_and_foreign_messages_are_given_up(cloud: LocalGcp) -> None:
     """They are logged by code, make no run, and never ring again."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     for text in ("no JSON", entry("storage.buckets.delete", "projects/_/buckets/other").decode(), "[1]"):
         cloud.emit_event(text)
     assert function.deliver() == [200, 429, 429]
@@ -311,7 +270,7 @@ def test_forged_and_foreign_messages_are_given_up(cloud: LocalGcp) -> None:
 
 def test_duplicates_and_any_order_make_the_same_run(cloud: LocalGcp) -> None:
     """A message that comes twice counts once; the newest first is as good."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     cloud.event_faults(duplicate=2, newest_first=True)
     cloud.delete_table(accounts(cloud)[0])
     cloud.delete_dataset()
@@ -325,7 +284,7 @@ def test_duplicates_and_any_order_make_the_same_run(cloud: LocalGcp) -> None:
 
 def test_a_lost_event_costs_latency_and_nothing_else(cloud: LocalGcp) -> None:
     """The next scheduled run heals what no event named."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     cloud.event_faults(lose=1)
     cloud.delete_dataset()
     assert function.deliver() == []
@@ -334,7 +293,7 @@ def test_a_lost_event_costs_latency_and_nothing_else(cloud: LocalGcp) -> None:
 
 def test_without_a_subscription_a_push_is_refused(cloud: LocalGcp) -> None:
     """A deployment without events does not pull, and says why."""
-    function = Function(cloud)
+    function = EventFunction(cloud, COPY="off")
     function.environment["EVENTS_SUBSCRIPTION"] = ""
     cloud.delete_dataset()
     assert function.deliver() == [200]

@@ -12,6 +12,7 @@ from gcp_function.settings import ENDPOINTS, METADATA
 from localcloud.gcp.cloud import LocalGcp
 from shared.errors import CloudError
 from shared.request import RunRequest
+from tests.gcp_function.events import EventFunction
 from tests.gcp_function.support import Lines, local_gcp
 from tests.hostile_servers import REDIRECTS, QuotingServer, RecordingServer, RedirectingServer, on_screen
 
@@ -45,6 +46,11 @@ def all_output(cloud: LocalGcp, place: str, url: str) -> str:
         # The function reads the secret only when a message is due; without state, the weekly digest is due.
         environment |= {"NOTIFY_URL": f"projects/{cloud.project}/secrets/webhook", "NOTIFY_DIGEST": "weekly"}
         cloud.delete_objects(cloud.deployment.state_bucket)
+    if place == ENDPOINTS["pubsub"]:
+        cloud.emit_event("{}")
+        rung = EventFunction(cloud, **environment)
+        rung.deliver()
+        return f"{rung.lines.text()} {rung.answers}"
     try:
         report = run_once(RunRequest(), environment, lines, cloud.clock, 900, seed=1).report
     except CloudError as error:

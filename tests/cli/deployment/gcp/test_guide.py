@@ -44,6 +44,7 @@ PROVIDER = {
     "google_organization_iam": "RESOURCE_MANAGER",
     "google_project_service": "SERVICE_USAGE",
     "google_project": "RESOURCE_MANAGER",
+    "google_pubsub": "PUBSUB",
     "google_service_account": "IAM",
     "google_storage": "STORAGE",
 }

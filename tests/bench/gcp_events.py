@@ -1,0 +1,170 @@
+"""How soon the GCP function heals what an event names: a day of damage and a storm, in virtual time.
+
+The handler, Pub/Sub's push and pull and the audit log are the local cloud's; only the web server is left out. The
+local sink publishes at once. Google names no delay for it, so that the figures are what the function adds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gcp_function.clients import warm_clients
+from gcp_function.events import pushed
+from gcp_function.handler import run_for_events, run_once
+from gcp_function.settings import read_settings
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.platform.audit_log import table_deleted
+from localcloud.gcp.platform.event_delivery import EventDelivery
+from shared.http import answer
+from shared.reconcile import RunResult
+from shared.request import RunRequest
+from shared.runtime.clock import VirtualClock
+from tests.bench.azure_healing import quantile
+from tests.bench.measure import Measure
+
+SCOPES, DAMAGED, ADDED, STORM = 10_000, 100, 20, 10_000
+DAY = 86_400.0
+SECONDS = 900.0
+PAGE = "cloudbilling.billingAccounts.list"
+
+
+class _Deployed:
+    """A deployment with no exports switched on: nothing has to be delivered for what events are about."""
+
+    def __init__(self, cloud: LocalGcp) -> None:
+        self.cloud = cloud
+        self.environment = {**cloud.environment(), "COPY": "off", "EXPORTS": "standard"}
+        self.delivery = EventDelivery(cloud.world, self._push)
+        self.ends: list[tuple[float, dict[str, Any]]] = []
+        self.scheduled()
+        for one in cloud.world.pubsub.subscriptions.values():
+            one.messages.clear()
+        clients = warm_clients(read_settings(self.environment))
+        clients.pulled_at = clients.event_run_at = None
+
+    def scheduled(self) -> int:
+        """Run as the schedule does; return the calls."""
+        before = len(self.cloud.calls.select())
+        self._run(RunRequest())
+        return len(self.cloud.calls.select()) - before
+
+    def step(self) -> None:
+        """Push what is due, then let a second pass."""
+        self.delivery.deliver()
+        self.cloud.advance(1)
+
+    def waiting(self) -> bool:
+        """Return whether any message is in any subscription."""
+        return any(one.messages for one in self.cloud.world.pubsub.subscriptions.values())
+
+    def _push(self, body: bytes, _identity: str) -> int:
+        doorbell = pushed(json.loads(body))
+        if doorbell is None:
+            raise RuntimeError("a push is not understood")
+        return answer(
+            lambda: run_for_events(doorbell, self.environment, _ignore, self.cloud.clock, self._run), _ignore
+        ).status
+
+    def _run(self, request: RunRequest) -> RunResult:
+        finished = run_once(request, self.environment, _ignore, self.cloud.clock, SECONDS)
+        if finished.report["status"] == "failed":
+            raise RuntimeError(f"the run failed: {finished.report['failures'][:3]}")
+        self.ends.append((self.cloud.clock.monotonic(), finished.report))
+        return finished
+
+
+def _ignore(_level: str, _event: str, _fields: Any) -> None:
+    """Drop a log line."""
+
+
+def measures() -> Iterator[Measure]:
+    """Yield the measures."""
+    with LocalGcp(SCOPES, clock=VirtualClock(), done=0) as cloud:
+        deployed = _Deployed(cloud)
+        calls = deployed.scheduled()
+        healed, onboarded, cost = _day(deployed)
+        runs, minutes, lost = _storm(deployed)
+    method = f"{SCOPES:,} billing accounts, virtual time, real handler and SDK calls, local Pub/Sub and audit log"
+    yield Measure(
+        "gcp.heal.event_p95_s",
+        quantile(sorted(healed), 0.95),
+        "s",
+        300,
+        f"from damage to the end of the run that healed it, {DAMAGED} deletions of dataset or bucket a day; {method}",
+    )
+    yield Measure(
+        "gcp.onboard.new_scope_p95_s",
+        quantile(sorted(onboarded), 0.95),
+        "s",
+        600,
+        f"from a new billing account to the end of the run that looked at it, {ADDED} in that day; {method}",
+    )
+    yield Measure("gcp.storm.10k_events.runs", runs / minutes, "a minute", 1, f"{STORM:,} events at once; {method}")
+    yield Measure("gcp.storm.lost", lost, "events", 0, f"events that no run was told of; {method}")
+    yield Measure(
+        "gcp.events.steady_calls",
+        0.0 if not cost else cost / (24 * calls) * 100,
+        "%",
+        5,
+        f"calls of a day without changes for events, of the {24 * calls:,} of an hourly schedule; {method}",
+    )
+
+
+def _day(deployed: _Deployed) -> tuple[list[float], list[float], int]:
+    """Damage and add at random for a day; return both latencies in seconds, and the calls of a day without changes."""
+    cloud, rng = deployed.cloud, random.Random(15)
+    before = len(cloud.calls.select())
+    for _ in range(3600):
+        deployed.step()
+    idle = len(cloud.calls.select()) - before
+    doings: list[Callable[[], str]] = [lambda: _delete_dataset(cloud), lambda: _delete_bucket(cloud)]
+    plan = sorted((rng.uniform(0, DAY), number < DAMAGED) for number in range(DAMAGED + ADDED))
+    healed: list[float] = []
+    onboarded: list[float] = []
+    kinds = itertools.cycle(doings)
+    begun = cloud.clock.monotonic()
+    for at, damage in plan:
+        cloud.advance(max(0.0, begun + at - cloud.clock.monotonic()))
+        since, known = cloud.clock.monotonic(), len(deployed.ends)
+        wanted = next(kinds)() if damage else cloud.add_account()
+        while not any(_has_seen(report, wanted, damage=damage) for _, report in deployed.ends[known:]):
+            deployed.step()
+            if cloud.clock.monotonic() - since > DAY:
+                raise RuntimeError(f"{wanted} was not looked at within a day")
+        (healed if damage else onboarded).append(deployed.ends[-1][0] - since)
+    return healed, onboarded, idle * 24
+
+
+def _has_seen(report: dict[str, Any], wanted: str, *, damage: bool) -> bool:
+    if damage:
+        return any(one["kind"] == wanted and one["verb"] == "CREATE" for one in report["actions"])
+    return any(one["scope"] == wanted for one in report["actions"])
+
+
+def _delete_dataset(cloud: LocalGcp) -> str:
+    cloud.delete_dataset()
+    return "dataset"
+
+
+def _delete_bucket(cloud: LocalGcp) -> str:
+    cloud.delete_bucket()
+    return "bucket"
+
+
+def _storm(deployed: _Deployed) -> tuple[int, float, int]:
+    """Let many events come at once; return the runs, the minutes until all was looked at, and the lost events."""
+    cloud = deployed.cloud
+    cloud.advance(600)
+    known, since = len(deployed.ends), cloud.clock.monotonic()
+    for number, account in zip(range(STORM), itertools.cycle(cloud.accounts()), strict=False):
+        table = f"gcp_billing_export_v1_{account.replace('-', '_')}"
+        cloud.world.audit.write(table_deleted(cloud.project, cloud.deployment.dataset, table), f"p{number}@example.com")
+    while deployed.waiting():
+        deployed.step()
+    reports = [report for _, report in deployed.ends[known:]]
+    told = sum(report["events"]["count"] for report in reports)
+    return len(reports), max(1.0, (cloud.clock.monotonic() - since) / 60), STORM - told
