@@ -205,18 +205,23 @@ class GcpScenario:
 
     def heal_by_event(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Run 6 is asked for by an event, and heals what was lost before the schedule comes round."""
-        gcp, runner = environment.gcp, environment.runner
-        runner.heading("Meanwhile", "Somebody deletes the bucket of the copies.")
-        gcp.delete_bucket()
-        runner.event("the audit log's entry goes to Pub/Sub, which pushes it to the function")
-        why = "Nobody waits for the schedule: the event says that the bucket is gone, and a run looks at once."
+        gcp, runner, account = environment.gcp, environment.runner, cast.early[0]
+        day = (gcp.clock.now().date() - timedelta(days=1)).isoformat()
+        runner.heading("Meanwhile", "A copy is deleted, in a project that logs accesses to data.")
+        gcp.log_data_access()
+        gone = gcp.delete_copy(account, day)
+        runner.event(f"an operator deletes the copy of {day} of {account}: {len(gone)} files")
+        runner.event("the audit log's entries go to Pub/Sub, which pushes them to the function")
+        why = "Nobody waits for the schedule: the events name what changed, and a run looks at just that."
         with runner.step("An event", why) as step:
-            since = gcp.clock.monotonic()
             report = environment.deliver_events(step)
-            waited = gcp.clock.monotonic() - since
-            step.check("the event asked for the run", report["trigger"] == "event", f"after {waited:.0f} s")
-            there = gcp.deployment.bucket in gcp.world.buckets.all
-            step.check("the bucket is there again before the next schedule", there, f"{waited / 60:.0f} minutes")
+            events = report.get("events") or {}
+            detail = f"{events.get('count')} events, {events.get('latency_s')} s after the first"
+            step.check("the events asked for one run", report["trigger"] == "event", detail)
+            looked = {one["scope"] for one in report["actions"]} - {gcp.project, "*"}
+            step.check("it looks at that account alone", looked == {account}, ", ".join(sorted(looked)))
+            there = bool(environment.files_of(account, day, "standard"))
+            step.check("the copy is there again before the next schedule", there, day)
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
 
     def look_again(self, environment: GcpEnvironment) -> None:

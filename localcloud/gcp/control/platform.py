@@ -7,7 +7,7 @@ from typing import Any
 
 from localcloud.gcp.control.base import DeployedActions
 from localcloud.gcp.platform import legacy_exports
-from localcloud.gcp.platform.audit_log import bucket_changed, project_changed
+from localcloud.gcp.platform.audit_log import bucket_changed, object_deleted, project_changed
 from localcloud.gcp.platform.deployment import OPERATOR
 from localcloud.gcp.services.buckets import Bucket, new_document
 from localcloud.gcp.services.catalog import Dataset, canonical_location, default_access
@@ -39,6 +39,7 @@ class PlatformActions(DeployedActions):
         ]
         for name in names:
             bucket.objects.delete(bucket.name, name, None, _ANY)
+            self.world.audit.write_data(object_deleted(bucket.name, name))
         return names
 
     def put_object(self, name: str, text: str, bucket: str = "") -> None:
@@ -73,6 +74,10 @@ class PlatformActions(DeployedActions):
         return apply_rules(self._bucket(bucket), self.world.clock.now())
 
     # Events
+
+    def log_data_access(self) -> None:
+        """Switch on the audit log of accesses to data in Cloud Storage."""
+        self.world.audit.data_access = True
 
     def event_faults(self, lose: int = 0, duplicate: int = 0, delay_s: float = 0.0, newest_first: bool = False) -> None:
         """Lose the next events, deliver some twice, all late, or the newest first."""

@@ -1,7 +1,7 @@
 """Cloud Audit Logs: what changed, by whom, as entries that sinks send to Pub/Sub.
 
-Only changes that the function may heal are logged, and only those of admin activity, which are always on; reads and
-writes of data are logged where a customer switches it on. Sources: "Cloud Audit Logs overview", `AuditLog`, "Configure
+Only changes that the function may heal are logged. Those of admin activity always are, the deletion of an object where
+`data_access` is on, as a customer may switch it on. Sources: "Cloud Audit Logs overview", `AuditLog`, "Configure
 and manage sinks" and "Permissions for the sink's service account" (Cloud Logging).
 """
 
@@ -51,6 +51,11 @@ def bucket_changed(bucket: str, verb: str) -> Change:
     return Change("storage.googleapis.com", f"storage.buckets.{verb}", f"projects/_/buckets/{bucket}")
 
 
+def object_deleted(bucket: str, name: str) -> Change:
+    """Return the deletion of an object."""
+    return Change("storage.googleapis.com", "storage.objects.delete", f"projects/_/buckets/{bucket}/objects/{name}")
+
+
 def account_changed(account: str, method: str) -> Change:
     """Return the change of a billing account."""
     return Change("cloudbilling.googleapis.com", method, f"billingAccounts/{account}")
@@ -72,6 +77,7 @@ class AuditLog:
         self._pubsub = pubsub
         self._number = itertools.count(1)
         self.entries: list[Entry] = []
+        self.data_access = False
 
     def write(self, change: Change, principal: str = PERSON, status: int = 0) -> None:
         """Log a change that a principal made; one with a `status` (a gRPC code) was refused."""
@@ -97,6 +103,11 @@ class AuditLog:
             topic = str(sink["destination"]).removeprefix(_TOPIC)
             if matches(str(sink.get("filter", "")), entry) and self._may_publish(sink, topic):
                 self._pubsub.publish(topic, json.dumps(entry).encode())
+
+    def write_data(self, change: Change) -> None:
+        """Log an access to data, where that is switched on."""
+        if self.data_access:
+            self.write(change)
 
     def _sinks(self) -> Iterable[Mapping[str, Any]]:
         return [
