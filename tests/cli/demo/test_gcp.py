@@ -61,7 +61,7 @@ def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
     document = json.loads(file.read_text(encoding="utf-8"))
     assert document["gcp"]["ok"] is True
     steps = document["gcp"]["steps"]
-    names = ["First run", "Second run", "Third run", "Fourth run", "Fifth run", "A plan"]
+    names = ["First run", "Second run", "Third run", "Fourth run", "Fifth run", "An event", "A plan"]
     assert [step["name"] for step in steps] == names
     for step in steps:
         assert step["report"]["cloud"] == "gcp"
