@@ -84,7 +84,7 @@ def hint_of(event: object, own: Own) -> Hint | None:
         raise EventRefused(code="event-malformed", reason="the event has no source, or its detail is no JSON object")
     by_trail = "eventName" in detail
     name = detail.get("eventName") if by_trail else found.get("detail-type")
-    reader = _READERS.get((source, name)) if isinstance(name, str) else None
+    reader = READERS.get((source, name)) if isinstance(name, str) else None
     if reader is None:
         raise EventRefused(code="event-unknown", reason=f"{_shown(name)} of {_shown(source)} is not an event to act on")
     for account in (found.get("account"), detail.get("recipientAccountId", own.account)):
@@ -201,7 +201,7 @@ BUCKET_EVENTS = (
     "PutBucketPolicy",
     "PutBucketPublicAccessBlock",
 )
-_READERS: Mapping[tuple[str, str], Callable[[Mapping[str, Any], Own, datetime | None], Hint | None]] = {
+READERS: Mapping[tuple[str, str], Callable[[Mapping[str, Any], Own, datetime | None], Hint | None]] = {
     ("aws.bcm-data-exports", "DeleteExport"): _of_export,
     ("aws.bcm-data-exports", "UpdateExport"): _of_export,
     ("aws.cloudformation", "DeleteStackInstances"): _of_instances,

@@ -52,7 +52,7 @@ def build(
 
 
 def _ours(layout: Layout, code: Path, files: Path) -> dict[str, bytes]:
-    entries = sources.modules(code, layout.folder)
+    entries = sources.modules(code, layout.folder, layout.entries)
     copied = {name: code / origin for name, origin in layout.copied.items()}
     for name, origin in {**copied, LICENSE: files / LICENSE}.items():
         try:

@@ -13,8 +13,11 @@ from pathlib import PurePosixPath
 
 from cli.packaging.target import Target
 
-# The services in aws_lambda.clients.RATES. Importing it would need the AWS SDK, which packaging does not.
-AWS_SERVICES = frozenset({"bcm-data-exports", "cloudformation", "iam", "organizations", "s3", "secretsmanager", "sts"})
+# The services in aws_lambda.clients.RATES, and Lambda, which the collector calls. Importing it would need the AWS SDK,
+# which packaging does not.
+AWS_SERVICES = frozenset(
+    {"bcm-data-exports", "cloudformation", "iam", "lambda", "organizations", "s3", "secretsmanager", "sts"}
+)
 
 
 def _reads_all(_name: PurePosixPath) -> bool:
@@ -32,10 +35,11 @@ def _unused_by_aws(name: PurePosixPath) -> bool:
 class Layout:
     """The archive of one cloud.
 
-    `folder` is the package of its function, with a `handler`. `dependencies` is their folder in the archive; None where
-    the platform installs them. `written` are files that only the archive has, `copied` are files of ours by their names
-    in the archive. `requirements`: whether the archive holds the lock file as requirements.txt. `unused` returns
-    whether a file of the dependencies is data that the function does not read.
+    `folder` is the package of its function, `entries` are the modules in it that the platform calls. `dependencies` is
+    the dependencies' folder in the archive; None where the platform installs them. `written` are files that only the
+    archive has, `copied` are files of ours by their names in the archive. `requirements`: whether the archive holds the
+    lock file as requirements.txt. `unused` returns whether a file of the dependencies is data that the function does
+    not read.
     """
 
     folder: str
@@ -45,6 +49,7 @@ class Layout:
     written: Mapping[str, str] = field(default_factory=dict)
     copied: Mapping[str, str] = field(default_factory=dict)
     unused: Callable[[PurePosixPath], bool] = _reads_all
+    entries: tuple[str, ...] = ("handler",)
 
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -55,6 +60,7 @@ LAYOUTS: Mapping[str, Layout] = {
         dependencies="",
         requirements=False,
         unused=_unused_by_aws,
+        entries=("handler", "collector"),
     ),
     # Built here and not in Azure: its remote build ends after 60 s and takes whatever wheels it finds.
     "azure": Layout(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ ENGINE = "shared"
 OWN = frozenset({*PACKAGES, "tests", "tools"})
 
 
-def modules(root: Path, folder: str) -> dict[str, bytes]:
-    """Return the modules that `folder`'s handler imports, at once or later, as archive names with their contents.
+def modules(root: Path, folder: str, entries: Iterable[str] = ("handler",)) -> dict[str, bytes]:
+    """Return the modules that `folder`'s `entries` import, at once or later, as archive names with their contents.
 
     Imports are followed through our own packages and their sub-packages only. A module that nothing imports is left
-    out. Raises PackagingError where the handler is missing, cannot be parsed, or imports what is never shipped.
+    out. Raises PackagingError where an entry is missing, cannot be parsed, or imports what is never shipped.
     """
     finder = _Finder(path=[str(root)])
+    entry = ""
     try:
-        finder.import_hook(f"{folder}.handler")
+        for entry in entries:
+            finder.import_hook(f"{folder}.{entry}")
     except ImportError as error:
-        raise PackagingError([f"{root} holds no {folder}/handler.py: reinstall tailpipe-exports"]) from error
+        raise PackagingError([f"{root} holds no {folder}/{entry}.py: reinstall tailpipe-exports"]) from error
     except SyntaxError as error:
         raise PackagingError([f"{error.filename}:{error.lineno}: {error.msg}"]) from error
     found: dict[str, bytes] = {}

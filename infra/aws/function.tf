@@ -108,13 +108,13 @@ resource "aws_sqs_queue_policy" "failed" {
         Resource  = aws_sqs_queue.failed.arn
         Condition = { Bool = { "aws:SecureTransport" = "false" } }
       }],
-      [for rule in local.account_rules : {
-        Sid       = "AccountEvents"
+      [for collector in local.collectors : {
+        Sid       = "Events"
         Effect    = "Allow"
         Principal = { Service = "events.amazonaws.com" }
         Action    = "sqs:SendMessage"
         Resource  = aws_sqs_queue.failed.arn
-        Condition = { ArnEquals = { "aws:SourceArn" = aws_cloudwatch_event_rule.accounts[rule].arn } }
+        Condition = { ArnEquals = { "aws:SourceArn" = [for rule in aws_cloudwatch_event_rule.events : rule.arn] } }
       }],
     )
   })

@@ -62,8 +62,11 @@ locals {
     carbon     = contains(var.exports, "carbon")
     kms        = var.kms_key_arn != null
     notify     = var.notify_secret != null
+    # China's IAM records in cn-north-1, where no rule is made.
+    connector_events = local.connector && local.partition != "aws-cn"
   }
-  rights = yamldecode(templatefile("${path.module}/rights.yaml", {
+  # What the names in rights.yaml and events.json stand for.
+  names = {
     partition      = local.partition
     account        = local.account
     region         = local.region
@@ -76,10 +79,12 @@ locals {
     kms_key        = var.kms_key_arn != null ? var.kms_key_arn : ""
     dns_suffix     = data.aws_partition.current.dns_suffix
     failed_queue   = "${var.function_name}-failed"
+    events_queue   = "${var.function_name}-events"
     notify_secret  = var.notify_secret != null ? var.notify_secret : ""
-  }))
+  }
+  rights = yamldecode(templatefile("${path.module}/rights.yaml", local.names))
   grants = {
-    for identity in ["function", "connector"] : identity => [
+    for identity in ["collector", "connector", "function"] : identity => [
       for grant in local.rights[identity] : grant if contains(keys(grant), "when") ? local.conditions[grant.when] : true
     ]
   }

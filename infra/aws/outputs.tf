@@ -74,10 +74,10 @@ output "alarms" {
 }
 
 output "granted" {
-  description = "The grants of rights.yaml that this deployment makes, by holder: function, connector."
+  description = "The grants of rights.yaml that this deployment makes, by holder: collector, connector, function."
   value = {
     for identity, grants in local.grants : identity => [for grant in grants : grant.id]
-    if identity != "connector" || local.connector
+    if { collector = var.events, connector = local.connector, function = true }[identity]
   }
 }
 

@@ -102,8 +102,8 @@ variable "schedule_period_minutes" {
   }
 }
 
-variable "account_events" {
-  description = "Whether an account that is created, joins or moves starts a run at once. Needs a CloudTrail trail with management events."
+variable "events" {
+  description = "Whether a deleted export, a changed bucket, a lost member role or a new account starts a run within minutes. Needs a CloudTrail trail with management events."
   type        = bool
   default     = true
   nullable    = false

@@ -151,7 +151,11 @@ class Arns:
         return (organization.arn(kind, named),)
 
     def _function(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
-        named = str(params.get("FunctionName") or params.get("Resource") or "")
+        if params.get("UUID"):
+            return (self._arn("lambda", where, f"event-source-mapping:{params['UUID']}"),)
+        # "Actions, resources, and condition keys for AWS Lambda": a mapping has no ARN before it is made.
+        made = operation == "CreateEventSourceMapping"
+        named = "" if made else str(params.get("FunctionName") or params.get("Resource") or "")
         if not named:
             return _ANY
         if named.startswith("arn:"):

@@ -19,6 +19,7 @@ from localcloud.aws.faults import Faults
 from localcloud.aws.gateway import Gateway, access_key_of
 from localcloud.aws.iam.sessions import shared_session
 from localcloud.aws.partitions import PARTITIONS, regions
+from localcloud.aws.platform.deployed_events import make_events
 from localcloud.aws.platform.deployed_function import make_function, make_function_role
 from localcloud.aws.platform.deployment import STACK_SET, Deployment
 from localcloud.aws.services.organization import MANAGEMENT_ACCOUNT, Organization, account_id
@@ -31,6 +32,7 @@ from localcloud.common.local_cloud import LocalCloud
 from shared.runtime.clock import Clock, SystemClock
 
 Kind = Literal["management", "delegated", "standalone", "member"]
+RUNTIME = f"python{'.'.join(map(str, sys.version_info[:2]))}"
 _UNITS = ("Production", "Development", "Sandbox")
 # moto's backends are global to the process, so only one local AWS can live in it.
 _alive = threading.Lock()
@@ -141,13 +143,17 @@ class LocalAws(LocalCloud):
         return variables if self._bare else variables | self.deployment.settings()
 
     def client(self, service: str, account: str | None = None) -> Any:
-        """Return a boto3 client with an account's credentials (default: the environment's); kept until closed."""
+        """Return a boto3 client with an account's credentials (default: the environment's); kept until closed.
+
+        ``SERVICE@home`` is the service in the partition's home region.
+        """
         account = account or self.account
         key = (service, account)
         if key not in self._clients:
-            home = service in ("organizations", "bcm-data-exports", "iam")
+            name, _, place = service.partition("@")
+            home = place == "home" or name in ("organizations", "bcm-data-exports", "iam")
             self._clients[key] = shared_session().client(
-                service,
+                name,
                 endpoint_url=self.endpoint,
                 region_name=self.partition.home if home else self.region,
                 aws_access_key_id=access_key_of(account),
@@ -169,22 +175,28 @@ class LocalAws(LocalCloud):
         self._stack.callback(server.stop)
         # Ended first, so that the server still answers what a function writes at its end.
         self._stack.callback(self.world.functions.close)
+        self._stack.callback(self.world.event_sources.close)
         server.start()
         if not self._bare:
             self._deploy()
             self.world.calls.clear()
 
     def _deploy(self) -> None:
+        conditions = self._deploy_all()
+        if self._package is not None:
+            # Last, so that no event of what was deployed reaches the function.
+            make_events(self.deployment, self.client, RUNTIME, conditions | {"connector_events"})
+
+    def _deploy_all(self) -> set[str]:
         self.deployment.make_bucket(self.client)
         self.deployment.make_connector_role(self.client)
         standalone = self._kind == "standalone"
-        role = make_function_role(
-            self.deployment, self.client, {"connector"} if standalone else {"connector", "management", "members"}
-        )
+        conditions = {"connector"} if standalone else {"connector", "management", "members"}
+        role = make_function_role(self.deployment, self.client, conditions)
         if self._package is not None:
-            make_function(self.deployment, self.client, f"python{'.'.join(map(str, sys.version_info[:2]))}", role)
+            make_function(self.deployment, self.client, RUNTIME, role)
         if self._kind == "standalone":
-            return
+            return conditions
         self.client("organizations", MANAGEMENT_ACCOUNT).create_organization(FeatureSet="ALL")
         organization = self.organization
         if organization is None:
@@ -201,3 +213,4 @@ class LocalAws(LocalCloud):
             self.client("organizations", MANAGEMENT_ACCOUNT).register_delegated_administrator(
                 AccountId=self.account, ServicePrincipal=TRUSTED
             )
+        return conditions

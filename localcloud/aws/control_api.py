@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from localcloud.aws.arns import Where
+from localcloud.aws.platform.service_events import Disturbance
 from localcloud.aws.services.organization import Organization
 from localcloud.aws.services.stacksets import Place, StackSet
 from localcloud.aws.state import World
@@ -94,8 +95,9 @@ class AwsActions(ControlActions):
     def remove_instance(self, account: str) -> None:
         """Delete the account's instances, and their roles with them."""
         for place in self._places(account):
-            del self._stack_set().instances[place]
+            deleted = self._stack_set().instances.pop(place)
             self.world.roles.remove(account, (self._stack_set().id, place[1]))
+            self.world.call_events.instance_deleted(self._stack_set(), deleted)
 
     def remove_member_role(self, account: str) -> None:
         """Delete the role without CloudFormation: the instance still says CURRENT."""
@@ -110,7 +112,9 @@ class AwsActions(ControlActions):
     # Exports
 
     def delete_export(self, name: str) -> None:
-        self.world.exports.delete(self.account, self.world.exports.named(self.account, name).arn)
+        arn = self.world.exports.named(self.account, name).arn
+        self.world.exports.delete(self.account, arn)
+        self._acted("bcm-data-exports", "DeleteExport", ExportArn=arn)
 
     def exports(self) -> dict[str, str]:
         """Return export names with their status codes, and the reasons where there are any."""
@@ -166,6 +170,7 @@ class AwsActions(ControlActions):
             raise KeyError(f"the policy of {self.bucket} has no statement {sid!r}")
         document = json.dumps(policy | {"Statement": kept}).encode() if kept else None
         self.world.buckets.set_policy(self.bucket, document)
+        self._acted("s3", "PutBucketPolicy" if kept else "DeleteBucketPolicy", Bucket=self.bucket)
 
     def retain_bucket(self, days: int, mode: str = "GOVERNANCE") -> None:
         """Set Object Lock with a default retention of so many days on the bucket; 0 removes the retention."""
@@ -173,6 +178,7 @@ class AwsActions(ControlActions):
 
     def remove_bucket_policy(self) -> None:
         self.world.buckets.set_policy(self.bucket, None)
+        self._acted("s3", "DeleteBucketPolicy", Bucket=self.bucket)
 
     # Faults
 
@@ -251,8 +257,28 @@ class AwsActions(ControlActions):
         """Return what EventBridge did with the events that matched a rule, oldest first."""
         return [one.as_json() for one in self.world.buses.deliveries]
 
+    def disturb_events(
+        self, delay_s: float = 0, copies: int = 1, reverse: bool = False, lose: bool = False
+    ) -> dict[str, Any]:
+        """Let services' events from now on come late, repeatedly, newest first, or not at all; see `Disturbance`."""
+        self.world.events.disturbance = Disturbance(delay_s, copies, reverse, lose)
+        return self.world.events.as_json()
+
+    @unlocked
+    def settle_events(self, limit_s: float = 60) -> list[dict[str, Any]]:
+        """Deliver the events and hand over the batches that are due, and wait for the functions that they invoke.
+
+        Returns what `await_functions` returns. Raises TimeoutError.
+        """
+        self.world.event_sources.settle()
+        return self.await_functions(limit_s)
+
     def now(self) -> str:
         return self.world.clock.now().isoformat()
+
+    def _acted(self, service: str, operation: str, **params: Any) -> None:
+        """Record what an action did as CloudTrail records the operator's call that it stands for."""
+        self.world.call_events.act(self.account, service, operation, self.region, params)
 
     def _organization(self) -> Organization:
         organization = self.world.organizations.organization

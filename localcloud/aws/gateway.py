@@ -76,7 +76,7 @@ class Gateway:
             answer = self._serve(inquiry, attempt, request_id)
         except AwsError as error:
             answer = render(error, inquiry.protocol, inquiry.service, request_id)
-        self._log(attempt, answer)
+        self._world.call_events.record(attempt, inquiry.region, self._log(attempt, answer))
         order = self._world.faults.spoils(f"{inquiry.service}.{inquiry.operation}")
         if order is not None:
             answer = (order.status or answer[0], {**answer[1], **order.headers}, order.change(answer[2]))
@@ -171,7 +171,8 @@ class Gateway:
                 close()
         return taken[0], taken[1], body
 
-    def _log(self, attempt: Attempt, answer: Answer) -> None:
+    def _log(self, attempt: Attempt, answer: Answer) -> str | None:
+        """Log the call, and return the code it was refused with, if any."""
         code = None
         if answer[0] >= 400:
             found = _ERROR_CODE.search(answer[2])
@@ -189,3 +190,4 @@ class Gateway:
                 code,
             )
         )
+        return code

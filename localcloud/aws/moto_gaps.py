@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from moto.scheduler.models import scheduler_backends
+from moto.sqs import models as sqs_models
 from moto.sqs.models import sqs_backends
 
 from localcloud.aws.arns import Where
 from localcloud.aws.errors import AwsError
 from localcloud.aws.faults import Attempt
+from localcloud.aws.platform.event_sources import EventSources
 from localcloud.aws.runtime.functions_api import LambdaApi
 from localcloud.aws.wire import AwsRequest
 
+# AWS returns a queue's redrive policy as it was written, and Terraform compares its text; moto writes it with blanks.
+vars(sqs_models)["json"] = SimpleNamespace(**{**vars(json), "dumps": partial(json.dumps, separators=(",", ":"))})
+
 
 @contextmanager
-def corrected(inquiry: AwsRequest, attempt: Attempt, functions: LambdaApi) -> Iterator[None]:
+def corrected(inquiry: AwsRequest, attempt: Attempt, functions: LambdaApi, sources: EventSources) -> Iterator[None]:
     """Held around a request that moto answers. Raises AwsError for what AWS refuses and moto takes."""
     where = Where(attempt.account, inquiry.region)
     called = (inquiry.service, inquiry.operation)
@@ -25,8 +33,13 @@ def corrected(inquiry: AwsRequest, attempt: Attempt, functions: LambdaApi) -> It
         _refuse_second_group(str(inquiry.params.get("Name", "")), where)
     of_lambda = inquiry.service == "lambda"
     function = functions.before(inquiry.operation, inquiry.params, where) if of_lambda else None
+    mapped = called == ("lambda", "CreateEventSourceMapping")
+    if mapped:
+        sources.check(inquiry.params, where)
     kept = _policy(inquiry.params, where) if called == ("sqs", "SetQueueAttributes") else None
     yield
+    if mapped:
+        sources.watch(where)
     if function is not None:
         functions.after(inquiry.operation, function)
     if kept is not None:

@@ -17,9 +17,12 @@ from localcloud.aws.iam.sessions import Sessions
 from localcloud.aws.iam.simulator import Simulator
 from localcloud.aws.moto_gaps import corrected
 from localcloud.aws.partitions import Partition
+from localcloud.aws.platform.call_events import CallEvents
 from localcloud.aws.platform.event_buses import EventBuses
+from localcloud.aws.platform.event_sources import EventSources
 from localcloud.aws.platform.organization_events import OrganizationEvents
 from localcloud.aws.platform.schedules import Schedules
+from localcloud.aws.platform.service_events import ServiceEvents
 from localcloud.aws.runtime.functions import Functions
 from localcloud.aws.runtime.functions_api import LambdaApi
 from localcloud.aws.services.buckets import Buckets
@@ -75,7 +78,14 @@ class World:
         self.simulator = Simulator(self.enforcement, self.faults)
         self.schedules = Schedules(clock, self.sessions, self.functions)
         self.buses = EventBuses(clock, self.sessions, self.functions, self.enforcement, self.calls)
-        self.organizations.on_create.append(OrganizationEvents(clock, self.buses).attach)
+        self.events = ServiceEvents(clock, self.buses)
+        self.organizations.on_create.append(OrganizationEvents(self.events).attach)
+        self.call_events = CallEvents(partition, self.events)
+        self.stacks.on_delete.append(self.call_events.instance_deleted)
+        self.event_sources = EventSources(
+            clock, self.sessions, self.functions, self.enforcement, self.calls, self.events.release
+        )
+        self.buses.on_message.append(self.event_sources.arrived)
         self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set, self.buckets)
         self._handlers = {
             "bcm-data-exports": ExportsApi(self.exports, behavior.page_size).operations,
@@ -99,7 +109,7 @@ class World:
 
     def corrected(self, inquiry: AwsRequest, attempt: Attempt) -> AbstractContextManager[None]:
         """Held around a request that moto answers, to set right what moto gets wrong."""
-        return corrected(inquiry, attempt, self.lambda_api)
+        return corrected(inquiry, attempt, self.lambda_api, self.event_sources)
 
     def owns(self, service: str) -> bool:
         """Return whether moto must not answer for this service at all, because it does not know the state here."""

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aws_lambda.events import BUCKET_EVENTS, MOST_BYTES, hint_of, own_of, read_event
+from aws_lambda.events import BUCKET_EVENTS, MOST_BYTES, READERS, hint_of, own_of, read_event
 from aws_lambda.settings import read_settings
+from localcloud.aws.cloud import LocalAws
+from localcloud.aws.platform.deployed_events import rules
 from shared.hints import EventRefused, Hint
 from tests.aws_lambda.cloudtrail import (
     ACCOUNT,
@@ -220,3 +222,15 @@ def test_nothing_but_a_hint_or_a_refusal_comes_of_any_event(event: Any) -> None:
     except EventRefused:
         return
     assert hint is None or hint.scope in ("", ACCOUNT, MEMBER)
+
+
+def test_the_deployed_rules_and_the_parser_know_the_same_events() -> None:
+    """A rule for an event that is refused, or an event that no rule passes on, would do nothing."""
+    conditions = {"members", "connector_events"}
+    listed = {
+        (source, name)
+        for rule in rules(LocalAws().deployment.names(), conditions).values()
+        for source in rule["pattern"]["source"]
+        for name in rule["pattern"]["detail"].get("eventName", rule["pattern"]["detail-type"])
+    }
+    assert listed == set(READERS)

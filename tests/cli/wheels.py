@@ -16,6 +16,7 @@ from packaging.tags import sys_tags
 HANDLER = "from shared import used\n\n\ndef handler():\n    from shared.later import value\n\n    return used, value\n"
 SOURCES = {
     "aws_lambda/__init__.py": "",
+    "aws_lambda/collector.py": "from shared import used\n",
     "aws_lambda/handler.py": HANDLER,
     "aws_lambda/forgotten.py": "",
     "shared/__init__.py": "",

@@ -21,7 +21,9 @@ NAMES = LocalAws().deployment.names(KEY, SECRET)
 ACCOUNT = NAMES["account"]
 ALL = frozenset({"carbon", "connector", "kms", "management", "members", "notify", "units"})
 # What names a thing of the deployment, and nobody else's.
-OWN = {NAMES[one] for one in ("bucket", "function_name", "stackset_name", "connector_role", "failed_queue")}
+OWN = {
+    NAMES[one] for one in ("bucket", "function_name", "stackset_name", "connector_role", "failed_queue", "events_queue")
+}
 OWN |= {KEY.rpartition("/")[2], SECRET.rpartition(":")[2]}
 
 

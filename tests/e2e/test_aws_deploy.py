@@ -257,7 +257,7 @@ def test_a_dry_run_plans_and_makes_nothing(story: Story) -> None:
     """A dry run shows what would be made and granted, and leaves the account as it was."""
     done = story.steps["dry-run"]
     assert (done.code, done.out) == (0, ""), done
-    assert "aws_lambda_function: this" in done.err
+    assert '2 aws_lambda_function: collector["events"]' in done.err
     assert "The function may:" in done.err
     assert "nothing was made" in done.err
 
@@ -345,11 +345,11 @@ def test_a_laptop_reconciles_with_the_deployed_functions_settings(story: Story) 
 
 @pytest.mark.slow
 def test_a_changed_package_is_the_only_change(story: Story) -> None:
-    """A new package updates the function's code and nothing else, and the new code runs."""
+    """A new package updates the code of function and collector and nothing else, and the new code runs."""
     done = story.steps["upgrade"]
     assert done.code == 0, done
-    assert "aws_lambda_function: this" in done.err
-    assert "1 to change" in done.err
+    assert '2 aws_lambda_function: collector["events"]' in done.err
+    assert "2 to change" in done.err
 
 
 @pytest.mark.slow

@@ -113,6 +113,14 @@ def _queue(session: Session, values: Values, region: str) -> str | None:
     return str(session.aws.client("sqs", region).get_queue_url(QueueName=values["name"])["QueueUrl"])
 
 
+def _mapping(session: Session, values: Values, region: str) -> str | None:
+    queue = values.get("event_source_arn")
+    if not queue:
+        return None
+    answer = session.aws.client("lambda", region).list_event_source_mappings(EventSourceArn=queue)
+    return next((str(one["UUID"]) for one in answer["EventSourceMappings"]), None)
+
+
 def _topic(session: Session, values: Values, region: str) -> str | None:
     arn = f"arn:{session.aws.partition}:sns:{region}:{session.place.id}:{values['name']}"
     session.aws.client("sns", region).get_topic_attributes(TopicArn=arn)
@@ -187,6 +195,7 @@ LOOKS: dict[str, Look] = {
     "aws_iam_role_policy_attachments_exclusive": _exclusive,
     "aws_lambda_function": _function,
     "aws_lambda_function_event_invoke_config": _invoke_config,
+    "aws_lambda_event_source_mapping": _mapping,
     "aws_lambda_permission": _permission,
     "aws_cloudwatch_log_group": _log_group,
     "aws_scheduler_schedule": _schedule,

@@ -22,6 +22,7 @@ from cli.deployment.operator import Tell
 from cli.deployment.output import number_of, some
 from shared.parsing import mapping, parse_time
 from shared.state.session import LONGEST_LEASE
+from tailpipe_exports import FILES
 
 KEYS_A_CALL = 1000  # most that DeleteObjects takes
 POLL_S = 5.0
@@ -36,10 +37,11 @@ IDENTITY = (
     "aws_cloudformation_stack_set",
 )
 Sleep = Callable[[float], None]
+EVENTS = FILES / "infra" / "aws" / "events.json"
 
 
 def stop_schedule(session: Session, tell: Tell) -> None:
-    """Disable the schedule and the rules for new accounts, and keep anything else from starting the function."""
+    """Disable the schedule and the rules for events, and keep anything else from starting the function."""
     function = session.function
     scheduler = session.aws.client("scheduler")
     with_schedule = _found(lambda: scheduler.get_schedule(Name=function, GroupName=function))
@@ -55,12 +57,13 @@ def stop_schedule(session: Session, tell: Tell) -> None:
         kept = {name: with_schedule[name] for name in fields if name in with_schedule}
         scheduler.update_schedule(**kept, State="DISABLED")
         tell(f"schedule {function} is disabled")
-    rule = f"{function}-accounts"
+    rules = [f"{function}-{name}" for name in json.loads(EVENTS.read_text(encoding="utf-8"))]
     for region in dict.fromkeys((session.aws.home, session.aws.region)):
         events = session.aws.client("events", region)
-        if _found(partial(events.describe_rule, Name=rule)) is not None:
-            events.disable_rule(Name=rule)
-            tell(f"rule {rule} in {region} is disabled")
+        for rule in rules:
+            if _found(partial(events.describe_rule, Name=rule)) is not None:
+                events.disable_rule(Name=rule)
+                tell(f"rule {rule} in {region} is disabled")
     client = session.aws.client("lambda")
     if _found(lambda: client.get_function_configuration(FunctionName=function)) is not None:
         client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)

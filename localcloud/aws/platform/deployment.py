@@ -75,6 +75,7 @@ class Deployment:
             "kms_key": kms_key,
             "dns_suffix": self.partition.dns,
             "failed_queue": f"{FUNCTION}-failed",
+            "events_queue": f"{FUNCTION}-events",
             "notify_secret": notify_secret,
         }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,6 +60,7 @@ class EventBuses:
         self._enforcement = enforcement
         self._calls = calls
         self.deliveries: list[Delivery] = []
+        self.on_message: list[Callable[[str], None]] = []  # called with the ARN of a queue that got an event
         self.operations: dict[str, Handler] = {"PutEvents": self._put_events}
 
     def event(self, where: Where, source: str, kind: str, detail: Any, resources: list[str] | None = None) -> Any:
@@ -143,6 +145,8 @@ class EventBuses:
         allowed = queue is not None and allows(queue.policy, self._access(rule, need, account))
         self._admit(allowed, Where(fields[4], fields[3]), PRINCIPAL, ("sqs", "SendMessage"), need)
         queues.send_message(fields[5], body)
+        for follow in self.on_message:
+            follow(arn)
 
     def _bury(self, rule: Any, target: dict[str, Any], event: dict[str, Any]) -> bool:
         arn = str((target.get("DeadLetterConfig") or {}).get("Arn") or "")

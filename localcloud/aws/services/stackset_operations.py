@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -38,6 +39,7 @@ class Operations:
         self.organization: Organization | None = None
         self.access = "DISABLED"
         self._trouble: dict[str, _Trouble] = {}
+        self.on_delete: list[Callable[[StackSet, Instance], None]] = []
         self.rejected: set[str] = set()  # accounts whose naming makes a request invalid
 
     def attach(self, organization: Organization) -> None:
@@ -209,6 +211,8 @@ class Operations:
             self.roles.remove(instance.account, stack)
         del stack_set.instances[place]
         result.status = "SUCCEEDED"
+        for follow in self.on_delete:
+            follow(stack_set, instance)
         remaining = {one.unit for one in stack_set.instances.values()}
         if not stack_set.instances:
             stack_set.units, stack_set.regions = [], []

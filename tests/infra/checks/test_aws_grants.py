@@ -12,15 +12,16 @@ ACTION = re.compile(r'"((?!aws:|arn:)[a-z][a-z0-9-]*:(?:[A-Z]\w*\*?|\*))\\?"')
 CONDITIONS = {"sts:ExternalId"}  # a condition's key, in the form of an action
 # Where each is used: "The schedule", "The bucket policy" and so on in docs/aws.md.
 WRITTEN = {
+    "aws_iam_role.collector": {"sts:AssumeRole"},
     "aws_iam_role.connector": {"sts:AssumeRole"},
     "aws_iam_role.function": {"sts:AssumeRole"},
     "aws_iam_role.schedule": {"sts:AssumeRole"},
     "aws_iam_role.forward": {"sts:AssumeRole"},
     "aws_iam_role_policy.schedule": {"lambda:InvokeFunction", "sqs:SendMessage"},
     "aws_iam_role_policy.forward": {"events:PutEvents"},
-    "aws_lambda_permission.accounts": {"lambda:InvokeFunction"},
     "aws_sns_topic_policy.alarms": {"sns:Publish"},
     # The wildcards stand in a Deny: nothing without TLS.
+    "aws_sqs_queue_policy.events": {"sqs:*", "sqs:SendMessage"},
     "aws_sqs_queue_policy.failed": {"sqs:*", "sqs:SendMessage"},
     "aws_sqs_queue_policy.home": {"sqs:*", "sqs:SendMessage"},
     "local.own_statements": {"s3:*", "s3:GetBucketPolicy", "s3:PutObject"},
@@ -64,8 +65,10 @@ def test_nothing_is_granted_beside_the_rights_but_what_is_listed(repository: Pat
     assert written(read) == WRITTEN
     assert by_name(read) == []
     policies = {name for name in read.resources if name.startswith("aws_iam_role_policy.")}
-    assert policies == {f"aws_iam_role_policy.{one}" for one in ("connector", "forward", "function", "schedule")}
-    for holder in ("function", "connector"):
+    assert policies == {
+        f"aws_iam_role_policy.{one}" for one in ("collector", "connector", "forward", "function", "schedule")
+    }
+    for holder in ("function", "connector", "collector"):
         assert read.resources[f"aws_iam_role_policy.{holder}"]["policy"] == f"${{local.policies.{holder}}}"
 
 

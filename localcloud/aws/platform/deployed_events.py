@@ -1,0 +1,111 @@
+"""What brings events to the deployed function: rules, their queue, and the collector with its role."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from localcloud.aws.iam import grants
+from localcloud.aws.platform.deployed_function import TAGS
+from localcloud.aws.platform.deployment import FUNCTION, Clients, Deployment
+from localcloud.aws.runtime.function_code import PLACEHOLDER
+from tailpipe_exports import FILES
+
+PATTERNS = FILES / "infra" / "aws" / "events.json"
+COLLECTOR = f"{FUNCTION}-events"
+WINDOW_S = 60
+TIMEOUT_S = 30
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def rules(names: Mapping[str, str], conditions: Collection[str], path: Path = PATTERNS) -> dict[str, dict[str, Any]]:
+    """Return the rules that hold under `conditions`, by name, from the file that the Terraform module reads.
+
+    `names` fill in the file's ``${…}``. Raises KeyError for a name that is not given.
+    """
+    text = _VARIABLE.sub(lambda found: names[found[1]], path.read_text(encoding="utf-8"))
+    return {name: rule for name, rule in json.loads(text).items() if not rule["when"] or rule["when"] in conditions}
+
+
+def make_events(deployment: Deployment, clients: Clients, runtime: str, conditions: Collection[str]) -> None:
+    """Make the rules, the queue with its dead letters, and the collector; the main function is there already."""
+    sqs = clients("sqs", deployment.account)
+    at = f"{deployment.region}:{deployment.account}"
+    queue = f"arn:{deployment.partition.name}:sqs:{at}:{COLLECTOR}"
+    dead = f"arn:{deployment.partition.name}:sqs:{at}:{FUNCTION}-failed"
+    allow = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    policy = {"Version": "2012-10-17", "Statement": [allow | {"Resource": queue}]}
+    redrive = {"deadLetterTargetArn": dead, "maxReceiveCount": 5}
+    attributes = {
+        "VisibilityTimeout": str(6 * TIMEOUT_S),
+        "Policy": json.dumps(policy),
+        "RedrivePolicy": json.dumps(redrive),
+    }
+    sqs.create_queue(QueueName=COLLECTOR, Attributes=attributes)
+    _collector(deployment, clients, runtime, queue)
+    for name, rule in rules(deployment.names(), conditions).items():
+        _rule(deployment, clients, f"{FUNCTION}-{name}", rule, queue)
+
+
+def _collector(deployment: Deployment, clients: Clients, runtime: str, queue: str) -> None:
+    iam = clients("iam", deployment.account)
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    role = iam.create_role(RoleName=COLLECTOR, AssumeRolePolicyDocument=document, Tags=TAGS)["Role"]["Arn"]
+    granted = grants.policy("collector", deployment.names(), set())
+    iam.put_role_policy(RoleName=COLLECTOR, PolicyName="collect", PolicyDocument=granted)
+    clients("logs", deployment.account).create_log_group(logGroupName=f"/aws/lambda/{COLLECTOR}")
+    functions = clients("lambda", deployment.account)
+    own = f"arn:{deployment.partition.name}:iam::{deployment.account}:role/{FUNCTION}"
+    named = ("BUCKET_NAME", "EXPORTS", "STACKSET_NAME", "CONNECTOR_ROLE_NAME")
+    settings = {name: value for name, value in deployment.settings().items() if name in named}
+    functions.create_function(
+        FunctionName=COLLECTOR,
+        Runtime=runtime,
+        Role=role,
+        Handler="aws_lambda.collector.handler",
+        Code={"ZipFile": PLACEHOLDER},
+        Timeout=TIMEOUT_S,
+        MemorySize=256,
+        Environment={"Variables": settings | {"FUNCTION_NAME": FUNCTION, "FUNCTION_ROLE_ARN": own}},
+        Tags={"managed-by": "tailpipe-exports"},
+    )
+    functions.create_event_source_mapping(
+        EventSourceArn=queue,
+        FunctionName=COLLECTOR,
+        BatchSize=10_000,
+        MaximumBatchingWindowInSeconds=WINDOW_S,
+        ScalingConfig={"MaximumConcurrency": 2},
+    )
+
+
+def _rule(deployment: Deployment, clients: Clients, name: str, rule: Mapping[str, Any], queue: str) -> None:
+    pattern = json.dumps(rule["pattern"])
+    events = clients("events", deployment.account)
+    events.put_rule(Name=name, EventPattern=pattern, State="ENABLED")
+    events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": queue}])
+    home = deployment.partition.home
+    if rule["home"] and deployment.region != home:
+        bus = f"arn:{deployment.partition.name}:events:{deployment.region}:{deployment.account}:event-bus/default"
+        forward = clients("events@home", deployment.account)
+        forward.put_rule(Name=name, EventPattern=pattern, State="ENABLED")
+        forward.put_targets(
+            Rule=name, Targets=[{"Id": "forward", "Arn": bus, "RoleArn": _forwarder(deployment, clients, bus)}]
+        )
+
+
+def _forwarder(deployment: Deployment, clients: Clients, bus: str) -> str:
+    iam = clients("iam", deployment.account)
+    name = f"{FUNCTION}-forward"
+    arn = f"arn:{deployment.partition.name}:iam::{deployment.account}:role/{name}"
+    if name not in {one["RoleName"] for one in iam.list_roles()["Roles"]}:
+        trust = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=document, Tags=TAGS)
+        allowed = {"Effect": "Allow", "Action": "events:PutEvents", "Resource": bus}
+        statement = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        iam.put_role_policy(RoleName=name, PolicyName="forward", PolicyDocument=statement)
+    return arn
