@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from localcloud.aws.cloud import LocalAws
+from tests.bench.aws_events import measures as events
 from tests.bench.imports import import_ratio
 from tests.bench.measure import ROOT, Measure
 from tests.limits import HANG_S
@@ -96,6 +97,7 @@ def measures() -> Iterator[Measure]:
         None,
         f"CPU of the whole run less the CPU inside the SDK's calls; {whole}",
     )
+    yield from events()
     peak = max(cold["peak_mb"], steady["peak_mb"])
     yield Measure("aws.peak_mb", peak, "MB", 256, f"largest peak resident memory of first and second run; {whole}")
     yield import_ratio("aws", "import aws_lambda.handler", PACKAGES)

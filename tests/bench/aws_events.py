@@ -1,0 +1,127 @@
+"""How soon events heal what was damaged: a simulated day of virtual time, with the real collector and function."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from localcloud.aws.cloud import LocalAws
+from shared.runtime.clock import VirtualClock
+from tests.aws_lambda.cloudtrail import instance_changed
+from tests.aws_lambda.event_path import EventPath
+from tests.aws_lambda.support import EXPORT, local_aws, run
+from tests.bench.measure import Measure
+
+ACCOUNTS = 1000
+DAMAGED = 100  # a day: 1 % of 10,000 accounts
+DAY, HOUR = 86_400.0, 3600.0
+# AWS states no time for events. CloudTrail's log files come after 5 minutes on average, its events before that.
+TRAIL_S, DIRECT_S = 180.0, 60.0
+MODEL = f"modelled delays, evenly spread: CloudTrail up to {TRAIL_S:.0f} s, CloudFormation's own up to {DIRECT_S:.0f} s"
+
+
+def quantile(values: list[float], share: float) -> float:
+    """Return the value that `share` of them do not exceed."""
+    return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
+
+
+def delay(rng: random.Random, event: Mapping[str, Any]) -> float:
+    """Return after how many seconds an event is on the bus."""
+    return rng.random() * (TRAIL_S if "CloudTrail" in event["detail-type"] else DIRECT_S)
+
+
+def day(cloud: LocalAws, damaged: int, joining: int, seed: int = 1) -> tuple[list[float], list[float]]:
+    """Damage roles and the export at random times of a day, and let accounts join.
+
+    Returns the seconds until each was healed, and until each new account had its role.
+    """
+    rng, clock = random.Random(seed), cast(VirtualClock, cloud.clock)
+    path = EventPath(cloud, delay=lambda event: delay(rng, event))
+    members = [account for account in cloud.accounts() if account != cloud.account]
+    start = clock.monotonic()
+    plan = [(rng.random() * DAY, "export" if number % 10 == 0 else "role") for number in range(damaged)]
+    plan += [(rng.random() * DAY, "join") for _ in range(joining)]
+    since: dict[tuple[str, str], float] = {}
+    healed: dict[str, list[float]] = {"export": [], "role": [], "join": []}
+
+    def note() -> None:
+        for (kind, account), at in list(since.items()):
+            if cloud.exports() if kind == "export" else account in cloud.instances():
+                healed[kind].append(clock.monotonic() - at)
+                del since[kind, account]
+
+    def settle(until: float) -> None:
+        while path.settle_one(until):
+            note()
+
+    for at, kind in sorted(plan):
+        settle(start + at)
+        clock.wait_until(start + at)
+        if kind == "join":
+            since[kind, cloud.join_account(f"new-{at:.0f}")] = clock.monotonic()
+        elif kind == "export" and cloud.exports():
+            cloud.delete_export(EXPORT)
+            since[kind, cloud.account] = clock.monotonic()
+        elif kind == "role":
+            account = rng.choice([one for one in members if ("role", one) not in since])
+            cloud.remove_instance(account)
+            since[kind, account] = clock.monotonic()
+    settle(math.inf)
+    lost = [math.inf] * len(since)
+    return healed["export"] + healed["role"] + lost, healed["join"]
+
+
+def undamaged(cloud: LocalAws, runs: int = 3) -> tuple[int, int]:
+    """Return the calls of runs that the events of scheduled runs started, and those of the scheduled runs."""
+    path = EventPath(cloud)
+    cloud.calls.clear()
+    for _ in range(runs):
+        run(cloud)
+        cast(VirtualClock, cloud.clock).advance(HOUR)
+    scheduled = len(cloud.calls)
+    path.settle()
+    return len(cloud.calls) - scheduled, scheduled
+
+
+def storm(cloud: LocalAws, events: int = 10_000, seconds: float = 600) -> tuple[float, int]:
+    """Send so many events about distinct accounts; return the runs a minute, and the events without a run."""
+    clock = cast(VirtualClock, cloud.clock)
+    path = EventPath(cloud)
+    begun = clock.monotonic()
+    for number in range(events):
+        clock.wait_until(begun + seconds * number / events)
+        path.put(instance_changed("DELETE", f"{number:012d}"))
+        path.settle(clock.monotonic())
+    path.settle()
+    starts = [at for at, _ in path.runs]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    had = sum(report["events"]["count"] for _, report in path.runs)
+    return 60 / min(gaps), events - had
+
+
+def measures() -> Iterator[Measure]:
+    """Yield the measures of events on AWS."""
+    with local_aws(accounts=ACCOUNTS) as cloud:
+        run(cloud)
+        cloud.deliver()
+        cast(VirtualClock, cloud.clock).advance(HOUR)
+        run(cloud)
+        extra, steady = undamaged(cloud)
+        healed, joined = day(cloud, DAMAGED, joining=20)
+        per_minute, lost = storm(cloud)
+    whole = f"{ACCOUNTS} accounts, {DAMAGED} damages in a day of virtual time; {MODEL}"
+    yield Measure("aws.heal.event_p95_s", quantile(healed, 0.95), "s", 300, f"from damage to repair; {whole}")
+    yield Measure("aws.onboard.new_scope_p95_s", quantile(joined, 0.95), "s", 600, f"20 accounts join; {whole}")
+    yield Measure("aws.storm.10k_events.runs", per_minute, "runs/min", 1, "10,000 events in ten minutes; the most")
+    yield Measure("aws.storm.lost", lost, "events", 0, "events of the storm that no run counted")
+    yield Measure(
+        "aws.events.extra_steady_calls",
+        100 * extra / steady,
+        "%",
+        5,
+        f"calls of runs for events in three undamaged hours, of the {steady} calls of their scheduled runs; {ACCOUNTS} "
+        "accounts",
+    )
