@@ -23,7 +23,7 @@ PATTERNS = (
     "docs/runbook.md",
     "requirements/aws_lambda.txt",
     "requirements/*_function.txt",
-    *(f"infra/**/*{suffix}" for suffix in (".tf", ".yaml", ".json", ".py", ".sh", ".md")),
+    *(f"infra/**/*{suffix}" for suffix in (".tf", ".yaml", ".json", ".filter", ".py", ".sh", ".md")),
 )
 SECRET = (".tfvars", ".tfstate")
 
