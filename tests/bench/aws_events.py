@@ -20,7 +20,7 @@ DAMAGED = 100  # a day: 1 % of 10,000 accounts
 DAY, HOUR = 86_400.0, 3600.0
 # AWS states no time for events. CloudTrail's log files come after 5 minutes on average, its events before that.
 TRAIL_S, DIRECT_S = 180.0, 60.0
-MODEL = f"modelled delays, evenly spread: CloudTrail up to {TRAIL_S:.0f} s, CloudFormation's own up to {DIRECT_S:.0f} s"
+MODEL = f"modeled delays, evenly spread: CloudTrail up to {TRAIL_S:.0f} s, CloudFormation's own up to {DIRECT_S:.0f} s"
 
 
 def quantile(values: list[float], share: float) -> float:

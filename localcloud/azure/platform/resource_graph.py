@@ -28,7 +28,6 @@ _STATES = re.compile(
 )
 
 
-# difference: AZURE-7
 class ResourceGraph:
     """Call with the world's lock held; raises ArmError."""
 
