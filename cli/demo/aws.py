@@ -58,6 +58,7 @@ class AwsScenario:
                 self.fall_silent(environment)
                 self.withdraw(environment)
                 self.offer_again(environment)
+                self.heal_by_event(environment)
                 self.look_again(environment)
                 environment.keep()
 
@@ -174,6 +175,26 @@ class AwsScenario:
             step.check(
                 "every account's data arrives", delivering == len(environment.active()), f"{delivering} delivering"
             )
+
+    def heal_by_event(self, environment: AwsEnvironment) -> None:
+        """Run 7 is started by an event, and repairs what was lost before the next scheduled run."""
+        aws, runner = environment.aws, environment.runner
+        runner.heading("Meanwhile", "The export is deleted again, and this time an event reports it.")
+        environment.open_events()
+        exports = aws.client("bcm-data-exports")
+        for one in exports.list_exports()["Exports"]:
+            exports.delete_export(ExportArn=one["ExportArn"])
+            runner.event(f"an operator deletes the export {one['ExportName']}")
+        runner.event("CloudTrail's event goes through EventBridge to the queue, and is collected for a minute")
+        why = "The schedule is not awaited: the event names the export, and a run looks at just that."
+        with runner.step("An event", why) as step:
+            report = environment.deliver_events(step)
+            events = report.get("events") or {}
+            detail = f"{events.get('count')} event, {events.get('latency_s')} s after it"
+            step.check("the event started the run", report["trigger"] == "event", detail)
+            looked = {one["scope"] for one in report["actions"]}
+            step.check("the run looks at one account", looked == {aws.account}, ", ".join(sorted(looked)))
+            environment.check_export(step, "the export exists again before the next scheduled run")
 
     def look_again(self, environment: AwsEnvironment) -> None:
         """Plan again, and find nothing left to do."""

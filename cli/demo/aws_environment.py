@@ -8,13 +8,19 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from aws_lambda.collector import collect
+from aws_lambda.events import own_of
+from aws_lambda.settings import read_settings
 from cli.demo.environment import Environment, Lines
 from cli.demo.runner import Runner, Step
 from localcloud.aws.cloud import LocalAws
+from localcloud.aws.platform.deployed_events import COLLECTOR, WINDOW_S, make_queue, make_rules
 from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
+from shared.hints import as_document
 
 EXPORT = "tailpipe-dataexport"
 HOUR_S = 3600  # between two runs
+CONDITIONS = frozenset({"connector", "connector_events", "management", "members"})  # of the rules
 STATEMENT = "TailpipeDataExports"
 WRITING = ("Create", "Update", "Put", "Delete", "Tag", "Untag")
 
@@ -32,6 +38,9 @@ class AwsEnvironment(Environment):
 
     def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
         self.aws.advance(HOUR_S)
+        return self._run(step, request)
+
+    def _run(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
         with self.watched():
             invocation = self._function.invoke(request)
         error = invocation.error
@@ -40,6 +49,25 @@ class AwsEnvironment(Environment):
             self.no_report(step, detail or repr(invocation.payload))
         self.runner.ran(step, invocation.payload, invocation.duration_s)
         return invocation.payload
+
+    def open_events(self) -> None:
+        """Let EventBridge's rules send what happens from now on to the queue of events."""
+        queue = make_queue(self.aws.deployment, self.aws.client)
+        make_rules(self.aws.deployment, self.aws.client, CONDITIONS, queue)
+
+    def deliver_events(self, step: Step) -> Mapping[str, Any]:
+        """Do what Lambda and the collector do with the queue after a minute; return the report of the run for it."""
+        self.aws.advance(WINDOW_S)
+        self.aws.settle_events()
+        sqs = self.aws.client("sqs")
+        url = sqs.get_queue_url(QueueName=COLLECTOR)["QueueUrl"]
+        received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+        records = [{"messageId": one["MessageId"], "body": one["Body"]} for one in received]
+        own = own_of(read_settings(self.aws.environment()), self.aws.account)
+        hints, _ = collect({"Records": records}, own, lambda *_: None, self.aws.clock)
+        if hints is None:
+            self.no_report(step, f"{len(records)} messages are in the queue, and none is about this deployment")
+        return self._run(step, {"hints": as_document(hints)})
 
     def calls(self) -> Sequence[Any]:
         return self.aws.calls.select()

@@ -32,20 +32,31 @@ def rules(names: Mapping[str, str], conditions: Collection[str], path: Path = PA
 
 def make_events(deployment: Deployment, clients: Clients, runtime: str, conditions: Collection[str]) -> None:
     """Make the rules, the queue with its dead letters, and the collector; the main function is there already."""
-    sqs = clients("sqs", deployment.account)
+    queue = make_queue(deployment, clients)
     at = f"{deployment.region}:{deployment.account}"
-    queue = f"arn:{deployment.partition.name}:sqs:{at}:{COLLECTOR}"
-    dead = f"arn:{deployment.partition.name}:sqs:{at}:{FUNCTION}-failed"
+    redrive = {
+        "deadLetterTargetArn": f"arn:{deployment.partition.name}:sqs:{at}:{FUNCTION}-failed",
+        "maxReceiveCount": 5,
+    }
+    sqs = clients("sqs", deployment.account)
+    url = sqs.get_queue_url(QueueName=COLLECTOR)["QueueUrl"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(redrive)})
+    _collector(deployment, clients, runtime, queue)
+    make_rules(deployment, clients, conditions, queue)
+
+
+def make_queue(deployment: Deployment, clients: Clients) -> str:
+    """Make the queue of events, to which EventBridge may send; return its ARN."""
+    queue = f"arn:{deployment.partition.name}:sqs:{deployment.region}:{deployment.account}:{COLLECTOR}"
     allow = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage"}
     policy = {"Version": "2012-10-17", "Statement": [allow | {"Resource": queue}]}
-    redrive = {"deadLetterTargetArn": dead, "maxReceiveCount": 5}
-    attributes = {
-        "VisibilityTimeout": str(6 * TIMEOUT_S),
-        "Policy": json.dumps(policy),
-        "RedrivePolicy": json.dumps(redrive),
-    }
-    sqs.create_queue(QueueName=COLLECTOR, Attributes=attributes)
-    _collector(deployment, clients, runtime, queue)
+    attributes = {"VisibilityTimeout": str(6 * TIMEOUT_S), "Policy": json.dumps(policy)}
+    clients("sqs", deployment.account).create_queue(QueueName=COLLECTOR, Attributes=attributes)
+    return queue
+
+
+def make_rules(deployment: Deployment, clients: Clients, conditions: Collection[str], queue: str) -> None:
+    """Make the rules that send events to the queue, given by its ARN."""
     for name, rule in rules(deployment.names(), conditions).items():
         _rule(deployment, clients, f"{FUNCTION}-{name}", rule, queue)
 

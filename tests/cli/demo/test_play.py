@@ -96,7 +96,7 @@ def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
     document = json.loads(file.read_text(encoding="utf-8"))
     assert document["aws"]["ok"] is True
     steps = document["aws"]["steps"]
-    names = ["First run", "Second run", "Third run", "Fourth run", "Fifth run", "Sixth run", "A plan"]
+    names = ["First run", "Second run", "Third run", "Fourth run", "Fifth run", "Sixth run", "An event", "A plan"]
     assert [step["name"] for step in steps] == names
     silent, refused = steps[3]["report"], steps[4]["report"]
     assert [one["code"] for one in silent["manual"]] == ["nothing-delivered"]
@@ -113,7 +113,7 @@ def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "AWS · demonstration  6 of 6 covered." in shown.stdout
     listed = shown.stdout.partition("last runs")[2]
-    assert re.findall(r"(\d) of \d covered", listed) == ["6", "1", "0", "0", "5", "6", "1"]
+    assert re.findall(r"(\d) of \d covered", listed) == ["1", "6", "1", "0", "0", "5", "6", "1"]
     assert "1 manual step opened (nothing-delivered)" in listed
     assert re.search(r"^/.*/status\.html$", result.stdout, re.MULTILINE)
 
