@@ -1,8 +1,8 @@
-"""Code that coverage never counts, run without coverage's tracer.
+"""Run code that coverage never counts without coverage's tracer.
 
 Python 3.11 slows down every call of a traced thread, whether its file is measured or not: a test of the AWS function
-takes 70 % longer, most of it in SDKs, moto and the local cloud. Here the tracer rests while they work, and returns for
-what an SDK calls of a measured package: `make test` would show what is forgotten here as lost coverage.
+takes 70 % longer, most of it in SDKs, moto and the local cloud. This module suspends the tracer during such calls and
+restores it when an SDK calls back into a measured package. A callback that is missing here shows up as lost coverage.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.gcp.cloud import LocalGcp
 
 Owner = type | ModuleType
-# Who answers as a cloud does, and an SDK's calls.
+# Local clouds and the request methods of the SDKs.
 CALLS: tuple[tuple[Owner, str], ...] = (
     (LocalAws, "__enter__"),
     (LocalAzure, "__enter__"),
@@ -56,7 +56,7 @@ CALLS: tuple[tuple[Owner, str], ...] = (
     (google.auth.transport.requests.AuthorizedSession, "request"),
     (requests.Session, "request"),
 )
-# Whose methods are all calls: they build requests from models, and models from answers.
+# All methods of these classes are wrapped: they convert between models, requests and responses.
 SDKS: tuple[type, ...] = (
     azure.storage.blob.BlobClient,
     azure.storage.blob.BlobServiceClient,
@@ -73,15 +73,15 @@ OPERATIONS = (
     azure.mgmt.resource.resources.operations,
     azure.mgmt.resource.subscriptions.operations,
 )
-# The modules whose functions, own and imported, and whose methods an SDK may call.
+# SDKs may call functions and methods of these modules, including imported functions.
 CALLED_BACK = (aws_lambda.clients, azure_function.answers, azure_function.clients, gcp_function.clients)
 MEASURED = ("shared.", "aws_lambda.", "azure_function.", "gcp_function.")
-HOOKS = ("cls", "raw_response_hook")  # the names under which a call to an SDK brings a function of ours along
-_resting = threading.local()
+HOOKS = ("cls", "raw_response_hook")  # parameters that pass one of our callbacks to an SDK
+_suspended = threading.local()
 
 
 def install() -> None:
-    """Wrap the calls, for the rest of the process."""
+    """Wrap the calls for the rest of the process."""
     for owner, name in (*CALLS, *_calls()):
         setattr(owner, name, _untraced(getattr(owner, name)))
     for owner, name in list(_called_back()):
@@ -89,7 +89,7 @@ def install() -> None:
 
 
 def _calls() -> Iterator[tuple[type, str]]:
-    operations = (one for module in OPERATIONS for one in vars(module).values() if isinstance(one, type))
+    operations = (member for module in OPERATIONS for member in vars(module).values() if isinstance(member, type))
     for owner in (*SDKS, *operations):
         for name in _functions(owner):
             if not name.startswith("_") or name == "__init__":
@@ -98,7 +98,7 @@ def _calls() -> Iterator[tuple[type, str]]:
 
 def _called_back() -> Iterator[tuple[Owner, str]]:
     for module in CALLED_BACK:
-        owners: list[Owner] = [module, *(one for one in vars(module).values() if isinstance(one, type))]
+        owners: list[Owner] = [module, *(member for member in vars(module).values() if isinstance(member, type))]
         for owner in owners:
             for name in _functions(owner):
                 if getattr(owner, name).__module__.startswith(MEASURED):
@@ -106,8 +106,8 @@ def _called_back() -> Iterator[tuple[Owner, str]]:
 
 
 def _functions(owner: Owner) -> Iterator[str]:
-    for name, one in list(vars(owner).items()):
-        if inspect.isfunction(one) and not inspect.isgeneratorfunction(one):
+    for name, member in list(vars(owner).items()):
+        if inspect.isfunction(member) and not inspect.isgeneratorfunction(member):
             yield name
 
 
@@ -118,12 +118,12 @@ def _untraced(function: Callable[..., Any]) -> Callable[..., Any]:
         if tracer is None:
             return function(*arguments, **options)
         hooks = {name: _traced(options[name]) for name in HOOKS if callable(options.get(name))}
-        _resting.tracer = tracer
+        _suspended.tracer = tracer
         sys.settrace(None)
         try:
             return function(*arguments, **{**options, **hooks})
         finally:
-            _resting.tracer = None
+            _suspended.tracer = None
             sys.settrace(tracer)
             _resume()
 
@@ -133,19 +133,19 @@ def _untraced(function: Callable[..., Any]) -> Callable[..., Any]:
 def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        tracer = getattr(_resting, "tracer", None)
+        tracer = getattr(_suspended, "tracer", None)
         if tracer is None:
             return function(*arguments, **options)
-        _resting.tracer = None
+        _suspended.tracer = None
         sys.settrace(tracer)
         try:
             return function(*arguments, **options)
         finally:
             sys.settrace(None)
-            _resting.tracer = tracer
+            _suspended.tracer = tracer
 
     return call
 
 
 def _resume() -> None:
-    """Be the call with which coverage's tracer takes up its work again, before the caller's next line."""
+    """Let coverage's tracer resume at this call, before the caller's next line."""

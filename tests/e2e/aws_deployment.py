@@ -1,4 +1,4 @@
-"""The operator's commands as processes, against a local AWS, with Terraform and exactly the operator's rights."""
+"""Run the operator's commands as processes with Terraform, the operator's exact permissions, and a local AWS."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.localcloud.aws.iam.sessions import document
 from tests.readers.aws import assumed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-EXTERNAL_ID = "external-id-of-the-story-4711"
+EXTERNAL_ID = "external-id-of-the-test-4711"
 OPERATOR = "deployment-operator"
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a command gave: its exit code, standard output and standard error."""
+class CommandResult:
+    """The exit code, standard output and standard error of a command."""
 
     code: int
     out: str
@@ -34,7 +34,7 @@ class Done:
 
 
 class Deployment:
-    """A person at a terminal: credentials of a role with the shipped policies, and the command."""
+    """An operator: the credentials of a role with the shipped policies, and the command-line tool."""
 
     def __init__(self, cloud: LocalAws, folder: Path, init: str) -> None:
         self.cloud = cloud
@@ -51,7 +51,7 @@ class Deployment:
         }
 
     def _session(self) -> dict[str, str]:
-        """Make the operator's role from the two policy documents, and return a session of it as variables."""
+        """Create the operator's role from the two policy documents, and return a session as variables."""
         iam = self.cloud.client("iam")
         trust = document({"Principal": {"AWS": f"arn:aws:iam::{self.cloud.account}:root"}, "Action": "sts:AssumeRole"})
         role = iam.create_role(RoleName=OPERATOR, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
@@ -63,20 +63,20 @@ class Deployment:
             "aws_access_key_id": f"AKIALOCA{self.cloud.account}",
             "aws_secret_access_key": "local-cloud-has-no-secrets",
         }
-        given = assumed(self.cloud.endpoint, self.cloud.region, own, role, None)
-        return {name.upper(): value for name, value in given.items()}
+        session = assumed(self.cloud.endpoint, self.cloud.region, own, role, None)
+        return {name.upper(): value for name, value in session.items()}
 
-    def tailpipe(self, *arguments: str) -> Done:
-        """Run the command to its end, with the shipped policies' rights."""
+    def tailpipe(self, *arguments: str) -> CommandResult:
+        """Run the command with the permissions of the shipped policies, and wait for it."""
         return self._call(arguments, self._environment | {"TF_VAR_external_id": self.external_id})
 
-    def laptop(self, *arguments: str) -> Done:
-        """Run the command to its end as an administrator of the account, who has no setting of the function."""
+    def laptop(self, *arguments: str) -> CommandResult:
+        """Run the command as an administrator without any of the function's settings, and wait for it."""
         session = {"AWS_SESSION_TOKEN"} | {name for name in os.environ if name.startswith("TAILPIPE_")}
         kept = {name: value for name, value in self._environment.items() if name not in session}
         return self._call(arguments, kept | self.cloud.environment())
 
-    def _call(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Done:
+    def _call(self, arguments: Sequence[str], environment: Mapping[str, str]) -> CommandResult:
         done = subprocess.run(
             [sys.executable, "-m", "cli.main", *arguments],
             cwd=REPOSITORY,
@@ -87,33 +87,36 @@ class Deployment:
             timeout=HANG_S,
             check=False,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
-    def deploy(self, package: Path, *more: str) -> Done:
-        """Deploy with a package that fits this machine's Python."""
+    def deploy(self, package: Path, *more: str) -> CommandResult:
+        """Deploy a package that is built for this machine's Python."""
         emails = 'notification_emails=["platform@example.com"]'
-        given = ("environment=prod", f"package={package}", emails, "dashboard=true")
-        return self.tailpipe("deploy", "aws", *(part for one in given for part in ("--var", one)), *more)
+        values = ("environment=prod", f"package={package}", emails, "dashboard=true")
+        return self.tailpipe("deploy", "aws", *(part for value in values for part in ("--var", value)), *more)
 
     def accesses(self) -> set[tuple[str, str]]:
-        """Return what the operator did: actions with resources."""
+        """Return the actions that the operator used, each with its resource."""
         role = f"arn:aws:iam::{self.cloud.account}:role/{OPERATOR}"
         return {(one["action"], one["resource"]) for one in self.cloud.accesses() if one["principal"] == role}
 
 
 def organization(cloud: LocalAws, members: int) -> None:
-    """Make an organization with so many members beside the management account."""
+    """Create an organization with `members` accounts in addition to the management account."""
     cloud.client("organizations").create_organization(FeatureSet="ALL")
     for number in range(members):
         cloud.join_account(name=f"member-{number}")
 
 
 def terraform_init() -> str:
-    """Return the arguments with which `terraform init` finds the AWS provider; skips a module of tests without one."""
+    """Return the arguments of `terraform init` that find the AWS provider.
+
+    Skips the calling test module if Terraform or the provider is not installed.
+    """
     terraform.binary()
     return " ".join(terraform.plugin_arguments("aws"))
 
 
 def status_of(document: Mapping[str, Any]) -> tuple[str, int]:
-    """Return a report's status and how many scopes are covered, or on their way."""
+    """Return a report's status and the number of covered and pending scopes."""
     return str(document["status"]), int(document["scopes"]["covered"] + document["scopes"]["pending"])

@@ -1,4 +1,4 @@
-"""The rights that infra/aws grants, and what tells them apart from those that were used."""
+"""Compare the permissions that infra/aws grants with those that the scenarios used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:tailpipe-webhook-
 NAMES = LocalAws().deployment.names(KEY, SECRET)
 ACCOUNT = NAMES["account"]
 ALL = frozenset({"carbon", "connector", "kms", "management", "members", "notify", "units"})
-# What names a thing of the deployment, and nobody else's.
+# Names and ids that identify a resource of this deployment.
 OWN = {
     NAMES[one] for one in ("bucket", "function_name", "stackset_name", "connector_role", "failed_queue", "events_queue")
 }
@@ -30,7 +30,7 @@ OWN |= {KEY.rpartition("/")[2], SECRET.rpartition(":")[2]}
 def granted(
     file: Path = grants.RIGHTS, holder: str = "function", conditions: Collection[str] = ALL
 ) -> list[dict[str, Any]]:
-    """Return a holder's grants that hold under `conditions`, their names filled in as in the stories."""
+    """Return a holder's grants under `conditions`, with the names of the scenarios' deployment."""
     with_names = json.loads(grants.policy(holder, NAMES, conditions, file))
     return list(with_names["Statement"])
 
@@ -38,43 +38,43 @@ def granted(
 def superfluous(
     used: set[Use], file: Path = grants.RIGHTS, holder: str = "function", conditions: Collection[str] = ALL
 ) -> list[str]:
-    """Return the actions, and the resources, of each grant that no story needed."""
+    """Return the actions and resources of each grant that no scenario needed."""
     found: list[str] = []
     for grant in granted(file, holder, conditions):
-        served = {
-            (action, way)
+        covered = {
+            (action, pattern)
             for action, arn in used
-            for way in grant["Resource"]
-            if action in grant["Action"] and fnmatchcase(arn, way)
+            for pattern in grant["Resource"]
+            if action in grant["Action"] and fnmatchcase(arn, pattern)
         }
-        idle = [action for action in grant["Action"] if action not in {one for one, _ in served}]
-        unreached = [way for way in grant["Resource"] if way not in {one for _, one in served}]
+        idle = [action for action in grant["Action"] if action not in {one for one, _ in covered}]
+        unreached = [pattern for pattern in grant["Resource"] if pattern not in {one for _, one in covered}]
         found += [f"{grant['Sid']}: {action}" for action in idle]
-        found += [f"{grant['Sid']}: on {way}" for way in unreached]
+        found += [f"{grant['Sid']}: on {pattern}" for pattern in unreached]
     return found
 
 
 def missing(
     used: set[Use], file: Path = grants.RIGHTS, holder: str = "function", conditions: Collection[str] = ALL
 ) -> list[str]:
-    """Return what was used and is granted nowhere."""
+    """Return the used permissions that no grant allows."""
     return sorted(
         f"{action} on {arn}"
         for action, arn in used
         if not any(
-            action in grant["Action"] and any(fnmatchcase(arn, way) for way in grant["Resource"])
+            action in grant["Action"] and any(fnmatchcase(arn, pattern) for pattern in grant["Resource"])
             for grant in granted(file, holder, conditions)
         )
     )
 
 
 def beyond(file: Path = grants.RIGHTS, holder: str = "function") -> set[str]:
-    """Return each resource, by its grant, whose pattern has no name of the deployment's things as a whole part."""
+    """Return the resources, with their grants, that name no resource of the deployment."""
     return {
-        f"{grant['Sid']}: on {way}"
+        f"{grant['Sid']}: on {pattern}"
         for grant in granted(file, holder)
-        for way in grant["Resource"]
-        if not OWN & set(re.split("[:/]", way))
+        for pattern in grant["Resource"]
+        if not OWN & set(re.split("[:/]", pattern))
     }
 
 

@@ -1,4 +1,4 @@
-"""The connector's rights on AWS, both ways: Tailpipe's reader uses what the shipped files grant, and nothing else."""
+"""The connector's AWS permissions: Tailpipe's reader uses everything that the shipped files grant, and nothing more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRINCIPAL = f"arn:aws:iam::{TAILPIPE_ACCOUNT}:role/{TAILPIPE_ROLE}"
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    """Return an organization with the shipped member role and one delivery under a customer's key."""
+    """Return an organization with the shipped member role and one delivery encrypted with a customer's key."""
     with local_aws() as cloud:
         policy = grants.policy("connector", cloud.deployment.names(KEY), ALL)
         iam = cloud.client("iam")
@@ -51,7 +51,7 @@ def tailpipe(aws: LocalAws) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def used(aws: LocalAws, tailpipe: dict[str, str]) -> set[Use]:
-    """Return what the connector did in reading all that it is meant to read."""
+    """Return the permissions that the connector used to read everything it needs."""
     reader = Reader(aws.endpoint, tailpipe, onboarding(aws))
     assert list(reader.rows())
     assert reader.metrics(aws.clock.now()) == []
@@ -59,19 +59,19 @@ def used(aws: LocalAws, tailpipe: dict[str, str]) -> set[Use]:
 
 
 def uses(aws: LocalAws, role: str) -> set[Use]:
-    """Return what a role did."""
+    """Return the permissions that a role used."""
     return {(one["action"], one["resource"]) for one in aws.accesses(role)}
 
 
-def test_the_connectors_rights_are_exactly_those_it_uses(used: set[Use]) -> None:
-    """Each right is used and each use is granted; beyond the deployment's own it reaches metrics alone."""
+def test_connector_is_granted_exactly_the_permissions_it_uses(used: set[Use]) -> None:
+    """Outside the deployment's own resources, the connector can only read metrics."""
     assert superfluous(used, holder="connector") == []
     assert missing(used, holder="connector") == []
     assert beyond(holder="connector") == {"ReadMetrics: on *"}
 
 
-def test_a_right_that_is_added_is_superfluous(used: set[Use], tmp_path: Path) -> None:
-    """Added to a copy of the file, an action that the reader does not use is named."""
+def test_unused_permission_is_reported(used: set[Use], tmp_path: Path) -> None:
+    """An action that the reader does not use is reported when it is added to a copy of the file."""
 
     def add(some: list[dict[str, Any]]) -> None:
         next(one for one in some if one["id"] == "ReadExports")["actions"].append("s3:GetObjectVersion")
@@ -79,15 +79,15 @@ def test_a_right_that_is_added_is_superfluous(used: set[Use], tmp_path: Path) ->
     assert superfluous(used, changed(tmp_path, add, "connector"), "connector") == ["ReadExports: s3:GetObjectVersion"]
 
 
-def test_the_key_is_used_by_way_of_s3_only(aws: LocalAws, tailpipe: dict[str, str]) -> None:
-    """With the grant of a customer's key the connector still cannot use the key itself."""
+def test_key_can_be_used_through_s3_only(aws: LocalAws, tailpipe: dict[str, str]) -> None:
+    """The grant on a customer's key does not allow the connector to call KMS directly."""
     kms = Reader(aws.endpoint, tailpipe, onboarding(aws)).client("kms")
     with pytest.raises(kms.exceptions.ClientError, match="AccessDenied"):
         kms.decrypt(KeyId=KEY, CiphertextBlob=b"x")
 
 
-def test_the_member_roles_rights_are_exactly_those_it_uses(aws: LocalAws, tailpipe: dict[str, str]) -> None:
-    """The role that the shipped template makes has one statement, and reading metrics uses all of it."""
+def test_member_role_is_granted_exactly_the_permissions_it_uses(aws: LocalAws, tailpipe: dict[str, str]) -> None:
+    """The role of the shipped template has one statement, and reading metrics uses all of it."""
     member = members(aws)[0]
     role, iam = f"arn:aws:iam::{member}:role/{MEMBER}", aws.client("iam", member)
     session = assumed(aws.endpoint, aws.region, tailpipe, role, aws.deployment.external_id)
@@ -98,5 +98,5 @@ def test_the_member_roles_rights_are_exactly_those_it_uses(aws: LocalAws, tailpi
     (name,) = iam.list_role_policies(RoleName=MEMBER)["PolicyNames"]
     assert iam.list_attached_role_policies(RoleName=MEMBER)["AttachedPolicies"] == []
     (held,) = iam.get_role_policy(RoleName=MEMBER, PolicyName=name)["PolicyDocument"]["Statement"]
-    assert held["Sid"] == "ReadMetrics"  # of the shipped template, not of the local cloud's own
+    assert held["Sid"] == "ReadMetrics"  # from the shipped template, not from the local cloud's own
     assert {(held["Action"], held["Resource"])} == uses(aws, role)

@@ -1,4 +1,4 @@
-"""What Tailpipe may read on AWS with the connector role, and what nobody may: the real SDK against the local AWS."""
+"""What the connector role can and cannot read on AWS, with the real SDK against the local AWS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    """Return an organization that a run covered, with one delivery."""
+    """Return an organization after a complete run and one delivery."""
     with local_aws() as cloud:
         run(cloud)
         cloud.deliver()
@@ -50,7 +50,7 @@ def onboarding(aws: LocalAws) -> dict[str, Any]:
 
 
 def other_role(aws: LocalAws, account: str, name: str) -> dict[str, str]:
-    """Return the credentials of a role in another account that may assume any role that trusts it."""
+    """Return credentials of a role in another account that may assume every role that trusts it."""
     iam = aws.client("iam", account)
     trust = {"Principal": {"AWS": f"arn:aws:iam::{account}:root"}, "Action": "sts:AssumeRole"}
     policy = {"Action": "sts:AssumeRole", "Resource": "*"}
@@ -64,47 +64,47 @@ def other_role(aws: LocalAws, account: str, name: str) -> dict[str, str]:
 
 
 def refused(call: Callable[[], object]) -> str:
-    """Return the code with which a call is refused."""
+    """Return the error code of a refused call."""
     with pytest.raises(ClientError) as caught:
         call()
     return str(caught.value.response["Error"]["Code"])
 
 
-def test_tailpipe_reads_manifests_data_and_metrics(aws: LocalAws, reader: Reader) -> None:
-    """With role and External ID every delivered row is read by way of the manifests, and metrics are answered."""
+def test_tailpipe_reads_manifests_rows_and_metrics(aws: LocalAws, reader: Reader) -> None:
+    """With the role and the External ID, the reader finds all rows through manifests and can read metrics."""
     assert len(reader.manifests()) == 1
     rows = list(reader.rows())
     assert {row["bill_payer_account_id"] for row in rows} == {aws.account}
     assert reader.metrics(aws.clock.now()) == []
 
 
-def test_the_role_is_closed_without_the_external_id(aws: LocalAws, tailpipe: dict[str, str]) -> None:
-    """Without the External ID, and with a wrong one, even Tailpipe's own role is refused."""
+def test_role_requires_the_external_id(aws: LocalAws, tailpipe: dict[str, str]) -> None:
+    """Without the External ID, or with a wrong one, even Tailpipe's own role is refused."""
     role = onboarding(aws)["iamRole"]["arn"]
     for external_id in (None, "guessed-external-id"):
         assert refused(partial(assumed, aws.endpoint, aws.region, tailpipe, role, external_id)) == "AccessDenied"
 
 
-def test_the_role_is_closed_to_everybody_else(aws: LocalAws) -> None:
-    """Who knows the External ID but is not Tailpipe's role is refused, whichever account it belongs to."""
-    told = onboarding(aws)
-    for account, name in (("999988887777", "TailpipeConnector-Prod"), (TAILPIPE_ACCOUNT, "SomebodyElse")):
+def test_role_trusts_only_tailpipes_role(aws: LocalAws) -> None:
+    """Any other role is refused, even in Tailpipe's account and with the right External ID."""
+    values = onboarding(aws)
+    for account, name in (("999988887777", "TailpipeConnector-Prod"), (TAILPIPE_ACCOUNT, "AnotherRole")):
         stranger = other_role(aws, account, name)
-        role, external_id = told["iamRole"]["arn"], told["tailpipe"]["externalId"]
+        role, external_id = values["iamRole"]["arn"], values["tailpipe"]["externalId"]
         assert refused(partial(assumed, aws.endpoint, aws.region, stranger, role, external_id)) == "AccessDenied"
 
 
 @pytest.mark.parametrize("prefix", ["", "state/", "runs/", "dataexport", "other/"])
-def test_other_prefixes_cannot_be_listed(aws: LocalAws, reader: Reader, prefix: str) -> None:
-    """The bucket is listed below dataexport/ only: not whole, not the state, not the reports, not anything else."""
+def test_only_the_export_prefix_can_be_listed(aws: LocalAws, reader: Reader, prefix: str) -> None:
+    """Listing the whole bucket, the state, the reports or any other prefix is refused."""
     s3 = reader.client("s3")
     assert refused(lambda: s3.list_objects_v2(Bucket=aws.deployment.bucket, Prefix=prefix)) == "AccessDenied"
 
 
 def test_state_and_reports_cannot_be_read(aws: LocalAws, reader: Reader) -> None:
-    """The function's memory and its reports exist, and the connector is refused them."""
+    """The connector cannot read the function's state or its reports."""
     own = aws.client("s3")
-    own.put_object(Bucket=aws.deployment.bucket, Key="state/deliveries.bin", Body=b"as a later run leaves it")
+    own.put_object(Bucket=aws.deployment.bucket, Key="state/deliveries.bin", Body=b"written by a later run")
     listed = own.list_objects_v2(Bucket=aws.deployment.bucket)["Contents"]
     private = [one["Key"] for one in listed if one["Key"].startswith(("state/", "runs/"))]
     assert {key for key in private if key.startswith("state/")} == {"state/known_accounts.json", "state/deliveries.bin"}
@@ -114,7 +114,7 @@ def test_state_and_reports_cannot_be_read(aws: LocalAws, reader: Reader) -> None
 
 
 def test_nothing_can_be_written(aws: LocalAws, reader: Reader) -> None:
-    """No object can be written or deleted, and nothing about the bucket, the exports or the role changed."""
+    """The connector cannot write or delete objects, nor change the bucket, the exports or the role."""
     bucket, key = aws.deployment.bucket, reader.manifests()[0]
     s3, iam, exports = reader.client("s3"), reader.client("iam"), reader.client("bcm-data-exports")
     attempts: list[Callable[[], object]] = [
@@ -128,15 +128,15 @@ def test_nothing_can_be_written(aws: LocalAws, reader: Reader) -> None:
     assert {refused(attempt) for attempt in attempts} <= {"AccessDenied", "AccessDeniedException"}
 
 
-def test_the_member_role_reads_metrics_and_nothing_else(aws: LocalAws, tailpipe: dict[str, str]) -> None:
-    """In a member account the same trust holds; the role reads metrics there, and no bucket."""
+def test_member_role_can_only_read_metrics(aws: LocalAws, tailpipe: dict[str, str]) -> None:
+    """A member account's role has the same trust policy; it reads metrics there, and no bucket."""
     member = next(one for one in aws.accounts() if one != aws.account)
     role = f"arn:aws:iam::{member}:role/tailpipe-child-connector"
     assert refused(lambda: assumed(aws.endpoint, aws.region, tailpipe, role, None)) == "AccessDenied"
     session = assumed(aws.endpoint, aws.region, tailpipe, role, aws.deployment.external_id)
     metrics = client(aws.endpoint, aws.region, "cloudwatch", session)
     now = aws.clock.now()
-    asked = {"Namespace": "AWS/EC2", "MetricName": "CPUUtilization", "Period": 300, "Statistics": ["Average"]}
-    assert metrics.get_metric_statistics(StartTime=now - HOUR, EndTime=now, **asked)["Datapoints"] == []
+    metric = {"Namespace": "AWS/EC2", "MetricName": "CPUUtilization", "Period": 300, "Statistics": ["Average"]}
+    assert metrics.get_metric_statistics(StartTime=now - HOUR, EndTime=now, **metric)["Datapoints"] == []
     assert refused(metrics.list_metrics).startswith("AccessDenied")
     assert refused(lambda: client(aws.endpoint, aws.region, "s3", session).list_buckets()) == "AccessDenied"

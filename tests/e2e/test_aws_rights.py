@@ -1,6 +1,6 @@
-"""The function's rights on AWS, both ways: nothing is used that is not granted, nothing granted that is not used.
+"""The function is granted exactly the AWS permissions that it uses.
 
-The stories run under the function's role, which the local AWS holds to exactly the policy of rights.yaml.
+The scenarios run under the function's role, and the local AWS enforces the policy of rights.yaml.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ from tests.localcloud.aws.runtime.zips import RAISE, zipped
 from tests.readers.aws import client
 
 BASE = frozenset({"connector", "management", "members"})
-ALONE = frozenset({"connector"})  # account_kind = "standalone"
+STANDALONE = frozenset({"connector"})  # account_kind = "standalone"
 ROLE = "tailpipe-exports"
 Item = tuple[str, str]  # a grant's id, and one of its actions
 HOME = f"us-east-1:{ACCOUNT}"
-# Resources that are not the deployment's own, where AWS offers nothing narrower (Service Authorization Reference).
+# Resources outside the deployment, where AWS offers nothing narrower (Service Authorization Reference).
 WIDE = {
     *(f"{grant}: on *" for grant in ("SeeAccounts", "SeeRoot", "SeeUnits", "SeeOrganizationsAccess")),
     *(f"{grant}: on *" for grant in ("ListExports", "ExportCarbon")),
-    # An export's ARN ends in an id that AWS gives.
+    # An export's ARN ends in an id that AWS assigns.
     f"ReadExports: on arn:aws:bcm-data-exports:{HOME}:export/*",
     f"KeepExports: on arn:aws:bcm-data-exports:{HOME}:export/tailpipe-dataexport*",
-    # AWS's own tables, billing view and type of resource.
+    # AWS's own tables, billing view and resource type.
     f"ReadTables: on arn:aws:bcm-data-exports:{HOME}:table/*",
     f"KeepExports: on arn:aws:bcm-data-exports:{HOME}:table/*",
     f"KeepExports: on arn:aws:billing::{ACCOUNT}:billingview/primary",
     "DeployMemberRole: on arn:aws:cloudformation:*::type/resource/AWS-IAM-Role",
-    # Asked for when an export is created, of which no definition has a name yet.
+    # Checked when an export is created, before its definition has a name.
     f"PutReportDefinition: on arn:aws:cur:{HOME}:definition/*",
 }
 
 
 class Function:
-    """The function in a local AWS, under its own role with the grants that hold under some conditions."""
+    """The function in a local AWS, under its own role with the grants that apply under `conditions`."""
 
     def __init__(self, cloud: LocalAws, conditions: Collection[str] = BASE, file: Path = grants.RIGHTS) -> None:
         self.cloud = cloud
         self.role = f"arn:aws:iam::{cloud.account}:role/{ROLE}"
         self.secret = ""
         if "notify" in conditions:
-            # A closed port: what a receiver answers needs no right.
+            # A closed port is enough: the receiver's response requires no permission.
             text, made = "http://127.0.0.1:9/hook", cloud.client("secretsmanager").create_secret
             self.secret = made(Name="tailpipe-webhook", SecretString=text)["ARN"]
         policy = grants.policy("function", cloud.deployment.names(KEY, self.secret), conditions, file)
@@ -66,10 +66,10 @@ class Function:
         where = Where(cloud.account, cloud.region)
         session = cloud.world.sessions.assume("lambda.amazonaws.com", self.role, ROLE, where)
         self._environment = {**cloud.environment(), **credentials(session)}
-        self.settings: dict[str, str] = {}  # beside the local cloud's
+        self.settings: dict[str, str] = {}  # in addition to the local cloud's
 
     def run(self, *scopes: str, force: bool = False, **settings: str) -> RunResult:
-        """Run once; an hour passes."""
+        """Run once, then let an hour pass."""
         done = run_once(
             RunRequest(scopes=scopes, force=force),
             {**self._environment, **self.settings, **settings},
@@ -83,17 +83,17 @@ class Function:
         return done
 
     def client(self, service: str) -> Any:
-        """Return a client with the role's rights."""
+        """Return a client with the role's permissions."""
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
         given = {key.lower(): self._environment[key] for key in keys}
         return client(self.cloud.endpoint, self.cloud.region, service, given)
 
     def uses(self) -> set[Use]:
-        """Return what the role did."""
+        """Return the permissions that the role used."""
         return {(one["action"], one["resource"]) for one in self.cloud.accesses(self.role)}
 
     def refused(self) -> list[str]:
-        """Return what the role was refused."""
+        """Return the calls that were denied to the role."""
         return [
             f"{one['operation']} ({one['error']})"
             for one in self.cloud.actions.calls()
@@ -102,16 +102,16 @@ class Function:
 
 
 @dataclass(frozen=True)
-class Story:
-    """A deployment's conditions and settings, and what happens in it."""
+class Scenario:
+    """The conditions and settings of a deployment, and the steps to run in it."""
 
     conditions: frozenset[str]
-    tell: Callable[[Function], None]
+    steps: Callable[[Function], None]
     options: Mapping[str, Any]
 
 
 def organization(function: Function) -> None:
-    """Onboard, rest, and heal everything that the function promises to."""
+    """Onboard an organization, run without changes, then repair everything that the function can repair."""
     cloud = function.cloud
     assert function.run().report["status"] == "ok"
     cloud.deliver()
@@ -121,24 +121,24 @@ def organization(function: Function) -> None:
     cloud.fail_instance(members(cloud)[0])
     function.run()
     function.run()
-    heal(function)
+    repair(function)
 
 
 def notified(function: Function) -> None:
-    """Read the secret of the webhook, whose digest is due."""
+    """Send the weekly digest, which requires the webhook's secret."""
     function.run(NOTIFY_URL=function.secret, NOTIFY_DIGEST="weekly")
 
 
-def alone(function: Function) -> None:
-    """Export a member account's own costs, and heal what that needs."""
+def standalone(function: Function) -> None:
+    """Export a member account's own costs, and repair what that requires."""
     function.settings["ACCOUNT_KIND"] = "standalone"
     assert function.run().report["status"] == "ok"
     function.cloud.deliver()
-    heal(function)
+    repair(function)
 
 
-def heal(function: Function) -> None:
-    """Repair the export, the bucket's protection, the state and the bucket, each damaged or deleted."""
+def repair(function: Function) -> None:
+    """Repair the export, the bucket's protection, the state and the bucket, each changed or deleted."""
     cloud = function.cloud
     exports = cloud.client("bcm-data-exports")
     arn = exports.list_exports()["Exports"][0]["ExportArn"]
@@ -152,7 +152,7 @@ def heal(function: Function) -> None:
     s3.delete_bucket_encryption(Bucket=bucket)
     s3.delete_bucket_lifecycle(Bucket=bucket)
     function.run()
-    # With the memory gone, what is there is told from what is foreign by its marks.
+    # Without the state, marks distinguish our resources from foreign ones.
     s3.delete_object(Bucket=bucket, Key=STATE)
     function.run()
     cloud.delete_export(EXPORT)
@@ -167,25 +167,25 @@ def heal(function: Function) -> None:
 
 
 def vanished(function: Function) -> None:
-    """Ask what became of the operation where an instance that it made is not listed any more."""
+    """Check the operation that created an instance which is no longer listed."""
     function.run()
     function.cloud.remove_instance(members(function.cloud)[0])
     function.run()
 
 
 def units(function: Function) -> None:
-    """Walk the organizational units whose accounts were selected."""
+    """List the accounts of the selected organizational units."""
     root = function.cloud.client("organizations").list_roots()["Roots"][0]["Id"]
     assert function.run(INCLUDE_OUS=root).report["status"] == "ok"
 
 
 def carbon(function: Function) -> None:
-    """Export carbon emissions too."""
+    """Export carbon emissions as well."""
     assert function.run(EXPORTS="cur2,carbon").report["status"] == "ok"
 
 
 def encrypted(function: Function) -> None:
-    """Keep state and reports under a customer's key."""
+    """Encrypt state and reports with a customer's key."""
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}}
     function.cloud.client("s3").put_bucket_encryption(
         Bucket=function.cloud.deployment.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
@@ -195,63 +195,63 @@ def encrypted(function: Function) -> None:
 
 
 def misplaced(function: Function) -> None:
-    """Deployed in a member account, say which account manages the organization."""
+    """Report the management account when deployed in a member account."""
     assert function.run().report["failures"][0]["code"] == "member-account"
 
 
 def invoked(function: Function) -> None:
-    """Have the platform write the log and keep the event of a failed run, both in the role's name."""
+    """Let Lambda write the log and keep the event of a failed run, both with the function's role."""
     cloud = function.cloud
     cloud.client("lambda").invoke(FunctionName=ROLE, InvocationType="Event", Payload=b"{}")["Payload"].read()
     assert cloud.await_functions()[0]["outcome"] == "failed"
 
 
 def failing() -> bytes:
-    """Return a function whose every run fails."""
+    """Return a function whose runs all fail."""
     return zipped("", {"aws_lambda/__init__.py": "", "aws_lambda/handler.py": RAISE})
 
 
-STORIES = {
-    "organization": Story(BASE, organization, {}),
-    "alone": Story(ALONE, alone, {"kind": "member"}),
-    "vanished": Story(BASE, vanished, {}),
-    "units": Story(BASE | {"units"}, units, {}),
-    "carbon": Story(BASE | {"carbon"}, carbon, {}),
-    "notified": Story(BASE | {"notify"}, notified, {}),
-    "encrypted": Story(BASE | {"kms"}, encrypted, {}),
-    "misplaced": Story(BASE, misplaced, {"kind": "member"}),
-    "invoked": Story(BASE, invoked, {"package": failing}),
+SCENARIOS = {
+    "organization": Scenario(BASE, organization, {}),
+    "standalone": Scenario(STANDALONE, standalone, {"kind": "member"}),
+    "vanished": Scenario(BASE, vanished, {}),
+    "units": Scenario(BASE | {"units"}, units, {}),
+    "carbon": Scenario(BASE | {"carbon"}, carbon, {}),
+    "notified": Scenario(BASE | {"notify"}, notified, {}),
+    "encrypted": Scenario(BASE | {"kms"}, encrypted, {}),
+    "misplaced": Scenario(BASE, misplaced, {"kind": "member"}),
+    "invoked": Scenario(BASE, invoked, {"package": failing}),
 }
-# The organization's own refusal of a member account is what that story is about.
+# In that scenario, Organizations refuses the call of a member account.
 REFUSED = {"misplaced": {"ListAccounts (AccessDeniedException)"}}
 
 
 @pytest.fixture(scope="module")
 def used_in() -> dict[str, set[Use]]:
-    """Tell all stories and return what the role did in each."""
+    """Run all scenarios and return the permissions used in each."""
     found = {}
-    for name, story in STORIES.items():
-        with local_aws(**story.options) as cloud:
-            function = Function(cloud, story.conditions)
-            story.tell(function)
+    for name, scenario in SCENARIOS.items():
+        with local_aws(**scenario.options) as cloud:
+            function = Function(cloud, scenario.conditions)
+            scenario.steps(function)
             assert set(function.refused()) <= REFUSED.get(name, set()), name
-            found[name] = {(action, _as_given(arn, cloud, function)) for action, arn in function.uses()}
+            found[name] = {(action, _with_sample_names(arn, cloud, function)) for action, arn in function.uses()}
     return found
 
 
-def _as_given(arn: str, cloud: LocalAws, function: Function) -> str:
-    """Return an ARN as the grants of `NAMES` have it."""
+def _with_sample_names(arn: str, cloud: LocalAws, function: Function) -> str:
+    """Return an ARN with the account and secret of `NAMES`."""
     return SECRET if arn and arn == function.secret else arn.replace(cloud.account, ACCOUNT)
 
 
 @pytest.fixture(scope="module")
 def used(used_in: dict[str, set[Use]]) -> set[Use]:
-    """Return what the role did in all stories."""
+    """Return the permissions used in all scenarios."""
     return set().union(*used_in.values())
 
 
-def take(some: list[dict[str, Any]], grant: str, action: str) -> None:
-    """Take one action out of a grant; a grant without any other goes."""
+def remove(some: list[dict[str, Any]], grant: str, action: str) -> None:
+    """Remove an action from a grant, and the grant itself if it has no other action."""
     found = next(one for one in some if one["id"] == grant)
     found["actions"].remove(action)
     if not found["actions"]:
@@ -264,30 +264,30 @@ def items() -> list[Item]:
     return [(grant["id"], action) for grant in document["function"] for action in grant["actions"]]
 
 
-def test_nothing_is_granted_that_is_not_used(used: set[Use]) -> None:
-    """Each action of each grant, and each resource it reaches, was needed by some story."""
+def test_every_granted_permission_is_used(used: set[Use]) -> None:
+    """Each action and each resource of each grant is needed by a scenario."""
     assert superfluous(used) == []
 
 
-def test_nothing_is_used_that_is_not_granted(used: set[Use]) -> None:
-    """Everything the role did is allowed by a grant of rights.yaml, and by nothing else."""
+def test_every_used_permission_is_granted(used: set[Use]) -> None:
+    """rights.yaml allows everything that the role did."""
     assert missing(used) == []
 
 
-def test_a_standalone_function_is_granted_what_it_uses_and_nothing_more(used_in: dict[str, set[Use]]) -> None:
-    """For this account alone, the role has no right in the organization or to StackSets, and needs none."""
-    used = used_in["alone"] | used_in["invoked"]
-    assert superfluous(used, conditions=ALONE) == []
-    assert missing(used_in["alone"], conditions=ALONE) == []
-    actions = {action for grant in granted(conditions=ALONE) for action in grant["Action"]}
+def test_standalone_function_is_granted_exactly_what_it_uses(used_in: dict[str, set[Use]]) -> None:
+    """Its role has no permissions for Organizations or StackSets, and needs none."""
+    used = used_in["standalone"] | used_in["invoked"]
+    assert superfluous(used, conditions=STANDALONE) == []
+    assert missing(used_in["standalone"], conditions=STANDALONE) == []
+    actions = {action for grant in granted(conditions=STANDALONE) for action in grant["Action"]}
     assert not [one for one in actions if one.startswith(("organizations:", "cloudformation:"))]
 
 
 @pytest.mark.parametrize(("grant", "action"), items())
-def test_a_right_that_is_taken_away_is_missed(used: set[Use], tmp_path: Path, grant: str, action: str) -> None:
-    """Taken out of a copy of the file, each single action is named as used and not granted."""
+def test_removed_permission_is_reported(used: set[Use], tmp_path: Path, grant: str, action: str) -> None:
+    """Each action that is removed from a copy of the file is reported as used and not granted."""
 
-    copy = changed(tmp_path, lambda some: take(some, grant, action))
+    copy = changed(tmp_path, lambda some: remove(some, grant, action))
     assert any(line.startswith(f"{action} on ") for line in missing(used, copy))
 
 
@@ -301,8 +301,8 @@ def test_a_right_that_is_taken_away_is_missed(used: set[Use], tmp_path: Path, gr
         ("SeeAccounts", "organizations:ListPolicies"),
     ],
 )
-def test_a_right_that_is_added_is_superfluous(used: set[Use], tmp_path: Path, grant: str, action: str) -> None:
-    """Added to a copy of the file, an action that nobody uses is named."""
+def test_unused_permission_is_reported(used: set[Use], tmp_path: Path, grant: str, action: str) -> None:
+    """An unused action that is added to a copy of the file is reported with its grant."""
 
     def add(some: list[dict[str, Any]]) -> None:
         next(one for one in some if one["id"] == grant)["actions"].append(action)
@@ -310,8 +310,8 @@ def test_a_right_that_is_added_is_superfluous(used: set[Use], tmp_path: Path, gr
     assert superfluous(used, changed(tmp_path, add)) == [f"{grant}: {action}"]
 
 
-def test_a_grant_that_reaches_too_far_is_named(used: set[Use], tmp_path: Path) -> None:
-    """A resource that no use needed, such as another bucket, is named."""
+def test_unused_resource_is_reported(used: set[Use], tmp_path: Path) -> None:
+    """A resource that no call needed, such as another bucket, is reported."""
 
     def widen(some: list[dict[str, Any]]) -> None:
         next(one for one in some if one["id"] == "WriteReports")["resources"].append("arn:aws:s3:::other/*")
@@ -319,13 +319,13 @@ def test_a_grant_that_reaches_too_far_is_named(used: set[Use], tmp_path: Path) -
     assert superfluous(used, changed(tmp_path, widen)) == ["WriteReports: on arn:aws:s3:::other/*"]
 
 
-def test_a_grant_reaches_beyond_our_own_where_aws_has_nothing_narrower() -> None:
-    """Each resource is one of the deployment's own by its name, or one of the few that are listed with a reason."""
+def test_wide_resources_are_those_that_aws_cannot_narrow() -> None:
+    """Each resource names something of the deployment, or is listed with its reason."""
     assert beyond() == WIDE
 
 
 @pytest.mark.parametrize(
-    ("grant", "resource", "told"),
+    ("grant", "resource", "expected"),
     [
         ("ListBucket", "*", "ListBucket: on *"),
         ("KeepBucket", "arn:aws:s3:::${bucket}*", "KeepBucket: on arn:aws:s3:::tailpipe-dataexport-111122223333*"),
@@ -333,17 +333,17 @@ def test_a_grant_reaches_beyond_our_own_where_aws_has_nothing_narrower() -> None
         ("ReadConnectorRole", "arn:aws:iam::*:role/*", "ReadConnectorRole: on arn:aws:iam::*:role/*"),
     ],
 )
-def test_a_resource_that_is_widened_is_named(tmp_path: Path, grant: str, resource: str, told: str) -> None:
-    """A pattern that still covers every use, and others' things too, is told by grant and pattern."""
+def test_widened_resource_is_reported(tmp_path: Path, grant: str, resource: str, expected: str) -> None:
+    """A pattern that covers every use and also other owners' resources is reported with its grant."""
 
     def widen(some: list[dict[str, Any]]) -> None:
         next(one for one in some if one["id"] == grant)["resources"] = [resource]
 
-    assert beyond(changed(tmp_path, widen)) - WIDE == {told}
+    assert beyond(changed(tmp_path, widen)) - WIDE == {expected}
 
 
-def test_the_key_is_used_by_way_of_s3_only() -> None:
-    """With the grant of a customer's key the function still cannot use the key itself, for data of another kind."""
+def test_key_can_be_used_through_s3_only() -> None:
+    """The grant on a customer's key does not allow the function to call KMS directly."""
     with local_aws() as cloud:
         kms = Function(cloud, BASE | {"kms"}).client("kms")
         with pytest.raises(ClientError) as caught:
@@ -361,10 +361,10 @@ def test_the_key_is_used_by_way_of_s3_only() -> None:
         ("KeepState", "s3:PutObject"),
     ],
 )
-def test_without_a_right_the_function_does_not_work(tmp_path: Path, grant: str, action: str) -> None:
-    """With a right taken out of the policy that is enforced, a first run does not get everything covered."""
+def test_run_without_a_required_permission_is_not_ok(tmp_path: Path, grant: str, action: str) -> None:
+    """The policy without the permission is enforced, and the first run cannot cover everything."""
 
-    copy = changed(tmp_path, lambda some: take(some, grant, action))
+    copy = changed(tmp_path, lambda some: remove(some, grant, action))
     with local_aws() as cloud:
         function = Function(cloud, BASE, copy)
         assert function.run().report["status"] != "ok"

@@ -1,4 +1,4 @@
-"""The real handler under Lambda's own runtime client, against the local AWS over HTTP."""
+"""The real handler in Lambda's own runtime client, against the local AWS over HTTP."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ RESERVED = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 @pytest.fixture
 def aws() -> Iterator[LocalAws]:
-    """Return an organization of six accounts after a deployment."""
+    """Return a deployed organization of six accounts."""
     with LocalAws(accounts=6) as cloud:
         yield cloud
 
 
 def runtime(aws: LocalAws, repository: Path, **settings: str) -> LambdaRuntime:
-    """Return the function with its settings, as Lambda would start it."""
+    """Return the function with its settings, as Lambda starts it."""
     environment = {name: value for name, value in aws.environment().items() if name not in RESERVED}
     return LambdaRuntime(HANDLER, {**environment, **settings}, aws.account, aws.region, task_root=repository)
 
 
 def report_of(invocation: Invocation) -> Mapping[str, Any]:
-    """Return the report that the handler answered."""
+    """Return the report in the handler's response."""
     assert invocation.error is None, invocation.error
     assert isinstance(invocation.payload, dict)
     return invocation.payload
 
 
 def lines_of(invocation: Invocation) -> list[dict[str, Any]]:
-    """Return the JSON lines that the function wrote."""
+    """Return the JSON lines that the function logged."""
     return [json.loads(line) for line in invocation.logs if line.startswith("{")]
 
 
-def test_a_scheduled_run_covers_the_organization_and_tells_its_metrics(aws: LocalAws, repository: Path) -> None:
-    """The answer is the report; log lines are JSON with the common fields; metrics come in the embedded format."""
+def test_scheduled_run_covers_the_organization_and_emits_metrics(aws: LocalAws, repository: Path) -> None:
+    """The response is the report. Logs are JSON with the common fields, and metrics use the embedded metric format."""
     with runtime(aws, repository) as function:
         done = function.invoke({"source": "aws.scheduler", "detail-type": "Scheduled Event", "detail": {}})
     report = report_of(done)
@@ -59,8 +59,8 @@ def test_a_scheduled_run_covers_the_organization_and_tells_its_metrics(aws: Loca
     assert metrics["Covered"] == [1.0]
 
 
-def test_every_wrong_setting_is_named_in_one_error_before_any_call(aws: LocalAws, repository: Path) -> None:
-    """Settings that are wrong together fail the invocation with one message that has all of them; AWS is not asked."""
+def test_all_invalid_settings_are_reported_in_one_error_before_any_call(aws: LocalAws, repository: Path) -> None:
+    """The invocation fails with one message that names each invalid setting. AWS is not called."""
     wrong = {
         "EXPORTS": "cur3",
         "MAX_VANISHED_PERCENT": "lots",
@@ -80,8 +80,8 @@ def test_every_wrong_setting_is_named_in_one_error_before_any_call(aws: LocalAws
     assert aws.calls.by_operation() == {}
 
 
-def test_an_unknown_key_of_a_request_is_refused_by_name(aws: LocalAws, repository: Path) -> None:
-    """A request with a typo does nothing at all; the next invocation of the same function works."""
+def test_request_with_an_unknown_key_is_rejected_by_name(aws: LocalAws, repository: Path) -> None:
+    """A request with a typo changes nothing, and the next invocation of the same function works."""
     with runtime(aws, repository) as function:
         failed = function.invoke({"dryrun": True})
         assert failed.error is not None
@@ -92,8 +92,8 @@ def test_an_unknown_key_of_a_request_is_refused_by_name(aws: LocalAws, repositor
     assert aws.client("bcm-data-exports").list_exports()["Exports"] == []
 
 
-def test_an_event_of_an_account_serves_just_that_account(aws: LocalAws, repository: Path) -> None:
-    """CloudTrail's word of a created account gives it its role within minutes, without listing all the others."""
+def test_event_of_an_account_reconciles_only_that_account(aws: LocalAws, repository: Path) -> None:
+    """A CloudTrail event gives a new account its role within minutes, without listing all accounts."""
     with runtime(aws, repository) as function:
         report_of(function.invoke({}))
         account = aws.join_account("newcomer")
@@ -114,8 +114,8 @@ def test_an_event_of_an_account_serves_just_that_account(aws: LocalAws, reposito
     assert aws.instances()[account] == "SUCCEEDED"
 
 
-def test_a_failed_run_raises_and_a_degraded_one_is_returned(aws: LocalAws, repository: Path) -> None:
-    """Unsafe or blind runs are errors that Lambda counts; a run with one failure is an answer to alarm on."""
+def test_failed_run_raises_and_degraded_run_returns_its_report(aws: LocalAws, repository: Path) -> None:
+    """Lambda counts a failed run as an error. A degraded run returns its report, and a metric shows it."""
     with runtime(aws, repository) as function:
         aws.deny("s3:GetObject")
         blind = function.invoke({})
@@ -130,8 +130,8 @@ def test_a_failed_run_raises_and_a_degraded_one_is_returned(aws: LocalAws, repos
     assert metrics["Degraded"] == [1.0]
 
 
-def test_the_external_id_never_leaves_the_function(aws: LocalAws, repository: Path) -> None:
-    """Whether the trust is as agreed or not, neither answer nor log holds the External ID."""
+def test_external_id_is_never_logged_or_returned(aws: LocalAws, repository: Path) -> None:
+    """This holds whether the role's trust policy is correct or not."""
     secret = aws.deployment.external_id
     with runtime(aws, repository) as function:
         done = [function.invoke({})]
@@ -141,6 +141,6 @@ def test_the_external_id_never_leaves_the_function(aws: LocalAws, repository: Pa
         )
         done.append(function.invoke({}))
     assert [one["what"] for one in report_of(done[1])["manual"]]
-    said = "\n".join(json.dumps(one.payload) + "\n".join(one.logs) for one in done)
-    assert secret not in said
-    assert "another-id" not in said
+    output = "\n".join(json.dumps(one.payload) + "\n".join(one.logs) for one in done)
+    assert secret not in output
+    assert "another-id" not in output

@@ -1,4 +1,4 @@
-"""A member account that exports its own costs alone, deployed for real, and what becomes of it with an organization."""
+"""A standalone deployment in a member account, and its upgrade once the account has its own organization."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from cli.packaging import Target, build
 from localcloud.aws.cloud import LocalAws
-from tests.e2e.aws_deployment import Deployment, Done, status_of, terraform_init
+from tests.e2e.aws_deployment import CommandResult, Deployment, status_of, terraform_init
 from tests.e2e.aws_rights import missing
 from tests.localcloud.aws.helpers import (
     OTHER_MANAGEMENT,
@@ -23,7 +23,7 @@ from tests.localcloud.aws.helpers import (
 INIT = terraform_init()
 pytestmark = [
     pytest.mark.slow,
-    # Terraform's provider waits for S3 and SQS to settle, about a minute and half a minute, in each deployment.
+    # In each deployment, Terraform's provider waits about 60 s for S3 and 30 s for SQS to become consistent.
     pytest.mark.long,
 ]
 MEMBERS = 2
@@ -32,31 +32,31 @@ ALONE = frozenset({"connector"})  # the grants of a standalone deployment
 
 
 @dataclass
-class Story:
-    """What each step gave, by its name, and what the account held after it."""
+class Scenario:
+    """The result of each step by name, and what the account contained afterwards."""
 
     deployment: Deployment
-    steps: dict[str, Done] = field(default_factory=dict)
+    steps: dict[str, CommandResult] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """Tell the story once; the tests look at its steps."""
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
+    """Run the scenario once; the tests check its steps."""
     folder = tmp_path_factory.mktemp("operator")
     package = build("aws", folder, Target.host()).path
     with LocalAws(bare=True) as cloud:
         join_another_organization(cloud)
-        told = Story(Deployment(cloud, folder, INIT))
-        deployment, steps, facts = told.deployment, told.steps, told.facts
-        steps["unasked"] = deployment.deploy(package, "--yes")
-        facts["made-unasked"] = made(cloud)
+        result = Scenario(Deployment(cloud, folder, INIT))
+        deployment, steps, facts = result.deployment, result.steps, result.facts
+        steps["without-setting"] = deployment.deploy(package, "--yes")
+        facts["resources-before"] = deployed_resources(cloud)
         steps["deploy"] = deployment.deploy(package, "--yes", "--var", "account_kind=standalone")
         facts["fired"] = cloud.fire_schedule(name="tailpipe-exports", group="tailpipe-exports")
         steps["plan"] = deployment.laptop("plan", "aws", "--json")
         steps["doctor"] = deployment.laptop("doctor", "aws", "--json")
-        facts["made"] = made(cloud)
-        facts["granted"] = granted(cloud)
+        facts["resources"] = deployed_resources(cloud)
+        facts["granted"] = granted_actions(cloud)
         facts["used"] = {(one["action"], one["resource"]) for one in cloud.accesses(function_role(cloud))}
         manage_another_organization(cloud, MEMBERS)
         steps["invoke-alone"] = deployment.tailpipe("invoke", "aws", "--json")
@@ -65,8 +65,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         facts["instances"], facts["members"] = sorted(cloud.instances()), sorted(members(cloud))
         everything = ("--delete-exports", "--delete-data", "--confirm", cloud.account)
         steps["destroy"] = deployment.tailpipe("destroy", "aws", *everything)
-        facts["left"] = made(cloud)
-        yield told
+        facts["left"] = deployed_resources(cloud)
+        yield result
 
 
 def function_role(cloud: LocalAws) -> str:
@@ -74,8 +74,8 @@ def function_role(cloud: LocalAws) -> str:
     return f"arn:aws:iam::{cloud.account}:role/{ROLE}"
 
 
-def made(cloud: LocalAws) -> dict[str, list[str]]:
-    """Return the names of what a deployment makes."""
+def deployed_resources(cloud: LocalAws) -> dict[str, list[str]]:
+    """Return the names of the resources that a deployment creates."""
     roles = [one["RoleName"] for one in cloud.client("iam").list_roles()["Roles"]]
     return {
         "buckets": [one["Name"] for one in cloud.client("s3").list_buckets()["Buckets"]],
@@ -87,70 +87,70 @@ def made(cloud: LocalAws) -> dict[str, list[str]]:
     }
 
 
-def granted(cloud: LocalAws) -> set[str]:
+def granted_actions(cloud: LocalAws) -> set[str]:
     """Return the actions that the function's role allows."""
     answer = cloud.client("iam").get_role_policy(RoleName=ROLE, PolicyName="reconcile")
     return {action for one in answer["PolicyDocument"]["Statement"] for action in one["Action"]}
 
 
-def test_a_member_account_is_not_deployed_to_unasked(story: Story) -> None:
-    """The refusal names the management account and the one variable that decides; nothing is made."""
-    done = story.steps["unasked"]
+def test_deployment_in_a_member_account_requires_the_standalone_setting(scenario: Scenario) -> None:
+    """The refusal names the management account and the variable to set. Nothing is created."""
+    done = scenario.steps["without-setting"]
     assert done.code == 1, done
-    said = " ".join(done.err.split())
-    assert f"management account {OTHER_MANAGEMENT}" in said
-    assert "--var account_kind=standalone" in said
-    assert not any(story.facts["made-unasked"].values())
+    message = " ".join(done.err.split())
+    assert f"management account {OTHER_MANAGEMENT}" in message
+    assert "--var account_kind=standalone" in message
+    assert not any(scenario.facts["resources-before"].values())
 
 
-def test_a_member_account_alone_is_deployed_and_exports_its_own_costs(story: Story) -> None:
-    """Function, export, bucket and connector role are there, and nothing that reaches into other accounts."""
-    done = story.steps["deploy"]
+def test_standalone_deployment_exports_the_accounts_own_costs(scenario: Scenario) -> None:
+    """Function, export, bucket and connector role exist, and nothing that reaches other accounts."""
+    done = scenario.steps["deploy"]
     assert done.code == 0, done
     assert "✗" not in done.err
     document = json.loads(done.out)
     assert document["isManagementAccount"] is False
     assert document["childAccounts"]["configured"] is False
-    assert status_of(story.facts["fired"]["run"]["payload"]) == ("ok", 1)
-    held = story.facts["made"]
+    assert status_of(scenario.facts["fired"]["run"]["payload"]) == ("ok", 1)
+    held = scenario.facts["resources"]
     assert (held["functions"], held["exports"]) == (["tailpipe-exports"], ["tailpipe-dataexport"])
     assert held["roles"] == ["tailpipe-connector-role", "tailpipe-exports", "tailpipe-exports-schedule"]
     assert (held["stack sets"], held["rules"]) == ([], [])
 
 
-def test_a_standalone_function_holds_no_right_in_an_organization(story: Story) -> None:
-    """What Terraform granted has nothing of Organizations and StackSets, and everything that the runs used."""
-    assert not [one for one in story.facts["granted"] if one.startswith(("organizations:", "cloudformation:"))]
-    account = story.deployment.cloud.account
+def test_standalone_function_has_no_organization_permissions(scenario: Scenario) -> None:
+    """Terraform grants nothing for Organizations or StackSets, but everything that the runs used."""
+    assert not [one for one in scenario.facts["granted"] if one.startswith(("organizations:", "cloudformation:"))]
+    account = scenario.deployment.cloud.account
     assert account == "111122223333"
-    assert missing(story.facts["used"], conditions=ALONE) == []
+    assert missing(scenario.facts["used"], conditions=ALONE) == []
 
 
-def test_a_laptop_and_doctor_agree_with_a_standalone_function(story: Story) -> None:
-    """The deployed settings are enough to plan nothing for one account, and doctor finds the function in its place."""
-    plan, doctor = story.steps["plan"], story.steps["doctor"]
+def test_local_plan_and_doctor_use_the_standalone_settings(scenario: Scenario) -> None:
+    """With the deployed settings, a local plan finds no changes and doctor finds the function where it belongs."""
+    plan, doctor = scenario.steps["plan"], scenario.steps["doctor"]
     assert plan.code == 0, plan
     assert status_of(json.loads(plan.out)) == ("ok", 1)
     assert doctor.code == 0, doctor
     assert [one["ok"] for one in json.loads(doctor.out)["surroundings"]] == [True]
 
 
-def test_with_an_organization_of_its_own_it_goes_on_alone_until_it_is_deployed_again(story: Story) -> None:
-    """The function serves its account as before; deployed without the setting, every member gets its role."""
-    alone, deployed, planned = (story.steps[name] for name in ("invoke-alone", "deploy-all", "plan-all"))
+def test_standalone_function_covers_its_new_organization_after_a_redeployment(scenario: Scenario) -> None:
+    """Until then it serves its own account only. Redeployed without the setting, it gives each member its role."""
+    alone, deployed, planned = (scenario.steps[name] for name in ("invoke-alone", "deploy-all", "plan-all"))
     assert status_of(json.loads(alone.out)) == ("ok", 1)
     assert deployed.code == 0, deployed
     summary = next(line for line in deployed.err.splitlines() if " to change" in line)
     assert "replace" not in summary
-    assert story.facts["instances"] == story.facts["members"]
+    assert scenario.facts["instances"] == scenario.facts["members"]
     assert planned.code == 0, planned
     assert status_of(json.loads(planned.out)) == ("ok", MEMBERS + 1)
 
 
-def test_a_removal_leaves_terraforms_state_alone(story: Story) -> None:
-    """With exports and data asked for, nothing of either deployment is left."""
-    done = story.steps["destroy"]
+def test_destroy_with_data_keeps_only_the_terraform_state(scenario: Scenario) -> None:
+    """With exports and data included, nothing else of either deployment remains."""
+    done = scenario.steps["destroy"]
     assert done.code == 0, done
-    left = story.facts["left"]
-    assert left.pop("buckets") == [f"tailpipe-terraform-{story.deployment.cloud.account}"]
+    left = scenario.facts["left"]
+    assert left.pop("buckets") == [f"tailpipe-terraform-{scenario.deployment.cloud.account}"]
     assert not any(left.values()), left

@@ -1,4 +1,4 @@
-"""What the earlier scripts left in an account is taken over by a deployment, left by a removal, and taken again."""
+"""Resources of the earlier scripts are adopted by a deployment, kept by destroy, and adopted again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cli.packaging import Target, build
 from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.services.export_tables import TABLES
-from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, Deployment, Done, organization, terraform_init
+from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, CommandResult, Deployment, organization, terraform_init
 from tests.localcloud.aws.helpers import create_export, members, root
 from tests.localcloud.aws.iam.sessions import client_in, document
 
 INIT = terraform_init()
 pytestmark = [
     pytest.mark.slow,
-    # Terraform's provider waits for S3 and SQS to settle, about a minute and half a minute, in each deployment.
+    # In each deployment, Terraform's provider waits about 60 s for S3 and 30 s for SQS to become consistent.
     pytest.mark.long,
 ]
 MEMBERS = 2
@@ -35,48 +35,48 @@ TAILPIPE = "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"
 
 
 @dataclass
-class Story:
-    """What each step gave, by its name, and what the account held after it."""
+class Scenario:
+    """The result of each step by name, and what the account contained afterwards."""
 
     deployment: Deployment
-    steps: dict[str, Done] = field(default_factory=dict)
-    held: dict[str, dict[str, Any]] = field(default_factory=dict)
+    steps: dict[str, CommandResult] = field(default_factory=dict)
+    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     undelivered: list[dict[str, Any]] = field(default_factory=list)
 
-    def step(self, name: str, done: Done) -> None:
-        """Keep a step with what the account holds now."""
+    def step(self, name: str, done: CommandResult) -> None:
+        """Record a step's result and the account's resources."""
         self.steps[name] = done
-        self.held[name] = held(self.deployment.cloud)
+        self.resources[name] = resources(self.deployment.cloud)
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """Tell the story once; the tests look at its steps."""
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
+    """Run the scenario once; the tests check its steps."""
     folder = tmp_path_factory.mktemp("operator")
     package = build("aws", folder, Target.host()).path
     with LocalAws(bare=True) as cloud:
         organization(cloud, MEMBERS)
         earlier_scripts(cloud)
-        told = Story(Deployment(cloud, folder, INIT))
-        told.held["before"] = held(cloud)
-        deployment, confirmed = told.deployment, ("--confirm", cloud.account)
+        result = Scenario(Deployment(cloud, folder, INIT))
+        result.resources["before"] = resources(cloud)
+        deployment, confirmed = result.deployment, ("--confirm", cloud.account)
         deployment.external_id = WRONG_ID
-        told.step("wrong-id", deployment.deploy(package, "--yes"))
+        result.step("wrong-id", deployment.deploy(package, "--yes"))
         deployment.external_id = EXTERNAL_ID
-        told.step("dry-run", deployment.deploy(package, "--dry-run"))
-        told.step("deploy", deployment.deploy(package, "--yes"))
-        told.used = {action for action, _ in deployment.accesses()}
-        told.undelivered = lose_event(cloud)
-        told.step("destroy", deployment.tailpipe("destroy", "aws", *confirmed))
-        told.step("again", deployment.deploy(package, "--yes"))
+        result.step("dry-run", deployment.deploy(package, "--dry-run"))
+        result.step("deploy", deployment.deploy(package, "--yes"))
+        result.used = {action for action, _ in deployment.accesses()}
+        result.undelivered = lose_event(cloud)
+        result.step("destroy", deployment.tailpipe("destroy", "aws", *confirmed))
+        result.step("again", deployment.deploy(package, "--yes"))
         everything = ("--delete-exports", "--delete-data")
-        told.step("destroy-everything", deployment.tailpipe("destroy", "aws", *everything, *confirmed))
-        yield told
+        result.step("destroy-everything", deployment.tailpipe("destroy", "aws", *everything, *confirmed))
+        yield result
 
 
 def earlier_scripts(cloud: LocalAws) -> None:
-    """Make what the scripts made, none of it marked: a bucket, an export with a delivery, a role, and a StackSet."""
+    """Create what the scripts created, all without our marks: bucket, export with a delivery, role and StackSet."""
     s3, iam, bucket = cloud.client("s3"), cloud.client("iam"), cloud.deployment.bucket
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": cloud.region})
     arn = f"arn:aws:s3:::{bucket}"
@@ -96,7 +96,7 @@ def earlier_scripts(cloud: LocalAws) -> None:
 
 
 def stack_set(cloud: LocalAws, trust: str) -> None:
-    """Make the scripts' StackSet and roll it out."""
+    """Create the scripts' StackSet and deploy its instances."""
     client = cloud.client("cloudformation")
     client.activate_organizations_access()
     policies = [{"PolicyName": "CloudWatchReadAccess", "PolicyDocument": json.loads(document(METRICS))}]
@@ -117,7 +117,7 @@ def stack_set(cloud: LocalAws, trust: str) -> None:
 
 
 def lose_event(cloud: LocalAws) -> list[dict[str, Any]]:
-    """Have an account's event arrive while it cannot be passed on; return what is in the home region's queue then."""
+    """Send an account event that cannot be forwarded; return the messages in the home region's dead-letter queue."""
     cloud.client("iam").delete_role_policy(RoleName="tailpipe-exports-forward", PolicyName="forward")
     home, buses = Where(cloud.account, "us-east-1"), cloud.world.buses
     detail = {"eventSource": "organizations.amazonaws.com", "eventName": "AccountJoinedOrganization"}
@@ -129,8 +129,8 @@ def lose_event(cloud: LocalAws) -> list[dict[str, Any]]:
     return [json.loads(one["Body"]) for one in found]
 
 
-def held(cloud: LocalAws) -> dict[str, Any]:
-    """Return what is there of a deployment, by what tells a thing from one that was made anew."""
+def resources(cloud: LocalAws) -> dict[str, Any]:
+    """Return the deployment's resources, each with an id that changes if it is created again."""
     s3, iam = cloud.client("s3"), cloud.client("iam")
     buckets = {one["Name"]: one["CreationDate"] for one in s3.list_buckets()["Buckets"]}
     data = s3.list_objects_v2(Bucket=cloud.deployment.bucket) if cloud.deployment.bucket in buckets else {}
@@ -151,57 +151,57 @@ def held(cloud: LocalAws) -> dict[str, Any]:
 
 
 def member_roles(cloud: LocalAws) -> dict[str, str]:
-    """Return the unique id of the member role in each account that has it: a role made anew has another."""
+    """Return the unique id of each account's member role; a re-created role has a new id."""
     listed = {account: cloud.client("iam", account).list_roles()["Roles"] for account in members(cloud)}
     return {
         account: one["RoleId"] for account, roles in listed.items() for one in roles if one["RoleName"] == MEMBER_ROLE
     }
 
 
-def test_every_member_role_survives_the_takeover(story: Story) -> None:
-    """In each account it is the same role, with the agreed trust and our mark; none was deleted and made anew."""
-    before, after = story.held["before"]["member roles"], story.held["deploy"]["member roles"]
+def test_adoption_keeps_every_member_role(scenario: Scenario) -> None:
+    """Each account keeps its role. The trust policy is updated and our mark is added; no role is re-created."""
+    before, after = scenario.resources["before"]["member roles"], scenario.resources["deploy"]["member roles"]
     assert len(before) == MEMBERS
     assert after == before
-    cloud = story.deployment.cloud
-    assert set(story.held["deploy"]["instances"].values()) == {"SUCCEEDED"}
+    cloud = scenario.deployment.cloud
+    assert set(scenario.resources["deploy"]["instances"].values()) == {"SUCCEEDED"}
     assert cloud.account not in after
 
 
-def test_a_takeover_with_the_wrong_external_id_changes_nothing(story: Story) -> None:
-    """It would shut Tailpipe out of every account: refused before anything is planned, and neither id is shown."""
-    done = story.steps["wrong-id"]
+def test_adoption_with_a_wrong_external_id_is_refused(scenario: Scenario) -> None:
+    """It would lock Tailpipe out of every account. The refusal precedes the plan and shows neither id."""
+    done = scenario.steps["wrong-id"]
     assert done.code == 1, done
-    said = " ".join(done.err.split())
-    assert "is another one than the one that was given" in said
+    message = " ".join(done.err.split())
+    assert "is another one than the one that was given" in message
     assert WRONG_ID not in done.out + done.err
     assert EXTERNAL_ID not in done.out + done.err
-    assert story.held["wrong-id"] == story.held["before"]
+    assert scenario.resources["wrong-id"] == scenario.resources["before"]
 
 
-def test_a_dry_run_says_what_would_be_adopted_and_touches_nothing(story: Story) -> None:
-    """Bucket, role and StackSet are found beforehand and planned to be adopted; the account is as it was."""
-    done = story.steps["dry-run"]
+def test_dry_run_lists_adopted_resources_and_changes_nothing(scenario: Scenario) -> None:
+    """Bucket, role and StackSet are planned as imports, and the account does not change."""
+    done = scenario.steps["dry-run"]
     assert done.code == 0, done
     assert "✓ role tailpipe-connector-role · exists, trusts Tailpipe, and is adopted" in done.err
-    said = " ".join(done.err.split())
-    assert f"aws_s3_bucket.exports ← aws_s3_bucket {story.deployment.cloud.deployment.bucket}" in said
-    assert f"aws_iam_role.connector[0] ← aws_iam_role {CONNECTOR}" in said
-    assert f"aws_cloudformation_stack_set.members[0] ← aws_cloudformation_stack_set {STACK_SET}" in said
-    assert story.held["dry-run"] == story.held["before"]
+    message = " ".join(done.err.split())
+    assert f"aws_s3_bucket.exports ← aws_s3_bucket {scenario.deployment.cloud.deployment.bucket}" in message
+    assert f"aws_iam_role.connector[0] ← aws_iam_role {CONNECTOR}" in message
+    assert f"aws_cloudformation_stack_set.members[0] ← aws_cloudformation_stack_set {STACK_SET}" in message
+    assert scenario.resources["dry-run"] == scenario.resources["before"]
 
 
-def test_everything_of_the_scripts_is_adopted_and_nothing_is_there_twice(story: Story) -> None:
-    """The same bucket with its data, export, role, StackSet and instances go on; only what was missing is new."""
-    done = story.steps["deploy"]
+def test_all_resources_of_the_scripts_are_adopted(scenario: Scenario) -> None:
+    """Bucket, data, export, role, StackSet and instances are kept. Only missing resources are created."""
+    done = scenario.steps["deploy"]
     assert done.code == 0, done
     assert "✗" not in done.err
-    before, after = story.held["before"], story.held["deploy"]
+    before, after = scenario.resources["before"], scenario.resources["deploy"]
     for name in ("exports", "connector", "stack sets", "instances"):
         assert after[name] == before[name], name
     assert before["data"].items() <= after["data"].items()
-    bucket = story.deployment.cloud.deployment.bucket
-    state = f"tailpipe-terraform-{story.deployment.cloud.account}"
+    bucket = scenario.deployment.cloud.deployment.bucket
+    state = f"tailpipe-terraform-{scenario.deployment.cloud.account}"
     assert set(after["buckets"]) == {bucket, state}
     assert after["buckets"][bucket] == before["buckets"][bucket]
     assert after["functions"] == ["tailpipe-exports"]
@@ -210,25 +210,25 @@ def test_everything_of_the_scripts_is_adopted_and_nothing_is_there_twice(story: 
     assert "replace" not in summary
 
 
-def test_an_event_that_cannot_be_passed_on_is_kept(story: Story) -> None:
-    """The rule in the home region has a dead-letter queue there, which takes what the function's region did not get."""
-    (event,) = story.undelivered
+def test_event_that_cannot_be_forwarded_is_kept_in_a_dead_letter_queue(scenario: Scenario) -> None:
+    """The home region's rule has its own queue for events that do not reach the function's region."""
+    (event,) = scenario.undelivered
     assert event["detail"]["eventName"] == "AccountJoinedOrganization"
 
 
-def test_a_takeover_needs_the_deploy_policy_alone(story: Story) -> None:
-    """Bringing what the scripts left into shape uses no action that only the policy for removals grants."""
+def test_adoption_requires_only_the_deploy_policy(scenario: Scenario) -> None:
+    """Adopting the scripts' resources uses no action that only the destroy policy grants."""
     source = yaml.safe_load((REPOSITORY / "infra" / "aws" / "operator.yaml").read_text(encoding="utf-8"))
     granted = {action for one in source["deploy"] for action in one["actions"]}
-    assert "iam:UpdateRoleDescription" in story.used
-    assert story.used - granted == set()
+    assert "iam:UpdateRoleDescription" in scenario.used
+    assert scenario.used - granted == set()
 
 
-def test_a_removal_by_default_leaves_bucket_exports_and_data(story: Story) -> None:
-    """The identity and the function go; what was delivered and goes on to be delivered stays as it was."""
-    done = story.steps["destroy"]
+def test_destroy_keeps_bucket_exports_and_data_by_default(scenario: Scenario) -> None:
+    """Roles and function are deleted. Exports and their data stay unchanged, and deliveries continue."""
+    done = scenario.steps["destroy"]
     assert done.code == 0, done
-    before, after = story.held["deploy"], story.held["destroy"]
+    before, after = scenario.resources["deploy"], scenario.resources["destroy"]
     for name in ("buckets", "data", "exports"):
         assert after[name] == before[name], name
     assert (after["roles"], after["functions"], after["stack sets"], after["instances"]) == (set(), [], {}, {})
@@ -236,22 +236,22 @@ def test_a_removal_by_default_leaves_bucket_exports_and_data(story: Story) -> No
     assert "goes on to deliver" in done.err or "go on to deliver" in done.err
 
 
-def test_a_second_deployment_adopts_what_the_removal_left(story: Story) -> None:
-    """Bucket and export of before are taken up again, and every member gets its role back."""
-    done = story.steps["again"]
+def test_second_deployment_adopts_what_destroy_kept(scenario: Scenario) -> None:
+    """Bucket and export are imported, and every member account gets its role again."""
+    done = scenario.steps["again"]
     assert done.code == 0, done
-    before, after = story.held["destroy"], story.held["again"]
+    before, after = scenario.resources["destroy"], scenario.resources["again"]
     for name in ("buckets", "exports"):
         assert after[name] == before[name], name
     assert before["data"].items() <= after["data"].items()
-    assert after["instances"] == story.held["before"]["instances"]
+    assert after["instances"] == scenario.resources["before"]["instances"]
     assert "aws_s3_bucket.exports ←" in " ".join(done.err.split())
 
 
-def test_a_removal_of_everything_leaves_terraforms_state_alone(story: Story) -> None:
-    """With exports and data asked for, what the scripts had made is gone with what the deployments made."""
-    done = story.steps["destroy-everything"]
+def test_destroy_with_data_keeps_only_the_terraform_state(scenario: Scenario) -> None:
+    """Resources of the scripts are deleted together with those of the deployments."""
+    done = scenario.steps["destroy-everything"]
     assert done.code == 0, done
-    left = story.held["destroy-everything"]
-    assert set(left.pop("buckets")) == {f"tailpipe-terraform-{story.deployment.cloud.account}"}
+    left = scenario.resources["destroy-everything"]
+    assert set(left.pop("buckets")) == {f"tailpipe-terraform-{scenario.deployment.cloud.account}"}
     assert not any(left.values()), left

@@ -1,4 +1,4 @@
-"""Certificates for receivers on this machine, by an authority that only a test trusts."""
+"""TLS certificates for local receivers, issued by an authority that only a test trusts."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Authority:
         self._own = builder.sign(self._key, hashes.SHA256())
 
     def context(self) -> ssl.SSLContext:
-        """Return the settings of a client that trusts this authority alone."""
+        """Return a client's TLS context that trusts only this authority."""
         return ssl.create_default_context(cadata=self._own.public_bytes(serialization.Encoding.PEM).decode())
 
     def certificate(self, folder: Path, host: str, days: int = 1) -> Path:
-        """Write a certificate for a host and its key, valid for so many days from now, and return the file."""
+        """Write a host's certificate and key, valid for `days` from now, and return the file."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(host, key, days)
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)

@@ -1,4 +1,4 @@
-"""A webhook's receiver on this machine, for tests: it keeps what it gets, and answers as it is told."""
+"""A webhook receiver on this machine that records messages and returns configured responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Receiver:
-    """What came, as (path, headers, body); it answers `answers` first, then `status`, and adds `headers`."""
+    """Received messages as (path, headers, body), and the responses: `answers` first, then `status`, with `headers`."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, dict[str, str], bytes]] = []
@@ -28,7 +28,7 @@ class Receiver:
         return [json.loads(body) for _, _, body in self.got]
 
     def titles(self) -> list[str]:
-        """Return the titles of the CloudEvents that came."""
+        """Return the titles of the received CloudEvents."""
         return [one["data"]["title"] for one in self.documents()]
 
 
@@ -47,11 +47,11 @@ def receiving() -> Iterator[Receiver]:
                 self.send_header(name, value)
             self.send_header("content-length", str(len(receiver.body)))
             self.end_headers()
-            with suppress(OSError):  # a sender need not wait for the body
+            with suppress(OSError):  # a sender may close without reading the body
                 self.wfile.write(receiver.body)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = False

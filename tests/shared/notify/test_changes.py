@@ -29,7 +29,7 @@ URL = "https://hooks.example.com/services/T0CANARY00/SECRETtoken123456"
 
 
 class Sent:
-    """Takes the place of the network: keeps what is posted, answers `status`."""
+    """Replace the network: record posts and respond with `status`."""
 
     def __init__(self) -> None:
         self.posts: list[dict[str, Any]] = []
@@ -44,7 +44,7 @@ class Sent:
         return Reply(self.status)
 
     def take(self) -> list[str]:
-        """Return the types and titles that came since the last call."""
+        """Return the types and titles posted since the last call."""
         found = [
             f"{one['type'].split('.')[3]}.{one['type'].split('.')[4]} {one['data']['title']}" for one in self.posts
         ]
@@ -53,7 +53,7 @@ class Sent:
 
 
 def watched(scopes: int = 3, **settings: Any) -> tuple[Setting, Sent]:
-    """Return an engine whose messages go to a list."""
+    """Return an engine that sends its messages to a list."""
     sent = Sent()
     publishing = Publishing(Wording("Memory", "scope", "scopes"), Reach(), Secret(lambda _: URL), sent)
     return Setting(scopes, publishing=publishing, **settings), sent
@@ -282,7 +282,7 @@ def test_exclusion_sends_one_message_with_the_code_of_the_refusal() -> None:
 
 
 def digests(sent: Sent) -> list[str]:
-    """Return the titles of the digests that came since the last call."""
+    """Return the titles of the digests sent since the last call."""
     return [one.partition(" Memory: ")[2] for one in sent.take() if " Memory: week " in one]
 
 

@@ -108,8 +108,8 @@ def test_other_endpoints_get_a_cloud_event_signed_over_id_time_and_body() -> Non
 @pytest.mark.parametrize("name", FORMATS)
 def test_name_that_is_not_valid_unicode_is_replaced(name: str) -> None:
     """A lone surrogate becomes a question mark; the rest of the message is unchanged."""
-    odd = Notice("a", START, "failure.opened", "bad \ud800 name", ["x"], "c", 2, ["\udfff (1)"])
-    assert "bad ? name" in json.dumps(written(name, odd)[0])
+    invalid = Notice("a", START, "failure.opened", "bad \ud800 name", ["x"], "c", 2, ["\udfff (1)"])
+    assert "bad ? name" in json.dumps(written(name, invalid)[0])
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ SILENT = ["127.0.0.2", "127.0.0.3"]
 
 @contextmanager
 def answering(script: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Serve one connection on 127.0.0.1, as the script says; yield the port."""
+    """Serve one connection on 127.0.0.1 with `script`; yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -56,7 +56,7 @@ def answering(script: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def drip(connection: socket.socket, data: bytes) -> None:
-    """Send a byte every 20 ms until the other side is gone."""
+    """Send a byte every 20 ms until the connection closes."""
     for one in data:
         connection.sendall(bytes([one]))
         time.sleep(0.02)
@@ -151,7 +151,7 @@ def test_public_address_is_called_in_every_form(address: str, monkeypatch: pytes
 
 
 def calls_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note the addresses that are connected to; those of other machines refuse."""
+    """Record the addresses of connections; refuse connections to other machines."""
     called: list[str] = []
     real = socket.create_connection
 
@@ -292,12 +292,12 @@ def test_large_response_is_not_read(receiver: Receiver) -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> Authority:
-    """Return an authority that a test may trust."""
+    """Return a certificate authority that a test may trust."""
     return Authority()
 
 
 def secured(certificate: Path) -> Callable[[socket.socket], None]:
-    """Return a receiver that accepts one message over TLS with a certificate."""
+    """Return a script that accepts one message over TLS with a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
@@ -361,7 +361,7 @@ def test_unresolvable_host_is_a_transient_failure() -> None:
 
 
 def waiting(*ids: str) -> StateDocument:
-    """Return a document with owed messages."""
+    """Return a state document with unsent messages."""
     document = fresh("memory")
     document.owner = "org-1"
     document.notices = Notices(START, {}, [Notice(one, START, "failure.opened", f"title {one}") for one in ids])

@@ -1,4 +1,4 @@
-"""Everything that may be wrong with a webhook and the secret that holds its address, tried on a cloud's own reader."""
+"""All failures of a webhook and its secret, exercised through a cloud's own secret reader."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CANARY = "T0CANARY00/aVerySecretPart99"
 
 
 class Case(NamedTuple):
-    """What the secret holds (None: it is gone), what the receiver answers, and the code of the warning."""
+    """The content of the secret (None: deleted), the receiver's response, and the code of the warning."""
 
     secret: str | None
     code: str
@@ -25,7 +25,7 @@ class Case(NamedTuple):
 
 
 def cases(url: str) -> list[Case]:
-    """Return the cases for a receiver that works at this address."""
+    """Return the cases for a working receiver at `url`."""
     elsewhere = {"location": "http://169.254.169.254/latest/meta-data/"}
     return [
         Case(f"http://127.0.0.1:9/{CANARY}", "notify-unreachable"),
@@ -48,9 +48,10 @@ def cases(url: str) -> list[Case]:
 def prove_each_is_a_warning(
     read: Callable[[bool], str], store: Callable[[str | None], None], run: RunContext, lines: Any
 ) -> None:
-    """Prove for one instance that lives through them all: a warning with its code, nothing of the secret, and owed.
+    """Check that each case is a warning with its code that shows no secret and keeps the message.
 
-    In the end a good address, as people paste it, delivers the message under its first id, once.
+    One instance handles all cases. At the end, a valid URL with stray whitespace delivers the message once, with its
+    first id.
     """
     document, secret = fresh(run.cloud), Secret(read, local=True)
     document.notices = Notices(START, {}, [Notice("first", START, "failure.opened", "title")])
