@@ -1,4 +1,4 @@
-"""Stories of the Azure function, working by identity alone, that use everything it may do."""
+"""Scenarios of the Azure function, authenticated by identity only, that use each of its permissions."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.azure_function.support import DAY, HOUR, Lines, action, advance, loca
 from tests.e2e.azure_rights import Used, used
 from tests.shared.notify.receiver import receiving
 
-GROUP = "sandbox"  # every third subscription is in it; the destination, in the first one, is not
+GROUP = "sandbox"  # contains every third subscription, but not the destination's
 STATE, STATE_CONTAINER = "known_subscriptions.json", "tailpipe-state"
 _IDENTITY = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
 
 
 class Tenant:
-    """A tenant in which the function holds exactly the rights of a file, in storage as well."""
+    """A tenant in which the function has exactly the permissions of a file, in storage as well."""
 
     def __init__(self, cloud: LocalAzure) -> None:
         self.cloud = cloud
@@ -41,23 +41,23 @@ class Tenant:
         return run(self.cloud, scopes, **{**self.cloud.keyless(), **settings})
 
     def join(self, name: str, agreement: str = "ea") -> str:
-        """Let a subscription join the group."""
+        """Add a subscription to the group."""
         joined: str = self.cloud.join_subscription(name, agreement, GROUP)
         return joined
 
     def pass_time(self, seconds: float) -> None:
-        """Let every export deliver, then time pass."""
+        """Let every export deliver, then advance the clock."""
         self.cloud.deliver()
         advance(self.cloud, seconds)
 
     def ok(self, *scopes: str, **settings: Any) -> RunResult:
-        """Run once; the test fails where the run is not ok."""
+        """Run once and require the status ok."""
         finished = self.run(*scopes, **settings)
         assert finished.report["status"] == "ok", (finished.report["failures"], finished.report["manual"])
         return finished
 
     def put(self, account: str, container: str, data: bytes) -> None:
-        """Let somebody else write the state's blob."""
+        """Write the state's blob as another process would."""
         with self.cloud.blob_client(account) as client:
             client.get_blob_client(container, STATE).upload_blob(data, overwrite=True)
 
@@ -67,13 +67,13 @@ class Tenant:
             return list(client.get_container_client(STATE_CONTAINER).list_blob_names())
 
     def used(self) -> Used:
-        """Return what the function has used so far."""
+        """Return the permissions that the function has used so far."""
         return used(self.cloud, self.cloud.principal)
 
 
 @contextmanager
 def tenant(azurite: Azurite, rights: Path = RIGHTS, **options: Any) -> Iterator[Tenant]:
-    """Open a tenant of nine subscriptions, three of them the function's; the identity's endpoint is the platform's."""
+    """Create a tenant with nine subscriptions, three of them in scope, and the platform's identity endpoint."""
     before = {name: os.environ.get(name) for name in _IDENTITY}
     with local_azure(azurite=azurite, subscriptions=9, group=GROUP, rights=rights, **options) as cloud:
         os.environ.update({name: cloud.environment()[name] for name in _IDENTITY})
@@ -86,7 +86,7 @@ def tenant(azurite: Azurite, rights: Path = RIGHTS, **options: Any) -> Iterator[
 
 
 def onboard(own: Tenant) -> None:
-    """The old scripts have served one subscription and listed another; then everything rests."""
+    """Onboard subscriptions that the old scripts served or listed, then run without changes."""
     old, listed, _ = own.ours
     own.cloud.create_exports([old])
     own.put(own.cloud.destinations[0].name, "dataexport", json.dumps([old, listed]).encode())
@@ -99,8 +99,8 @@ def onboard(own: Tenant) -> None:
     assert set(verbs(own.ok())) == {"KEEP"}
 
 
-def mend(own: Tenant) -> None:
-    """Exports that were deleted or changed come back, one at a time for the guard's sake; failed ones run again."""
+def repair(own: Tenant) -> None:
+    """Restore deleted and changed exports one by one, as the guard requires, and run failed ones again."""
     first, second, third = own.ours
     cloud = own.cloud
     cloud.delete_export(first)
@@ -121,8 +121,8 @@ def mend(own: Tenant) -> None:
     assert outcome(done, third, "backfill").action.verb is Verb.KEEP, done.report
 
 
-def listen(own: Tenant) -> None:
-    """Between two runs, the activity log names a deleted export, and a look creates it again."""
+def handle_events(own: Tenant) -> None:
+    """Re-create a deleted export from the activity log, between two runs."""
     first, cloud = own.ours[0], own.cloud
     log = {"ACTIVITY_LOG_WORKSPACE": cloud.send_activity_log()}
     cloud.delete_export(first)
@@ -132,8 +132,8 @@ def listen(own: Tenant) -> None:
     assert len(cloud.exports(first)) == 1
 
 
-def lose_the_destination(own: Tenant) -> None:
-    """The container comes back; rules that lose data, missing keys or a missing account are reported."""
+def lose_destination(own: Tenant) -> None:
+    """Restore the container; report lifecycle rules that lose data, disabled keys and a missing account."""
     cloud = own.cloud
     cloud.delete_container()
     assert outcome(own.run(), own.home, "container").result is Result.DONE
@@ -159,7 +159,7 @@ def lose_the_destination(own: Tenant) -> None:
 
 
 def notify(own: Tenant) -> None:
-    """The weekly summary reaches the webhook whose address is in the vault."""
+    """Send the weekly digest to the webhook whose URL is in the key vault."""
     with receiving() as receiver:
         own.cloud.world.secrets[NOTIFY_SECRET] = receiver.url
         vault = own.cloud.world.vault.rpartition("/")[2]
@@ -167,8 +167,8 @@ def notify(own: Tenant) -> None:
         assert receiver.got, "the secret was not read"
 
 
-def newcomers(own: Tenant) -> None:
-    """One wants its provider registered first; one accepts no application; one lets nobody in for an hour."""
+def add_subscriptions(own: Tenant) -> None:
+    """Add subscriptions that need a provider registration, refuse applications, or grant access an hour later."""
     cloud = own.cloud
     asks, payg, closed = own.join("asks"), own.join("payg", "payg"), own.join("closed")
     cloud.demand_registration(asks)
@@ -185,8 +185,8 @@ def newcomers(own: Tenant) -> None:
     cloud.remove_subscription(payg)
 
 
-def forget(own: Tenant) -> None:
-    """A state that is corrupt, lost with its container, or written by somebody else in between costs calls only."""
+def lose_state(own: Tenant) -> None:
+    """Recover from a state that is corrupt, deleted with its container, or written concurrently."""
     cloud, host = own.cloud, own.cloud.host_account.name
     own.put(host, STATE_CONTAINER, b"garbage")
     own.run()
@@ -201,8 +201,8 @@ def forget(own: Tenant) -> None:
     assert conflict.left == 0
 
 
-def pay_together(own: Tenant) -> None:
-    """An enrollment account is exported as a whole, with a billing role and no further right in Resource Manager."""
+def export_enrollment_account(own: Tenant) -> None:
+    """Export an enrollment account as a whole, with a billing role and no further Resource Manager permission."""
     own.cloud.add_billing_account("1234567", children={"7654321": [own.ours[0]]})
     own.cloud.grant_billing()
     own.pass_time(HOUR)
@@ -211,7 +211,7 @@ def pay_together(own: Tenant) -> None:
 
 
 def with_identities(own: Tenant) -> None:
-    """Exports with identities get their role on the container, and lose the one that they had elsewhere."""
+    """Give identity-based exports their role on the container, and remove the role they had elsewhere."""
     own.ok()
     assert all(len(own.cloud.exports(one)) == 1 for one in own.ours)
     first, second, _ = own.ours
@@ -229,6 +229,15 @@ def with_identities(own: Tenant) -> None:
 
 
 def with_keys(own: Tenant) -> None:
-    """The whole story of a deployment whose exports write by key."""
-    for chapter in (onboard, notify, mend, listen, lose_the_destination, newcomers, forget, pay_together):
-        chapter(own)
+    """Run the whole scenario of a deployment whose exports write with account keys."""
+    for step in (
+        onboard,
+        notify,
+        repair,
+        handle_events,
+        lose_destination,
+        add_subscriptions,
+        lose_state,
+        export_enrollment_account,
+    ):
+        step(own)

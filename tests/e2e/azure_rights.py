@@ -1,4 +1,4 @@
-"""Rights that infra/azure grants the function, rights that a story of it has used, and what tells them apart."""
+"""Compare the permissions that infra/azure grants with those that a scenario used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "infra/azure/rights.yaml"
 
 
 class Right(NamedTuple):
-    """An action, data action, or role of Azure's own (as `what`), at a place as the file names it."""
+    """An action, data action or built-in role (`what`), and its scope in the file's terms (`place`)."""
 
     place: str
     what: str
@@ -24,21 +24,25 @@ class Right(NamedTuple):
 
 @dataclass
 class Used:
-    """What stories used. `sole` are rights that alone allowed some call, `refused` those that a call lacked."""
+    """Permissions used in scenarios.
+
+    `sole` are those that alone allowed a call, `refused` those that a call lacked. `by_role` has pairs of a built-in role
+    and an action that it allowed.
+    """
 
     sole: set[Right] = field(default_factory=set)
     refused: set[Right] = field(default_factory=set)
-    by_role: set[tuple[str, str]] = field(default_factory=set)  # of roles of Azure's own, what they were used for
+    by_role: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, other: Used) -> None:
-        """Take in another story."""
+        """Add the permissions of another scenario."""
         self.sole |= other.sole
         self.refused |= other.refused
         self.by_role |= other.by_role
 
 
 def granted(who: Who, identity_exports: bool, path: Path = RIGHTS, group: bool = True) -> dict[Right, str]:
-    """Return what the file grants in a deployment of this kind, each with the id of its grant."""
+    """Return the permissions that the file grants in such a deployment, each with the id of its grant."""
     found: dict[Right, str] = {}
     for grant in read_grants(who, conditions_of(identity_exports, group, notify=True, activity_log=True), path):
         for what in (grant.role,) if grant.role else (*grant.actions, *grant.data_actions):
@@ -47,21 +51,22 @@ def granted(who: Who, identity_exports: bool, path: Path = RIGHTS, group: bool =
 
 
 def used(cloud: LocalAzure, principal: str) -> Used:
-    """Return what a principal has used in a local Azure whose destination lies outside of the function's group.
+    """Return the permissions that a principal used in a local Azure.
 
-    There each resource lies in one place only, so that every right shows by itself.
+    The destination must be outside the function's management group: then each resource has one scope only, and each
+    permission is visible separately.
     """
-    story = Used()
+    scenario = Used()
     for check in cloud.world.rights.checks:
         if check.principal != principal:
             continue
         rights = {_right(cloud, check, one) for one in check.by}
         if not rights:
-            story.refused.add(Right(place_of(cloud, check.scope), check.action))
+            scenario.refused.add(Right(place_of(cloud, check.scope), check.action))
         elif len(rights) == 1:
-            story.sole |= rights
-        story.by_role |= {(right.what, check.action) for right in rights if right.what != check.action}
-    return story
+            scenario.sole |= rights
+        scenario.by_role |= {(right.what, check.action) for right in rights if right.what != check.action}
+    return scenario
 
 
 def _right(cloud: LocalAzure, check: Check, assignment: str) -> Right:
@@ -72,7 +77,7 @@ def _right(cloud: LocalAzure, check: Check, assignment: str) -> Right:
 
 
 def place_of(cloud: LocalAzure, scope: str) -> str:
-    """Return where a resource lies, in the file's words."""
+    """Return the scope of a resource in the file's terms."""
     low = scope.lower()
     for account in cloud.destinations:
         if low.startswith(f"{account.id.lower()}/blobservices/default/containers"):
@@ -93,23 +98,23 @@ def place_of(cloud: LocalAzure, scope: str) -> str:
 
 
 def differences(
-    grants: Mapping[Right, str], story: Used, known: Mapping[str, str], of: str = "the function"
+    grants: Mapping[Right, str], scenario: Used, known: Mapping[str, str], of: str = "the function"
 ) -> list[str]:
-    """Return a sentence for each right that is granted and not used, or used and not granted.
+    """Return a sentence for each permission that is granted but not used, or used but not granted.
 
-    `known` are grants (id → documented reason) that no local call can show.
+    `known` are grants (id → documented reason) that no local call can use.
     """
-    idle = sorted(right for right, grant in grants.items() if right not in story.sole and grant not in known)
+    idle = sorted(right for right, grant in grants.items() if right not in scenario.sole and grant not in known)
     superfluous = [
-        f"{FILE}: {grants[one]} grants {of} {one.what} ({one.place}), and nothing needs it: take it out" for one in idle
+        f"{FILE}: {grants[one]} grants {of} {one.what} ({one.place}), and nothing needs it: remove it" for one in idle
     ]
-    lacking = sorted((story.sole | {one for one in story.refused if not _covered(one, grants)}) - grants.keys())
+    lacking = sorted((scenario.sole | {one for one in scenario.refused if not _covered(one, grants)}) - grants.keys())
     missing = [f"{FILE}: {of} uses {one.what} ({one.place}), and nothing grants it: add it" for one in lacking]
-    shown = sorted({grant for right, grant in grants.items() if right in story.sole} & known.keys())
-    return superfluous + missing + [f"{one} is used after all: take it out of the exceptions" for one in shown]
+    shown = sorted({grant for right, grant in grants.items() if right in scenario.sole} & known.keys())
+    return superfluous + missing + [f"{one} is used: remove it from the exceptions" for one in shown]
 
 
 def _covered(refused: Right, grants: Iterable[Right]) -> bool:
-    """Return whether a refusal is of a right that is granted there, and was taken away by the story itself."""
+    """Return whether a refused permission is granted there, and was only removed by the scenario itself."""
     places = {"destination": {"destination", "delegation"}, "destination_container": {"destination", "delegation"}}
     return any(one.what == refused.what and one.place in places.get(refused.place, {refused.place}) for one in grants)

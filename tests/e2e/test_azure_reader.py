@@ -1,4 +1,4 @@
-"""What Tailpipe may read on Azure as its enterprise application, and what nobody may: the real SDK and local Azure."""
+"""What Tailpipe's enterprise application can and cannot read on Azure, with the real SDK against the local Azure."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from tests.azure_function.support import local_azure, run
 from tests.e2e.azure_rights import Used, differences, granted, used
 from tests.readers.azure import MANAGEMENT, STORAGE, Reader, Tokens, blob_service
 
-MISMATCH, FAILED, NOBODY = "AuthorizationPermissionMismatch", "AuthorizationFailed", "InvalidAuthenticationInfo"
+MISMATCH, FAILED, UNAUTHENTICATED = (
+    "AuthorizationPermissionMismatch",
+    "AuthorizationFailed",
+    "InvalidAuthenticationInfo",
+)
 
 
 @pytest.fixture(scope="module")
 def azure() -> Iterator[LocalAzure]:
-    """Return a tenant that a run covered, with one delivery, and with somebody else's container beside ours."""
+    """Return a tenant after a complete run and one delivery, with a foreign container next to ours."""
     with local_azure(subscriptions=3) as cloud:
         run(cloud)
         cloud.deliver()
@@ -51,7 +55,7 @@ def reader(azure: LocalAzure, closing: ExitStack) -> Reader:
 
 @pytest.fixture(scope="module")
 def reading(azure: LocalAzure, reader: Reader) -> tuple[Used, list[dict[str, str]]]:
-    """Return what Tailpipe has used and the rows that it got by reading all it is meant to read."""
+    """Return the permissions that Tailpipe used to read everything it needs, and the rows."""
     azure.world.rights.checks.clear()
     rows = list(reader.rows())
     assert reader.metrics() == ["UsedCapacity"]
@@ -65,12 +69,12 @@ def principal(azure: LocalAzure) -> str:
 
 
 def tailpipe(azure: LocalAzure) -> Tokens:
-    """Return how Tailpipe gets its tokens from the customer's tenant."""
+    """Return a function that gets Tailpipe's tokens from the customer's tenant."""
     return partial(azure.app_token, TAILPIPE_APP)
 
 
 def connected(azure: LocalAzure, closing: ExitStack, tokens: Tokens) -> Reader:
-    """Return a reader with these tokens and the part of the onboarding document that it needs."""
+    """Return a reader with `tokens` and the part of the onboarding document that it needs."""
     account = azure.destinations[0]
     storage = {"accountResourceId": account.id, "container": "dataexport", "blobEndpoint": endpoint(azure)}
     made = Reader(azure.endpoint, tokens, {"storage": storage})
@@ -84,7 +88,7 @@ def endpoint(azure: LocalAzure, account: str = "") -> str:
 
 
 def refused(call: Callable[[], object]) -> str:
-    """Return the code with which a call is refused."""
+    """Return the error code of a refused call."""
     with pytest.raises(HttpResponseError) as caught:
         call()
     error: Any = caught.value
@@ -92,54 +96,54 @@ def refused(call: Callable[[], object]) -> str:
     return str(getattr(code, "value", code))
 
 
-def test_tailpipe_reads_manifests_data_and_metrics(
+def test_tailpipe_reads_manifests_rows_and_metrics(
     azure: LocalAzure, reader: Reader, reading: tuple[Used, list[dict[str, str]]]
 ) -> None:
-    """Every delivered row is read by way of the manifests, for each subscription, and metrics are answered."""
+    """The reader finds every subscription's rows through manifests, and can read metrics."""
     assert len(reader.manifests()) == len(azure.subscription_ids)
     assert {row["SubscriptionId"] for row in reading[1]} == set(azure.subscription_ids)
 
 
-def test_the_connectors_rights_are_exactly_those_it_uses(reading: tuple[Used, list[dict[str, str]]]) -> None:
-    """Both roles that rights.yaml gives Tailpipe are used, each at its place, and nothing else is needed."""
+def test_connector_is_granted_exactly_the_permissions_it_uses(reading: tuple[Used, list[dict[str, str]]]) -> None:
+    """Both roles that rights.yaml gives Tailpipe are used at their scopes, and no other role is needed."""
     assert differences(granted("connector", False), reading[0], {}, "Tailpipe") == []
 
 
-def test_the_data_are_closed_to_everybody_else(azure: LocalAzure, closing: ExitStack) -> None:
-    """Another application of the tenant is refused; one that Tailpipe's own name bears elsewhere is nobody here."""
+def test_other_applications_cannot_read_the_data(azure: LocalAzure, closing: ExitStack) -> None:
+    """Another application of the tenant is refused, and so is Tailpipe's application with another tenant's token."""
     azure.world.service_principals["another app"] = made_up_id("another app")
     stranger = connected(azure, closing, partial(azure.app_token, "another app"))
     assert refused(stranger.manifests) == MISMATCH
     assert refused(stranger.metrics) == FAILED
     assert stranger.subscriptions() == []
     abroad = connected(azure, closing, partial(azure.app_token, TAILPIPE_APP, tenant=made_up_id("another tenant")))
-    assert refused(abroad.manifests) == NOBODY
+    assert refused(abroad.manifests) == UNAUTHENTICATED
     assert refused(abroad.metrics) == "InvalidAuthenticationTokenTenant"
 
 
-def test_a_token_opens_only_what_it_was_issued_for(azure: LocalAzure, closing: ExitStack) -> None:
-    """Storage takes no token of Resource Manager's, Resource Manager none of storage's, and nobody one of Graph's."""
+def test_token_is_valid_for_its_audience_only(azure: LocalAzure, closing: ExitStack) -> None:
+    """Storage and Resource Manager refuse each other's tokens and those for Microsoft Graph."""
     swapped = {MANAGEMENT: STORAGE, STORAGE: MANAGEMENT}
     crossed = connected(azure, closing, lambda audience: tailpipe(azure)(swapped[audience]))
     graph = connected(azure, closing, lambda _: tailpipe(azure)("https://graph.microsoft.com"))
     for one in (crossed, graph):
-        assert refused(one.manifests) == NOBODY
+        assert refused(one.manifests) == UNAUTHENTICATED
         assert refused(one.metrics) == "InvalidAuthenticationToken"
 
 
-def test_without_a_token_nothing_is_shown(azure: LocalAzure, closing: ExitStack) -> None:
-    """A caller who shows nothing is asked who he is: no container is public."""
+def test_anonymous_access_is_refused(azure: LocalAzure, closing: ExitStack) -> None:
+    """No container is public."""
     anonymous = closing.enter_context(BlobServiceClient(endpoint(azure), retry_total=0))
     container = anonymous.get_container_client("dataexport")
-    assert refused(lambda: list(container.list_blobs())) == NOBODY
+    assert refused(lambda: list(container.list_blobs())) == UNAUTHENTICATED
 
 
 def test_state_reports_and_code_cannot_be_read(azure: LocalAzure, reader: Reader, closing: ExitStack) -> None:
-    """The function's memory and its reports exist, and Tailpipe is refused them, listed or by name."""
+    """Tailpipe can neither list nor read the function's state, its reports and its package."""
     host = azure.host_account.name
     with azure.blob_client(host) as own:
         kept = own.get_container_client(STATE_CONTAINER)
-        kept.upload_blob("deliveries.bin", b"as a later run leaves it", overwrite=True)
+        kept.upload_blob("deliveries.bin", b"written by a later run", overwrite=True)
         names = list(kept.list_blob_names())
     assert {name.partition("/")[0] for name in names} == {"known_subscriptions.json", "deliveries.bin", "runs"}
     theirs = closing.enter_context(blob_service(endpoint(azure, host), tailpipe(azure)))
@@ -150,10 +154,8 @@ def test_state_reports_and_code_cannot_be_read(azure: LocalAzure, reader: Reader
         assert refused(partial(state.download_blob, name)) == MISMATCH
 
 
-def test_other_containers_are_closed(reader: Reader) -> None:
-    """On the destination only the export container is open. That others exist may be seen: Monitoring Reader reads the
-    description of every resource, and none of its data.
-    """
+def test_other_containers_cannot_be_read(reader: Reader) -> None:
+    """Only the export container is readable. Monitoring Reader lists the other containers, but none of their data."""
     others = reader.storage.get_container_client("others")
     assert refused(lambda: list(others.list_blobs())) == MISMATCH
     assert refused(lambda: others.download_blob("private")) == MISMATCH
@@ -161,7 +163,7 @@ def test_other_containers_are_closed(reader: Reader) -> None:
 
 
 def test_nothing_can_be_written(azure: LocalAzure, reader: Reader) -> None:
-    """No blob and no container can be written, locked or deleted, and all is as it was."""
+    """No blob or container can be written, locked or deleted, and none has changed."""
     name = reader.manifests()[0]
     blob, new = reader.container.get_blob_client(name), reader.container.get_blob_client("tailpipe/new")
     before = reader.read(name)
@@ -184,8 +186,8 @@ def test_nothing_can_be_written(azure: LocalAzure, reader: Reader) -> None:
     assert len(reader.manifests()) == len(azure.subscription_ids)
 
 
-def test_resource_manager_takes_no_write_and_tells_no_secret(azure: LocalAzure, reader: Reader) -> None:
-    """Exports, rights, accounts, settings and keys: each change and each secret is refused."""
+def test_resource_manager_refuses_writes_and_secrets(azure: LocalAzure, reader: Reader) -> None:
+    """Changes of exports, roles, accounts and containers are refused, as are reads of keys and settings."""
     account, host, site = azure.destinations[0].id, azure.host_account.id, azure.site.id
     (export,) = azure.exports(azure.subscription_ids[0])
     role = {"properties": {"roleDefinitionId": "/x/8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "principalId": str(uuid4())}}
@@ -212,8 +214,8 @@ def test_resource_manager_takes_no_write_and_tells_no_secret(azure: LocalAzure, 
         assert refused(partial(reader.call, *one)) == FAILED, one[:2]
 
 
-def test_keys_open_nothing(azure: LocalAzure, reader: Reader, closing: ExitStack) -> None:
-    """The state's account takes no key at all, the destination no wrong one, and no key is made of a role."""
+def test_account_keys_cannot_be_used(azure: LocalAzure, reader: Reader, closing: ExitStack) -> None:
+    """The state's account refuses every key, the destination a wrong key. Tailpipe cannot get a user delegation key."""
     host, account = azure.host_account, azure.destinations[0]
     right = AzureNamedKeyCredential(host.name, host.key)
     own = closing.enter_context(BlobServiceClient(endpoint(azure, host.name), credential=right, retry_total=0))
@@ -225,8 +227,8 @@ def test_keys_open_nothing(azure: LocalAzure, reader: Reader, closing: ExitStack
     assert refused(lambda: reader.storage.get_user_delegation_key(now, now.replace(hour=23))) == MISMATCH
 
 
-def test_access_ends_with_its_role(azure: LocalAzure, closing: ExitStack) -> None:
-    """When the role on the container is taken back, the next read is refused; the other role opens no data."""
+def test_access_ends_when_the_role_is_removed(azure: LocalAzure, closing: ExitStack) -> None:
+    """Without the role on the container, the next read is refused; the other role gives no access to data."""
     rights = azure.world.rights
     held = next(one for one in rights.of(principal(azure)) if one.scope.endswith("/containers/dataexport"))
     again = connected(azure, closing, tailpipe(azure))

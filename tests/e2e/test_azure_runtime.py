@@ -39,8 +39,8 @@ def function(azure: LocalAzure, repository: Path) -> Iterator[AzureWorker]:
 
 
 @pytest.fixture(autouse=True)
-def _mended(azure: LocalAzure) -> Iterator[None]:
-    """Forget after each test what it made, what it broke and what was remembered."""
+def _reset(azure: LocalAzure) -> Iterator[None]:
+    """Remove each test's exports, faults and state."""
     yield
     azure.clear_faults()
     azure.calls.clear()
@@ -54,12 +54,12 @@ def _mended(azure: LocalAzure) -> Iterator[None]:
 
 
 def events(done: Invocation) -> list[Mapping[str, Any]]:
-    """Return the function's log lines; the test fails where one is no JSON object."""
+    """Return the function's log lines; the test fails if one is not valid JSON."""
     return [json.loads(line) for line in done.logs if line.startswith("{")]
 
 
 def test_timer_and_both_routes_are_indexed(function: AzureWorker) -> None:
-    """The platform finds one timer on the setting's schedule, and two routes that want a function key."""
+    """The platform finds one timer with the configured schedule, and two routes that require a function key."""
     functions = function.functions()
     triggers = {name: bindings[0] for name, bindings in functions.items()}
     assert triggers["reconcile_timer"]["schedule"] == "%SCHEDULE%"
@@ -70,20 +70,20 @@ def test_timer_and_both_routes_are_indexed(function: AzureWorker) -> None:
     assert {one["authLevel"] for one in triggers.values() if one["type"] == "httpTrigger"} == {"FUNCTION"}
 
 
-def test_a_tick_creates_every_export(azure: LocalAzure, function: AzureWorker) -> None:
-    """The timer's run covers the tenant and tells its end in the log."""
+def test_timer_creates_every_export(azure: LocalAzure, function: AzureWorker) -> None:
+    """The run covers the tenant and logs its start and end."""
     done = function.invoke_timer()
     assert done.error is None
     assert len(azure.exports()) == 3
-    told = events(done)
-    assert told[0]["event"] == "run-started"
-    assert [line["code"] for line in told if line.get("event") == "run-finished"] == ["ok"]
+    lines = events(done)
+    assert lines[0]["event"] == "run-started"
+    assert [line["code"] for line in lines if line.get("event") == "run-finished"] == ["ok"]
 
 
-def test_a_look_creates_a_deleted_export_again(azure: LocalAzure, repository: Path) -> None:
-    """With its schedule set there is a second timer, which acts on the activity log; without it there is none."""
-    looking = {"EVENT_SCHEDULE": "0 4-59/5 * * * *", "ACTIVITY_LOG_WORKSPACE": azure.send_activity_log()}
-    with AzureWorker(APP, {**azure.environment(), **looking}, task_root=repository) as worker:
+def test_event_timer_restores_a_deleted_export(azure: LocalAzure, repository: Path) -> None:
+    """EVENT_SCHEDULE adds a second timer, which reads the activity log."""
+    event_settings = {"EVENT_SCHEDULE": "0 4-59/5 * * * *", "ACTIVITY_LOG_WORKSPACE": azure.send_activity_log()}
+    with AzureWorker(APP, {**azure.environment(), **event_settings}, task_root=repository) as worker:
         assert worker.functions()["changes_timer"][0]["schedule"] == "%EVENT_SCHEDULE%"
         worker.invoke_timer("reconcile_timer")
         deleted = azure.subscription_ids[1]
@@ -95,8 +95,8 @@ def test_a_look_creates_a_deleted_export_again(azure: LocalAzure, repository: Pa
     assert {one.resource.split("/")[2] for one in azure.calls.select("Microsoft.CostManagement/*")} == {deleted}
 
 
-def test_a_request_is_answered_with_the_report(azure: LocalAzure, function: AzureWorker) -> None:
-    """An empty body is a full run; the answer is 200 with the report, within the answer's bound."""
+def test_http_request_returns_the_report(azure: LocalAzure, function: AzureWorker) -> None:
+    """An empty body starts a full run; the response is 200 with the report."""
     done = function.invoke_http("POST", ROUTE)
     report = done.json()
     assert (done.status, report["status"], report["run_complete"]) == (200, "ok", True)
@@ -104,37 +104,37 @@ def test_a_request_is_answered_with_the_report(azure: LocalAzure, function: Azur
     assert len(azure.exports()) == 3
 
 
-def test_status_is_told_from_memory_alone(azure: LocalAzure, function: AzureWorker) -> None:
-    """GET /api/status tells the last run's coverage without any call to Resource Manager."""
+def test_status_is_read_from_the_state_only(azure: LocalAzure, function: AzureWorker) -> None:
+    """GET /api/status returns the last run's coverage without calling Resource Manager."""
     function.invoke_timer()
     azure.calls.clear()
-    told = function.invoke_http("GET", "/api/status")
-    assert told.status == 200
-    assert told.json()["scopes"]["covered"] == 3
+    response = function.invoke_http("GET", "/api/status")
+    assert response.status == 200
+    assert response.json()["scopes"]["covered"] == 3
     assert azure.calls.count() == 0
 
 
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        pytest.param(b"{", "JSON", id="no JSON"),
-        pytest.param(b"\xff\xfe", "JSON", id="no text"),
-        pytest.param({"dryrun": True}, "dryrun", id="an unknown key"),
-        pytest.param(b"[1]", "object", id="no object"),
+        pytest.param(b"{", "JSON", id="invalid JSON"),
+        pytest.param(b"\xff\xfe", "JSON", id="not text"),
+        pytest.param({"dryrun": True}, "dryrun", id="unknown key"),
+        pytest.param(b"[1]", "object", id="not an object"),
     ],
 )
-def test_a_request_with_faults_is_400_and_touches_nothing(
+def test_invalid_request_is_400_and_makes_no_call(
     azure: LocalAzure, function: AzureWorker, body: bytes | dict[str, Any], named: str
 ) -> None:
-    """A request that cannot be understood is refused by name before any call is made."""
+    """The response names the problem."""
     refused = function.invoke_http("POST", ROUTE, body)
     assert refused.status == 400
     assert named in refused.body.decode()
     assert azure.calls.count() == 0
 
 
-def test_a_second_run_is_409_and_names_the_first(azure: LocalAzure, function: AzureWorker) -> None:
-    """While another run holds the lock the route answers 409 with its id, and the timer's invocation fails with it."""
+def test_concurrent_run_is_409_with_the_id_of_the_first(azure: LocalAzure, function: AzureWorker) -> None:
+    """While another run holds the lock, HTTP returns 409 with its id, and the timer's invocation fails with it."""
     now = datetime.now(UTC)
     running = {"run_id": "r-of-another", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
     document = json.dumps({"version": 2, "cloud": "azure", "running": running}).encode()
@@ -147,8 +147,8 @@ def test_a_second_run_is_409_and_names_the_first(azure: LocalAzure, function: Az
     assert azure.exports() == []
 
 
-def test_a_failed_run_is_500_and_a_failed_tick(azure: LocalAzure, function: AzureWorker) -> None:
-    """With a token that is refused the answer is 500 with the remedy, and the timer's invocation counts as failed."""
+def test_failed_run_is_500_and_a_failed_invocation(azure: LocalAzure, function: AzureWorker) -> None:
+    """With an expired token, HTTP returns 500 with the failure, and the timer's invocation fails without secrets."""
     azure.break_identity("expired")
     try:
         failed, ticked = function.invoke_http("POST", ROUTE), function.invoke_timer()
@@ -159,12 +159,12 @@ def test_a_failed_run_is_500_and_a_failed_tick(azure: LocalAzure, function: Azur
     assert ticked.error is not None
     assert "credentials" in ticked.error["errorMessage"]
     secrets = (azure.token(), azure.environment()["BLOB_KEY"])
-    told = "\n".join((*failed.logs, *ticked.logs, failed.body.decode(), *ticked.error.values()))
-    assert not any(secret in told for secret in secrets)
+    output = "\n".join((*failed.logs, *ticked.logs, failed.body.decode(), *ticked.error.values()))
+    assert not any(secret in output for secret in secrets)
 
 
-def test_wrong_settings_are_500_all_at_once(azure: LocalAzure, repository: Path) -> None:
-    """Every wrong setting is named in one answer, and Azure is not asked."""
+def test_all_invalid_settings_are_reported_in_one_500(azure: LocalAzure, repository: Path) -> None:
+    """One response names every invalid setting, and Azure is not called."""
     wrong = {"EXPORTS": "cur2", "DESTINATION": "data", "CALLS_AT_ONCE": "many"}
     with AzureWorker(APP, {**azure.environment(), **wrong}, task_root=repository) as worker:
         refused, ticked = worker.invoke_http("POST", ROUTE), worker.invoke_timer()
@@ -175,8 +175,8 @@ def test_wrong_settings_are_500_all_at_once(azure: LocalAzure, repository: Path)
     assert azure.calls.count() == 0
 
 
-def test_timer_and_http_at_once_do_no_harm(azure: LocalAzure, function: AzureWorker) -> None:
-    """Of two triggers at once one runs and the other is told so, or both run one after the other; nothing twice."""
+def test_concurrent_timer_and_http_runs_write_nothing_twice(azure: LocalAzure, function: AzureWorker) -> None:
+    """Either one run is refused with the other's id, or both run one after the other."""
     azure.latency(0.05, "Microsoft.CostManagement/*")
     answers: list[Response] = []
     thread = threading.Thread(target=lambda: answers.append(function.invoke_http("POST", ROUTE)))

@@ -1,4 +1,4 @@
-"""The runbook's story on up to 500 subscriptions, in Azure's own worker runtime and virtual time."""
+"""The runbook's scenario on up to 500 subscriptions, in Azure's own worker runtime and virtual time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DENIED = "The client does not have authorization to perform the action."
 
 @dataclass(frozen=True)
 class Size:
-    """How many subscriptions there are, how many of them the old scripts serve, the budget, writes until the crash."""
+    """The numbers of subscriptions, of old scripts' exports, of calls per run, and of writes until the crash."""
 
     subscriptions: int
     old: int
@@ -36,7 +36,7 @@ SMALL, FULL = Size(100, 30, 40, 20), Size(500, 150, 200, 100)
 
 
 class Tenant:
-    """The tenant, the function in it, and what happened to both."""
+    """A tenant, the function in it, and the events of both."""
 
     def __init__(self, azure: LocalAzure, size: Size) -> None:
         self.azure, self.size = azure, size
@@ -49,7 +49,7 @@ class Tenant:
         self.function = AzureWorker("cli.demo.azure_app", environment, task_root=root, on_line=self.line)
 
     def line(self, line: str) -> None:
-        """Count the writes as they are logged, and let the instance die after so many if that is ordered."""
+        """Count logged writes, and crash the instance after `crash_at` of them."""
         parsed = parse_line(line)
         self.writes_seen += parsed is not None and parsed[1] == "write-done"
         if self.crash_at and self.writes_seen >= self.crash_at:
@@ -57,17 +57,17 @@ class Tenant:
             self.function.crash()
 
     def tick(self) -> Invocation:
-        """Let the timer tick; the test fails if the run does."""
+        """Fire the timer; the test fails if the run does."""
         done = self.function.invoke_timer()
         assert done.error is None, done.error
         return done
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass between two runs."""
+        """Advance the clock between two runs."""
         self.azure.advance(seconds)
 
     def throttle(self, seconds: float) -> None:
-        """Let others use up the tenant's quota."""
+        """Let other clients use up the tenant's quota."""
         now = self.azure.clock.monotonic()
         self.azure.throttle(seconds)
         self.bursts.append((now, now + seconds))
@@ -82,7 +82,7 @@ class Tenant:
         return [one for one, state in self.azure.subscriptions().items() if state == "Enabled"]
 
     def uncovered(self) -> dict[str, Any]:
-        """Return the active subscriptions without exactly one healthy export of theirs, each with what it has."""
+        """Return the active subscriptions without exactly one healthy export of ours, each with its exports."""
         ours = {one.id for one in self.azure.destinations}
         wrong = {}
         for one in self.active():
@@ -101,7 +101,7 @@ class Tenant:
         return wrong
 
     def status(self) -> Any:
-        """Return what GET /api/status answers; the test fails if it calls Resource Manager for it."""
+        """Return the scopes of GET /api/status; the test fails if that calls Resource Manager."""
         calls = self.azure.calls.count()
         answer = self.function.invoke_http("GET", "/api/status")
         assert (answer.status, self.azure.calls.count()) == (200, calls)
@@ -109,7 +109,7 @@ class Tenant:
 
 
 def tenant_of(subscriptions: int) -> LocalAzure:
-    """Return a tenant of two storage accounts, in which every tenth subscription is pay-as-you-go."""
+    """Return a tenant with two storage accounts, in which every tenth subscription is pay-as-you-go."""
     behavior = Behavior(cost_lag_s=RIGHTS_LAG_S, page_size=100, empty_pages_every=3)
     return LocalAzure(
         subscriptions,
@@ -121,23 +121,23 @@ def tenant_of(subscriptions: int) -> LocalAzure:
 
 
 @pytest.mark.parametrize("size", [SMALL, pytest.param(FULL, marks=pytest.mark.slow)], ids=["small", "full"])
-def test_every_subscription_is_covered_whatever_happens(size: Size) -> None:
-    """New ones, deleted exports, rights revoked and given back, throttling, a crash: at the end all are covered.
+def test_every_subscription_is_covered_after_failures(size: Size) -> None:
+    """New subscriptions, deleted exports, revoked and restored permissions, throttling and a crash are all handled.
 
-    No export is made twice, none of another subscription waits for one in trouble, and the only calls that are refused
-    for a quota fall into the bursts that somebody else caused.
+    No export is created twice, a failing subscription does not delay others, and calls are throttled only while other
+    clients use up the quota.
     """
     with tenant_of(size.subscriptions) as azure:
         tenant = Tenant(azure, size)
         with tenant.function:
             assert tenant.function.worker.startswith("azure-functions-runtime ")
             onboard_with_a_crash(tenant)
-            live_through_trouble(tenant)
-        ended_well(tenant)
+            run_with_failures(tenant)
+        check_end_state(tenant)
 
 
 def onboard_with_a_crash(tenant: Tenant) -> None:
-    """The old scripts have been at work; the first run dies halfway, and the next one goes on behind its lock."""
+    """Crash the first run after some writes, and let the next run take over its expired lock."""
     azure, size = tenant.azure, tenant.size
     azure.create_exports(azure.subscription_ids[: size.old])
     azure.deliver()
@@ -145,10 +145,10 @@ def onboard_with_a_crash(tenant: Tenant) -> None:
     crashed = tenant.function.invoke_timer()
     assert crashed.error is not None
     assert crashed.error["errorType"] == "WorkerProcessExit"
-    # What was on its way when the instance died still arrives; a new one takes longer to start than that.
+    # Writes in flight when the instance died still arrive, before a new instance has started.
     assert tenant.function.functions()
     there = len(azure.exports())
-    # Some of its writes added partitions to what the old scripts had made.
+    # Some of its writes added partitioning to the old scripts' exports.
     assert size.old < there < size.subscriptions
 
     refused = tenant.function.invoke_http("POST", "/api/reconcile")
@@ -161,8 +161,8 @@ def onboard_with_a_crash(tenant: Tenant) -> None:
     assert tenant.uncovered() == {}
 
 
-def live_through_trouble(tenant: Tenant) -> None:
-    """A day later things happen from hour to hour; the timer ticks on."""
+def run_with_failures(tenant: Tenant) -> None:
+    """From the next day on, cause failures between hourly runs."""
     azure = tenant.azure
     tenant.pass_time(DAY)
     azure.deliver()
@@ -193,7 +193,7 @@ def live_through_trouble(tenant: Tenant) -> None:
     for hour in range(1, 16):
         tenant.pass_time(HOUR)
         if hour == 3:
-            # Whoever is in trouble keeps nobody waiting: three runs of this budget look at everybody else.
+            # Failing subscriptions do not delay others: three runs with this call budget check all of them.
             assert set(tenant.uncovered()) == {*hidden, *denied}
             for fault in faults:
                 fault.left = 0
@@ -207,14 +207,14 @@ def live_through_trouble(tenant: Tenant) -> None:
         tenant.tick()
 
 
-def ended_well(tenant: Tenant) -> None:
-    """Check the live cloud, the memory, and every call that was made."""
+def check_end_state(tenant: Tenant) -> None:
+    """Check the cloud, the state, and every call that was made."""
     azure, size = tenant.azure, tenant.size
     assert tenant.uncovered() == {}
     with tenant.function:
-        told = tenant.status()
+        scopes = tenant.status()
     active = len(tenant.active())
-    assert (told["active"], told["covered"]) == (active, active)
+    assert (scopes["active"], scopes["covered"]) == (active, active)
     assert active == size.subscriptions + 8 - 4
 
     made = Counter(call.resource.split("/")[2] for call in azure.calls.select(WRITE, status=201))
@@ -223,12 +223,12 @@ def ended_well(tenant: Tenant) -> None:
         old = one in azure.subscription_ids[: size.old]
         assert times <= tenant.deleted[one] + (not old), one
 
-    strays = [
+    unexpected = [
         call.at
         for call in azure.calls.select(COST, status=429)
         if not any(begin <= call.at <= end for begin, end in tenant.bursts)
     ]
-    assert strays == []
+    assert unexpected == []
     assert all(
         azure.calls.peak(COST, 60, resource=f"/subscriptions/{one}") <= 30 for one in azure.subscription_ids[:60]
     )

@@ -1,4 +1,4 @@
-"""AWS's archive: run as it is in Lambda's own runtime client, and the one for Lambda compared with it."""
+"""The AWS package: run it in Lambda's own runtime client, and compare it with the one for Lambda."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from aws_lambda.clients import RATES
 from cli.packaging import TARGETS, Package, Target, build
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
-from tests.e2e.unpacked import Unpacked, from_elsewhere, machine, native, pure, unpack
+from tests.e2e.unpacked import Unpacked, imported_from_elsewhere, machine, native, pure, unpack
 
 HANDLER = "aws_lambda.handler.handler"
 RESERVED = ("AWS_REGION", "AWS_DEFAULT_REGION")
-RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py")  # what Lambda's image has of it
-LIMIT = 50 * 1024 * 1024  # bytes; what can be uploaded directly ("Lambda quotas")
+RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py")  # included in Lambda's image
+LIMIT = 50 * 1024 * 1024  # bytes; the maximum for a direct upload ("Lambda quotas")
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    """Return the archive for this interpreter."""
+    """Return the package for this interpreter."""
     return build("aws", tmp_path_factory.mktemp("here"), Target.host())
 
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    """Return the archive for Lambda."""
+    """Return the package for Lambda."""
     return build("aws", tmp_path_factory.mktemp("there"))
 
 
 @pytest.fixture(scope="module")
 def again(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    """Return the archive for Lambda, built from another working folder."""
+    """Return the package for Lambda, built in another working directory."""
     with contextlib.chdir(tmp_path_factory.mktemp("elsewhere")):
         return build("aws", tmp_path_factory.mktemp("again"), TARGETS["aws"])
 
 
 @pytest.fixture(scope="module")
 def unpacked(here: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
-    """Return the archive for this interpreter, unpacked beside nothing but Lambda's runtime client."""
+    """Return the unpacked package for this interpreter, with only Lambda's runtime client installed."""
     return unpack(here.path, tmp_path_factory.mktemp("unpacked"), platform=RUNTIME)
 
 
-def test_nothing_is_imported_from_outside_the_archive(unpacked: Unpacked) -> None:
-    """The handler finds all it imports in the archive and the standard library, the SDK too."""
-    assert from_elsewhere(unpacked, "aws_lambda.handler") == []
+def test_package_contains_everything_that_the_handler_imports(unpacked: Unpacked) -> None:
+    """All imports, including the SDK, are found in the package or the standard library."""
+    assert imported_from_elsewhere(unpacked, "aws_lambda.handler") == []
 
 
-def test_the_unpacked_archive_covers_an_organization(unpacked: Unpacked) -> None:
-    """Under Lambda's runtime client the archive alone onboards every account, then finds nothing left to do."""
+def test_package_covers_an_organization(unpacked: Unpacked) -> None:
+    """In Lambda's runtime client, the package onboards every account, and its second run changes nothing."""
     with LocalAws(accounts=4) as aws:
         environment = {name: value for name, value in aws.environment().items() if name not in RESERVED}
         environment["PYTHONPATH"] = unpacked.pythonpath
@@ -67,16 +67,16 @@ def test_the_unpacked_archive_covers_an_organization(unpacked: Unpacked) -> None
     assert second.payload["outcomes"].keys() == {"KEEP"}
 
 
-def test_only_the_functions_services_are_described(here: Package) -> None:
-    """Of the SDK's descriptions of services there are those of the clients that the function makes."""
+def test_package_contains_only_the_service_models_it_uses(here: Package) -> None:
+    """Botocore's data has models only of the services that the function calls."""
     places = [name.split("/") for name in here.files if name.startswith("botocore/data/")]
     assert {parts[2] for parts in places if len(parts) > 3} == set(RATES)
-    assert "botocore/cacert.pem" in here.files  # which a cloud on loopback would not miss
+    assert "botocore/cacert.pem" in here.files  # which no call to a local cloud would need
     assert {"endpoints.json", "partitions.json"} <= {parts[2] for parts in places if len(parts) == 3}
 
 
-def test_the_archive_for_lambda_differs_in_one_native_module(here: Package, there: Package) -> None:
-    """Every other file has the same bytes; the native module is one for Python 3.13 on Graviton."""
+def test_package_for_lambda_differs_in_one_native_module(here: Package, there: Package) -> None:
+    """All other files are identical. The native module is for Python 3.13 on Graviton."""
     assert pure(here.path) == pure(there.path)
     assert native(here.path).keys() == native(there.path).keys() == {"msgspec/_core"}
     assert machine(native(there.path)["msgspec/_core"]) == "aarch64"
@@ -84,8 +84,8 @@ def test_the_archive_for_lambda_differs_in_one_native_module(here: Package, ther
     assert there.path.stat().st_size < LIMIT
 
 
-def test_every_distribution_brings_its_licence(there: Package) -> None:
-    """Each distribution's metadata is there, with the text that its license asks to be passed on."""
+def test_every_distribution_includes_its_license(there: Package) -> None:
+    """Each distribution has its metadata and its license text."""
     distributions = {name.partition("/")[0] for name in there.files if ".dist-info/" in name}
     assert distributions
     for one in distributions:
@@ -96,8 +96,8 @@ def test_every_distribution_brings_its_licence(there: Package) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_build_has_the_same_bytes(there: Package, again: Package) -> None:
-    """Built again, into another folder and from another one, the archive has the same hash."""
+def test_build_is_reproducible(there: Package, again: Package) -> None:
+    """A build in another directory, into another directory, has the same hash."""
     assert again.path != there.path
     assert again.path.read_bytes() == there.path.read_bytes()
     assert (again.sha256, again.files) == (there.sha256, there.files)

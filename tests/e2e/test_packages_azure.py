@@ -1,4 +1,4 @@
-"""Azure's archive: run as it is in the platform's worker runtime, and the one for Flex Consumption compared with it."""
+"""The Azure package: run it in the platform's worker runtime, and compare it with the one for Flex Consumption."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from cli.packaging import Package, Target, build
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.runtime.worker import AzureWorker
-from tests.e2e.unpacked import Unpacked, from_elsewhere, machine, native, pure, unpack
+from tests.e2e.unpacked import Unpacked, imported_from_elsewhere, machine, native, pure, unpack
 
 LIBRARIES = ".python_packages/lib/site-packages"
-# Of this package the lock has a version of its own for Python 3.13 and newer, and Flex Consumption runs 3.12.
+# The lock pins another version of this package for Python 3.13 and newer; Flex Consumption runs 3.12.
 NEWER = (f"{LIBRARIES}/azure/functions/", f"{LIBRARIES}/azure_functions-") if sys.version_info >= (3, 13) else ()
-# The worker's image has them; they are no business of the function's.
+# Included in the worker's image.
 RUNTIME = ("grpcio", "protobuf")
 NATIVE = {
     "_cffi_backend",
@@ -32,19 +32,19 @@ NATIVE = {
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    """Return the archive for this interpreter."""
+    """Return the package for this interpreter."""
     return build("azure", tmp_path_factory.mktemp("here"), Target.host())
 
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    """Return the archive for Flex Consumption."""
+    """Return the package for Flex Consumption."""
     return build("azure", tmp_path_factory.mktemp("there"))
 
 
 @pytest.fixture(scope="module")
 def unpacked(here: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
-    """Return the archive for this interpreter, unpacked beside nothing but what the worker runtime imports."""
+    """Return the unpacked package for this interpreter, with only the worker's own imports installed."""
     return unpack(here.path, tmp_path_factory.mktemp("unpacked"), folders=("", LIBRARIES), platform=RUNTIME)
 
 
@@ -55,28 +55,28 @@ def azure() -> Iterator[LocalAzure]:
         yield cloud
 
 
-def test_nothing_is_imported_from_outside_the_archive(unpacked: Unpacked) -> None:
-    """The app finds all it imports in the archive and the standard library, also what it imports when it needs it."""
+def test_package_contains_everything_that_the_app_imports(unpacked: Unpacked) -> None:
+    """All imports, including the deferred ones, are found in the package or the standard library."""
     later = ("azure.identity", "azure.mgmt.billing", "azure.mgmt.managementgroups", "azure.mgmt.resource.resources")
-    assert from_elsewhere(unpacked, "function_app", *later) == []
+    assert imported_from_elsewhere(unpacked, "function_app", *later) == []
 
 
-def test_the_unpacked_archive_covers_a_tenant(azure: LocalAzure, unpacked: Unpacked) -> None:
-    """In the worker runtime the archive's own function_app.py serves a tick, which creates all there is, and HTTP."""
+def test_package_covers_a_tenant(azure: LocalAzure, unpacked: Unpacked) -> None:
+    """In the worker runtime, the package's function_app.py serves the timer, which creates all exports, and HTTP."""
     environment = {**azure.environment(), "PYTHONPATH": unpacked.pythonpath}
     with AzureWorker("function_app", environment, task_root=unpacked.root, python=unpacked.python) as worker:
         assert worker.worker.startswith("azure-functions-runtime ")
         assert worker.functions().keys() == {"reconcile_timer", "reconcile_http", "status"}
-        ticked = worker.invoke_timer()
-        assert ticked.error is None
+        timer_run = worker.invoke_timer()
+        assert timer_run.error is None
         assert len(azure.exports()) == 3
         report = worker.invoke_http("POST", "/api/reconcile").json()
     assert (report["status"], report["scopes"]["covered"]) == ("ok", 3)
     assert report["outcomes"].keys() == {"KEEP"}
 
 
-def test_the_archive_for_azure_differs_in_native_modules_alone(here: Package, there: Package) -> None:
-    """Every other file has the same bytes; the native modules are the same ones, for Python 3.12 on x86-64."""
+def test_package_for_azure_differs_in_native_modules_only(here: Package, there: Package) -> None:
+    """All other files are identical. The native modules are for Python 3.12 on x86-64."""
     ours, theirs = (
         {name: content for name, content in pure(one.path).items() if not name.startswith(NEWER)}
         for one in (here, there)
@@ -89,11 +89,11 @@ def test_the_archive_for_azure_differs_in_native_modules_alone(here: Package, th
     assert tags == {"cpython-312-x86_64-linux-gnu.so"}
 
 
-def test_the_root_is_what_the_host_looks_for(there: Package, repository: Path) -> None:
-    """At the root lie the host's configuration, the app's two lines and our packages, and nothing besides."""
+def test_package_root_contains_only_what_the_host_requires(there: Package, repository: Path) -> None:
+    """The root has the host's configuration, the two-line app, our packages and the libraries."""
     top = {name.partition("/")[0] for name in there.files}
     ours = {"azure_function", "shared"}
-    assert f"{LIBRARIES}/certifi/cacert.pem" in there.files  # which a cloud on loopback would not miss
+    assert f"{LIBRARIES}/certifi/cacert.pem" in there.files  # which no call to a local cloud would need
     assert top - ours == {".python_packages", "LICENSE", "function_app.py", "host.json", "requirements.txt"}
     with ZipFile(there.path) as zipped:
         host = json.loads(zipped.read("host.json"))

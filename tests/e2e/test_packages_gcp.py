@@ -1,4 +1,4 @@
-"""GCP's archive: installed as the platform's builder does it, served by functions-framework, and what is in it."""
+"""The GCP package: install it as the platform's builder does, serve it, and check its content."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ import pytest
 from cli.packaging import Package, Target, build
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.runtime.framework import FunctionsFramework
-from tests.e2e.unpacked import Unpacked, from_elsewhere, pure, unpack
+from tests.e2e.unpacked import Unpacked, imported_from_elsewhere, pure, unpack
 
 ENTRY = "main:reconcile"
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    """Return the archive for this interpreter."""
+    """Return the package for this interpreter."""
     return build("gcp", tmp_path_factory.mktemp("here"), Target.host())
 
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    """Return the archive for Cloud Run."""
+    """Return the package for Cloud Run."""
     return build("gcp", tmp_path_factory.mktemp("there"))
 
 
 @pytest.fixture(scope="module")
 def unpacked(here: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
-    """Return the archive, unpacked beside nothing but what its own requirements.txt installs."""
+    """Return the unpacked package, with only the requirements of its own requirements.txt installed."""
     found = unpack(here.path, tmp_path_factory.mktemp("unpacked"))
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "--python", found.python, "install", "-q", "--no-input", "--no-compile"),
-            # The builder lets pip look for dependencies too: a pin that is missing stops it.
+            # As in the builder, pip resolves dependencies: a missing pin is an error in hash-checking mode.
             *("--upgrade", "--upgrade-strategy", "only-if-needed", "--requirement", found.root / "requirements.txt"),
         ],
         check=True,
@@ -49,19 +49,19 @@ def unpacked(here: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacke
 
 @pytest.fixture(scope="module")
 def gcp() -> Iterator[LocalGcp]:
-    """Return a project with three billing accounts, the console step done for two."""
+    """Return a project with three billing accounts; two have completed the console step."""
     with LocalGcp(accounts=3, history_days=2, rows=4) as cloud:
         yield cloud
 
 
-def test_nothing_is_imported_from_outside_the_archive(unpacked: Unpacked) -> None:
-    """Archive, installed requirements and standard library have all that is imported, at once or when it is needed."""
+def test_requirements_contain_everything_that_the_function_imports(unpacked: Unpacked) -> None:
+    """All imports are found in the package, its requirements or the standard library, including deferred imports."""
     later = ("google.cloud.bigquery", "google.cloud.storage", "google.auth.transport.requests")
-    assert from_elsewhere(unpacked, "main", *later) == []
+    assert imported_from_elsewhere(unpacked, "main", *later) == []
 
 
-def test_the_unpacked_archive_copies_every_partition(gcp: LocalGcp, unpacked: Unpacked) -> None:
-    """functions-framework serves the archive's own main.py, and a call copies all there is."""
+def test_package_copies_every_partition(gcp: LocalGcp, unpacked: Unpacked) -> None:
+    """functions-framework serves the package's main.py, and one call copies all partitions."""
     with FunctionsFramework(
         ENTRY, gcp.environment(), source=unpacked.root, python=unpacked.python, grace_s=1
     ) as function:
@@ -71,8 +71,8 @@ def test_the_unpacked_archive_copies_every_partition(gcp: LocalGcp, unpacked: Un
     assert sum(name.endswith("/manifest.json") for name in gcp.copies()) == 8
 
 
-def test_the_archive_is_source_shim_and_hashed_requirements(here: Package, there: Package) -> None:
-    """It is the same for every machine, holds no library, and every requirement is pinned by version and hash."""
+def test_package_contains_source_and_hashed_requirements_only(here: Package, there: Package) -> None:
+    """It is the same on every machine, contains no library, and pins each requirement by version and hash."""
     assert here.sha256 == there.sha256
     top = {name.partition("/")[0] for name in there.files}
     assert top == {"LICENSE", "gcp_function", "main.py", "requirements.txt", "shared"}

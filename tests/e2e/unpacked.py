@@ -1,4 +1,4 @@
-"""An archive, unpacked into a place where nothing else of ours and no other library can be imported."""
+"""Unpack a package where nothing else of ours and no other library can be imported."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from importlib.metadata import files
 from pathlib import Path
 from zipfile import ZipFile
 
-# What the working environment has and an archive must not lean on.
+# Installed in the development environment; a package must not depend on them.
 NOT_THERE = ("cli", "localcloud", "moto", "pip", "pytest", "tests", "tools")
-# Tells where each module lies that imports bring along; modules without a file are the interpreter's own.
-_WHENCE = """
+# Prints the path of each module that imports load; modules without a file are built in.
+_PRINT_ORIGINS = """
 import importlib, importlib.util, json, sys
 for name in sys.argv[1].split():
     importlib.import_module(name)
@@ -28,7 +28,7 @@ print(json.dumps({"places": {name: place for name, place in places.items() if pl
 
 @dataclass(frozen=True)
 class Unpacked:
-    """`python` is an interpreter without any package; `path` is where it then looks, first the archive's folders."""
+    """An unpacked package. `python` is an interpreter without packages; `path` its import path, the package first."""
 
     root: Path
     python: Path
@@ -39,25 +39,25 @@ class Unpacked:
         return ":".join(map(str, self.path))
 
     def imported(self, *modules: str) -> dict[str, Path]:
-        """Return where each module lies that importing these loads.
+        """Return the path of each module that these imports load.
 
-        The test fails if anything of `NOT_THERE` could be imported too.
+        The test fails if a module of `NOT_THERE` is importable.
         """
         done = subprocess.run(
-            [self.python, "-c", _WHENCE, " ".join(modules), *NOT_THERE],
+            [self.python, "-c", _PRINT_ORIGINS, " ".join(modules), *NOT_THERE],
             cwd=self.root,
             env={"PYTHONPATH": self.pythonpath, "PYTHONDONTWRITEBYTECODE": "1"},
             check=True,
             capture_output=True,
             text=True,
         )
-        told = json.loads(done.stdout)
-        assert told["there"] == []
-        return {name: Path(place) for name, place in told["places"].items()}
+        origins = json.loads(done.stdout)
+        assert origins["there"] == []
+        return {name: Path(place) for name, place in origins["places"].items()}
 
 
 def unpack(archive: Path, into: Path, folders: Sequence[str] = ("",), platform: Sequence[str] = ()) -> Unpacked:
-    """Unpack an archive; `folders` of it are on the path, after them copies of the `platform`'s own distributions."""
+    """Unpack an archive; put its `folders` and copies of the `platform`'s distributions on the import path."""
     root, image = into / "code", into / "image"
     with ZipFile(archive) as zipped:
         zipped.extractall(root)
@@ -67,7 +67,7 @@ def unpack(archive: Path, into: Path, folders: Sequence[str] = ("",), platform: 
 
 
 def copy_distributions(names: Iterable[str], into: Path) -> None:
-    """Copy installed distributions, and nothing that they need, into a folder."""
+    """Copy installed distributions into a folder, without their dependencies."""
     into.mkdir()
     for name in names:
         for file in files(name) or ():
@@ -77,14 +77,14 @@ def copy_distributions(names: Iterable[str], into: Path) -> None:
                 shutil.copyfile(str(file.locate()), target)
 
 
-def from_elsewhere(unpacked: Unpacked, *modules: str) -> list[str]:
-    """Return the modules that importing these loads from outside the archive's folders and the standard library."""
+def imported_from_elsewhere(unpacked: Unpacked, *modules: str) -> list[str]:
+    """Return the modules that these imports load from outside the archive and the standard library."""
     library = Path(sysconfig.get_path("stdlib"))
-    # Where other libraries are installed is a folder of the standard library's own.
+    # Third-party libraries are installed in subfolders of the standard library.
     others = [one.resolve() for one in (library / "site-packages", library / "dist-packages")]
 
     def standard(place: Path) -> bool:
-        # A distribution may link files of its library, such as sitecustomize.py, to where its settings are.
+        # Linux distributions may link library files, such as sitecustomize.py, to a settings folder.
         inside = place.is_relative_to(library) or place.resolve().is_relative_to(library.resolve())
         return inside and not any(place.resolve().is_relative_to(one) for one in others)
 
@@ -96,21 +96,24 @@ def from_elsewhere(unpacked: Unpacked, *modules: str) -> list[str]:
 
 
 def pure(archive: Path) -> dict[str, bytes]:
-    """Return an archive's files but native modules, with their contents."""
+    """Return the contents of an archive's files, except native modules."""
     with ZipFile(archive) as zipped:
         return {name: zipped.read(name) for name in zipped.namelist() if not name.endswith(".so")}
 
 
 def native(archive: Path, below: str = "") -> dict[str, bytes]:
-    """Return an archive's native modules, by their names below a folder, without the tags of Python and platform."""
+    """Return an archive's native modules by name, relative to `below` and without Python and platform tags."""
     with ZipFile(archive) as zipped:
         modules = [name for name in zipped.namelist() if name.endswith(".so")]
         return {name.removeprefix(below).partition(".")[0]: zipped.read(name) for name in modules}
 
 
 def machine(module: bytes) -> str:
-    """Return which machine a native module of Linux is for. Raises KeyError for another one, ValueError for no ELF."""
+    """Return the machine of a native Linux module.
+
+    Raises ValueError if it is not an ELF file, and KeyError for an unknown machine.
+    """
     # Source: the ELF header of the System V ABI; e_machine is its 19th and 20th byte.
     if module[:4] != b"\x7fELF":
-        raise ValueError("no ELF file")
+        raise ValueError("not an ELF file")
     return {62: "x86_64", 183: "aarch64"}[int.from_bytes(module[18:20], "little")]
