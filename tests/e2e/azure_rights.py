@@ -26,8 +26,8 @@ class Right(NamedTuple):
 class Used:
     """Permissions used in scenarios.
 
-    `sole` are those that alone allowed a call, `refused` those that a call lacked. `by_role` has pairs of a built-in role
-    and an action that it allowed.
+    `sole` are those that alone allowed a call, `refused` those that a call lacked. `by_role` has pairs of a built-in
+    role and an action that it allowed.
     """
 
     sole: set[Right] = field(default_factory=set)
