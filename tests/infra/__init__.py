@@ -1,1 +1,1 @@
-"""The checks of `infra/`, and what holds between the modules and the functions."""
+"""Checks of the Terraform modules in `infra/` and of their fit with the functions."""

@@ -1,4 +1,4 @@
-"""Run Terraform in a separate folder, on a copy of a module, with real providers or with stand-ins."""
+"""Run Terraform on a copy of a module, with real or stand-in providers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.limits import HANG_S
 REPOSITORY = Path(__file__).resolve().parents[2]
 _LEFT_OUT = shutil.ignore_patterns(".terraform", "*.tfstate*", ".terraform.lock.hcl")
 
-# What the examples and the tests say in a provider's block; the published schemas hold resources only.
+# Provider arguments that the examples and tests use; the published schemas contain only resources.
 _TEXT, _BOOL = {"type": "string", "optional": True}, {"type": "bool", "optional": True}
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "azurerm": {
@@ -77,15 +77,15 @@ class Done:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error of a plan: its message in one line, and the file name and line of the rule that refused."""
+    """An error of a plan: its message in one line, and file name and line of the violated rule."""
 
-    said: str
+    message: str
     rule: tuple[str, int]
 
 
 @dataclass
 class Workspace:
-    """A folder with a copy of one module at its place in the tree, and a package beside it."""
+    """A folder with a copy of one module at its path in the tree, and a package."""
 
     folder: Path
     cloud: str
@@ -107,7 +107,7 @@ class Workspace:
         return self.folder / "dist" / f"tailpipe-exports-{self.cloud}.zip"
 
     def terraform(self, place: Path, *arguments: str) -> Done:
-        """Run Terraform in a folder, with none of the operator's own settings."""
+        """Run Terraform in a folder, without the user's settings."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "AWS_", "TOFU_"))}
         environment = inherited | {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
         done = subprocess.run(
@@ -118,17 +118,17 @@ class Workspace:
         return Done(done.returncode, done.stdout + done.stderr)
 
     def init(self, place: Path) -> None:
-        """Initialize a folder; fails the test with Terraform's output."""
+        """Run `terraform init` in a folder; if it fails, the test fails with its output."""
         done = self.terraform(place, "init", "-backend=false", "-no-color", *self.init_arguments)
         assert done.code == 0, done
 
     def refusals(
         self, name: str, root: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, list[Refusal]]:
-        """Plan the module once for each case, in one run of Terraform, and return how each case was refused.
+        """Plan all cases in one run of Terraform, and return the errors of each case.
 
-        `root` is what stands beside the module in Terraform's JSON; a case is the module's arguments, `providers` among
-        them. A case that can be planned has no entry.
+        `root` is the rest of the root module in Terraform's JSON; a case has the module's arguments, including
+        `providers`. A case without errors has no entry.
         """
         place = self._root(name, root)
         for case, given in cases.items():
@@ -139,7 +139,7 @@ class Workspace:
     def refusals_apart(
         self, name: str, root: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, list[Refusal]]:
-        """Do the same with one run of Terraform for each case, for refusals that end the whole plan."""
+        """Do the same with one run of Terraform for each case, for errors that end the whole plan."""
         place = self._root(name, root)
         found: dict[str, list[Refusal]] = {}
         for number, (case, given) in enumerate(cases.items()):
@@ -156,7 +156,7 @@ class Workspace:
         return place
 
     def _call(self, place: Path, case: str, given: Mapping[str, Any]) -> None:
-        # Terraform reports a failed precondition with its file and not with its module, so each case has its own files.
+        # Terraform reports a failed precondition with its file, not its module, so each case has its own files.
         copy = place / "modules" / case
         if not copy.exists():
             copy.mkdir(parents=True)
@@ -176,51 +176,53 @@ class Workspace:
 
 def _errors(text: str) -> Iterator[dict[str, Any]]:
     for line in text.splitlines():
-        said = json.loads(line) if line.startswith("{") else {}
-        if said.get("type") == "diagnostic" and said["diagnostic"]["severity"] == "error":
-            yield said["diagnostic"]
+        event = json.loads(line) if line.startswith("{") else {}
+        if event.get("type") == "diagnostic" and event["diagnostic"]["severity"] == "error":
+            yield event["diagnostic"]
 
 
 def _case(diagnostic: Mapping[str, Any]) -> str:
-    """Return the case of an error: from the file that calls the module, or from the name of the module's copy."""
+    """Return the case of an error, from the calling file or the folder of the module's copy."""
     file = Path(diagnostic["range"]["filename"])
     return file.parent.name or file.name.removesuffix(".tf.json")
 
 
 def _refusal(diagnostic: Mapping[str, Any]) -> Refusal:
-    said = " ".join(f"{diagnostic['summary']}: {diagnostic.get('detail', '')}".split())
-    checked = re.search(r"This was checked by the validation rule at (\S+?):(\d+),", said)
+    message = " ".join(f"{diagnostic['summary']}: {diagnostic.get('detail', '')}".split())
+    checked = re.search(r"This was checked by the validation rule at (\S+?):(\d+),", message)
     if checked:
-        return Refusal(said, (Path(checked[1]).name, int(checked[2])))
-    where = diagnostic.get("range", {})
-    return Refusal(said, (Path(where.get("filename", "")).name, int(where.get("start", {}).get("line", 0))))
+        return Refusal(message, (Path(checked[1]).name, int(checked[2])))
+    location = diagnostic.get("range", {})
+    return Refusal(message, (Path(location.get("filename", "")).name, int(location.get("start", {}).get("line", 0))))
 
 
 @contextmanager
-def standing_in(workspace: Workspace) -> Iterator[Workspace]:
-    """Give a workspace stand-ins for all providers of its module.
+def stand_in_providers(workspace: Workspace) -> Iterator[Workspace]:
+    """Serve stand-ins for all providers of a workspace's module.
 
-    Skips the test without Terraform, or without the published schemas, which set-up fetches.
+    Skips the test if Terraform or a published schema, which setup.sh downloads, is missing.
     """
     terraform.binary()
     names: dict[str, set[str]] = defaultdict(set)
     for path in workspace.module.glob("*.tf"):
         for kind, name in re.findall(r'^(resource|data) "(\w+)"', path.read_text(encoding="utf-8"), re.MULTILINE):
             names[name.partition("_")[0]].add(f"{kind}.{name}")
-    names.pop("terraform", None)  # it is built in
+    names.pop("terraform", None)  # built into Terraform
     with ExitStack() as stack:
         attached = {}
         for provider, used in sorted(names.items()):
             blocks = published.blocks(provider, used)
             if blocks is None:
-                pytest.skip(f"the published schemas of {provider} are not here; tools/setup.sh test fetches them")
+                pytest.skip(
+                    f"no published schemas of {provider} are installed; run tools/setup.sh test to download them"
+                )
             attached[f"hashicorp/{provider}"] = stack.enter_context(Provider(blocks, CONFIGURATIONS[provider])).reattach
         workspace.environment["TF_REATTACH_PROVIDERS"] = json.dumps(attached)
         yield workspace
 
 
 def rules(workspace: Workspace) -> dict[tuple[str, int], str]:
-    """Return every rule by which a module refuses input: file name and line → variable or condition."""
+    """Return every validation and precondition of a module: file name and line → variable or condition."""
     found: dict[tuple[str, int], str] = {}
     for path in workspace.module.glob("*.tf"):
         block = rule = ""
@@ -232,7 +234,7 @@ def rules(workspace: Workspace) -> dict[tuple[str, int], str]:
                 if rule == "validation":
                     found[path.name, number] = f"validation of {block}"
             elif rule == "precondition" and line.lstrip().startswith("condition "):
-                # Terraform names the line of a precondition's condition, and of a validation its own.
+                # Terraform reports the line of a precondition's condition, but the first line of a validation.
                 found[path.name, number] = line.strip()
                 rule = ""
     return found

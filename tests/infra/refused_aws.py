@@ -1,4 +1,4 @@
-"""What the AWS module refuses, and the words by which it says what to write instead."""
+"""Input that the AWS module accepts or refuses, and a part of each error message."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ KEY = "arn:aws:kms:eu-west-1:111122223333:key/11111111-2222-3333-4444-5555555555
 
 
 def root(member: str) -> dict[str, Any]:
-    """The providers that the cases name; `member` is a member account of the organization.
+    """Return the provider configurations that the cases use; `member` is a member account of the organization.
 
-    An access key of the local AWS holds the account that it is of.
+    The local AWS reads the account id from the access key.
     """
     return {
         "provider": {

@@ -1,4 +1,4 @@
-"""What the Azure module refuses, and the words by which it says what to write instead."""
+"""Input that the Azure module accepts or refuses, and a part of each error message."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "subscriptions_of_a_group": {"include_subscriptions": [ONE], "monitoring_access": "subscription"},
 }
 
-# Missing altogether: Terraform itself says so, by the variable's name.
+# Variables without a default; Terraform itself reports that they are missing.
 MISSING = ("environment", "package", "location")
 
-# Rules about one variable: case → arguments, part of the message.
+# Validations of one variable: case → arguments, part of the message.
 BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "environment": ({"environment": "dev"}, 'Write environment = "prod" for Tailpipe'),
     "package": ({"package": "no-such.zip"}, "Make the package with `tailpipe-exports package azure --out dist`"),
@@ -107,7 +107,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "register_providers": ({"register_providers": ["CostManagement"]}, "Write names of resource providers"),
 }
 
-# Rules about several variables.
+# Preconditions on several variables.
 TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     "no_scope": ({"management_group_id": None}, "Write management_group_id (the tenant's id for all subscriptions)"),
     "in_and_out": (

@@ -1,4 +1,4 @@
-"""What the Google Cloud module refuses, and the words by which it says what to write instead."""
+"""Input that the GCP module accepts or refuses, and a part of each error message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboards show what the functions publish: the same names, nothing else, and every quota."""
+"""The dashboards show only metrics that the functions publish, and the calls of every quota."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aws_lambda.log import SERVICE
 from gcp_function.clients import RATES as GCP_RATES
 from shared.metrics import CALLS_BY_QUOTA, metrics_of
 from tests.infra import terraform
-from tests.infra.planning import REPOSITORY, Workspace, standing_in
+from tests.infra.planning import REPOSITORY, Workspace, stand_in_providers
 from tests.infra.standin.roots import Applied, apply
 from tests.limits import HANG_S
 from tests.shared.builders import START
@@ -31,28 +31,28 @@ SHOWN = {"covered", "missing", "excluded", "manual", "freshness_lag_hours"}
 
 @pytest.fixture(scope="module")
 def metrics() -> set[str]:
-    """Return the names of every metric that a function publishes."""
+    """Return the names of all metrics that a function publishes."""
     report = Setting(1).run().report
     return {one.name for one in metrics_of(report, 0, START, START, timedelta(hours=1))}
 
 
 @pytest.fixture(scope="module", params=["azure", "gcp"])
 def applied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Applied]]:
-    """Yield a cloud and what its minimal example makes."""
-    with standing_in(Workspace(tmp_path_factory.mktemp("dashboard"), request.param)) as workspace:
+    """Yield a cloud and its applied minimal example."""
+    with stand_in_providers(Workspace(tmp_path_factory.mktemp("dashboard"), request.param)) as workspace:
         yield request.param, apply(workspace, "minimal")
 
 
-def test_every_shown_metric_is_published(metrics: set[str], applied: tuple[str, Applied]) -> None:
-    """A name that no function publishes would be an empty chart for ever."""
+def test_every_metric_on_a_dashboard_is_published(metrics: set[str], applied: tuple[str, Applied]) -> None:
+    """A chart of a metric that no function publishes would always be empty."""
     cloud, made = applied
-    read = read_by_azure if cloud == "azure" else read_by_gcp
+    read = azure_fields if cloud == "azure" else gcp_fields
     assert read(made) - metrics == ({"status", CALLS_BY_QUOTA} if cloud == "azure" else set())
     assert read(made) >= SHOWN
 
 
-def read_by_azure(made: Applied) -> set[str]:
-    """Return the fields of the line of metrics that the workbook's queries read."""
+def azure_fields(made: Applied) -> set[str]:
+    """Return the fields of the metrics log line that the workbook's queries use."""
     (workbook,) = made.of("azurerm_application_insights_workbook")
     document: dict[str, Any] = json.loads(workbook["data_json"])
     queries = [item["content"]["query"] for item in document["items"]]
@@ -60,8 +60,8 @@ def read_by_azure(made: Applied) -> set[str]:
     return {name for query in queries for name in re.findall(r"\bf\.(\w+)", query)} - {"event"}
 
 
-def read_by_gcp(made: Applied) -> set[str]:
-    """Return the fields that the metrics of the dashboard are extracted from, those of its quotas apart."""
+def gcp_fields(made: Applied) -> set[str]:
+    """Return the log fields of the dashboard's metrics, except those of the quotas."""
     (dashboard,) = made.of("google_monitoring_dashboard")
     tiles = json.loads(dashboard["dashboard_json"])["mosaicLayout"]["tiles"]
     series = [one for tile in tiles for one in tile["widget"]["xyChart"]["dataSets"]]
@@ -78,7 +78,7 @@ def read_by_gcp(made: Applied) -> set[str]:
 
 
 def aws_dashboard(folder: Path) -> dict[str, Any]:
-    """Return the document that Terraform makes of the module's expressions, with the names of a default deployment."""
+    """Return the dashboard that Terraform renders from the module's expressions for a default deployment."""
     text = (REPOSITORY / "infra" / "aws" / "dashboard.tf").read_text(encoding="utf-8")
     made, _, resource = text.partition('resource "aws_cloudwatch_dashboard"')
     body = resource.partition("dashboard_body = ")[2].rstrip().removesuffix("}")
@@ -93,7 +93,7 @@ def aws_dashboard(folder: Path) -> dict[str, Any]:
     (folder / "main.tf").write_text(f'{made}\noutput "body" {{\n  value = {body}\n}}\n', encoding="utf-8")
     named = {"variable": {"function_name": {"default": "tailpipe-exports"}}, "locals": given}
     (folder / "given.tf.json").write_text(json.dumps(named), encoding="utf-8")
-    said = ""
+    output = ""
     for arguments in (["init", "-backend=false"], ["apply", "-auto-approve"], ["output", "-raw", "body"]):
         done = subprocess.run(
             [terraform.binary(), *arguments],
@@ -101,13 +101,13 @@ def aws_dashboard(folder: Path) -> dict[str, Any]:
             capture_output=True, text=True, timeout=HANG_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        said = done.stdout
-    found: dict[str, Any] = json.loads(said)
+        output = done.stdout
+    found: dict[str, Any] = json.loads(output)
     return found
 
 
-def test_the_aws_dashboard_shows_published_metrics_and_every_quota(metrics: set[str], tmp_path: Path) -> None:
-    """Its own metrics have the function's names, namespace and dimension; the log query knows each quota."""
+def test_aws_dashboard_shows_published_metrics_and_every_quota(metrics: set[str], tmp_path: Path) -> None:
+    """Custom metrics have the function's namespace and dimension; the log query sums the calls of each quota."""
     widgets = aws_dashboard(tmp_path)["widgets"]
     drawn = [one for widget in widgets for one in widget["properties"].get("metrics", ())]
     own = {one[1] for one in drawn if one[0] == NAMESPACE}
@@ -121,8 +121,8 @@ def test_the_aws_dashboard_shows_published_metrics_and_every_quota(metrics: set[
     assert len(places) == len(set(places)) == 5
 
 
-def test_without_the_variable_no_dashboard_is_made() -> None:
-    """One variable each; by default where a dashboard costs nothing."""
+def test_dashboard_depends_on_its_variable() -> None:
+    """By default, a dashboard is created only where it is free."""
     found = {cloud: modules.read(REPOSITORY / "infra" / cloud) for cloud in ("aws", "azure", "gcp")}
     assert {cloud: one.variables["dashboard"]["default"] for cloud, one in found.items()} == {
         "aws": False,

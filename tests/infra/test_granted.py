@@ -1,6 +1,6 @@
-"""The output `granted` names exactly the grants that a plan makes, so that a deployment can say what it permits.
+"""The output `granted` lists exactly the grants in a plan; `deploy` shows them before it applies.
 
-On AWS the policies are made of the same list, which `tests/e2e/test_aws_deploy.py` reads from a plan.
+On AWS, the policies are generated from the same list, which `tests/e2e/test_aws_deploy.py` reads from a plan.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from cli.clouds import CLOUDS
 from cli.deployment.grants import grants
 from cli.deployment.terraform.binary import granted_in, types_of
 from tests.infra import refused_azure, refused_gcp
-from tests.infra.planning import REPOSITORY, Workspace, standing_in
+from tests.infra.planning import REPOSITORY, Workspace, stand_in_providers
 from tools import modules
 
-# Two of each cloud's accepted cases: few options on, and many.
+# Two accepted cases for each cloud, with few and with many options.
 CASES = {
     "azure": {"few": {"monitoring_access": "none"}, "many": refused_azure.ACCEPTED["policy"]},
     "gcp": {"few": refused_gcp.ACCEPTED["no_copies"], "many": refused_gcp.ACCEPTED["accounts"]},
@@ -29,10 +29,10 @@ Planned = Mapping[str, Any]  # a plan in Terraform's JSON form
 
 @pytest.fixture(scope="module", params=["azure", "gcp"])
 def plans(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Planned]]:
-    """Yield a cloud and the plan of both cases, made by Terraform."""
+    """Yield a cloud and Terraform's plan of both cases."""
     cloud = request.param
     workspace = Workspace(tmp_path_factory.mktemp(cloud), cloud)
-    with standing_in(workspace):
+    with stand_in_providers(workspace):
         root = {"azure": refused_azure.ROOT, "gcp": refused_gcp.ROOT}[cloud]
         yield cloud, _planned(workspace, root, CASES[cloud], GOOD[cloud])
 
@@ -84,8 +84,8 @@ def _actions(cloud: str, holder: str, ids: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("case", ["few", "many"])
-def test_the_output_names_what_the_plan_grants(plans: tuple[str, Planned], case: str) -> None:
-    """Statements, bindings and role definitions of the plan are those of the named grants, and no others."""
+def test_output_lists_the_grants_of_the_plan(plans: tuple[str, Planned], case: str) -> None:
+    """The bindings and role definitions in the plan are exactly those of the listed grants."""
     cloud, plan = plans
     granted = granted_in(plan, case)
     assert granted is not None
@@ -104,8 +104,8 @@ def test_the_output_names_what_the_plan_grants(plans: tuple[str, Planned], case:
     assert {who: set(ids) for who, ids in granted.items()} == _made_on_gcp(plan, case)
 
 
-def test_the_alarms_of_a_plan_are_counted_by_their_type(plans: tuple[str, Planned]) -> None:
-    """Each of the two calls has as many alarms as the module's local names."""
+def test_alarms_of_a_plan_are_counted_by_type(plans: tuple[str, Planned]) -> None:
+    """Each of the two module calls has the number of alarms in `local.alarms`."""
     cloud, plan = plans
     counted = list(types_of(plan)).count(CLOUDS[cloud].operator().alarm)
     assert counted == 2 * len(modules.read(REPOSITORY / "infra" / cloud).locals["alarms"])

@@ -1,4 +1,4 @@
-"""The script by which the Google Cloud module checks its issuer, run with a stand-in for curl."""
+"""The script of the GCP module that verifies the token issuer, run with a fake curl."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.limits import HANG_S
 SCRIPT = REPOSITORY / "infra" / "gcp" / "check-issuer.sh"
 ISSUER = "https://issuer.example.com/realms/one"
 PUBLIC = "203.0.113.7"
-# Keeps its arguments, and answers what the test says.
+# Records its arguments and prints the response that the test has prepared.
 CURL = """\
 #!/bin/sh
 printf '%s\\n' "$@" >"$0.arguments"
@@ -24,7 +24,7 @@ exit "$(cat "$0.code")"
 """
 
 
-def looked_at(
+def run_script(
     folder: Path,
     body: str,
     status: int = 200,
@@ -33,7 +33,7 @@ def looked_at(
     code: int = 0,
     proxy: str = "",
 ) -> tuple[int, str, list[str]]:
-    """Run the script; return its exit code, what it says, and what curl was called with."""
+    """Run the script, and return its exit code, its standard error and the arguments of curl."""
     curl = folder / "curl"
     curl.write_text(CURL, encoding="utf-8")
     curl.chmod(0o755)
@@ -48,19 +48,19 @@ def looked_at(
 
 @pytest.mark.parametrize("issuer", [ISSUER, "https://issuer.example.com", "https://issuer.example.com/"])
 @pytest.mark.parametrize("indent", [None, 2])
-def test_an_issuer_that_names_itself_is_accepted(tmp_path: Path, issuer: str, indent: int | None) -> None:
-    """The document is read by https alone, at the standard's place, and no redirect is followed."""
+def test_matching_issuer_is_accepted(tmp_path: Path, issuer: str, indent: int | None) -> None:
+    """The discovery document is read from its standard path, over HTTPS only, and redirects are not followed."""
     document = json.dumps({"jwks_uri": "x", "issuer": issuer, "claims": ["iss"]}, indent=indent)
-    code, said, arguments = looked_at(tmp_path, document, issuer=issuer)
-    assert (code, said) == (0, "")
+    code, stderr, arguments = run_script(tmp_path, document, issuer=issuer)
+    assert (code, stderr) == (0, "")
     assert arguments[-1] == issuer.removesuffix("/") + "/.well-known/openid-configuration"
     assert arguments[arguments.index("--proto") + 1] == "=https"
     assert not {"-L", "--location", "--location-trusted", "-k", "--insecure"} & set(arguments)
 
 
-def test_slashes_may_be_escaped(tmp_path: Path) -> None:
+def test_escaped_slashes_are_accepted(tmp_path: Path) -> None:
     """JSON allows escaped slashes, and some servers write them."""
-    assert looked_at(tmp_path, json.dumps({"issuer": ISSUER}).replace("/", "\\/"))[0] == 0
+    assert run_script(tmp_path, json.dumps({"issuer": ISSUER}).replace("/", "\\/"))[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,11 @@ def test_slashes_may_be_escaped(tmp_path: Path) -> None:
         (f'{{"issuer": "{ISSUER}"}}', 404, "404 instead of 200"),
     ],
 )
-def test_an_issuer_that_answers_something_else_ends_the_apply(
-    tmp_path: Path, body: str, status: int, words: str
-) -> None:
-    """The message has the answer, what was expected, and what to compare."""
-    code, said, _ = looked_at(tmp_path, body, status)
-    assert (code, words in said) == (1, True), said
-    assert "Compare tailpipe_issuer with Tailpipe's onboarding page" in said
+def test_mismatched_response_fails_the_apply(tmp_path: Path, body: str, status: int, words: str) -> None:
+    """The message has the response, the expected value, and what to compare."""
+    code, stderr, _ = run_script(tmp_path, body, status)
+    assert (code, words in stderr) == (1, True), stderr
+    assert "Compare tailpipe_issuer with Tailpipe's onboarding page" in stderr
 
 
 @pytest.mark.parametrize(
@@ -92,23 +90,23 @@ def test_an_issuer_that_answers_something_else_ends_the_apply(
         *("100.127.0.1", "0.0.0.0", "::1", "fd00::1", "fe80::1", "::ffff:10.0.0.1"),  # noqa: S104 - an address that is refused
     ],
 )
-def test_a_private_address_is_refused(tmp_path: Path, address: str) -> None:
-    """The owner of a name cannot direct the check to the machine's own network; a proxy hides the address."""
+def test_private_address_is_refused(tmp_path: Path, address: str) -> None:
+    """A DNS record cannot direct the check into a private network; behind a proxy, the address is unknown."""
     document = json.dumps({"issuer": ISSUER})
-    code, said, _ = looked_at(tmp_path, document, address=address)
-    assert (code, address in said) == (1, True)
-    assert looked_at(tmp_path, document, address=address, proxy="http://proxy.example.com:3128")[0] == 0
+    code, stderr, _ = run_script(tmp_path, document, address=address)
+    assert (code, address in stderr) == (1, True)
+    assert run_script(tmp_path, document, address=address, proxy="http://proxy.example.com:3128")[0] == 0
 
 
 @pytest.mark.parametrize(
     "address", [PUBLIC, "172.32.0.1", "100.63.0.1", "100.128.0.1", "8.8.8.8", "2001:4860:4860::8888"]
 )
-def test_a_public_address_is_fine(tmp_path: Path, address: str) -> None:
-    """Only private addresses are refused, not those next to their ranges."""
-    assert looked_at(tmp_path, json.dumps({"issuer": ISSUER}), address=address)[0] == 0
+def test_public_address_is_accepted(tmp_path: Path, address: str) -> None:
+    """Addresses next to the private ranges are not refused."""
+    assert run_script(tmp_path, json.dumps({"issuer": ISSUER}), address=address)[0] == 0
 
 
-def test_an_unreachable_issuer_is_reported(tmp_path: Path) -> None:
-    """Where curl fails, its message is shown above ours."""
-    code, said, _ = looked_at(tmp_path, "", code=6)
-    assert (code, "could not be read" in said) == (1, True)
+def test_unreachable_issuer_is_reported(tmp_path: Path) -> None:
+    """If curl fails, the script says that the document could not be read."""
+    code, stderr, _ = run_script(tmp_path, "", code=6)
+    assert (code, "could not be read" in stderr) == (1, True)

@@ -1,4 +1,4 @@
-"""Schemas are read out of published CDK bindings, and only out of the package that the lock file names."""
+"""Provider schemas are read from published CDK bindings, and only from the package pinned in the lock file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXT = {"primitive": "string"}
 
 
 def argument(name: str, kind: Any, *, optional: bool = False, block: bool = False) -> dict[str, Any]:
-    """An argument as the bindings describe it."""
+    """Return an argument as the bindings describe it."""
     words = name.split("_")
     return {
         "name": words[0] + "".join(word.capitalize() for word in words[1:]),
@@ -35,12 +35,12 @@ def argument(name: str, kind: Any, *, optional: bool = False, block: bool = Fals
 
 
 def attribute(name: str, kind: Any) -> dict[str, Any]:
-    """What can be read, as the bindings describe it."""
+    """Return a readable attribute as the bindings describe it."""
     return {"name": name, "immutable": True, "type": kind, "docs": {}}
 
 
 def many(kind: Any) -> dict[str, Any]:
-    """A list or a set of something."""
+    """Return the type of a list or set."""
     return {"union": {"types": [{"fqn": "cdktf.IResolvable"}, {"collection": {"kind": "array", "elementtype": kind}}]}}
 
 
@@ -105,7 +105,7 @@ class Shelf extends cdktf.TerraformResource {
 
 
 def package(path: Path, types: dict[str, Any]) -> Path:
-    """A .tgz as npm packs it."""
+    """Write a package as npm packs it, and return its path."""
     with tarfile.open(path, "w:gz") as archive:
         for name, text in {".jsii": json.dumps({"types": types}), "lib/shelf/index.js": CODE}.items():
             entry = tarfile.TarInfo(f"package/{name}")
@@ -114,8 +114,8 @@ def package(path: Path, types: dict[str, Any]) -> Path:
     return path
 
 
-def test_bindings_give_arguments_blocks_and_what_can_only_be_read(tmp_path: Path) -> None:
-    """What may be left out, how many blocks there may be, which collections are sets, and the real names."""
+def test_bindings_define_arguments_blocks_and_computed_attributes(tmp_path: Path) -> None:
+    """This includes optional arguments, block limits, sets, and Terraform's own attribute names."""
     published.write(package(tmp_path / "p.tgz", TYPES), tmp_path / "google.zip")
 
     blocks = published.blocks("google", ["resource.google_shelf", "data.google_shelf"], tmp_path)
@@ -162,8 +162,8 @@ def test_bindings_give_arguments_blocks_and_what_can_only_be_read(tmp_path: Path
     assert published.blocks("azurerm", [], tmp_path) is None
 
 
-def test_a_package_without_resources_is_refused(tmp_path: Path) -> None:
-    """An empty schema would leave nothing to hold a module against."""
+def test_package_without_resources_is_refused(tmp_path: Path) -> None:
+    """No module could be validated against an empty schema."""
     with pytest.raises(ValueError, match=r"p\.tgz describes no resource"):
         published.write(package(tmp_path / "p.tgz", {}), tmp_path / "google.zip")
 
@@ -171,10 +171,8 @@ def test_a_package_without_resources_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("honest", [True, False])
-def test_only_the_package_that_the_lock_file_names_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, honest: bool
-) -> None:
-    """A package whose hash differs leaves no schema behind and is named."""
+def test_only_the_pinned_package_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, honest: bool) -> None:
+    """A package with a different hash is reported, and no schema is written."""
     packed = package(tmp_path / "packed.tgz", TYPES)
     digest = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
     entry = {"version": "1.0.0", "integrity": f"sha512-{digest}" if honest else "sha512-AAAA"}
@@ -195,12 +193,12 @@ def test_only_the_package_that_the_lock_file_names_is_read(
 
     assert (tmp_path / "out" / "google.zip").exists() is honest
     assert failure == (
-        None if honest else "@cdktf/provider-google@1.0.0 is not the package that package-lock.json names"
+        None if honest else "the hash of @cdktf/provider-google@1.0.0 differs from the one in package-lock.json"
     )
 
 
-def test_the_pins_name_all_providers_that_are_stood_in_for() -> None:
-    """Each provider's package is pinned to one version with its hash."""
+def test_every_simulated_provider_is_pinned() -> None:
+    """Each provider's package is pinned to one version and its hash."""
     locked = json.loads((published.BINDINGS / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     pins = {name.rpartition("/provider-")[2]: entry["integrity"] for name, entry in locked.items() if "-" in name}
 

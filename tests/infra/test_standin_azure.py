@@ -1,4 +1,4 @@
-"""The Azure module is applied as it is, with a stand-in for its providers (`standin` says what that proves)."""
+"""The Azure module, applied with stand-in providers (see `standin` for what that proves)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from azure_function import targets
 from azure_function.resources import export_document
 from azure_function.settings import read_settings
 from shared.model import Key
-from tests.infra.planning import REPOSITORY, Workspace, standing_in
+from tests.infra.planning import REPOSITORY, Workspace, stand_in_providers
 from tests.infra.refused_azure import ELSEWHERE, GOOD, ROOT
 from tests.infra.standin.roots import Applied, apply
 from tests.infra.standin.values import PRINCIPAL, SUBSCRIPTION, TENANT
@@ -25,8 +25,8 @@ GROUP = "/providers/Microsoft.Management/managementGroups/contoso-root"
 NETWORK = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/network/providers/Microsoft.Network"
 FUNCTION_SUBNET = f"{NETWORK}/virtualNetworks/hub/subnets/function"
 ZONE = f"{NETWORK}/privateDnsZones/privatelink.blob.core.windows.net"
-# What the examples leave out: the policy that deploys, with identities, and an account in another subscription; storage
-# that is closed, by private endpoints and by service endpoints.
+# Options that the examples do not set: a policy that deploys, export identities, a destination in another subscription,
+# and closed storage with private endpoints (OWN) or service endpoints (CLOSED).
 OWN = {
     "policy": "deploy",
     "export_identity": True,
@@ -52,7 +52,7 @@ ROOTS: dict[str, Any] = {
     "own": ROOT | {"module": {"tailpipe_exports": GOOD | OWN}},
     "closed": ROOT | {"module": {"tailpipe_exports": GOOD | CLOSED}},
 }
-# Which of the conditions in rights.yaml hold.
+# The conditions in rights.yaml that hold.
 HOLDS = {
     "minimal": {"management_group", "export_key", "monitoring"},
     "complete": {"management_group", "export_identity", "monitoring"},
@@ -64,12 +64,12 @@ Deployed = Callable[[str], Applied]
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
-    """Apply a deployment when it is first asked for."""
+    """Return a function that applies a deployment on first use."""
     known: dict[str, Applied] = {}
 
     def applied(name: str) -> Applied:
         if name not in known:
-            with standing_in(Workspace(tmp_path_factory.mktemp(name), "azure")) as workspace:
+            with stand_in_providers(Workspace(tmp_path_factory.mktemp(name), "azure")) as workspace:
                 known[name] = apply(workspace, ROOTS[name])
         return known[name]
 
@@ -77,16 +77,16 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
 
 
 @pytest.mark.parametrize("name", ROOTS)
-def test_it_is_valid_applies_and_is_then_at_rest(deployed: Deployed, name: str) -> None:
-    """Nothing is refused by the schema, everything is known in time, and a second plan has nothing to do."""
+def test_module_applies_and_a_second_plan_is_empty(deployed: Deployed, name: str) -> None:
+    """The module is valid, all values are known in time, and a second plan has no changes."""
     steps = deployed(name).steps
 
     assert {step: done.code for step, done in steps.items()} == {"validate": 0, "apply": 0, "again": 0}, steps
 
 
 @pytest.mark.parametrize("name", ROOTS)
-def test_the_function_accepts_its_settings(deployed: Deployed, name: str) -> None:
-    """What the module puts into the app's environment is what the function reads, and the template gets the same."""
+def test_function_accepts_its_settings(deployed: Deployed, name: str) -> None:
+    """The function reads the settings that the module sets, and the app's template gets the same."""
     applied = deployed(name)
     settings = read_settings(applied.outputs["settings"])
     [template] = applied.of("azurerm_resource_group_template_deployment")
@@ -100,8 +100,8 @@ def test_the_function_accepts_its_settings(deployed: Deployed, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ROOTS)
-def test_onboarding_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: str) -> None:
-    """The document has the contract's keys, with what only the command can fill in left empty."""
+def test_onboarding_document_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: str) -> None:
+    """Values that only the command can fill in are empty."""
     document = deployed(name).outputs["onboarding"]
 
     assert {key: sorted(one) if isinstance(one, dict) else one for key, one in document.items()} == {
@@ -126,8 +126,8 @@ def test_onboarding_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: s
 
 
 @pytest.mark.parametrize("name", ROOTS)
-def test_the_assignments_are_the_grants_of_rights_yaml_and_no_more(deployed: Deployed, name: str) -> None:
-    """Every grant whose condition holds is in effect at its place for its holder, and nothing else is."""
+def test_role_assignments_match_rights_yaml(deployed: Deployed, name: str) -> None:
+    """Every grant whose condition holds is assigned to its holder at its scope, and no other is."""
     applied = deployed(name)
     roles = {one["role_definition_resource_id"]: one["permissions"][0] for one in applied.of("azurerm_role_definition")}
     tailpipe = applied.outputs["connector"]["object_id"]
@@ -142,7 +142,7 @@ def test_the_assignments_are_the_grants_of_rights_yaml_and_no_more(deployed: Dep
 
 
 def expected(applied: Applied, holds: set[str]) -> set[tuple[str, str, str]]:
-    """Holder, place and right of every grant."""
+    """Return holder, scope and permission of every grant."""
     accounts = list(applied.outputs["destination"]["accounts"].values())
     first = applied.outputs["onboarding"]["storage"]["accountResourceId"]
     places = {
@@ -159,15 +159,15 @@ def expected(applied: Applied, holds: set[str]) -> set[tuple[str, str, str]]:
         for holder, grants in rights.items()
         for grant in grants
         if grant.get("when") is None or grant["when"] in holds
-        # The policy cannot find the account that has room, so it uses the first one only.
+        # The policy cannot determine which account has capacity, so it uses only the first.
         for place in ([first] if (holder, grant["scope"]) == ("policy", "destination") else places[grant["scope"]])
         for right in [*grant.get("actions", ()), *grant.get("data_actions", ()), *filter(None, [grant.get("role")])]
     }
 
 
 @pytest.mark.parametrize("name", ROOTS)
-def test_rights_over_rights_are_bound_to_one_role(deployed: Deployed, name: str) -> None:
-    """A role that can assign roles can assign only Storage Blob Data Contributor, and only to service principals."""
+def test_role_assignment_permission_is_limited_to_one_role(deployed: Deployed, name: str) -> None:
+    """An identity that can assign roles can assign only Storage Blob Data Contributor to service principals."""
     applied = deployed(name)
     roles = {one["role_definition_resource_id"]: one["permissions"][0] for one in applied.of("azurerm_role_definition")}
     writers = [
@@ -184,8 +184,8 @@ def test_rights_over_rights_are_bound_to_one_role(deployed: Deployed, name: str)
         assert one["condition_version"] == "2.0"
 
 
-def test_the_policy_creates_what_the_function_would(deployed: Deployed) -> None:
-    """The export in the policy's template is the function's own, so that neither finds the other's to differ."""
+def test_policy_creates_the_same_export_as_the_function(deployed: Deployed) -> None:
+    """Otherwise each would report the other's exports as drifted."""
     applied = deployed("own")
     settings = read_settings(applied.outputs["settings"])
     [policy] = applied.of("azurerm_policy_definition")
@@ -208,15 +208,15 @@ def test_the_policy_creates_what_the_function_would(deployed: Deployed) -> None:
     assert details["name"] == "[concat('TailpipeDataExport-', substring(subscription().subscriptionId, 30, 6))]"
 
 
-def test_the_package_is_published_as_it_was_built_and_proven(deployed: Deployed) -> None:
-    """Passwords are switched off, the archive goes up byte for byte without a build, and the functions are listed."""
+def test_package_is_published_unchanged_and_verified(deployed: Deployed) -> None:
+    """Basic authentication is disabled, no remote build runs, and the deployed functions are listed."""
     applied = deployed("minimal")
     site = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/tailpipe-dataexport/providers/Microsoft.Web/sites"
     app = f"{site}/tailpipe-exports-{SUFFIX}"
     package = hashlib.sha256(applied.workspace.package.read_bytes()).hexdigest()
-    asked = [(one.method, one.path) for one in applied.asked]
+    requests = [(one.method, one.path) for one in applied.requests]
 
-    assert asked == [
+    assert requests == [
         ("GET", app),
         ("PUT", f"{app}/basicPublishingCredentialsPolicies/scm"),
         ("PUT", f"{app}/basicPublishingCredentialsPolicies/ftp"),
@@ -224,23 +224,25 @@ def test_the_package_is_published_as_it_was_built_and_proven(deployed: Deployed)
         ("GET", "/api/deployments/deployment-1"),
         ("GET", f"{app}/functions"),
     ]
-    [published] = [one for one in applied.asked if one.path == "/api/publish"]
+    [published] = [one for one in applied.requests if one.path == "/api/publish"]
     assert "RemoteBuild=false" in published.query
     assert published.digest == package
 
 
-def test_the_policy_remediates_after_its_first_evaluation(deployed: Deployed) -> None:
-    """The assignment's state is read before the remediation is created; without a policy nothing is read."""
-    asked = [one for one in deployed("own").asked if one.path.endswith("/summarize")]
+def test_policy_remediates_after_its_first_evaluation(deployed: Deployed) -> None:
+    """The compliance state is read before the remediation is created; without a deploying policy, nothing is read."""
+    requests = [one for one in deployed("own").requests if one.path.endswith("/summarize")]
     [remediation] = deployed("own").of("azurerm_management_group_policy_remediation")
 
-    assert [one.path for one in asked] == [f"{GROUP}/providers/Microsoft.PolicyInsights/policyStates/latest/summarize"]
-    assert remediation["policy_assignment_id"] in asked[0].query.replace("%2F", "/")
-    assert not [one for one in deployed("complete").asked if one.path.endswith("/summarize")]
+    assert [one.path for one in requests] == [
+        f"{GROUP}/providers/Microsoft.PolicyInsights/policyStates/latest/summarize"
+    ]
+    assert remediation["policy_assignment_id"] in requests[0].query.replace("%2F", "/")
+    assert not [one for one in deployed("complete").requests if one.path.endswith("/summarize")]
 
 
-def test_the_policy_is_not_content_with_a_stopped_or_a_foreign_export(deployed: Deployed) -> None:
-    """Compliant is an active export of our name that delivers to any of our accounts."""
+def test_stopped_or_foreign_export_is_not_compliant(deployed: Deployed) -> None:
+    """A compliant export is active, has our name, and delivers to one of our accounts."""
     applied = deployed("own")
     [policy] = applied.of("azurerm_policy_definition")
     [assignment] = applied.of("azurerm_management_group_policy_assignment")
@@ -256,8 +258,8 @@ def test_the_policy_is_not_content_with_a_stopped_or_a_foreign_export(deployed: 
     assert set(json.loads(policy["parameters"])) == set(json.loads(assignment["parameters"]))
 
 
-def test_closed_storage_lets_exports_the_function_and_tailpipe_in(deployed: Deployed) -> None:
-    """Both accounts refuse networks that are not listed; exports come as a trusted service, from any copy scope."""
+def test_closed_storage_admits_exports_the_function_and_tailpipe(deployed: Deployed) -> None:
+    """Both accounts deny unlisted networks; exports write as a trusted service, from any copy scope."""
     applied = deployed("closed")
     accounts = {one["name"]: one for one in applied.of("azurerm_storage_account")}
     [rules] = accounts[f"tailpipedataexport{SUFFIX}"]["network_rules"]
@@ -274,8 +276,8 @@ def test_closed_storage_lets_exports_the_function_and_tailpipe_in(deployed: Depl
     assert applied.of("azurerm_private_endpoint") == []
 
 
-def test_private_endpoints_take_the_place_of_service_endpoints(deployed: Deployed) -> None:
-    """Each account made here has one for blobs, entered in the zone; no subnet is let in by the public address."""
+def test_private_endpoints_replace_service_endpoints(deployed: Deployed) -> None:
+    """Each account has a blob endpoint in the DNS zone, and its public endpoint admits no subnet."""
     applied = deployed("own")
     endpoints = {one["name"]: one for one in applied.of("azurerm_private_endpoint")}
     accounts = [one["name"] for one in applied.of("azurerm_storage_account")]
@@ -289,8 +291,8 @@ def test_private_endpoints_take_the_place_of_service_endpoints(deployed: Deploye
 
 
 @pytest.mark.parametrize("name", ["minimal", "complete"])
-def test_storage_is_open_and_the_function_in_no_network_unless_asked_for(deployed: Deployed, name: str) -> None:
-    """Exports that write by key get into no closed account: nothing is closed by default."""
+def test_storage_is_open_and_the_function_has_no_network_by_default(deployed: Deployed, name: str) -> None:
+    """Exports that use the account key cannot write to closed storage."""
     applied = deployed(name)
     [template] = applied.of("azurerm_resource_group_template_deployment")
 
@@ -299,8 +301,8 @@ def test_storage_is_open_and_the_function_in_no_network_unless_asked_for(deploye
     assert applied.of("azurerm_private_endpoint") == []
 
 
-def test_no_deployment_needs_the_action_of_the_exports_services_registration(deployed: Deployed) -> None:
-    """A custom role with an action that Azure does not publish is refused, and with it the whole deployment."""
+def test_no_role_has_the_unpublished_registration_action(deployed: Deployed) -> None:
+    """Azure refuses a custom role with an action that it does not publish, and the deployment fails."""
     action = "microsoft.costmanagementexports/register/action"
     for name in ROOTS:
         roles = [one["permissions"][0]["actions"] or [] for one in deployed(name).of("azurerm_role_definition")]
@@ -309,12 +311,12 @@ def test_no_deployment_needs_the_action_of_the_exports_services_registration(dep
     assert action not in {one.lower() for one in operator["Actions"]}
 
 
-def test_destroy_stops_at_the_delivered_data(deployed: Deployed) -> None:
-    """Without the word given beforehand no container is deleted, and the message says how to give it."""
+def test_destroy_keeps_the_delivered_data(deployed: Deployed) -> None:
+    """Unless `delete_data_on_destroy` was applied before, destroy fails with the remedy and keeps the container."""
     applied = deployed("own")
-    with standing_in(applied.workspace) as workspace:
-        refused = workspace.terraform(applied.place, "destroy", "-auto-approve", "-no-color")
-        left = workspace.terraform(applied.place, "state", "list").text
+    with stand_in_providers(applied.workspace) as workspace:
+        refused = workspace.terraform(applied.folder, "destroy", "-auto-approve", "-no-color")
+        left = workspace.terraform(applied.folder, "state", "list").text
 
     assert refused.code == 1, refused
     assert "is kept: apply delete_data_on_destroy = true first" in refused.text

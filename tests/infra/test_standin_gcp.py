@@ -1,4 +1,4 @@
-"""The Google Cloud module is applied as it is, with a stand-in for its provider (`standin` says what that proves)."""
+"""The GCP module, applied with a stand-in provider (see `standin` for what that proves)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 from gcp_function.resources.bucket import lifecycle_rules
 from gcp_function.settings import read_settings
-from tests.infra.planning import REPOSITORY, Workspace, standing_in
+from tests.infra.planning import REPOSITORY, Workspace, stand_in_providers
 from tests.infra.standin.roots import Applied, apply
 from tests.infra.standin.values import PROJECT_NUMBER
 
@@ -23,12 +23,12 @@ Binding = tuple[str, str, str, bool]
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
-    """Apply an example when it is first asked for."""
+    """Return a function that applies an example on first use."""
     known: dict[str, Applied] = {}
 
     def applied(name: str) -> Applied:
         if name not in known:
-            with standing_in(Workspace(tmp_path_factory.mktemp(name), "gcp")) as workspace:
+            with stand_in_providers(Workspace(tmp_path_factory.mktemp(name), "gcp")) as workspace:
                 known[name] = apply(workspace, name)
         return known[name]
 
@@ -36,16 +36,16 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_it_is_valid_applies_and_is_then_at_rest(deployed: Deployed, name: str) -> None:
-    """Nothing is refused by the schema, everything is known in time, and a second plan has nothing to do."""
+def test_module_applies_and_a_second_plan_is_empty(deployed: Deployed, name: str) -> None:
+    """The module is valid, all values are known in time, and a second plan has no changes."""
     steps = deployed(name).steps
 
     assert {step: done.code for step, done in steps.items()} == {"validate": 0, "apply": 0, "again": 0}, steps
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_function_accepts_its_settings(deployed: Deployed, name: str) -> None:
-    """What the module puts into the function's environment is what the function reads."""
+def test_function_accepts_its_settings(deployed: Deployed, name: str) -> None:
+    """The function reads the settings that the module sets."""
     applied = deployed(name)
     settings = read_settings(applied.outputs["settings"])
     [function] = applied.of("google_cloudfunctions2_function")
@@ -56,8 +56,8 @@ def test_the_function_accepts_its_settings(deployed: Deployed, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_onboarding_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: str) -> None:
-    """The document has the contract's keys, with what only the command can fill in left empty."""
+def test_onboarding_document_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: str) -> None:
+    """Values that only the command can fill in are empty."""
     document = deployed(name).outputs["onboarding"]
     organized = name == "minimal"
     bucket = f"tailpipe-billing-export-{PROJECT}" if organized else "example-billing-export-eu"
@@ -96,15 +96,15 @@ def test_onboarding_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: s
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_bindings_are_the_grants_of_rights_yaml_and_no_more(deployed: Deployed, name: str) -> None:
-    """Every grant whose condition holds is in effect at its place for its holder, and nothing else is."""
+def test_iam_bindings_match_rights_yaml(deployed: Deployed, name: str) -> None:
+    """Every grant whose condition holds is assigned to its holder at its scope, and no other is."""
     applied = deployed(name)
 
     assert set(bound(applied)) == set(granted(name))
 
 
 def bound(applied: Applied) -> Iterator[Binding]:
-    """Holder, place, right and whether there is a condition, of the function's and the connector's bindings."""
+    """Yield holder, scope, permission and presence of a condition for the function's and connector's bindings."""
     roles = {one["name"]: one["permissions"] for one in applied.of("google_project_iam_custom_role")}
     kinds = {
         "google_project_iam_member": "project",
@@ -124,7 +124,7 @@ def bound(applied: Applied) -> Iterator[Binding]:
 
 
 def granted(name: str) -> Iterator[Binding]:
-    """The same of the grants."""
+    """Yield the same for the grants in rights.yaml."""
     rights = yaml.safe_load((REPOSITORY / "infra/gcp/rights.yaml").read_text(encoding="utf-8"))
     places = {"organization": ["123456789012"], "billing_account": ACCOUNTS, "dataset": ["dataset"]}
     places["events_subscription"] = ["subscription"]
@@ -137,8 +137,8 @@ def granted(name: str) -> Iterator[Binding]:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_schedule_calls_the_function_as_the_one_who_may(deployed: Deployed, name: str) -> None:
-    """The job's token is of the identity that alone may call the service, for the service's own address."""
+def test_schedule_calls_the_function_as_its_only_invoker(deployed: Deployed, name: str) -> None:
+    """The job's token is for the service account with run.invoker, and for the service's own address."""
     applied = deployed(name)
     [job] = applied.of("google_cloud_scheduler_job")
     [caller] = [one for one in applied.of("google_cloud_run_v2_service_iam_member") if one["_name"] == "scheduler"]
@@ -151,8 +151,8 @@ def test_the_schedule_calls_the_function_as_the_one_who_may(deployed: Deployed, 
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_events_ring_the_function_as_an_account_of_their_own(deployed: Deployed, name: str) -> None:
-    """Every sink may publish to the one topic; of its subscriptions one is pulled and the other calls the function."""
+def test_events_call_the_function_with_their_own_service_account(deployed: Deployed, name: str) -> None:
+    """All sinks publish to one topic; it has one pull subscription, and one push subscription for the function."""
     applied = deployed(name)
     topic, *others = applied.of("google_pubsub_topic")
     pulled, pushing = sorted(applied.of("google_pubsub_subscription"), key=lambda one: bool(one["push_config"]))
@@ -177,8 +177,8 @@ def test_events_ring_the_function_as_an_account_of_their_own(deployed: Deployed,
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_one_tenant_alone_is_admitted(deployed: Deployed, name: str) -> None:
-    """Tailpipe's issuer has many customers: condition and principal both name this one."""
+def test_only_one_tenant_is_admitted(deployed: Deployed, name: str) -> None:
+    """The issuer serves many customers; the condition and the principal both name this tenant."""
     applied = deployed(name)
     [provider] = applied.of("google_iam_workload_identity_pool_provider")
     [member] = applied.of("google_service_account_iam_member")
@@ -188,8 +188,8 @@ def test_one_tenant_alone_is_admitted(deployed: Deployed, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_export_bucket_has_the_guides_classes_and_keeps_nothing_deleted(deployed: Deployed, name: str) -> None:
-    """New files are in the standard class and get colder as the function would set it; soft delete is off."""
+def test_export_bucket_has_the_functions_lifecycle_and_no_soft_delete(deployed: Deployed, name: str) -> None:
+    """New files have the standard storage class, and the lifecycle rules are those that the function restores."""
     [bucket] = [one for one in deployed(name).of("google_storage_bucket") if one["_name"] == "export"]
     rules = [
         {
@@ -207,8 +207,8 @@ def test_the_export_bucket_has_the_guides_classes_and_keeps_nothing_deleted(depl
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_issuer_and_audience_are_the_operators(deployed: Deployed, name: str) -> None:
-    """The inputs alone decide whose tokens are admitted, and the issuer was checked before."""
+def test_issuer_and_audience_are_those_of_the_variables(deployed: Deployed, name: str) -> None:
+    """Only tokens of this issuer and audience are admitted, and a changed issuer is verified again."""
     applied = deployed(name)
     [provider] = applied.of("google_iam_workload_identity_pool_provider")
     oidc = provider["oidc"][0]

@@ -1,1 +1,1 @@
-"""What `make check` holds `infra/` to: Terraform, the scanners, and the few rules that neither knows."""
+"""Static checks of `infra/` in `make check`: Terraform, scanners, and rules that neither of them has."""

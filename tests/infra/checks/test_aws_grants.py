@@ -1,4 +1,4 @@
-"""What infra/aws grants beside rights.yaml: each action that a module's file writes out, and no other way to grant."""
+"""The permissions that infra/aws grants in addition to rights.yaml, each listed here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from tools import modules
 
 ACTION = re.compile(r'"((?!aws:|arn:)[a-z][a-z0-9-]*:(?:[A-Z]\w*\*?|\*))\\?"')
-CONDITIONS = {"sts:ExternalId"}  # a condition's key, in the form of an action
-# Where each is used: "The schedule", "The bucket policy" and so on in docs/aws.md.
+CONDITIONS = {"sts:ExternalId"}  # a condition key, which looks like an action
+# docs/aws.md explains each of them ("The schedule", "The bucket policy", …).
 WRITTEN = {
     "aws_iam_role.collector": {"sts:AssumeRole"},
     "aws_iam_role.connector": {"sts:AssumeRole"},
@@ -20,12 +20,12 @@ WRITTEN = {
     "aws_iam_role_policy.schedule": {"lambda:InvokeFunction", "sqs:SendMessage"},
     "aws_iam_role_policy.forward": {"events:PutEvents"},
     "aws_sns_topic_policy.alarms": {"sns:Publish"},
-    # The wildcards stand in a Deny: nothing without TLS.
+    # The wildcards are in a Deny statement, which requires TLS.
     "aws_sqs_queue_policy.events": {"sqs:*", "sqs:SendMessage"},
     "aws_sqs_queue_policy.failed": {"sqs:*", "sqs:SendMessage"},
     "aws_sqs_queue_policy.home": {"sqs:*", "sqs:SendMessage"},
     "local.own_statements": {"s3:*", "s3:GetBucketPolicy", "s3:PutObject"},
-    # For the key's owner to add, if a key is given.
+    # The key's owner adds these, if a key is given.
     "output.kms_key_policy": {
         "kms:Decrypt",
         "kms:DescribeKey",
@@ -36,14 +36,14 @@ WRITTEN = {
     },
 }
 TAKES_AWAY = {"aws_iam_role_policies_exclusive", "aws_iam_role_policy_attachments_exclusive"}
-# Ways to grant that take the name or ARN of a policy, and so write out no action.
+# Resources that grant permissions through a policy's name or ARN, without listing actions.
 BY_NAME = re.compile(
     r"aws_iam_(policy|role_policy_attachment|policy_attachment|user|group|access_key)\w*|aws_kms_grant"
 )
 
 
 def written(read: modules.Module) -> dict[str, set[str]]:
-    """Return the actions that a module's resources, locals and outputs write out, by their address."""
+    """Return the actions in a module's resources, locals and outputs, by address."""
     places = {
         **read.resources,
         **{f"local.{name}": value for name, value in read.locals.items()},
@@ -54,13 +54,13 @@ def written(read: modules.Module) -> dict[str, set[str]]:
 
 
 def by_name(read: modules.Module) -> list[str]:
-    """Return the resources that grant what a policy of some name says."""
+    """Return the resources that grant permissions through an existing policy."""
     kinds = {name: name.partition(".")[0] for name in read.resources}
     return [name for name, kind in kinds.items() if BY_NAME.fullmatch(kind) and kind not in TAKES_AWAY]
 
 
-def test_nothing_is_granted_beside_the_rights_but_what_is_listed(repository: Path) -> None:
-    """Schedule, events, queue, topic, bucket and key: each action that the module writes out is listed here."""
+def test_additional_permissions_are_listed(repository: Path) -> None:
+    """The list covers the schedule, events, queues, topic, bucket and key; no existing policy is attached."""
     read = modules.read(repository / "infra" / "aws")
     assert written(read) == WRITTEN
     assert by_name(read) == []
@@ -72,8 +72,8 @@ def test_nothing_is_granted_beside_the_rights_but_what_is_listed(repository: Pat
         assert read.resources[f"aws_iam_role_policy.{holder}"]["policy"] == f"${{local.policies.{holder}}}"
 
 
-def test_a_grant_that_is_added_by_hand_is_found(tmp_path: Path) -> None:
-    """An action in a policy, and a policy that is attached by its name, are found with their address."""
+def test_additional_grant_is_detected(tmp_path: Path) -> None:
+    """An action in a policy and an attached policy are reported with their address."""
     (tmp_path / "main.tf").write_text(
         """
         resource "aws_iam_role_policy" "schedule" {

@@ -1,4 +1,4 @@
-"""A module's guide, `docs/<cloud>.md`, names every resource and shows who may do what."""
+"""A module's guide, `docs/<cloud>.md`, explains every resource and lists all permissions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PROVIDERS = {"aws": "aws", "azure": "azurerm|azuread", "gcp": "google"}
 
 
 @pytest.mark.parametrize("cloud", PROVIDERS)
-def test_a_guide_names_what_its_module_declares(repository: Path, cloud: str) -> None:
-    """Every resource is explained, alone between two backticks, and no other is named."""
+def test_guide_explains_every_resource_of_its_module(repository: Path, cloud: str) -> None:
+    """Every resource has its address in backticks, and no other address is in the guide."""
     text = (repository / "docs" / f"{cloud}.md").read_text(encoding="utf-8")
     named = set(re.findall(rf"`((?:{PROVIDERS[cloud]}|terraform)_\w+\.\w+)`", text))
 
@@ -28,8 +28,8 @@ def test_a_guide_names_what_its_module_declares(repository: Path, cloud: str) ->
 
 
 @pytest.mark.parametrize("cloud", PROVIDERS)
-def test_the_queries_of_the_log_name_events_and_fields_that_are_written(repository: Path, cloud: str) -> None:
-    """A query for an event or a field that no line has would find nothing, and say nothing."""
+def test_log_queries_use_existing_events_and_fields(repository: Path, cloud: str) -> None:
+    """A query for an unknown event or field would return no rows, without an error."""
     text = (repository / "docs" / f"{cloud}.md").read_text(encoding="utf-8")
     section = text.partition("\n## Dashboard and log queries\n")[2]
     queries = re.findall(r"```text\n(.+?)```", section, re.DOTALL)

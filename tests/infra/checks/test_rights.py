@@ -1,6 +1,6 @@
-"""A module's `rights.yaml`: each grant says what, why and where, and none is wider than its parts.
+"""A module's `rights.yaml`: each grant has an id, a reason, a scope and explicit actions, without wildcards.
 
-That Terraform grants exactly these is shown where the modules are applied (`test_standin_azure.py`,
+The tests that apply the modules verify that Terraform grants exactly these (`test_standin_azure.py`,
 `test_standin_gcp.py`, `tests/e2e/test_aws_rights.py`).
 """
 
@@ -19,31 +19,31 @@ SENTENCE = re.compile(r"\S+(\s+\S+){3,}.*\.", re.DOTALL)
 GOOD = {"id": "ReadShelves", "why": "The function looks at every shelf.", "actions": ["shelf:Read"], "scope": "project"}
 
 
-def faults(grant: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a grant lacks or has too much."""
+def problems(grant: Mapping[str, Any]) -> Iterator[str]:
+    """Yield each problem of a grant."""
     if not grant.get("id"):
         yield "it has no id"
     if not SENTENCE.fullmatch(str(grant.get("why", "")).strip()):
-        yield "why is no sentence"
+        yield "why is not a sentence"
     if unknown := set(grant) - KEYS:
         yield f"unknown keys {unknown}"
     actions = [*grant.get("actions", ()), *grant.get("data_actions", ())]
     if bool(grant.get("role")) == bool(actions):
         yield "it needs either a role or actions"
-    yield from (f"{action} is a wildcard; write out what is used" for action in actions if "*" in action)
+    yield from (f"{action} is a wildcard; list the actions that are used" for action in actions if "*" in action)
     if not grant.get("scope") and not grant.get("resources") and "role" not in grant:
-        yield "it says neither scope nor resources"
+        yield "it has neither scope nor resources"
 
 
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_every_grant_says_what_why_and_where(repository: Path, cloud: str) -> None:
-    """Each has an id of its own, a reason, and rights that are written out."""
-    said = yaml.safe_load((repository / "infra" / cloud / "rights.yaml").read_text(encoding="utf-8"))
-    assert {"function", "connector"} <= set(said)
-    for holder, grants in said.items():
+def test_every_grant_is_complete(repository: Path, cloud: str) -> None:
+    """Each has a unique id, a reason, and explicit actions."""
+    rights = yaml.safe_load((repository / "infra" / cloud / "rights.yaml").read_text(encoding="utf-8"))
+    assert {"function", "connector"} <= set(rights)
+    for holder, grants in rights.items():
         assert len({grant["id"] for grant in grants}) == len(grants), holder
         for grant in grants:
-            assert list(faults(grant)) == [], (holder, grant)
+            assert list(problems(grant)) == [], (holder, grant)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_every_grant_says_what_why_and_where(repository: Path, cloud: str) -> No
         {"data_actions": ["*"]}, {"scope": ""}, {"rule": "x"},
     ],
 )  # fmt: skip
-def test_each_departure_is_found(change: dict[str, Any]) -> None:
-    """Whatever one thing is changed in a good grant is named."""
-    assert list(faults(GOOD)) == []
-    assert len(list(faults(GOOD | change))) == 1
+def test_each_problem_of_a_grant_is_reported(change: dict[str, Any]) -> None:
+    """A valid grant has no problem, and each invalid change adds one."""
+    assert list(problems(GOOD)) == []
+    assert len(list(problems(GOOD | change))) == 1

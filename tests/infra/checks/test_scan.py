@@ -1,4 +1,4 @@
-"""checkov and cfn-lint find nothing in `infra/`, and each exception stands where it applies with its reason."""
+"""checkov and cfn-lint report nothing for `infra/`, and each exception has a reason next to the code."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tests.limits import HANG_S
 BIN = Path(sys.executable).parent
 CHECKOV = Path(sys.prefix) / "infra-check" / "bin" / "checkov"
 LEFT_OUT = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfplan", ".terraform.lock.hcl")
-# Put together here, so that this file holds no exception itself.
+# Concatenated, so that this file contains no exception.
 SKIP = "checkov" + ":skip"
 EXCEPTION = re.compile(
     r"(?:checkov|bridgecrew)[:]skip|(?:tfsec|trivy|kics|tflint)[:-]\s?ignore|\bnosec\b", re.IGNORECASE
 )
-# In JSON, which has no comments, it is a string below `metadata.checkov` of the resource.
+# JSON has no comments; there, an exception is a string in `metadata.checkov` of the resource.
 REASONED = re.compile(rf'[#"]\s*{SKIP}=(?P<check>CKV2?_[A-Z]+_\d+):\s*\S+(?:\s+\S+){{3,}}')
 EXCEPT_EVERYTHING = (".checkov.yaml", ".checkov.yml", ".checkov.baseline", ".tfsec", ".trivyignore", ".cfnlintrc")
 
 
 def exceptions(infra: Path) -> Iterator[tuple[str, str]]:
-    """Yield file and check of each exception; the check is "" where no reason is given."""
+    """Yield file and check of each exception; the check is "" if the exception has no reason."""
     made = {".terraform", "__pycache__"}
     for path in sorted(path for path in infra.rglob("*") if path.is_file() and not made & set(path.parts)):
         if path.name in EXCEPT_EVERYTHING:
@@ -42,9 +42,9 @@ def exceptions(infra: Path) -> Iterator[tuple[str, str]]:
 
 
 def scanned(command: Path, infra: Path, scratch: Path) -> list[dict[str, Any]]:
-    """Return the results of checkov's frameworks. Raises ValueError where it gives no report.
+    """Return the results of checkov's frameworks; raise ValueError if it prints no report.
 
-    Neither the operator's settings nor a platform's key decide what is scanned, and nothing is fetched.
+    The scan uses no configuration or API key of the user, and downloads nothing.
     """
     copy = shutil.copytree(infra, scratch.resolve() / "infra", ignore=LEFT_OUT)
     options = ["--framework", "terraform", "cloudformation", "arm", "--skip-download", "--compact", "--output", "json"]
@@ -53,13 +53,13 @@ def scanned(command: Path, infra: Path, scratch: Path) -> list[dict[str, Any]]:
         cwd=scratch, env={"PATH": os.environ["PATH"], "HOME": str(scratch), "LOG_LEVEL": "ERROR"},
         capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
-    said = json.loads(done.stdout)
-    return [report["results"] for report in (said if isinstance(said, list) else [said])]
+    reports = json.loads(done.stdout)
+    return [report["results"] for report in (reports if isinstance(reports, list) else [reports])]
 
 
 @pytest.mark.slow
-def test_checkov_finds_nothing(repository: Path, tmp_path: Path) -> None:
-    """No rule is broken, every file could be read, and no exception is left that excepts nothing."""
+def test_checkov_reports_no_violations(repository: Path, tmp_path: Path) -> None:
+    """Every check passes, every file is parsed, and every exception is still needed."""
     if not CHECKOV.exists():
         pytest.skip("checkov is not installed; tools/setup.sh check installs it")
     reports = scanned(CHECKOV, repository / "infra", tmp_path)
@@ -71,8 +71,8 @@ def test_checkov_finds_nothing(repository: Path, tmp_path: Path) -> None:
     assert set(exceptions(repository / "infra")) - used == set()
 
 
-def test_a_scan_without_a_report_is_not_a_clean_one(tmp_path: Path) -> None:
-    """A scanner that fails has not found the modules to be right."""
+def test_scan_without_a_report_fails(tmp_path: Path) -> None:
+    """A failed scanner does not count as a passed check."""
     broken = tmp_path / "checkov"
     broken.write_text("#!/bin/sh\necho no >&2\nexit 2\n", encoding="utf-8")
     broken.chmod(0o755)
@@ -82,7 +82,7 @@ def test_a_scan_without_a_report_is_not_a_clean_one(tmp_path: Path) -> None:
 
 
 def test_every_exception_has_a_reason(repository: Path) -> None:
-    """Each names its check and gives a reason of some words; none excepts whole files or checks."""
+    """Each names one check and has a reason; none applies to whole files or all resources."""
     found = list(exceptions(repository / "infra"))
     assert len(found) > 10
     assert [file for file, check in found if not check] == []
@@ -99,15 +99,15 @@ def test_every_exception_has_a_reason(repository: Path) -> None:
         (".checkov.yaml", "skip-check: [CKV_AWS_18]\n", ""),
     ],
 )
-def test_an_exception_without_a_reason_is_found(tmp_path: Path, name: str, text: str, check: str) -> None:
-    """An exception without a reason, for another scanner, or for a whole check, is found."""
+def test_invalid_exception_is_reported(tmp_path: Path, name: str, text: str, check: str) -> None:
+    """An exception without a reason, for another scanner, or in a global configuration is reported."""
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert [found for _, found in exceptions(tmp_path)] == [check]
 
 
 @pytest.mark.slow
 def test_templates_are_valid(repository: Path, tmp_path: Path) -> None:
-    """cfn-lint accepts each CloudFormation template, and finds a property that does not exist."""
+    """cfn-lint accepts each CloudFormation template, and reports a property that does not exist."""
     templates = [
         path for path in (repository / "infra" / "aws").glob("*.yaml") if "AWSTemplateFormatVersion" in path.read_text()
     ]

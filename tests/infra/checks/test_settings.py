@@ -1,4 +1,4 @@
-"""The modules in `infra/` fit the functions that they deploy."""
+"""The modules in `infra/` match the functions that they deploy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tools import modules, settings_doc
 
 FOLDERS = {"aws": "aws_lambda", "azure": "azure_function", "gcp": "gcp_function"}
-# What the platform itself reads of the function's environment.
+# Variables in the function's environment that the platform reads.
 PLATFORM = {
     "aws": re.compile(r"POWERTOOLS_\w+|AWS_\w+"),
     "azure": re.compile(r"AzureWebJobs\w*|FUNCTIONS_\w+|APPLICATIONINSIGHTS_\w+|WEBSITE_\w+"),
@@ -21,7 +21,7 @@ NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 
 
 def known(*folders: Path) -> set[str]:
-    """The names of settings that Python files speak of: strings in capitals, in Azure's bindings between two `%`."""
+    """Return the setting names in Python files: upper-case strings, between two `%` in Azure's bindings."""
     return {
         node.value.strip("%")
         for folder in folders
@@ -31,8 +31,8 @@ def known(*folders: Path) -> set[str]:
     }
 
 
-def test_what_the_function_reads_is_found(repository: Path) -> None:
-    """The settings of engine and function are known by the names under which they read them."""
+def test_settings_of_function_and_engine_are_found(repository: Path) -> None:
+    """The names are those that function and engine read from the environment."""
     names = known(repository / "gcp_function", repository / "shared")
 
     assert {"EXPORT_BUCKET", "CALL_BUDGET", "EXPORTS", "ORGANIZATION"} <= names
@@ -40,8 +40,8 @@ def test_what_the_function_reads_is_found(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("cloud", FOLDERS)
-def test_a_module_sets_only_what_its_function_reads(repository: Path, cloud: str) -> None:
-    """A setting that is misspelt would be passed over by the function, and the deployment would do something else."""
+def test_module_sets_only_settings_that_its_function_reads(repository: Path, cloud: str) -> None:
+    """The function would ignore a misspelled setting and use its default."""
     given = set(settings_doc.set_by(modules.read(repository / "infra" / cloud)))
     read = known(repository / FOLDERS[cloud], repository / "shared")
 
@@ -50,8 +50,8 @@ def test_a_module_sets_only_what_its_function_reads(repository: Path, cloud: str
 
 
 @pytest.mark.parametrize("cloud", FOLDERS)
-def test_a_module_names_the_package_that_the_command_makes(repository: Path, cloud: str) -> None:
-    """Message and examples name the zip of this cloud, and of no other."""
+def test_module_refers_to_the_package_of_its_cloud(repository: Path, cloud: str) -> None:
+    """The error message and the examples name only this cloud's archive."""
     folder = repository / "infra" / cloud
     written = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.tf"))
     [rule, *_] = modules.read(folder).variables["package"]["validation"]
@@ -60,8 +60,8 @@ def test_a_module_names_the_package_that_the_command_makes(repository: Path, clo
     assert f"tailpipe-exports package {cloud}" in rule["error_message"]
 
 
-def test_what_a_removal_switches_off_a_deployment_switches_on(repository: Path) -> None:
-    """A removal that was interrupted leaves the rules disabled; the provider does not look at what is not written."""
+def test_deployment_enables_the_rules_that_a_removal_disables(repository: Path) -> None:
+    """An interrupted removal leaves the rules disabled, and the provider ignores attributes that are not set."""
     resources = modules.read(repository / "infra" / "aws").resources
     states = [body["state"] for name, body in resources.items() if name.startswith("aws_cloudwatch_event_rule.")]
     assert states == ["ENABLED", "ENABLED"]

@@ -1,6 +1,6 @@
-"""Terraform accepts the modules and their examples, and finds them formatted.
+"""The modules and their examples are valid and formatted.
 
-Where a provider's own plugin can be had, that judges them; else a stand-in with the published schema (`standin`).
+`terraform validate` uses the real provider if it is available, otherwise a stand-in with its published schema.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.infra import terraform
-from tests.infra.planning import REPOSITORY, Workspace, standing_in
+from tests.infra.planning import REPOSITORY, Workspace, stand_in_providers
 from tests.limits import HANG_S
 
 GOOD = """\
@@ -34,20 +34,20 @@ output "more" {
 
 @contextmanager
 def provided(cloud: str, folder: Path) -> Iterator[Workspace]:
-    """Give a copy of a module all providers that it needs; skips the test where that is impossible."""
+    """Yield a copy of a module with all its providers; skip the test if they are not available."""
     workspace = Workspace(folder, cloud)
-    # The stand-in has no published schema of AWS.
+    # The stand-in has no published schema for AWS.
     if cloud == "aws" or os.environ.get("TAILPIPE_EXPORTS_TF_NETWORK") == "1":
         terraform.binary()
         workspace.init_arguments = terraform.plugin_arguments("aws") if cloud == "aws" else []
         yield workspace
         return
-    with standing_in(workspace):
+    with stand_in_providers(workspace):
         yield workspace
 
 
 def diagnostics(workspace: Workspace, example: Path) -> list[dict[str, Any]]:
-    """Return what `terraform validate` says of an example and of the module that it calls."""
+    """Return the diagnostics of `terraform validate` for an example and the module that it calls."""
     workspace.init(example)
     done = workspace.terraform(example, "validate", "-json")
     found: list[dict[str, Any]] = json.loads(done.text)["diagnostics"]
@@ -56,8 +56,8 @@ def diagnostics(workspace: Workspace, example: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("cloud", [pytest.param("aws", marks=pytest.mark.slow), "azure", "gcp"])
-def test_a_module_and_its_examples_are_valid(cloud: str, tmp_path: Path) -> None:
-    """Each name, argument and type is one that Terraform and the provider's schema know."""
+def test_module_and_its_examples_are_valid(cloud: str, tmp_path: Path) -> None:
+    """Names, arguments and types match the provider's schema."""
     with provided(cloud, tmp_path) as workspace:
         examples = sorted((workspace.module / "examples").glob("*/"))
         assert [one.name for one in examples] == ["complete", "minimal"]
@@ -77,9 +77,9 @@ def test_a_module_and_its_examples_are_valid(cloud: str, tmp_path: Path) -> None
         ('"n"', "var.nowhere_declared", 2, "Reference to undeclared input variable"),
     ],
 )
-def test_what_does_not_fit_is_found(tmp_path: Path, old: str, new: str, line: int, summary: str) -> None:
-    """An unknown name, argument or attribute, a wrong type and a missing argument each end the check at their line."""
-    with standing_in(Workspace(tmp_path, "gcp")) as workspace:
+def test_schema_violation_is_reported(tmp_path: Path, old: str, new: str, line: int, summary: str) -> None:
+    """An unknown name, argument or attribute, a wrong type and a missing argument are reported with their line."""
+    with stand_in_providers(Workspace(tmp_path, "gcp")) as workspace:
         (workspace.module / "more.tf").write_text(GOOD.replace(old, new, 1), encoding="utf-8")
         found = diagnostics(workspace, workspace.module / "examples" / "minimal")
 
@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_found(tmp_path: Path, old: str, new: str, line: in
 
 
 def unformatted(infra: Path) -> str:
-    """Return the differences that `terraform fmt` would make below a folder."""
+    """Return the changes that `terraform fmt` would make below a folder."""
     done = subprocess.run(
         [terraform.binary(), "fmt", "-check", "-diff", "-recursive", str(infra)],
         capture_output=True, text=True, timeout=HANG_S, check=False,
@@ -97,7 +97,7 @@ def unformatted(infra: Path) -> str:
 
 
 def test_every_file_is_formatted(tmp_path: Path) -> None:
-    """`terraform fmt -recursive infra` would change nothing, and where it would that is found."""
+    """`terraform fmt -recursive infra` changes nothing, and an unformatted file is reported."""
     assert unformatted(REPOSITORY / "infra") == ""
     (tmp_path / "a.tf").write_text("locals {\n a=1\n}\n", encoding="utf-8")
     assert "a.tf" in unformatted(tmp_path)

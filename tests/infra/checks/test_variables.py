@@ -1,4 +1,4 @@
-"""The three modules take and give the same things under the same names, and say what each is."""
+"""The three modules have the same common variables and outputs, each with a description."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cli.deployment.terraform.variables import parsed
 from tools import modules
 
 CLOUDS = ("aws", "azure", "gcp")
-# What every module takes: name → type, and the default where it is the same everywhere (...: each has its own).
+# Common variables: name → type and default (`...` if the default differs between modules).
 COMMON: dict[str, tuple[str, Any]] = {
     "environment": ("string", None),
     "package": ("string", None),
@@ -29,16 +29,16 @@ COMMON: dict[str, tuple[str, Any]] = {
     "delete_data_on_destroy": ("bool", False),
     "dashboard": ("bool", ...),
 }
-# The operator's marks on resources, by each cloud's own word.
+# The variable for tags, by each cloud's own term.
 MARKS = {"aws": "tags", "azure": "tags", "gcp": "labels"}
 OUTPUTS = {
     *("function_name", "function_id", "function_identity", "destination", "state", "schedule", "connector", "logs"),
     *("alarms", "settings", "onboarding"),
 }
-# Once an hour at any minute, as each cloud writes it: a rate, and cron with five or, seconds first, six fields.
+# Hourly at any minute, in each cloud's syntax: a rate, or cron with five fields, or with six (seconds first).
 HOURLY = re.compile(r"rate\(1 hour\)|[0-5]?\d (?:[0-5]?\d )?\* \* \* \*")
 SENTENCE = re.compile(r"\S+( \S+){3,}.*[.?]")
-# The types of resources without marks; a new type is added here if its provider has no argument for them.
+# Resource types without tags. Add a new type here if its provider has no argument for them.
 UNMARKED = {
     "aws": """
         aws_cloudwatch_dashboard aws_cloudwatch_event_target aws_iam_role_policies_exclusive aws_iam_role_policy
@@ -68,18 +68,18 @@ UNMARKED = {
 
 @pytest.fixture(params=CLOUDS)
 def cloud(request: pytest.FixtureRequest) -> str:
-    """Return one cloud after the other."""
+    """Return each cloud in turn."""
     return str(request.param)
 
 
 @pytest.fixture
 def module(repository: Path, cloud: str) -> modules.Module:
-    """Return its module."""
+    """Return the cloud's module."""
     return modules.read(repository / "infra" / cloud)
 
 
 def test_every_module_has_the_common_variables_and_outputs(module: modules.Module) -> None:
-    """What the command and its documentation call by one name has that name, type and default on each cloud."""
+    """Names, types and defaults of the common variables are equal, as the command and the documentation require."""
     found = {name: modules.type_of(module.variables.get(name, {})) for name in COMMON}
     assert found == {name: kind for name, (kind, _) in COMMON.items()}
     defaults = {name: default for name, (_, default) in COMMON.items() if default is not ...}
@@ -89,8 +89,8 @@ def test_every_module_has_the_common_variables_and_outputs(module: modules.Modul
     assert HOURLY.fullmatch(module.variables["schedule"]["default"])
 
 
-def test_a_name_that_modules_share_has_one_type(repository: Path) -> None:
-    """An operator of two clouds writes a variable of both in the same way."""
+def test_shared_variable_has_the_same_type_in_all_modules(repository: Path) -> None:
+    """An operator of two clouds sets a variable the same way in both."""
     types: dict[str, set[str]] = {}
     for cloud in CLOUDS:
         for name, body in modules.read(repository / "infra" / cloud).variables.items():
@@ -98,8 +98,8 @@ def test_a_name_that_modules_share_has_one_type(repository: Path) -> None:
     assert {name: found for name, found in types.items() if len(found) > 1} == {}
 
 
-def test_every_variable_says_what_it_takes(module: modules.Module, cloud: str) -> None:
-    """Each has a type, a description and, unless all values of the type are right, a rule with a helpful message."""
+def test_every_variable_has_a_type_description_and_validation(module: modules.Module, cloud: str) -> None:
+    """A validation is required unless every value of the type is valid, and its message is a sentence."""
     for name, body in module.variables.items():
         assert modules.type_of(body) != "any", name
         assert body.get("description"), name
@@ -108,7 +108,7 @@ def test_every_variable_says_what_it_takes(module: modules.Module, cloud: str) -
         for rule in rules:
             assert f"var.{name}" in rule["condition"], name
             assert SENTENCE.fullmatch(rule["error_message"]), (name, rule["error_message"])
-        # Where null has no meaning it is not a value.
+        # Null is refused unless it has a meaning.
         tests_null = any("== null" in rule["condition"] for rule in rules)
         optional = "default" in body and body["default"] is None
         assert optional or tests_null or body.get("nullable") is False, f"{name} needs nullable = false"
@@ -117,15 +117,15 @@ def test_every_variable_says_what_it_takes(module: modules.Module, cloud: str) -
 
 
 def test_every_variable_is_used(repository: Path, cloud: str, module: modules.Module) -> None:
-    """A variable that nothing refers to would be accepted and do nothing."""
+    """An unused variable would be accepted without effect."""
     text = "".join(path.read_text(encoding="utf-8") for path in (repository / "infra" / cloud).glob("*.tf"))
     text = re.sub(r'^variable ".*?^}', "", text, flags=re.MULTILINE | re.DOTALL)
     assert {name for name in module.variables if not re.search(rf"\bvar\.{name}\b", text)} == set()
     assert {name for name in module.locals if not re.search(rf"\blocal\.{name}\b", text)} == set()
 
 
-def test_every_resource_carries_the_operators_marks(cloud: str, module: modules.Module) -> None:
-    """Tags and labels are the operator's and say who manages the resource, wherever the type has an argument for it."""
+def test_every_resource_has_the_operators_tags(cloud: str, module: modules.Module) -> None:
+    """Resources have the operator's tags or labels and `managed-by`, if their type supports them."""
     mark = MARKS[cloud]
     assert 'managed-by = "tailpipe-exports"' in module.locals[mark]
     without = {name.partition(".")[0] for name, body in module.resources.items() if f"local.{mark}" not in str(body)}
@@ -134,7 +134,7 @@ def test_every_resource_carries_the_operators_marks(cloud: str, module: modules.
 
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_providers_are_bounded_and_left_to_the_caller(repository: Path, cloud: str) -> None:
-    """A provider's next major version is not taken unseen; a module configures neither provider nor backend."""
+    """Provider versions have an upper bound, and a module configures neither providers nor a backend."""
     blocks = [parsed(path.read_text(encoding="utf-8")) for path in sorted((repository / "infra" / cloud).glob("*.tf"))]
     settings = [one for block in blocks for one in block.get("terraform", ())]
     required = [one for each in settings for two in each.get("required_providers", ()) for one in two.items()]

@@ -1,4 +1,4 @@
-"""One provider, served on 127.0.0.1 for as long as it is open."""
+"""A provider that is served on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NESTING = {"single": 1, "list": 2, "set": 3, "map": 4}
 class Provider:
     """A context manager that serves one provider.
 
-    `blocks` has a block, in the form of `terraform providers schema -json`, by `resource.<type>` and `data.<type>`;
-    `configuration` is the block of the provider itself.
+    `blocks` maps `resource.<type>` and `data.<type>` to a block, in the form of `terraform providers schema -json`;
+    `configuration` is the provider's own block.
     """
 
     def __init__(self, blocks: Mapping[str, Json], configuration: Json) -> None:
@@ -32,7 +32,7 @@ class Provider:
         self._port = 0
 
     def __enter__(self) -> Provider:
-        # Name of the call → request, answer. Source: the service Provider in tfplugin5.proto.
+        # Call → request message, response message, handler. Source: the service Provider in tfplugin5.proto.
         calls: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
             "GetSchema": ("Nothing", "Schemas", self._schemas),
             "PrepareProviderConfig": ("PrepareRequest", "PrepareResponse", _prepared),
@@ -66,9 +66,9 @@ class Provider:
 
     @property
     def reattach(self) -> Json:
-        """How Terraform finds it, as an entry of TF_REATTACH_PROVIDERS.
+        """The provider's entry in TF_REATTACH_PROVIDERS.
 
-        With `Test`, Terraform does not end this process. Source: "Debugging Providers" in Terraform's
+        `Test` keeps Terraform from stopping this process. Source: "Debugging Providers" in Terraform's
         documentation.
         """
         address = {"Network": "tcp", "String": f"127.0.0.1:{self._port}"}
@@ -122,12 +122,12 @@ def _upgraded(asked: Any) -> Any:
 
 
 def _is_made(name: str, entry: Json) -> bool:
-    # The published schema has only what can be set; an `id` that is not set is always the provider's.
+    # The bindings do not mark an optional `id` as computed; the provider sets it unless the module does.
     return bool(entry.get("computed")) or name == "id"
 
 
 def _places(block: Json, value: Json) -> Iterator[tuple[Json, Json]]:
-    """Yield each block of a value, the outermost first, with its attributes in the schema."""
+    """Yield the schema's attributes and the value of each block, outer blocks first."""
     yield block.get("attributes", {}), value
     for name, nested in block.get("block_types", {}).items():
         found = value.get(name) or []
@@ -166,7 +166,7 @@ def _block(block: Json) -> Any:
 
 
 def _type(entry: Json) -> Any:
-    """The type as Terraform writes it; attributes that hold objects become types, for protocol 5 has no others."""
+    """Return the type in Terraform's JSON; nested attributes become object types, as protocol 5 requires."""
     nested = entry.get("nested_type")
     if nested is None:
         return entry["type"]

@@ -1,4 +1,4 @@
-"""What the module's scripts call: the Azure CLI, Resource Manager, and the app's own publish endpoint."""
+"""Stand-ins for what the module's scripts call: the Azure CLI, Resource Manager and the app's publish endpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.infra.standin.values import SUBSCRIPTION
 
 TOKEN = "the-operators-token"
 FUNCTIONS = ("reconcile_http", "reconcile_timer", "status")
-# In place of the Azure CLI: it is signed in, and notes what it was called with.
+# Replaces the Azure CLI: it is signed in, and logs its arguments.
 AZ = """\
 #!/usr/bin/env python3
 import json, os, pathlib, sys
@@ -31,8 +31,8 @@ print(json.dumps(answers[sys.argv[1]]))
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request: method, path without query, query, and the hash of its body ("" without one)."""
+class RecordedRequest:
+    """A request: method, path without query, query, and the hash of its body ("" without a body)."""
 
     method: str
     path: str
@@ -42,22 +42,22 @@ class Asked:
 
 @dataclass
 class AzureStandIn:
-    """Answers as Azure does where all goes well; `asked` holds what it was asked with the right token, in order."""
+    """Responds as Azure does on success; `requests` are those with a valid token, in order."""
 
     endpoint: str = ""
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[RecordedRequest] = field(default_factory=list)
 
-    def answer(self, asked: Asked) -> Any:
-        """Return the JSON of an answer."""
-        self.asked.append(asked)
-        if asked.path.endswith("/api/publish"):
+    def answer(self, request: RecordedRequest) -> Any:
+        """Record a request, and return the JSON of its response."""
+        self.requests.append(request)
+        if request.path.endswith("/api/publish"):
             return "deployment-1"
-        if "/api/deployments/" in asked.path:
+        if "/api/deployments/" in request.path:
             return {"status": 4, "complete": True}
-        if asked.path.endswith("/functions"):
+        if request.path.endswith("/functions"):
             return {"value": [{"name": f"app/{one}"} for one in FUNCTIONS]}
-        if asked.path.endswith("/summarize"):
-            assignment = asked.query.partition("eq%20%27")[2].partition("%27")[0]
+        if request.path.endswith("/summarize"):
+            assignment = request.query.partition("eq%20%27")[2].partition("%27")[0]
             details = [{"complianceState": "noncompliant", "count": 2}]
             states = {"policyAssignmentId": assignment.replace("%2F", "/"), "results": {"resourceDetails": details}}
             return {"value": [{"policyAssignments": [states]}]}
@@ -65,18 +65,19 @@ class AzureStandIn:
 
 
 @contextmanager
-def azure_standing_in() -> Iterator[AzureStandIn]:
-    """Serve a stand-in on a loopback port."""
+def serve_azure() -> Iterator[AzureStandIn]:
+    """Serve the stand-in for Azure on a loopback port."""
     standin = AzureStandIn()
 
     class Handler(BaseHTTPRequestHandler):
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            right = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+            valid = self.headers.get("Authorization") == f"Bearer {TOKEN}"
             path, _, query = self.path.partition("?")
             digest = hashlib.sha256(body).hexdigest() if body else ""
-            answer = json.dumps(standin.answer(Asked(self.command, path, query, digest)) if right else {}).encode()
-            self.send_response(200 if right else 401)
+            request = RecordedRequest(self.command, path, query, digest)
+            answer = json.dumps(standin.answer(request) if valid else {}).encode()
+            self.send_response(200 if valid else 401)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
@@ -84,7 +85,7 @@ def azure_standing_in() -> Iterator[AzureStandIn]:
         do_GET = do_PUT = do_POST = handle_any
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         standin.endpoint = f"http://127.0.0.1:{server.server_address[1]}"

@@ -1,10 +1,10 @@
-"""The schemas of the providers that the stand-in stands for, from the npm packages of their CDK bindings.
+"""Provider schemas for the stand-in, extracted from the npm packages of the providers' CDK bindings.
 
-Run as `python -m tests.infra.standin.published` it writes `.venv/infra-schemas/<provider>.zip`. The packages are pinned
-in `bindings/`; they are fetched packed (60 MB) and checked against the hashes of the lock file. Each has a description
-of all its classes, `.jsii`, which was generated from the provider's schema: a `…Config` class has the arguments, the
-class of a resource has its attributes, and the links to the registry have their names. Only the code says whether a
-collection is a set, and the real names of some attributes. The result has the form of
+`python -m tests.infra.standin.published` writes `.venv/infra-schemas/<provider>.zip`. The packages are pinned in
+`bindings/`; the compressed packages (60 MB) are downloaded and compared with the hashes of the lock file. Each contains
+`.jsii`, a description of its classes that was generated from the provider's schema: a `…Config` class has the
+arguments, a resource's class has the attributes, and the links to the registry contain Terraform's names. Sets, and
+some attribute names, can be recognized only in the JavaScript code. The result has the form of
 `terraform providers schema -json`.
 """
 
@@ -30,12 +30,11 @@ Json = dict[str, Any]
 BINDINGS = Path(__file__).parent / "bindings"
 SCHEMAS = Path(__file__).resolve().parents[3] / ".venv" / "infra-schemas"
 HANG_S = 1800
-DEEPEST = 8  # some of Google's and Microsoft's blocks hold themselves
+DEEPEST = 8  # some of Google's and Microsoft's blocks are recursive
 _LINK = re.compile(r"/hashicorp/[\w./-]+/docs/[\w./-]+(?:#(?P<name>\w+))? (?P<label>\w+)")
 _KINDS = {"cdktf.TerraformResource": "resource", "cdktf.TerraformDataSource": "data"}
 _PRIMITIVES = {"string": "string", "number": "number", "boolean": "bool", "any": "dynamic"}
-# What stands in the code alone: by class or struct, each collection whose order says nothing, and the names of what is
-# read by their getters.
+# Facts that only the JavaScript code has: the sets of each class or struct, and the attribute names of getters.
 _CODE = re.compile(
     r"^(?:function (?P<struct>\w+)ToHclTerraform|class (?P<class>\w+) extends cdktf\.)"
     r"|^ {8,12}'?(?P<set>\w+)'?: \{\n +value: .*\n +isBlock: \w+,\n +type: \"set\""
@@ -45,7 +44,7 @@ _CODE = re.compile(
 
 
 class Bindings:
-    """One package: its types by their names, and what stands in the code alone."""
+    """One package: its types by name, and the facts that only its code has."""
 
     def __init__(self, package: Path) -> None:
         self._sets: set[tuple[str, str]] = set()
@@ -54,7 +53,7 @@ class Bindings:
             for member in archive:
                 stream = archive.extractfile(member) if member.isfile() else None
                 if stream is not None and member.name == "package/.jsii":
-                    # 100 MB, which the standard library reads in five times the time.
+                    # This file has 100 MB; the standard library's parser takes five times as long.
                     self._types: dict[str, Json] = msgspec.json.decode(stream.read())["types"]
                 elif stream is not None and member.name.startswith("package/lib/") and member.name.endswith(".js"):
                     self._read_code(stream.read().decode())
@@ -75,17 +74,17 @@ class Bindings:
             if kind := _KINDS.get(described.get("base", "")):
                 label = _LINK.search(described["docs"]["summary"])
                 if label is None:
-                    raise ValueError(f"{name} has no link to the registry, from which its type's name is taken")
+                    raise ValueError(f"{name} has no link to the registry, so its Terraform type is unknown")
                 yield f"{kind}.{label['label']}", self._block(name, f"{name}Config", name)
 
     def _block(self, holder: str, arguments: str, attributes: str, depth: int = 0) -> Json:
-        """Return a block: of the struct `arguments`, and of the class `attributes` by which they are read."""
+        """Return a block, from its arguments (a struct) and its attributes (a class)."""
         found: Json = {"attributes": {}, "block_types": {}}
         known = set()
         for one in self._properties(arguments):
             link = _LINK.search(one["docs"].get("remarks", "") + one["docs"].get("summary", ""))
             if link is None or not link["name"]:
-                continue  # it is of the bindings themselves
+                continue  # a property of the bindings, not of Terraform
             name, required = link["name"], not one.get("optional")
             is_set = (_last(holder), name) in self._sets
             known.add(one["name"])
@@ -107,11 +106,11 @@ class Bindings:
         kind = _without_resolvable(kind)
         if many := kind.get("collection"):
             return {"nesting_mode": mode, "block": self._struct(many["elementtype"]["fqn"], depth)}
-        # The bindings turn a list that holds one block into the block itself.
+        # The bindings represent a list of at most one block as the block itself.
         return {"nesting_mode": mode, "max_items": 1, "block": self._struct(kind["fqn"], depth)}
 
     def _type(self, kind: Json, depth: int, *, is_set: bool = False) -> Json:
-        """Return `type` or, for objects, `nested_type`."""
+        """Return the entry `type` or, for objects, `nested_type`."""
         kind = _without_resolvable(kind)
         if "primitive" in kind:
             return {"type": _PRIMITIVES[kind["primitive"]]}
@@ -122,13 +121,13 @@ class Bindings:
                 return {"type": [mode, inner["type"]]}
             return {"nested_type": {**inner["nested_type"], "nesting_mode": mode}}
         name = kind["fqn"]
-        if name == "cdktf.IResolvable":  # the type of a boolean that is read
+        if name == "cdktf.IResolvable":  # the type of a computed boolean
             return {"type": "bool"}
         if found := re.fullmatch(r"cdktf\.(\w+?)(Map|List)", name):
             return {"type": [found[2].lower(), _PRIMITIVES.get(found[1].lower(), "dynamic")]}
         mode = "single"
         if self._types[name]["kind"] == "class":
-            # An attribute has a class of its own; its name says whether it is a map or a list.
+            # A computed object has its own class, whose name ends with Map or List.
             mode = "map" if name.endswith("Map") else "list"
             name = re.sub(r"(?:List|Map|OutputReference)$", "", name)
         return {"nested_type": {"nesting_mode": mode, **self._struct(name, depth)}}
@@ -144,13 +143,13 @@ class Bindings:
 
 
 def _without_resolvable(kind: Json) -> Json:
-    """Return the type that is left of a union with the bindings' own placeholder."""
+    """Return a type without the bindings' placeholder, IResolvable."""
     union = kind.get("union", {"types": [kind]})["types"]
     return next((one for one in union if one.get("fqn") != "cdktf.IResolvable"), union[0])
 
 
 def _snake(name: str) -> str:
-    # What would hide a member of every construct has this ending in the bindings.
+    # The bindings add this suffix where a name would hide a member of every construct.
     return re.sub(r"([A-Z])", r"_\1", name).lower().removesuffix("_attribute")
 
 
@@ -159,7 +158,7 @@ def _last(name: str) -> str:
 
 
 def write(package: Path, target: Path) -> None:
-    """Write a package's schemas as a zip with a JSON file for each type; it is either whole or not there.
+    """Write a package's schemas atomically as a zip file, with one JSON file for each type.
 
     Raises ValueError for a package that describes no resource.
     """
@@ -169,12 +168,12 @@ def write(package: Path, target: Path) -> None:
         for name, block in bindings.schemas():
             archive.writestr(f"{name}.json", json.dumps(block, separators=(",", ":")))
         if not archive.namelist():
-            raise ValueError(f"{package.name} describes no resource; is it a package of CDK bindings?")
+            raise ValueError(f"{package.name} describes no resource; it may not be a package of CDK bindings")
     unfinished.replace(target)
 
 
 def fetch(bindings: Path = BINDINGS, target: Path = SCHEMAS) -> str | None:
-    """Write the schemas of every pinned package; returns None, or why they cannot be had."""
+    """Write the schemas of all pinned packages; return None, or the reason for a failure."""
     target.mkdir(parents=True, exist_ok=True)
     locked = json.loads((bindings / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     with tempfile.TemporaryDirectory() as scratch:
@@ -188,17 +187,17 @@ def fetch(bindings: Path = BINDINGS, target: Path = SCHEMAS) -> str | None:
                 cwd=bindings, capture_output=True, text=True, timeout=HANG_S, check=False,
             )  # fmt: skip
             if done.returncode:
-                return f"npm pack {pinned} ended with {done.returncode}: {done.stderr.strip()}"
+                return f"npm pack {pinned} failed with exit code {done.returncode}: {done.stderr.strip()}"
             archive = Path(scratch, done.stdout.strip().rpartition("\n")[2])
             digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
             if entry["integrity"] != f"sha512-{digest}":
-                return f"{pinned} is not the package that package-lock.json names"
+                return f"the hash of {pinned} differs from the one in package-lock.json"
             write(archive, target / f"{provider}.zip")
     return None
 
 
 def blocks(provider: str, names: Iterable[str], folder: Path = SCHEMAS) -> dict[str, Json] | None:
-    """Return the blocks of the named types that a provider has; None where its schemas are not here."""
+    """Return the blocks of those named types that exist; None if the provider's schemas are not installed."""
     path = folder / f"{provider}.zip"
     if not path.is_file():
         return None

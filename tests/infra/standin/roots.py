@@ -1,4 +1,4 @@
-"""Deployments that are applied with the stand-in: both examples of a module, and what the examples leave out."""
+"""Apply a module with the stand-in: one of its examples, or a root module of the test."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.infra.planning import Done, Workspace
-from tests.infra.standin.publish import AZ, TOKEN, Asked, azure_standing_in
+from tests.infra.standin.publish import AZ, TOKEN, RecordedRequest, serve_azure
 from tests.infra.standin.values import SUBSCRIPTION
 
-# Answers in place of the trusted issuer, as curl prints it for the module's script.
+# The response of the trusted issuer, as curl prints it for the module's script.
 _CURL = """\
 #!/bin/sh
 printf '{"issuer": "https://issuer.example.com"}\\n200 203.0.113.7'
@@ -35,23 +35,23 @@ OUTPUTS = (
 
 @dataclass
 class Applied:
-    """What a deployment gave: how its steps ended, all of the module's outputs, and the resources in the state."""
+    """A deployment: the results of its steps, the module's outputs, and the resources in the state."""
 
     workspace: Workspace
-    place: Path
+    folder: Path
     steps: dict[str, Done] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)  # what the module's scripts asked of Azure
+    requests: list[RecordedRequest] = field(default_factory=list)  # sent to Azure by the module's scripts
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """The values of all resources of a type, with the name that each has in the module as `_name`."""
+        """Return the values of all resources of a type, with the name in the module as `_name`."""
         return [one["values"] | {"_name": one["name"]} for one in self.resources if one["type"] == kind]
 
 
 def apply(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
-    """Validate, apply and plan again: an example by its name, or Terraform's JSON that calls `tailpipe_exports`."""
-    with azure_standing_in() as azure:
+    """Validate, apply and plan an example (by name) or a root module in JSON that calls `tailpipe_exports`."""
+    with serve_azure() as azure:
         bin_folder = workspace.folder / "bin"
         bin_folder.mkdir()
         for name, script in (("az", AZ), ("curl", _CURL)):
@@ -64,7 +64,7 @@ def apply(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
             "FUNCTION_ENDPOINT": azure.endpoint,
         }
         applied = _apply(workspace, root)
-        applied.asked = azure.asked
+        applied.requests = azure.requests
         return applied
 
 

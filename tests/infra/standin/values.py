@@ -1,4 +1,4 @@
-"""What Azure and Google would make up, in the form that their documentation shows: ids, addresses, principals."""
+"""Values that Azure and Google assign, in their documented form: ids, addresses, principals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _pool(planned: Mapping[str, Any]) -> str:
     return f"projects/{PROJECT_NUMBER}/locations/global/workloadIdentityPools/{pool}"
 
 
-# By type and attribute, from what is planned for the resource. Anything else that is text is `<type>.<attribute>`.
+# By type and attribute, computed from the planned resource. Any other string is `<type>.<attribute>`.
 _MADE: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "azurerm_client_config.subscription_id": lambda _: SUBSCRIPTION,
     "azurerm_client_config.tenant_id": lambda _: TENANT,
@@ -66,7 +66,7 @@ _EMPTY: dict[str, Any] = {"number": 0, "bool": False, "map": {}, "list": [], "se
 
 
 def made(type_name: str, attribute: str, kind: Any, planned: Mapping[str, Any]) -> Any:
-    """The value that a cloud would give an attribute of a type, from what is planned for the whole resource."""
+    """Return the value that a cloud would assign to an attribute of a planned resource."""
     by_name = _MADE.get(f"{type_name}.{attribute}")
     if by_name is not None:
         return by_name(planned)

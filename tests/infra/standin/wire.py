@@ -1,6 +1,6 @@
-"""The messages of Terraform's plugin protocol, version 5, as far as the stand-in reads or writes them.
+"""The messages of Terraform's plugin protocol, version 5, that the stand-in reads or writes.
 
-Only numbers and types of fields travel; the names of the messages are ours. A map travels as a list of entries with
+Only field numbers and types are transmitted; the message names are ours. A map is encoded as a list of entries with
 `key` 1 and `value` 2. Source: tfplugin5.proto and "Terraform Plugin Protocol" in Terraform's documentation.
 """
 
@@ -15,7 +15,7 @@ from google.protobuf import (  # type: ignore[import-untyped]  # it ships no typ
     message_factory,
 )
 
-# Field → (number, type); a type in capitals is a message of this table, and `*` after it means many.
+# Field → (number, type); a capitalized type is a message of this table, and `*` marks a repeated field.
 _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "Nothing": {},
     "Value": {"msgpack": (1, "bytes"), "json": (2, "bytes")},
@@ -46,7 +46,7 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "RawState": {"json": (1, "bytes")},
     "UpgradeRequest": {"type_name": (1, "string"), "version": (2, "int64"), "raw_state": (3, "RawState")},
     "ReadRequest": {"type_name": (1, "string"), "current_state": (2, "Value")},
-    # The answers to upgrading, reading and reading data all begin with the value.
+    # The responses of UpgradeResourceState, ReadResource and ReadDataSource all begin with the value.
     "State": {"state": (1, "Value")},
     "PlanRequest": {"type_name": (1, "string"), "prior_state": (2, "Value"), "proposed_new_state": (3, "Value")},
     "PlanResponse": {"planned_state": (1, "Value"), "legacy_type_system": (5, "bool")},
@@ -57,12 +57,12 @@ _SIMPLE = {
     "bytes": descriptor_pb2.FieldDescriptorProto.TYPE_BYTES,
     "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
     "bool": descriptor_pb2.FieldDescriptorProto.TYPE_BOOL,
-    # An enumeration travels as a number does.
+    # Enumerations are encoded as numbers.
     "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
 }
 _PACKAGE = "standin"
 
-# What is not known before the apply. Source: "Object Values in MessagePack" in Terraform's description of the protocol.
+# A value that is unknown before the apply. Source: "Object Values in MessagePack" in Terraform's protocol description.
 UNKNOWN = msgpack.ExtType(0, b"\x00")
 
 
@@ -87,17 +87,17 @@ _CLASSES = _classes()
 
 
 def message(name: str) -> Any:
-    """The class of a message. Raises KeyError for one that the table does not have."""
+    """Return the class of a message; raise KeyError if the table does not have it."""
     return _CLASSES[name]
 
 
 def packed(value: Any) -> Any:
-    """A message of one value; what is not known is `UNKNOWN`."""
+    """Return a message with one value, in which `UNKNOWN` marks unknown values."""
     return message("Value")(msgpack=msgpack.packb(value))
 
 
 def unpacked(value: Any) -> Any:
-    """The value in a message, None for null."""
+    """Return the value in a message, None for null."""
     return msgpack.unpackb(value.msgpack, raw=False, strict_map_key=False) if value.msgpack else None
 
 
