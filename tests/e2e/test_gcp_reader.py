@@ -1,4 +1,4 @@
-"""What Tailpipe may read on GCP as the connector, and what nobody may: Google's own libraries against the local GCP."""
+"""What the connector can and cannot read on GCP, with Google's own libraries against the local GCP."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ PROVIDER = f"locations/global/workloadIdentityPools/{POOL}/providers/tailpipe-pr
 
 
 def jwks(key: rsa.RSAPrivateKey = KEY) -> str:
-    """Return the issuer's public keys, as a provider is given them."""
+    """Return the issuer's public keys as a JWK set."""
     public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
     return json.dumps({"keys": [public | {"kid": "1", "use": "sig", "alg": "RS256"}]})
 
 
 def provider_of(gcp: LocalGcp) -> dict[str, Any]:
-    """Return the deployed provider."""
+    """Return the deployed workload identity provider."""
     found: dict[str, Any] = gcp.resource(f"projects/{gcp.project}/{PROVIDER}")
     return found
 
 
 @pytest.fixture(scope="module")
 def gcp() -> Iterator[LocalGcp]:
-    """Return a project that a run covered, whose provider was given the issuer's keys when it was made.
+    """Return a project after a complete run, whose provider has the issuer's keys.
 
-    google-auth compares the machine's clock with the tokens' end, so the virtual one begins there.
+    google-auth compares token expiry with the machine's clock, so the virtual clock starts at the current time.
     """
     with local_gcp(accounts=2, done=2, clock=VirtualClock(datetime.now(UTC))) as cloud:
         assert run(cloud, EXPORTS="standard,detailed,pricing").report["status"] == "ok"
@@ -71,7 +71,10 @@ def onboarding(gcp: LocalGcp) -> dict[str, Any]:
 
 
 def issued(gcp: LocalGcp, key: Any = KEY, algorithm: str = "RS256", **claims: Any) -> str:
-    """Return a token of Tailpipe's issuer for the deployed tenant, other in what is given; None leaves a claim out."""
+    """Return a token of Tailpipe's issuer for the deployed tenant.
+
+    `claims` replace the usual ones; None omits a claim.
+    """
     now = gcp.clock.now()
     usual: dict[str, Any] = {
         "iss": gcp.world.issuer,
@@ -86,9 +89,9 @@ def issued(gcp: LocalGcp, key: Any = KEY, algorithm: str = "RS256", **claims: An
 
 
 def connected(gcp: LocalGcp, token: str) -> str:
-    """Return an access token of the connector for a token of the issuer."""
-    told = onboarding(gcp)
-    provider, account = told["workloadIdentity"]["providerName"], told["serviceAccount"]["email"]
+    """Return an access token of the connector in exchange for an issuer's token."""
+    document = onboarding(gcp)
+    provider, account = document["workloadIdentity"]["providerName"], document["serviceAccount"]["email"]
     return federated(gcp.endpoint, provider, token, account)
 
 
@@ -100,7 +103,7 @@ def reader(gcp: LocalGcp) -> Iterator[Reader]:
 
 
 def refused(call: Callable[[], object]) -> int:
-    """Return the status with which Google refuses a call."""
+    """Return the HTTP status with which Google refuses a call."""
     with pytest.raises((GoogleAPICallError, HttpError)) as caught:
         call()
     error = caught.value
@@ -108,7 +111,7 @@ def refused(call: Callable[[], object]) -> int:
 
 
 def test_tailpipe_reads_tables_copies_and_metrics(gcp: LocalGcp, reader: Reader, tmp_path: Path) -> None:
-    """As the connector it reads every table, every row of every copy by its manifest, metrics and machines."""
+    """As the connector it reads every table, every row of each copy through its manifest, metrics and instances."""
     tables = gcp.tables()
     assert {name: reader.count(name) for name in reader.tables()} == tables
     usage = sum(rows for name, rows in tables.items() if name.startswith("gcp_billing_export"))
@@ -119,8 +122,8 @@ def test_tailpipe_reads_tables_copies_and_metrics(gcp: LocalGcp, reader: Reader,
     assert {one["name"].removeprefix("billingAccounts/") for one in found} == set(accounts(gcp))
 
 
-def test_the_connector_used_only_what_it_was_granted_and_all_of_it(gcp: LocalGcp, reader: Reader) -> None:
-    """Each grant of the connector let it do something, and without any one of them that is refused."""
+def test_connector_is_granted_exactly_the_permissions_it_uses(gcp: LocalGcp, reader: Reader) -> None:
+    """Each grant allows one operation, which is refused without that grant."""
     deployment = gcp.deployment
     attempts: dict[str, Callable[[], object]] = {
         "ReadDataset": reader.tables,
@@ -147,7 +150,7 @@ def test_the_connector_used_only_what_it_was_granted_and_all_of_it(gcp: LocalGcp
 
 
 @pytest.mark.parametrize(
-    ("said", "claims"),
+    ("match", "claims"),
     [
         ("attribute condition", {"tenant_id": "another-tenant"}),
         ("attribute condition", {"tenant_id": f"{TENANT}x"}),
@@ -163,14 +166,14 @@ def test_the_connector_used_only_what_it_was_granted_and_all_of_it(gcp: LocalGcp
         ("invalid_grant", {"iat": None}),
     ],
 )
-def test_a_token_of_anybody_else_is_not_exchanged(gcp: LocalGcp, said: str, claims: Mapping[str, Any]) -> None:
-    """Another tenant's token is refused though Tailpipe's issuer signed it, as is one that lacks a claim."""
-    with pytest.raises(OAuthError, match=said):
+def test_token_with_wrong_claims_is_not_exchanged(gcp: LocalGcp, match: str, claims: Mapping[str, Any]) -> None:
+    """Another tenant's token is refused although Tailpipe's issuer signed it, as is one without a required claim."""
+    with pytest.raises(OAuthError, match=match):
         connected(gcp, issued(gcp, **claims))
 
 
-def test_a_token_that_is_expired_or_too_long_lived_is_not_exchanged(gcp: LocalGcp) -> None:
-    """A token of yesterday, of tomorrow, or for more than a day is refused by the time of the cloud."""
+def test_expired_future_or_long_lived_token_is_not_exchanged(gcp: LocalGcp) -> None:
+    """A token may not be expired, issued in the future, or valid for more than a day."""
     now = gcp.clock.now()
     for issue, end in ((-2 * HOUR, -HOUR), (2 * HOUR, 3 * HOUR), (0, 2 * DAY)):
         claims: dict[str, Any] = {"iat": now + timedelta(seconds=issue), "exp": now + timedelta(seconds=end)}
@@ -178,8 +181,8 @@ def test_a_token_that_is_expired_or_too_long_lived_is_not_exchanged(gcp: LocalGc
             connected(gcp, issued(gcp, **claims))
 
 
-def test_a_token_that_the_issuer_did_not_sign_is_not_exchanged(gcp: LocalGcp) -> None:
-    """A forged signature, none at all, one by a shared secret, and no token are refused."""
+def test_token_without_the_issuers_signature_is_not_exchanged(gcp: LocalGcp) -> None:
+    """Forged, missing and symmetric signatures are refused, and so is a malformed token."""
     secret = "a secret that is long enough for the algorithm to take it"
     forged = [issued(gcp, key=FORGED), issued(gcp, key=None, algorithm="none"), issued(gcp, secret, "HS256"), "x.y.z"]
     for token in forged:
@@ -187,8 +190,8 @@ def test_a_token_that_the_issuer_did_not_sign_is_not_exchanged(gcp: LocalGcp) ->
             connected(gcp, token)
 
 
-def test_only_the_deployed_pool_and_provider_admit(gcp: LocalGcp) -> None:
-    """Another project's number, pool or provider is told to be none."""
+def test_only_the_deployed_provider_exchanges_tokens(gcp: LocalGcp) -> None:
+    """Another project number, pool or provider is an invalid target."""
     number = onboarding(gcp)["project"]["number"]
     for name in (
         f"projects/1{number}/{PROVIDER}",
@@ -199,24 +202,24 @@ def test_only_the_deployed_pool_and_provider_admit(gcp: LocalGcp) -> None:
             federated(gcp.endpoint, name, issued(gcp), gcp.deployment.connector)
 
 
-def test_a_federated_token_alone_reads_nothing(gcp: LocalGcp) -> None:
-    """Before it acts as the connector, Tailpipe's identity has no right to anything."""
-    told = onboarding(gcp)
-    token = federated(gcp.endpoint, told["workloadIdentity"]["providerName"], issued(gcp))
-    with closing(Reader(gcp.endpoint, token, told)) as bare:
+def test_federated_token_alone_has_no_access(gcp: LocalGcp) -> None:
+    """Tailpipe's identity has no permissions until it impersonates the connector."""
+    document = onboarding(gcp)
+    token = federated(gcp.endpoint, document["workloadIdentity"]["providerName"], issued(gcp))
+    with closing(Reader(gcp.endpoint, token, document)) as bare:
         assert {refused(call) for call in (bare.tables, bare.manifests, bare.machines)} == {403}
 
 
-def test_tailpipe_acts_as_the_connector_only(gcp: LocalGcp) -> None:
-    """The function's, the schedule's and the build's service accounts cannot be acted as."""
+def test_tailpipe_can_impersonate_only_the_connector(gcp: LocalGcp) -> None:
+    """The service accounts of the function, the schedule and the build cannot be impersonated."""
     provider = onboarding(gcp)["workloadIdentity"]["providerName"]
     for name in ("function", "scheduler", "build"):
         with pytest.raises(RefreshError, match=r"iam\.serviceAccounts\.getAccessToken"):
             federated(gcp.endpoint, provider, issued(gcp), gcp.deployment.account(name))
 
 
-def test_a_provider_without_its_condition_would_admit_others_to_nothing(gcp: LocalGcp) -> None:
-    """Were the condition removed, another tenant's token would be exchanged, but the connector stays closed to it."""
+def test_other_tenants_cannot_impersonate_the_connector_without_the_condition(gcp: LocalGcp) -> None:
+    """Without the provider's condition, another tenant's token is exchanged but gives no access to the connector."""
     name, before = f"projects/{gcp.project}/{PROVIDER}", provider_of(gcp)
     gcp.put_resource(name, before | {"attributeCondition": ""})
     try:
@@ -227,18 +230,18 @@ def test_a_provider_without_its_condition_would_admit_others_to_nothing(gcp: Loc
 
 
 def test_state_and_reports_cannot_be_read(gcp: LocalGcp, reader: Reader) -> None:
-    """The function's memory and its reports exist, and the connector is refused them, by name and by listing."""
+    """The connector can neither list nor read the function's state and its reports."""
     bucket = gcp.deployment.state_bucket
     private = gcp.objects(bucket)
     assert {name.partition("/")[0] for name in private} == {"known_billing_accounts.json", "deliveries.bin", "runs"}
     assert {refused(partial(reader.read, name, bucket)) for name in private} == {403}
     assert refused(lambda: list(reader.storage.list_blobs(bucket, retry=ONCE))) == 403
-    # Whether something is there is not told either.
+    # The response does not show whether an object exists.
     assert refused(partial(reader.read, "no-such-object", bucket)) == 403
 
 
 def test_other_buckets_and_datasets_cannot_be_read(gcp: LocalGcp, reader: Reader) -> None:
-    """What else is in the project stays closed: a bucket whose name begins alike, a dataset, and a table in it."""
+    """Other buckets, even with the same name prefix, and other datasets and their tables are refused."""
     world, own = gcp.world, gcp.world.buckets.find(gcp.deployment.bucket)
     other = f"{own.name}-2"
     world.buckets.add(type(own)(own.project, own.document | {"name": other}, ObjectStore(), own.created))
@@ -256,7 +259,7 @@ def test_other_buckets_and_datasets_cannot_be_read(gcp: LocalGcp, reader: Reader
 
 
 def test_nothing_can_be_written(gcp: LocalGcp, reader: Reader) -> None:
-    """No object, table, dataset, bucket, machine, series, schedule or right can be made, changed or deleted; no key."""
+    """No object, table, dataset, bucket, policy, key, instance, metric or job can be created, changed or deleted."""
     bucket, project = reader.storage.bucket(gcp.deployment.bucket), gcp.project
     manifest, table = reader.manifests()[0], f"{reader.dataset}.{reader.tables()[0]}"
     iam, account = reader.service("iam", "v1"), f"projects/{project}/serviceAccounts/{gcp.deployment.connector}"
@@ -265,52 +268,54 @@ def test_nothing_can_be_written(gcp: LocalGcp, reader: Reader) -> None:
     before = gcp.copies(), gcp.tables()
     attempts: dict[str, Callable[[], object]] = {
         "a new object": lambda: bucket.blob("new").upload_from_string(b"x", retry=ONCE),
-        "another content": lambda: bucket.blob(manifest).upload_from_string(b"x", retry=ONCE),
-        "no object": lambda: bucket.blob(manifest).delete(retry=ONCE),
+        "an object's content": lambda: bucket.blob(manifest).upload_from_string(b"x", retry=ONCE),
+        "a deleted object": lambda: bucket.blob(manifest).delete(retry=ONCE),
         "a copied object": lambda: bucket.copy_blob(bucket.blob(manifest), bucket, "new", retry=ONCE),
         "a composed object": lambda: bucket.blob("new").compose([bucket.blob(manifest)], retry=ONCE),
-        "an object's metadata": lambda: _relabelled(bucket.blob(manifest)).patch(retry=ONCE),
+        "an object's metadata": lambda: _relabeled(bucket.blob(manifest)).patch(retry=ONCE),
         "a bucket": lambda: reader.storage.create_bucket("made-by-tailpipe", retry=ONCE),
-        "a bucket's settings": lambda: _relabelled(bucket).patch(retry=ONCE),
+        "a bucket's settings": lambda: _relabeled(bucket).patch(retry=ONCE),
         "a bucket's policy": lambda: bucket.set_iam_policy(_policy(), retry=ONCE),
-        "no bucket": lambda: bucket.delete(retry=ONCE),
+        "a deleted bucket": lambda: bucket.delete(retry=ONCE),
         "a dataset": lambda: reader.bigquery.create_dataset("mine", retry=ONCE),
         "a dataset's entries": lambda: reader.bigquery.update_dataset(
             _opened(reader.dataset), ["access_entries"], retry=ONCE
         ),
-        "no dataset": lambda: reader.bigquery.delete_dataset(reader.dataset, delete_contents=True, retry=ONCE),
+        "a deleted dataset": lambda: reader.bigquery.delete_dataset(reader.dataset, delete_contents=True, retry=ONCE),
         "a table": lambda: reader.bigquery.create_table(Table(f"{reader.dataset}.mine"), retry=ONCE),
-        "no table": lambda: reader.bigquery.delete_table(table, retry=ONCE),
+        "a deleted table": lambda: reader.bigquery.delete_table(table, retry=ONCE),
         "rows": lambda: reader.bigquery.insert_rows_json(table, [{"a": 1}], retry=ONCE),
-        "a query's table": lambda: reader.bigquery.query(
+        "a query's destination table": lambda: reader.bigquery.query(
             "SELECT 1 AS one",
             job_config=QueryJobConfig(destination=f"{reader.dataset}.mine"),
             retry=ONCE,
             job_retry=ONCE,
         ).result(retry=ONCE),
-        "an extract": lambda: reader.bigquery.extract_table(
+        "an extract job": lambda: reader.bigquery.extract_table(
             table,
             f"gs://{bucket.name}/mine-*.parquet",
             job_config=_parquet(),
             retry=ONCE,
         ).result(retry=ONCE),
-        "a key": iam.projects().serviceAccounts().keys().create(name=account, body={}).execute,
-        "an account": iam.projects().serviceAccounts().create(name=f"projects/{project}", body={}).execute,
-        "who acts as the connector": iam.projects().serviceAccounts().setIamPolicy(resource=account, **policy).execute,
+        "a service account key": iam.projects().serviceAccounts().keys().create(name=account, body={}).execute,
+        "a service account": iam.projects().serviceAccounts().create(name=f"projects/{project}", body={}).execute,
+        "the connector's policy": iam.projects().serviceAccounts().setIamPolicy(resource=account, **policy).execute,
         "the provider": iam.projects().locations().workloadIdentityPools().providers().patch(
             name=f"projects/{project}/{PROVIDER}", body={"attributeCondition": ""}
         ).execute,
         "the project's policy": reader.service("cloudresourcemanager", "v3").projects().setIamPolicy(
             resource=f"projects/{project}", **policy
         ).execute,
-        "a machine": reader.service("compute", "v1").instances().stop(
+        "a stopped instance": reader.service("compute", "v1").instances().stop(
             project=project, zone="us-central1-a", instance="web"
         ).execute,
-        "a series": reader.service("monitoring", "v3").projects().timeSeries().create(
+        "a time series": reader.service("monitoring", "v3").projects().timeSeries().create(
             name=f"projects/{project}", body={"timeSeries": []}
         ).execute,
-        "a run": reader.service("cloudscheduler", "v1").projects().locations().jobs().run(name=job, body={}).execute,
-        "no schedule": reader.service("cloudscheduler", "v1").projects().locations().jobs().pause(
+        "a schedule run": reader.service("cloudscheduler", "v1").projects().locations().jobs().run(
+            name=job, body={}
+        ).execute,
+        "a schedule pause": reader.service("cloudscheduler", "v1").projects().locations().jobs().pause(
             name=job, body={}
         ).execute,
     }  # fmt: skip
@@ -318,7 +323,7 @@ def test_nothing_can_be_written(gcp: LocalGcp, reader: Reader) -> None:
     assert (gcp.copies(), gcp.tables()) == before
 
 
-def _relabelled(thing: Any) -> Any:
+def _relabeled(thing: Any) -> Any:
     """Return a bucket with another label, or an object with other metadata."""
     if hasattr(thing, "labels"):
         thing.labels = {"by": "tailpipe"}
@@ -343,8 +348,8 @@ def _opened(name: str) -> Any:
     return dataset
 
 
-def test_an_access_token_ends(gcp: LocalGcp) -> None:
-    """An hour after it was made the connector's token opens nothing any more."""
+def test_access_token_expires_after_an_hour(gcp: LocalGcp) -> None:
+    """An expired token of the connector is refused."""
     with closing(Reader(gcp.endpoint, connected(gcp, issued(gcp)), onboarding(gcp))) as late:
         assert late.tables()
         gcp.advance(HOUR + 1)

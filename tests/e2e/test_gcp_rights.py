@@ -1,4 +1,4 @@
-"""The function's rights on GCP, both ways: nothing is used that is not granted, nothing granted that is not used."""
+"""The function is granted exactly the GCP permissions that it uses."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Item = tuple[str, str]  # a grant's id, and one of its actions or its role
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one story needed.
+class Usage:
+    """The permissions that one scenario used.
 
-    `met` are the conditions of the deployment that it was told in, `uses` each permission that a call was asked for
-    with its resource, `chains` each such resource with all that is above it.
+    `met` are the deployment's conditions, `uses` the permissions that calls required with their resources, and `chains`
+    each resource with its ancestors.
     """
 
     deployment: Deployment
@@ -43,7 +43,7 @@ class Told:
     chains: Mapping[str, tuple[str, ...]]
 
     def covering(self, file: Path = FILE) -> dict[Use, list[Grant]]:
-        """Return which of a file's grants, each by itself, allow each use: the local IAM decides."""
+        """Return the grants of a file that each allow a use on their own, as the local IAM decides."""
         given = self.deployment.grants("function", self.met, file)
         found: dict[Use, list[Grant]] = {use: [] for use in self.uses}
         for grant in given:
@@ -56,64 +56,64 @@ class Told:
 
 
 def opened() -> LocalGcp:
-    """Return a project with two accounts, one of which has taken the console step; its extract jobs take a while."""
+    """Return a project with two billing accounts, one after its console step; extract jobs take two seconds."""
     return local_gcp(accounts=2, done=1, rows=2, behavior=Behavior(extract_s=2))
 
 
 def hold(cloud: LocalGcp, given: Iterable[Grant]) -> None:
-    """Let the function hold these grants and nothing else."""
+    """Give the function these grants and no others."""
     cloud.iam.strip(cloud.deployment.identity)
     cloud.deployment.bind(cloud.iam, cloud.deployment.identity, given, accounts(cloud))
 
 
 def used(cloud: LocalGcp) -> frozenset[Use]:
-    """Return what the function's own calls needed so far."""
+    """Return the permissions that the function's own calls have required so far."""
     calls = cloud.calls.select(identity=cloud.deployment.identity)
     return frozenset(use for call in calls for use in call.rights)
 
 
-def ends(finished: RunResult, *statuses: str) -> None:
-    """Hold a run's status, so that a story cannot pass by doing nothing."""
+def require_status(finished: RunResult, *statuses: str) -> None:
+    """Require a run's status, so that a scenario cannot pass by doing nothing."""
     assert finished.report["status"] in (statuses or ("ok",)), finished.report["failures"]
 
 
 def onboarding(cloud: LocalGcp) -> None:
-    """The first run, before any memory, and a second one when a person has taken the console step."""
+    """Run first without a state, and again after the second account's console step."""
     first, second = accounts(cloud)
-    ends(run(cloud, EXPORTS=USAGE))
+    require_status(run(cloud, EXPORTS=USAGE))
     cloud.console_step(second)
     cloud.stream(days=2, rows=2, accounts=[second])
     cloud.advance(HOUR)
-    ends(run(cloud, EXPORTS=USAGE))
+    require_status(run(cloud, EXPORTS=USAGE))
     assert {name.split("/")[0] for name in cloud.copies()} == {first, second}
-    # A call for one account, as after adding it.
-    ends(run(cloud, [first], EXPORTS=USAGE))
+    # A run for one account, as after adding it.
+    require_status(run(cloud, [first], EXPORTS=USAGE))
 
 
 def deliveries(cloud: LocalGcp) -> None:
-    """Late rows, slow jobs, a job that fails, partitions older than the window, a table that is deleted."""
+    """Handle late rows, slow and failed jobs, partitions older than the window, and a deleted table."""
     first, second = accounts(cloud)
     cloud.advance(HOUR)
     cloud.late_data(first, day_of(1))
     cloud.late_data(first, day_of(2), "detailed")
     cloud.fail_jobs("extract", "backendError")
-    ends(run(cloud, EXPORTS=USAGE, verify_all=True))
-    # What is superseded is cleared up when the next state of that day is published.
+    require_status(run(cloud, EXPORTS=USAGE, verify_all=True))
+    # Superseded copies are deleted when the next copy of that day is published.
     cloud.advance(HOUR)
     cloud.late_data(first, day_of(1))
-    ends(run(cloud, EXPORTS=USAGE))
+    require_status(run(cloud, EXPORTS=USAGE))
     cloud.advance(HOUR)
-    ends(run(cloud, EXPORTS=USAGE, COPY_DAYS="1", verify_all=True))
+    require_status(run(cloud, EXPORTS=USAGE, COPY_DAYS="1", verify_all=True))
     cloud.delete_copy(first, day_of(2))
     cloud.advance(HOUR)
-    ends(run(cloud, EXPORTS=USAGE, verify_all=True))
+    require_status(run(cloud, EXPORTS=USAGE, verify_all=True))
     cloud.delete_table(second, "detailed")
     cloud.advance(HOUR)
-    ends(run(cloud, EXPORTS=USAGE), "ok", "degraded")
+    require_status(run(cloud, EXPORTS=USAGE), "ok", "degraded")
 
 
-def damages(cloud: LocalGcp) -> None:
-    """Settings that drift, foreign objects, and a destination that is lost."""
+def repairs(cloud: LocalGcp) -> None:
+    """Handle changed settings, foreign objects, and a deleted bucket and dataset."""
     first, _ = accounts(cloud)
     bucket = cloud.world.buckets.find(cloud.deployment.bucket).document
     bucket.pop("lifecycle")
@@ -130,70 +130,70 @@ def damages(cloud: LocalGcp) -> None:
     cloud.delete_bucket()
     cloud.advance(HOUR)
     run(cloud, EXPORTS=USAGE)
-    ends(run(cloud, EXPORTS=USAGE, force=True))
+    require_status(run(cloud, EXPORTS=USAGE, force=True))
     cloud.delete_dataset()
     cloud.advance(HOUR)
-    ends(run(cloud, EXPORTS=USAGE, force=True), "ok", "degraded")
+    require_status(run(cloud, EXPORTS=USAGE, force=True), "ok", "degraded")
     assert (cloud.project, cloud.deployment.dataset) in cloud.world.catalog.datasets
 
 
-def memory(cloud: LocalGcp) -> None:
-    """State that is lost, of an older form, no state at all, empty, or written by somebody else meanwhile."""
+def states(cloud: LocalGcp) -> None:
+    """Handle a state that is deleted, legacy, corrupt, empty, or written concurrently."""
     bucket = cloud.deployment.state_bucket
     cloud.delete_objects(bucket, KEY)
     cloud.advance(HOUR)
-    ends(run(cloud, EXPORTS=USAGE), "ok", "degraded")
+    require_status(run(cloud, EXPORTS=USAGE), "ok", "degraded")
     for text in ('["012345-6789AB-CDEF01"]', "{broken", ""):
         cloud.put_object(KEY, text, bucket)
         cloud.advance(DAY)
-        ends(run(cloud, EXPORTS=USAGE), "ok", "degraded")
+        require_status(run(cloud, EXPORTS=USAGE), "ok", "degraded")
     assert any("corrupt" in name for name in cloud.objects(bucket))
     assert cloud.objects(bucket, "runs/")
-    # Somebody else writes it between this run's look and its first save.
+    # Another process writes it between this run's load and its first save.
     kept = cloud.read_object(KEY, bucket)
     cloud.advance(HOUR)
     cloud.faults.before("storage.objects.insert", lambda: cloud.put_object(KEY, kept, bucket))
-    ends(run(cloud, EXPORTS=USAGE), "ok", "degraded")
+    require_status(run(cloud, EXPORTS=USAGE), "ok", "degraded")
 
 
 def linked(cloud: LocalGcp) -> None:
-    """FOCUS data, which Google shares as datasets of its own."""
+    """Read FOCUS data, which Google shares in linked datasets."""
     first, _ = accounts(cloud)
     cloud.console_step(first, ["focus"])
     cloud.stream(days=1, rows=2, accounts=[first], kinds=["focus"])
     finished = run(cloud)
-    ends(finished)
+    require_status(finished)
     assert finished.report["outcomes"]["SKIP"]
 
 
 def named(cloud: LocalGcp) -> None:
-    """Billing accounts that are named one by one, without any right on the organization."""
+    """List billing accounts by id, without any permission on the organization."""
     finished = run(cloud, ORGANIZATION="", EXPORTS=USAGE)
-    ends(finished)
+    require_status(finished)
     assert finished.report["scopes"]["total"] == 2
 
 
 def notified(cloud: LocalGcp) -> None:
-    """The webhook's secret is read, whose digest is due; a closed port stands for the receiver."""
+    """Send the weekly digest, which requires the webhook's secret; a closed port replaces the receiver."""
     cloud.world.secrets[NOTIFY_SECRET] = ["http://127.0.0.1:9/hook"]
     name = f"projects/{cloud.project}/secrets/{NOTIFY_SECRET}"
     run(cloud, ORGANIZATION="", EXPORTS=USAGE, NOTIFY_URL=name, NOTIFY_DIGEST="weekly")
 
 
 def events(cloud: LocalGcp) -> None:
-    """An event that waits is pulled and given up; one that comes too soon is put back."""
+    """Pull and acknowledge a waiting event; return one that arrives too soon."""
     cloud.console_step(accounts(cloud)[1])
     cloud.stream(days=1, rows=2)
-    rung = EventFunction(cloud, EXPORTS=USAGE)
+    function = EventFunction(cloud, EXPORTS=USAGE)
     cloud.delete_table(accounts(cloud)[0])
-    assert rung.deliver() == [200]
+    assert function.deliver() == [200]
     cloud.advance(20)
     cloud.delete_table(accounts(cloud)[1])
     assert EventFunction(cloud, EXPORTS=USAGE).deliver() == [429]
 
 
-STORIES: Mapping[str, tuple[frozenset[str], tuple[Callable[[LocalGcp], None], ...]]] = {
-    "organization": (frozenset({"organization"}), (onboarding, deliveries, damages, memory)),
+SCENARIOS: Mapping[str, tuple[frozenset[str], tuple[Callable[[LocalGcp], None], ...]]] = {
+    "organization": (frozenset({"organization"}), (onboarding, deliveries, repairs, states)),
     "focus": (frozenset({"organization", "focus"}), (linked,)),
     "named accounts": (frozenset({"billing_accounts"}), (named,)),
     "events": (frozenset({"organization", "events"}), (events,)),
@@ -201,35 +201,35 @@ STORIES: Mapping[str, tuple[frozenset[str], tuple[Callable[[LocalGcp], None], ..
 }
 
 
-def tell(met: frozenset[str], chapters: Iterable[Callable[[LocalGcp], None]]) -> Told:
-    """Tell a story to its end with exactly the rights of a deployment, each enforced."""
+def run_scenario(met: frozenset[str], steps: Iterable[Callable[[LocalGcp], None]]) -> Usage:
+    """Run a scenario while exactly the deployment's permissions are enforced."""
     with opened() as cloud:
         hold(cloud, cloud.deployment.grants("function", met))
-        for chapter in chapters:
-            chapter(cloud)
+        for step in steps:
+            step(cloud)
         uses, world = used(cloud), cloud.world
         chains = {resource: world.chain(resource) for _, resource in uses}
-        return Told(cloud.deployment, met, tuple(accounts(cloud)), uses, chains)
+        return Usage(cloud.deployment, met, tuple(accounts(cloud)), uses, chains)
 
 
-def faults(told: Iterable[Told], file: Path = FILE) -> list[str]:
-    """Return what the rights of a file lack, and what they have or reach beyond what was used, each with the file."""
+def problems(usages: Iterable[Usage], file: Path = FILE) -> list[str]:
+    """Return the permissions that a file lacks, that it grants unused, and that it grants too widely."""
     found: set[str] = set()
     needed: set[Item] = set()
     granted: set[Item] = set()
     places: dict[Item, set[str]] = defaultdict(set)
-    for story in told:
-        for grant in story.deployment.grants("function", story.met, file):
+    for usage in usages:
+        for grant in usage.deployment.grants("function", usage.met, file):
             granted |= {(grant.id, item) for item in grant.actions or (grant.role,)}
-        for (permission, resource), covering in story.covering(file).items():
+        for (permission, resource), covering in usage.covering(file).items():
             if not covering:
                 found.add(f"missing in {file.name}: {permission} on {_kind(resource)}, such as {resource}")
-            # What two grants allow proves neither of them.
+            # A use that two grants allow does not show that either is needed.
             elif len(covering) == 1:
                 needed.add((covering[0].id, permission if covering[0].actions else covering[0].role))
             for one in covering:
                 if one.scope == "project":
-                    places[one.id, permission].add(_home(story.deployment, resource))
+                    places[one.id, permission].add(_home(usage.deployment, resource))
     for (name, item), homes in places.items():
         if len(homes) == 1 and (home := homes.pop()):
             found.add(f"too wide in {file.name}: {item} of grant {name} is used in the {home} only")
@@ -238,7 +238,7 @@ def faults(told: Iterable[Told], file: Path = FILE) -> list[str]:
 
 
 def _home(deployment: Deployment, resource: str) -> str:
-    """Return which part of the deployment a resource is or lies in; "" for the project and what is outside."""
+    """Return the part of the deployment that contains a resource; "" for the project and anything outside."""
     homes = {
         "dataset": f"projects/{deployment.project}/datasets/{deployment.dataset}",
         "export bucket": f"buckets/{deployment.bucket}",
@@ -253,18 +253,18 @@ def _kind(resource: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def told() -> list[Told]:
-    """Return what each story needed."""
-    return [tell(met, chapters) for met, chapters in STORIES.values()]
+def usages() -> list[Usage]:
+    """Return the permissions that each scenario used."""
+    return [run_scenario(met, steps) for met, steps in SCENARIOS.values()]
 
 
-def test_the_function_uses_what_it_is_granted_and_nothing_else(told: list[Told]) -> None:
-    """Every permission that any call needed is granted where it was needed, and every one granted was needed."""
-    assert faults(told) == []
+def test_function_is_granted_exactly_the_permissions_it_uses(usages: list[Usage]) -> None:
+    """Every permission that a call required is granted there, and every granted one was required."""
+    assert problems(usages) == []
 
 
 def changed(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> Path:
-    """Return a copy of the rights' file after somebody changed the function's grants by hand."""
+    """Return a copy of rights.yaml in which the function's grants were changed."""
     document = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     change(document["function"])
     copy = folder / FILE.name
@@ -273,7 +273,7 @@ def changed(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> Pat
 
 
 def without(grant: str, item: str) -> Callable[[list[dict[str, Any]]], None]:
-    """Return the change that takes one action out of a grant, or the grant itself where it is a role."""
+    """Return the change that removes an action from a grant, or the grant itself if it is a role or becomes empty."""
 
     def change(given: list[dict[str, Any]]) -> None:
         (found,) = [one for one in given if one["id"] == grant]
@@ -293,12 +293,12 @@ ITEMS = [
 
 
 @pytest.mark.parametrize(("grant", "item"), ITEMS)
-def test_a_right_that_is_taken_away_is_missed(told: list[Told], tmp_path: Path, grant: str, item: str) -> None:
-    """Whichever right is removed by hand, the comparison names it, with the file it is missing in."""
-    missed = faults(told, changed(tmp_path, without(grant, item)))
-    assert missed
+def test_removed_permission_is_reported(usages: list[Usage], tmp_path: Path, grant: str, item: str) -> None:
+    """The comparison names the permission and the file that lacks it."""
+    reported = problems(usages, changed(tmp_path, without(grant, item)))
+    assert reported
     permissions = {item} if not item.startswith("roles/") else ROLES[item]
-    assert all(line.startswith("missing in rights.yaml: ") and line.split()[3] in permissions for line in missed)
+    assert all(line.startswith("missing in rights.yaml: ") and line.split()[3] in permissions for line in reported)
 
 
 @pytest.mark.parametrize(
@@ -310,32 +310,32 @@ def test_a_right_that_is_taken_away_is_missed(told: list[Told], tmp_path: Path, 
         ("KeepExportBucket", "storage.buckets.setIamPolicy"),
         ("WriteCopies", "storage.objects.update"),
         ("KeepState", "storage.buckets.get"),
-        # Granted elsewhere for a narrower place.
+        # Granted elsewhere with a narrower scope.
         ("SeeDatasets", "bigquery.tables.getData"),
         ("RunJobs", "storage.objects.get"),
     ],
 )
-def test_a_right_that_is_added_is_superfluous(told: list[Told], tmp_path: Path, grant: str, action: str) -> None:
-    """Whichever right is added by hand, the comparison names it, its grant and the file."""
+def test_unused_permission_is_reported(usages: list[Usage], tmp_path: Path, grant: str, action: str) -> None:
+    """The comparison names the permission, its grant and the file."""
 
     def add(given: list[dict[str, Any]]) -> None:
         next(one for one in given if one["id"] == grant)["actions"].append(action)
 
-    assert f"superfluous in rights.yaml: {action} of grant {grant}" in faults(told, changed(tmp_path, add))
+    assert f"superfluous in rights.yaml: {action} of grant {grant}" in problems(usages, changed(tmp_path, add))
 
 
-def test_a_grant_that_reaches_too_far_is_named(told: list[Told], tmp_path: Path) -> None:
-    """A right on the whole project that is only ever used in the dataset is told to be too wide."""
+def test_grant_with_too_wide_a_scope_is_reported(usages: list[Usage], tmp_path: Path) -> None:
+    """A permission on the whole project that is used only in the dataset is too wide."""
 
     def widen(given: list[dict[str, Any]]) -> None:
         next(one for one in given if one["id"] == "ReadExports")["scope"] = "project"
 
-    found = faults(told, changed(tmp_path, widen))
+    found = problems(usages, changed(tmp_path, widen))
     assert "too wide in rights.yaml: bigquery.tables.getData of grant ReadExports is used in the dataset only" in found
 
 
-def test_bucket_rights_end_at_their_bucket() -> None:
-    """No right on a bucket holds on one whose name begins alike, on the other bucket, or on the project."""
+def test_bucket_permissions_end_at_their_bucket() -> None:
+    """They apply neither to buckets with similar names, nor to the other bucket, nor to the project."""
     deployment = Deployment()
     buckets = {"export_bucket": deployment.bucket, "state_bucket": deployment.state_bucket}
     project = f"projects/{deployment.project}"
@@ -348,13 +348,13 @@ def test_bucket_rights_end_at_their_bucket() -> None:
             own = buckets[grant.scope]
             iam = Iam(VirtualClock(START))
             deployment.bind(iam, holder, [grant])
-            strangers = {f"{own}-copy", own[:-1], "other", *buckets.values()} - {own}
+            other_buckets = {f"{own}-copy", own[:-1], "other", *buckets.values()} - {own}
             for permission in grant.actions or ROLES[grant.role]:
                 places = (
                     (f"buckets/{own}/objects/o", f"buckets/{own}") if "objects" in permission else (f"buckets/{own}",)
                 )
                 assert all(iam.allows(holder, permission, (one, f"buckets/{own}", project)) for one in places)
-                for name in strangers:
+                for name in other_buckets:
                     for one in (
                         f"buckets/{name}",
                         f"buckets/{name}/objects/o",
@@ -365,8 +365,8 @@ def test_bucket_rights_end_at_their_bucket() -> None:
     assert seen == 4
 
 
-def thrice(cloud: LocalGcp) -> RunResult:
-    """Run as often as a refused right is waited out, an hour apart; return the last run."""
+def run_three_times(cloud: LocalGcp) -> RunResult:
+    """Run three times, an hour apart, until a refused permission is reported; return the last run."""
     for _ in range(2):
         run(cloud, EXPORTS=USAGE)
         cloud.advance(HOUR)
@@ -374,14 +374,14 @@ def thrice(cloud: LocalGcp) -> RunResult:
 
 
 def no_copies(cloud: LocalGcp) -> None:
-    """Nothing is copied, and three runs later the right is named."""
-    finished = thrice(cloud)
+    """Require that nothing is copied, and that three runs later a failure or a manual step says so."""
+    finished = run_three_times(cloud)
     assert not [name for name in cloud.copies() if name.endswith("manifest.json")]
     assert finished.report["status"] != "ok" or finished.report["manual"]
 
 
-def no_memory(cloud: LocalGcp) -> None:
-    """The run says that it could not use its memory."""
+def no_state(cloud: LocalGcp) -> None:
+    """Require that the run reports an unreadable or unsaved state."""
     run(cloud, EXPORTS=USAGE)
     cloud.advance(HOUR)
     finished = run(cloud, EXPORTS=USAGE)
@@ -389,13 +389,13 @@ def no_memory(cloud: LocalGcp) -> None:
 
 
 def no_accounts(cloud: LocalGcp) -> None:
-    """No account is seen, which is told as a missing right."""
+    """Require that no account is found, and that the missing permission is reported."""
     finished = run(cloud, EXPORTS=USAGE)
     assert {one["code"] for one in finished.report["failures"]} == {"no-billing-accounts"}
 
 
 def no_tiers(cloud: LocalGcp) -> None:
-    """The bucket's tiers stay lost."""
+    """Require that the bucket's deleted lifecycle rules are not restored."""
     document = cloud.world.buckets.find(cloud.deployment.bucket).document
     document.pop("lifecycle")
     run(cloud, EXPORTS=USAGE)
@@ -403,16 +403,16 @@ def no_tiers(cloud: LocalGcp) -> None:
 
 
 def no_dataset(cloud: LocalGcp) -> None:
-    """The dataset stays lost."""
+    """Require that the deleted dataset is not restored."""
     run(cloud, EXPORTS=USAGE)
     cloud.delete_dataset()
     run(cloud, EXPORTS=USAGE, force=True)
     assert (cloud.project, cloud.deployment.dataset) not in cloud.world.catalog.datasets
 
 
-def no_sight(cloud: LocalGcp) -> None:
-    """Whether the APIs are on is told as unreadable."""
-    finished = thrice(cloud)
+def no_service_status(cloud: LocalGcp) -> None:
+    """Require that the unreadable state of the APIs is reported."""
+    finished = run_three_times(cloud)
     assert "serviceusage" in messages(finished)
 
 
@@ -425,26 +425,26 @@ def no_sight(cloud: LocalGcp) -> None:
         ("RunJobs", "bigquery.jobs.create", no_copies),
         ("WriteCopies", "storage.objects.create", no_copies),
         ("WriteCopies", "storage.objects.list", no_copies),
-        ("KeepState", "storage.objects.get", no_memory),
-        ("KeepState", "storage.objects.list", no_memory),
-        ("KeepState", "storage.objects.delete", no_memory),
+        ("KeepState", "storage.objects.get", no_state),
+        ("KeepState", "storage.objects.list", no_state),
+        ("KeepState", "storage.objects.delete", no_state),
         ("KeepExportBucket", "storage.buckets.update", no_tiers),
         ("RecreateDestination", "bigquery.datasets.create", no_dataset),
-        ("SeeProject", "serviceusage.services.get", no_sight),
+        ("SeeProject", "serviceusage.services.get", no_service_status),
         ("ListBillingAccounts", "roles/billing.viewer", no_accounts),
     ],
 )
-def test_without_a_right_the_function_fails(
+def test_missing_permission_breaks_its_feature_and_is_reported(
     tmp_path: Path, grant: str, item: str, broken: Callable[[LocalGcp], None]
 ) -> None:
-    """A right that is taken away is really refused: what it was for does not happen, and no run hides it."""
+    """The permission is really enforced: its feature does not work, and no run hides that."""
     with opened() as cloud:
         hold(cloud, cloud.deployment.grants("function", {"organization"}, changed(tmp_path, without(grant, item))))
         broken(cloud)
 
 
-def test_a_dataset_that_is_lost_is_seen_by_a_right_on_the_project(tmp_path: Path) -> None:
-    """Rights on a dataset go with it: seeing that it is gone needs the right on the project, as granted."""
+def test_deleted_dataset_requires_a_permission_on_the_project_to_be_detected(tmp_path: Path) -> None:
+    """Permissions on a dataset are deleted with it, so the grant must be on the project."""
 
     def narrow(given: list[dict[str, Any]]) -> None:
         next(one for one in given if one["id"] == "SeeDatasets")["scope"] = "dataset"

@@ -20,7 +20,7 @@ SEVERITIES = {"DEBUG", "INFO", "WARNING", "ERROR"}
 
 @pytest.fixture(scope="module")
 def gcp() -> Iterator[LocalGcp]:
-    """Return a project with three billing accounts, the console step done for two."""
+    """Return a project with three billing accounts; two have completed the console step."""
     with LocalGcp(accounts=3, history_days=2, rows=4) as cloud:
         yield cloud
 
@@ -33,27 +33,27 @@ def function(gcp: LocalGcp, repository: Path) -> Iterator[FunctionsFramework]:
 
 
 @pytest.fixture(autouse=True)
-def _mended(gcp: LocalGcp) -> Iterator[None]:
-    """Forget after each test what it broke and what was remembered."""
+def _reset(gcp: LocalGcp) -> Iterator[None]:
+    """Remove each test's faults and state."""
     yield
     gcp.clear_faults()
     gcp.delete_objects(gcp.deployment.state_bucket, STATE)
 
 
 def report_of(response: Response) -> Mapping[str, Any]:
-    """Return the report that the function answered."""
+    """Return the report in the function's response."""
     assert isinstance(response.payload, dict), response
     assert "outcomes" in response.payload, response.payload
     return response.payload
 
 
 def lines_of(response: Response) -> list[dict[str, Any]]:
-    """Return the JSON lines that the function wrote; the test fails where a line of its own is none."""
+    """Return the JSON lines that the function logged; the test fails if one is not valid JSON."""
     return [json.loads(line) for line in response.logs]
 
 
-def test_a_scheduled_call_copies_tells_and_answers_with_the_report(gcp: LocalGcp, function: FunctionsFramework) -> None:
-    """Cloud Scheduler's empty call copies every partition, tells the manual step at WARNING, and answers 200."""
+def test_scheduled_call_copies_partitions_and_returns_the_report(gcp: LocalGcp, function: FunctionsFramework) -> None:
+    """Cloud Scheduler's empty request copies every partition and logs the manual step at WARNING."""
     done = function.invoke(headers={"User-Agent": "Google-Cloud-Scheduler"})
     report = report_of(done)
     assert (done.status, report["status"]) == (200, "ok")
@@ -61,14 +61,12 @@ def test_a_scheduled_call_copies_tells_and_answers_with_the_report(gcp: LocalGcp
     assert sum(name.endswith("/manifest.json") for name in gcp.copies()) == 8
     (missing,) = {one["scope"] for one in report["manual"]}
     assert missing == list(gcp.accounts())[-1]
-    told = [line for line in lines_of(done) if line.get("event") == "manual-step"]
-    assert {(line["severity"], line["scope"]) for line in told} == {("WARNING", missing)}
+    logged = [line for line in lines_of(done) if line.get("event") == "manual-step"]
+    assert {(line["severity"], line["scope"]) for line in logged} == {("WARNING", missing)}
 
 
-def test_every_line_is_one_of_cloud_loggings_and_bears_the_calls_trace(
-    gcp: LocalGcp, function: FunctionsFramework
-) -> None:
-    """Each line has a severity, a message, and the trace of the call that it belongs to, in the project's name."""
+def test_log_lines_have_severity_message_and_trace(gcp: LocalGcp, function: FunctionsFramework) -> None:
+    """Cloud Logging groups the lines of a request by the trace, which is qualified with the project."""
     for _ in range(2):
         done = function.invoke({"dry_run": True})
         lines = lines_of(done)
@@ -80,8 +78,8 @@ def test_every_line_is_one_of_cloud_loggings_and_bears_the_calls_trace(
             assert line["logging.googleapis.com/trace"] == f"projects/{gcp.project}/traces/{done.trace}"
 
 
-def test_lines_stay_whole_where_the_framework_labels_them(gcp: LocalGcp, repository: Path) -> None:
-    """With LOG_EXECUTION_ID every line of the function is still one JSON object with its severity."""
+def test_log_lines_stay_valid_with_execution_ids(gcp: LocalGcp, repository: Path) -> None:
+    """With LOG_EXECUTION_ID, every line is still one JSON object with a severity."""
     environment = {**gcp.environment(), "LOG_EXECUTION_ID": "true"}
     with FunctionsFramework(FUNCTION, environment, source=repository, grace_s=1) as serving:
         lines = lines_of(serving.invoke({"dry_run": True}))
@@ -94,16 +92,16 @@ def test_lines_stay_whole_where_the_framework_labels_them(gcp: LocalGcp, reposit
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        pytest.param(b"{", "JSON", id="no JSON"),
-        pytest.param(b"\xff\xfe", "JSON", id="no text"),
-        pytest.param({"dryrun": True}, "dryrun", id="an unknown key"),
-        pytest.param([1], "object", id="no object"),
+        pytest.param(b"{", "JSON", id="invalid JSON"),
+        pytest.param(b"\xff\xfe", "JSON", id="not text"),
+        pytest.param({"dryrun": True}, "dryrun", id="unknown key"),
+        pytest.param([1], "object", id="not an object"),
     ],
 )
-def test_a_request_with_faults_is_400_and_touches_nothing(
+def test_invalid_request_is_400_and_makes_no_call(
     gcp: LocalGcp, function: FunctionsFramework, body: object, named: str
 ) -> None:
-    """A request that cannot be understood is refused by name before any call is made."""
+    """The response names the problem."""
     gcp.clear_calls()
     refused = function.invoke(body)
     assert refused.status == 400
@@ -113,8 +111,8 @@ def test_a_request_with_faults_is_400_and_touches_nothing(
     assert [line["severity"] for line in lines_of(refused)] == ["ERROR"]
 
 
-def test_a_second_run_is_409_and_names_the_first(gcp: LocalGcp, function: FunctionsFramework) -> None:
-    """While another run holds the lock a call answers 409 with its id and until when, so that Scheduler tries again."""
+def test_concurrent_run_is_409_with_the_id_of_the_first(gcp: LocalGcp, function: FunctionsFramework) -> None:
+    """While another run holds the lock, the response is 409, so that Scheduler retries."""
     now = datetime.now(UTC)
     running = {"run_id": "r-of-another", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
     gcp.put_object(STATE, json.dumps({"version": 2, "cloud": "gcp", "running": running}), gcp.deployment.state_bucket)
@@ -125,8 +123,8 @@ def test_a_second_run_is_409_and_names_the_first(gcp: LocalGcp, function: Functi
     assert "r-of-another" in refused.payload["message"]
 
 
-def test_a_failed_run_is_500_with_its_report(gcp: LocalGcp, function: FunctionsFramework) -> None:
-    """In a project that is on its way out nothing can be done: 500, with the way back in the report."""
+def test_failed_run_is_500_with_its_report(gcp: LocalGcp, function: FunctionsFramework) -> None:
+    """In a project that is being deleted, the report explains how to restore it."""
     gcp.delete_project()
     try:
         failed = function.invoke()
@@ -137,8 +135,8 @@ def test_a_failed_run_is_500_with_its_report(gcp: LocalGcp, function: FunctionsF
     assert any("undelete" in failure["remedy"] for failure in report["failures"]), report["failures"]
 
 
-def test_no_visible_account_is_never_nothing_to_do(gcp: LocalGcp, function: FunctionsFramework) -> None:
-    """Google lists what the caller may see: an empty list degrades the run and is told with the role to grant."""
+def test_empty_account_list_degrades_the_run(gcp: LocalGcp, function: FunctionsFramework) -> None:
+    """Google lists only the accounts that the caller may see, so the report names the role to grant."""
     gcp.deny("billing.*")
     try:
         failed = function.invoke()
@@ -149,8 +147,8 @@ def test_no_visible_account_is_never_nothing_to_do(gcp: LocalGcp, function: Func
     assert any("billing.viewer" in failure["remedy"] for failure in report["failures"]), report["failures"]
 
 
-def test_wrong_settings_are_500_all_at_once(gcp: LocalGcp, repository: Path) -> None:
-    """Every wrong setting is named in one answer, and Google is not asked."""
+def test_all_invalid_settings_are_reported_in_one_500(gcp: LocalGcp, repository: Path) -> None:
+    """One response names every invalid setting, and Google is not called."""
     wrong = {
         "COPY": "everything",
         "COPY_DAYS": "many",
