@@ -11,7 +11,7 @@ from azure_function.clients import drop_clients
 from localcloud.azure.cloud import LocalAzure
 from tests.azure_function.support import HOUR, WRITE, Lines, advance, live, local_azure, run
 
-# The same scenario as in e2e/test_azure_story.py, which runs on each change, with more subscriptions.
+# The same scenario as in e2e/test_azure_lifecycle.py, which runs on each change, with more subscriptions.
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 COST = "Microsoft.CostManagement/*"
 

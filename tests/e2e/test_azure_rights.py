@@ -17,8 +17,8 @@ from localcloud.azure.iam.grants import RIGHTS, conditions_of, read_grants
 from localcloud.azure.services.azurite import Azurite
 from shared.runtime.clock import VirtualClock
 from tests.azure_function.support import START
-from tests.e2e.azure_least import Tenant, onboard, repair, tenant, with_identities, with_keys
 from tests.e2e.azure_rights import Right, Used, differences, granted
+from tests.e2e.azure_scenarios import Tenant, onboard, repair, tenant, with_identities, with_keys
 from tests.limits import HANG_S
 
 # Grants that no call to a local cloud can use, each with its documented reason.
