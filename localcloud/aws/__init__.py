@@ -1,1 +1,1 @@
-"""A local AWS: moto behind a gateway that corrects differences from AWS, and BCM Data Exports, which moto lacks."""
+"""A local AWS: moto, a gateway that corrects its differences from AWS, and BCM Data Exports, which moto lacks."""

@@ -1,4 +1,4 @@
-"""The full ARNs of what a request names. Source: "Resource types" in the Service Authorization Reference."""
+"""Build the ARNs that requests refer to. Source: "Resource types" in the Service Authorization Reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from localcloud.aws.services.organization import Organization
 from localcloud.aws.services.stacksets import StackSet
 
 _ANY = ("*",)
-# StackSet operations that are authorized for their targets too, and those that deploy resources.
+# StackSet operations that are also authorized for their targets, and those that deploy resources.
 _TARGETED = ("CreateStackInstances", "UpdateStackInstances", "DeleteStackInstances")
 _DEPLOYING = ("CreateStackSet", "UpdateStackSet", "CreateStackInstances", "UpdateStackInstances")
 
@@ -27,7 +27,7 @@ class Where(NamedTuple):
 
 
 class Arns:
-    """Looks up what an ARN needs and a request does not say: a role's path, a StackSet's id, a unit's organization."""
+    """Builds ARNs, looking up what requests omit: a role's path, a StackSet's id, a unit's organization."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Arns:
 
     @property
     def partition(self) -> str:
-        """The name of the partition, as ARNs begin with it."""
+        """The name of the partition as it appears in ARNs."""
         return self._partition.name
 
     def primary_view(self, where: Where) -> str:
@@ -70,7 +70,7 @@ class Arns:
         return f"arn:{self._partition.name}:billing::{where.account}:billingview/primary"
 
     def of(self, service: str, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
-        """Return the resources of an operation's own action; `*` where it has none that a policy could name."""
+        """Return the resources of an operation's own action; `*` if the action has no resource types."""
         known = self._services.get(service)
         return known(operation, params, where) if known else _ANY
 
@@ -78,7 +78,7 @@ class Arns:
         return f"arn:{self._partition.name}:s3:::{name}"
 
     def key_of(self, params: dict[str, Any], writing: bool) -> str:
-        """Return the customer's KMS key that an object is, or will be, encrypted with, or ""."""
+        """Return the customer's KMS key that encrypts, or will encrypt, an object, or ""."""
         name, given = str(params["Bucket"]), str(params.get("SSEKMSKeyId") or "")
         if self._buckets.owner(name) is None:
             return ""
@@ -88,7 +88,7 @@ class Arns:
         return self._key("", {"KeyId": key}, place)[0] if key else ""
 
     def report(self, name: str, where: Where) -> str:
-        """Return the definition of the older report API that an export counts as."""
+        """Return the ARN of the legacy CUR report definition that an export is also authorized as."""
         return f"arn:{self._partition.name}:cur:{self._partition.home}:{where.account}:definition/{name}"
 
     def _arn(self, service: str, where: Where, tail: str) -> str:
@@ -102,7 +102,7 @@ class Arns:
             return (self._arn("bcm-data-exports", home, f"table/{params.get('TableName', '')}"),)
         if not named and not export:
             return _ANY
-        # Before it is made an export has no id yet: its name stands for it.
+        # An export has no id before it is created: its name is used instead.
         arn = str(named or self._arn("bcm-data-exports", home, f"export/{export.get('Name', '')}"))
         if not export:
             return (arn,)

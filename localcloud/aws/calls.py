@@ -9,7 +9,7 @@ from typing import Any
 from localcloud.aws.iam.required_actions import RequiredAction
 from localcloud.common import call_log
 
-# What the services answer to a caller that lacks the right.
+# The error codes that services return to a caller without permission.
 REFUSALS = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError"})
 
 
@@ -17,8 +17,8 @@ REFUSALS = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationErr
 class Call:
     """One answered request.
 
-    `principal` is the ARN of the user or role that called, or the name of the service that did so for itself. `needs`
-    are the IAM actions it needs, each with its resources; `error` is the code it was refused with, if any.
+    `principal` is the ARN of the calling user or role, or the name of a service that called on its own behalf. `needs`
+    are the required IAM actions, each with its resources; `error` is the error code of a refused request.
     """
 
     at: datetime
@@ -36,7 +36,7 @@ class Call:
 
     @property
     def resource(self) -> str:
-        """Return the first resource of the operation's own action, `*` where it needs none."""
+        """Return the first resource of the operation's own action, `*` if it requires no action."""
         return self.needs[0].resources[0] if self.needs and self.needs[0].resources else "*"
 
     def as_json(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class CallLog(call_log.CallLog[Call]):
     def select(
         self, service: str | None = None, operation: str | None = None, account: str | None = None
     ) -> list[Call]:
-        """Return the calls that match."""
+        """Return the matching calls."""
         return [
             call
             for call in self
@@ -70,11 +70,11 @@ class CallLog(call_log.CallLog[Call]):
         return self._counted(lambda call: f"{call.service}:{call.operation}")
 
     def actions(self) -> set[str]:
-        """Return every IAM action that the calls so far needed."""
+        """Return every IAM action that the calls so far required."""
         return {action for call in self for action in call.actions}
 
     def accesses(self, principal: str | None = None) -> list[tuple[str, str, str]]:
-        """Return every (principal, action, resource) that was used, sorted; of one principal if named."""
+        """Return every (principal, action, resource) that was used, sorted; only those of `principal` if given."""
         return sorted(
             {
                 (call.principal, need.action, resource)

@@ -34,29 +34,29 @@ from shared.runtime.clock import Clock, SystemClock
 Kind = Literal["management", "delegated", "standalone", "member"]
 RUNTIME = f"python{'.'.join(map(str, sys.version_info[:2]))}"
 _UNITS = ("Production", "Development", "Sandbox")
-# moto's backends are global to the process, so only one local AWS can live in it.
+# moto's backends are global to the process, so only one local AWS can be open at a time.
 _alive = threading.Lock()
 
 
 class LocalAws(LocalCloud):
     """A context manager that serves a local AWS on 127.0.0.1 while it is open.
 
-    `accounts` counts the whole organization, the management account included. `kind` says whose credentials
-    `environment()` holds: the management account's, a delegated administrator's, a member's, or those of an account
-    without organization. `bare` starts with an account that has neither organization nor anything deployed.
+    `accounts` is the number of accounts in the organization, including the management account. `kind` selects whose
+    credentials `environment()` holds: the management account's, a delegated administrator's, a member's, or those of
+    an account without an organization. `bare` starts with an account without an organization or a deployment.
 
     `actions` (also methods here: `cloud.join_account(...)`) act on the live state, and so does
     `POST {endpoint}/_local/<action>` from other processes; see `AwsActions`.
     `faults`, `calls` and `clock` are the local cloud's own.
 
-    Sessions of roles may do what their policies allow (see `Enforcement`); what `environment()` holds may do
-    everything. Functions that are uploaded run when they are invoked, when their schedule is fired, or when a rule
-    sends them an event (see `Functions`, `Schedules` and `EventBuses`).
+    Role sessions may do what their policies allow (see `Enforcement`); the credentials in `environment()` may do
+    everything. Uploaded functions run when they are invoked, when their schedule fires, or when a rule sends them
+    an event (see `Functions`, `Schedules` and `EventBuses`).
 
     `package` gives the function's zip, for this machine's Python, when it is first called; without it there is no
     function, only its role.
 
-    Raises RuntimeError when another LocalAws is open in this process, ValueError for settings that do not fit.
+    Raises RuntimeError when another LocalAws is open in this process, ValueError for invalid settings.
     """
 
     ACTIONS = AwsActions
@@ -81,7 +81,7 @@ class LocalAws(LocalCloud):
         if partition not in PARTITIONS:
             raise ValueError(f"partition {partition!r} is not one of {', '.join(PARTITIONS)}")
         if accounts < 1 or (kind in ("delegated", "member") and accounts < 2):
-            raise ValueError(f"{accounts} accounts are too few for an account of kind {kind!r}")
+            raise ValueError(f"{accounts} accounts are not enough for an account of kind {kind!r}")
         if page_size < 1 or port < 0:
             raise ValueError("page_size must be at least 1 and port at least 0")
         self._accounts, self._port, self._bare, self._kind = accounts, port, bare, kind
@@ -173,7 +173,7 @@ class LocalAws(LocalCloud):
         self.world.sessions.endpoint = server.endpoint
         self._stack.callback(self.world.sessions.close)
         self._stack.callback(server.stop)
-        # Ended first, so that the server still answers what a function writes at its end.
+        # Closed first, so that the server still answers the last requests of a function.
         self._stack.callback(self.world.functions.close)
         self._stack.callback(self.world.event_sources.close)
         server.start()

@@ -1,4 +1,4 @@
-"""The control actions of the local AWS: what happens in an organization while exports must stay alive."""
+"""The control actions of the local AWS: changes and failures in an organization that tests and demos trigger."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from localcloud.common.control_api import ControlActions, unlocked
 class AwsActions(ControlActions):
     """All actions.
 
-    `account` is the account the environment's credentials belong to, `region` its region, `bucket` its bucket and
-    `stack_set` the member roles' StackSet; actions that name none of these mean them.
+    `account` is the account of the environment's credentials, `region` its region, `bucket` its bucket and
+    `stack_set` the StackSet of the member roles; actions use them unless an argument names others.
     """
 
     def __init__(self, world: World, account: str, region: str, bucket: str, stack_set: str) -> None:
@@ -31,12 +31,12 @@ class AwsActions(ControlActions):
     # Accounts
 
     def join_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
-        """Create an ACTIVE account in the organization (in the root, or in the unit `parent`); returns its id."""
+        """Create an ACTIVE account in the organization (in the root or in the unit `parent`) and return its id."""
         return self._organization().join(name, email or f"{name}@example.com", parent).id
 
     # difference: AWS-19
     def invite_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
-        """Let an existing account accept an invitation into the organization; returns its id."""
+        """Let an existing account accept an invitation to the organization and return its id."""
         return self._organization().join(name, email or f"{name}@example.com", parent, method="INVITED").id
 
     def suspend_account(self, account: str) -> None:
@@ -57,7 +57,7 @@ class AwsActions(ControlActions):
         self._organization().remove(account)
 
     def accounts(self) -> dict[str, str]:
-        """Return account ids with their states, in the order in which they joined."""
+        """Return account ids with their states, in the order in which the accounts joined."""
         return {one.id: one.state for one in self._organization().listed()}
 
     # Stack instances
@@ -70,7 +70,7 @@ class AwsActions(ControlActions):
             self.world.roles.remove(account, (self._stack_set().id, place[1]))
 
     def fail_deployments(self, account: str, reason: str = "Account gate check failed", times: int | None = 1) -> None:
-        """Let the next `times` StackSet operations (None: all) fail in this account."""
+        """Make the next `times` StackSet operations (None: all) fail in this account."""
         self.world.stacks.order_failure(account, reason, times)
 
     def break_instance(self, account: str) -> None:
@@ -81,7 +81,7 @@ class AwsActions(ControlActions):
             found.reason = "The stack could not be deleted"
 
     def strand_instance(self, account: str) -> None:
-        """Leave the account's instances waiting for an operation that ended without them, and delete their roles."""
+        """Leave the account's instances pending after their operation has ended, and delete their roles."""
         for place in self._places(account):
             found = self._stack_set().instances[place]
             found.status, found.detailed, found.reason = "OUTDATED", "PENDING", ""
@@ -89,18 +89,18 @@ class AwsActions(ControlActions):
 
     # difference: AWS-11
     def reject_account(self, account: str, rejected: bool = True) -> None:
-        """Let StackSets refuse every request for instances that names this account, without saying which account."""
+        """Make StackSets refuse every instance request that names this account, without naming it in the error."""
         (self.world.stacks.rejected.add if rejected else self.world.stacks.rejected.discard)(account)
 
     def remove_instance(self, account: str) -> None:
-        """Delete the account's instances, and their roles with them."""
+        """Delete the account's instances and their roles."""
         for place in self._places(account):
             deleted = self._stack_set().instances.pop(place)
             self.world.roles.remove(account, (self._stack_set().id, place[1]))
             self.world.call_events.instance_deleted(self._stack_set(), deleted)
 
     def remove_member_role(self, account: str) -> None:
-        """Delete the role without CloudFormation: the instance still says CURRENT."""
+        """Delete the role without CloudFormation: the instance status stays CURRENT."""
         for place in self._places(account):
             self.world.roles.delete_behind(account, (self._stack_set().id, place[1]))
 
@@ -117,7 +117,7 @@ class AwsActions(ControlActions):
         self._acted("bcm-data-exports", "DeleteExport", ExportArn=arn)
 
     def exports(self) -> dict[str, str]:
-        """Return export names with their status codes, and the reasons where there are any."""
+        """Return export names with their status codes and any reasons."""
         found = {}
         for export in self.world.exports.of(self.account):
             status = export.status()
@@ -125,23 +125,23 @@ class AwsActions(ControlActions):
         return found
 
     def set_export_health(self, name: str, reason: str | None) -> None:
-        """Make the export UNHEALTHY for `reason` (e.g. BILL_OWNER_CHANGED), which no refresh cures; None ends it."""
+        """Make the export UNHEALTHY for `reason` (e.g. BILL_OWNER_CHANGED) across refreshes; None clears it."""
         self.world.exports.named(self.account, name).stuck = reason
 
     def fail_execution(self, name: str, status: str = "DELIVERY_FAILURE", reason: str = "INTERNAL_FAILURE") -> None:
-        """Let the export's next execution end in `status` (QUERY_FAILURE or DELIVERY_FAILURE)."""
+        """Make the export's next execution fail with `status` (QUERY_FAILURE or DELIVERY_FAILURE)."""
         self.world.deliveries.order_failure(self.world.exports.named(self.account, name), status, reason)
 
     def silence_export(self, name: str, days: float = 3) -> None:
-        """Let the export have delivered nothing for `days`, although HEALTHY, and deliver nothing from now on."""
+        """Stop the export's deliveries, as of `days` ago, while its status stays HEALTHY."""
         self.world.deliveries.silence(self.world.exports.named(self.account, name), days)
 
     def resume_export(self, name: str) -> None:
-        """Let a silent export be refreshed again."""
+        """Resume the deliveries of a silent export."""
         self.world.exports.named(self.account, name).silent = False
 
     def withdraw_table(self, name: str) -> None:
-        """Withdraw a table, such as FOCUS_1_2_AWS, from the organization: no export of it can be created."""
+        """Withdraw a table, such as FOCUS_1_2_AWS, from the organization: exports of it cannot be created."""
         self.world.exports.withdrawn.add(name)
 
     def offer_table(self, name: str) -> None:
@@ -149,7 +149,7 @@ class AwsActions(ControlActions):
 
     # difference: AWS-1
     def deliver(self, name: str | None = None, billing_period: str | None = None) -> dict[str, str]:
-        """Run one execution of an export, or of all that are not silent; returns export name to execution status."""
+        """Run one execution of an export, or of all that are not silent; return execution status by export name."""
         exports = self.world.exports
         all_of_them = [one for one in exports.of(self.account) if not one.silent]
         wanted = all_of_them if name is None else [exports.named(self.account, name)]
@@ -158,12 +158,12 @@ class AwsActions(ControlActions):
     # The bucket
 
     def bucket_policy(self) -> Any:
-        """Return the bucket's policy document, None without one."""
+        """Return the bucket's policy document, or None."""
         policy = self.world.buckets.policy(self.bucket)
         return json.loads(policy) if policy else None
 
     def remove_bucket_policy_statement(self, sid: str) -> None:
-        """Remove a statement. Raises KeyError where the policy has no such statement."""
+        """Remove a statement from the bucket policy. Raises KeyError if there is no statement with this Sid."""
         policy = self.bucket_policy() or {"Statement": []}
         kept = [one for one in policy["Statement"] if one.get("Sid") != sid]
         if len(kept) == len(policy["Statement"]):
@@ -173,7 +173,7 @@ class AwsActions(ControlActions):
         self._acted("s3", "PutBucketPolicy" if kept else "DeleteBucketPolicy", Bucket=self.bucket)
 
     def retain_bucket(self, days: int, mode: str = "GOVERNANCE") -> None:
-        """Set Object Lock with a default retention of so many days on the bucket; 0 removes the retention."""
+        """Enable Object Lock with a default retention of `days` on the bucket; 0 removes the default retention."""
         self.world.buckets.retain(self.bucket, mode, days)
 
     def remove_bucket_policy(self) -> None:
@@ -225,19 +225,19 @@ class AwsActions(ControlActions):
         return [call.as_json() for call in self.world.calls.select()]
 
     def accesses(self, principal: str | None = None) -> list[dict[str, str]]:
-        """Return which principal used which action on which resource, once each: a proof of least privilege."""
+        """Return which principal used which action on which resource, without duplicates, to prove least privilege."""
         names = ("principal", "action", "resource")
         return [dict(zip(names, one, strict=True)) for one in self.world.calls.accesses(principal)]
 
     def enforce(self, on: bool = True) -> None:
-        """Enforce the policies of roles on their sessions, as is the default, or do not."""
+        """Turn the enforcement of role policies on sessions on (the default) or off."""
         self.world.enforcement.on = on
 
     # Functions
 
     @unlocked
     def await_functions(self, limit_s: float = 60) -> list[dict[str, Any]]:
-        """Wait until every asynchronous invocation so far has ended; returns what became of each, oldest first.
+        """Wait until all asynchronous invocations so far have ended; return their results, oldest first.
 
         Raises TimeoutError.
         """
@@ -247,9 +247,9 @@ class AwsActions(ControlActions):
     def fire_schedule(
         self, name: str, group: str = "default", region: str | None = None, limit_s: float = 60
     ) -> dict[str, Any]:
-        """Do what EventBridge Scheduler does at a schedule's time, and wait for the function's end.
+        """Fire a schedule as EventBridge Scheduler does, and wait for the function to finish.
 
-        See `Schedules.fire` for what it returns and raises; `region` is the local cloud's own unless given.
+        See `Schedules.fire` for the result and the errors raised; `region` defaults to the local cloud's region.
         """
         return self.world.schedules.fire(Where(self.account, region or self.region), name, group, limit_s)
 
@@ -283,7 +283,7 @@ class AwsActions(ControlActions):
     def _organization(self) -> Organization:
         organization = self.world.organizations.organization
         if organization is None:
-            raise KeyError("this account is in no organization")
+            raise KeyError("this account is not in an organization")
         return organization
 
     def _stack_set(self) -> StackSet:

@@ -13,10 +13,10 @@ from localcloud.common.data_file import read_table
 
 
 class _Codes(msgspec.Struct, frozen=True):
-    """The codes that every service spells in its own way, with their statuses, by service.
+    """Error codes that differ between services, with their statuses, by service.
 
-    `status` is of codes for which the service model gives none. Sources: the services' "Common errors" pages and
-    botocore's models.
+    `status` holds the statuses of codes for which the service model has none. Sources: the services' "Common errors"
+    pages and botocore's models.
     """
 
     throttled: dict[str, tuple[str, int, str]]
@@ -31,7 +31,7 @@ _CODES = read_table(__file__, "errors.json", _Codes)
 
 @dataclass(eq=False)
 class AwsError(Exception):
-    """An answer that is an error. `extra` holds the modeled members beside the message (JSON services only)."""
+    """An error response. `extra` holds modeled members other than the message (JSON services only)."""
 
     code: str
     message: str = ""
@@ -51,7 +51,7 @@ def throttled(service: str) -> AwsError:
 
 
 def denied(service: str, principal: str, action: str, resource: str, because: str = "") -> AwsError:
-    """Return the service's refusal of an action that the principal may not use."""
+    """Return the service's access-denied error for an action of a principal."""
     code, status = _CODES.denied.get(service, ("AccessDeniedException", 400))
     because = because or f"because no identity-based policy allows the {action} action"
     message = f"User: {principal} is not authorized to perform: {action} on resource: {resource} {because}"
@@ -59,7 +59,7 @@ def denied(service: str, principal: str, action: str, resource: str, because: st
 
 
 def invalid(service: str, message: str) -> AwsError:
-    """Return the service's error for a request that is not valid."""
+    """Return the service's error for an invalid request."""
     code, status = _CODES.invalid.get(service, ("ValidationException", 400))
     extra = {"Reason": "fieldValidationFailed"} if service == "bcm-data-exports" else {}
     return AwsError(code, message, status, extra)
@@ -74,7 +74,7 @@ def unknown_key(service: str) -> AwsError:
 def render(error: AwsError, protocol: str, service: str, request_id: str) -> tuple[int, dict[str, str], bytes]:
     """Return status, headers and body of an error in a protocol (`json`, `rest-json`, `query`, `rest-xml`)."""
     if protocol in ("json", "rest-json"):
-        # A modeled exception spells its member Message or message; clients read either.
+        # A modeled exception calls its member Message or message; clients accept both.
         key = "Message" if service in ("bcm-data-exports", "organizations") else "message"
         body = json.dumps({"__type": error.code, key: error.message, **error.extra})
         headers = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-ErrorType": error.code}

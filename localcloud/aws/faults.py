@@ -1,4 +1,4 @@
-"""The faults of the local AWS: errors on demand, denials, throttling and latency."""
+"""The faults of the local AWS: injected errors, denials, throttling and latency."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.runtime.clock import Clock
 
 @dataclass(frozen=True)
 class Attempt:
-    """A request as a fault sees it: caller, operation, parameters and (lower-case) HTTP headers."""
+    """The parts of a request that faults match: caller, operation, parameters and (lower-case) HTTP headers."""
 
     identity: Identity
     service: str
@@ -41,7 +41,7 @@ class Attempt:
 
 @dataclass
 class Fault(Order):
-    """An error to answer with, in place of the call's effect."""
+    """An error to return instead of executing the call."""
 
     service: str
     operation: str
@@ -60,9 +60,9 @@ class Fault(Order):
 
 
 class Faults(FaultInjector[Fault]):
-    """Faults in the order they were added; the first that fits answers.
+    """Faults in the order they were added; the first match applies.
 
-    `service` and `operation` take `*` wildcards. Operations are spelled as in boto3's API reference (`CreateExport`).
+    `service` and `operation` accept `*` wildcards. Operations are named as in boto3's API reference (`CreateExport`).
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -81,7 +81,7 @@ class Faults(FaultInjector[Fault]):
         when: Callable[[Attempt], bool] | None = None,
         status: int = 0,
     ) -> Fault:
-        """Answer the next `times` matching calls (None: all) with `error_code`; the calls have no effect."""
+        """Fail the next `times` matching calls (None: all) with `error_code`; the calls have no effect."""
         return self._put(Fault(service, operation, AwsError(error_code, message, status), account, when, left=times))
 
     def deny(self, action: str, *, resource: str = "*", account: str | None = None) -> None:
@@ -90,26 +90,26 @@ class Faults(FaultInjector[Fault]):
             self._denials.append((action, resource, account))
 
     def allow(self, action: str) -> None:
-        """Remove the denials that `deny` added under the same name."""
+        """Remove the denials that `deny` added for the same action."""
         with self._lock:
             self._denials = [denial for denial in self._denials if denial[0] != action]
 
     def throttle(self, service: str, operation: str, *, per_second: float, burst: float = 1) -> None:
-        """Answer more than `per_second` matching calls (after a `burst`) with the service's throttling code."""
+        """Throttle matching calls above `per_second` (after a `burst`) with the service's throttling error."""
         self._set_limit(f"{service}.{operation}", per_second, burst)
 
     def latency(self, seconds: float, service: str = "*", operation: str = "*") -> None:
-        """Let `seconds` pass on the local clock before each matching call is answered."""
+        """Delay the response to each matching call by `seconds` on the local clock."""
         self._set_latency(f"{service}.{operation}", seconds)
 
     def clear(self) -> None:
-        """Remove all faults, denials, limits and latencies."""
+        """Remove all faults, denials, rate limits and latencies."""
         super().clear()
         with self._lock:
             self._denials.clear()
 
     def meet(self, attempt: Attempt) -> None:
-        """Apply the faults that match a request. Raises AwsError where it fails."""
+        """Apply the faults that match a request. Raises AwsError if one of them fails it."""
         name = f"{attempt.service}.{attempt.operation}"
         self._wait(name)
         if self._over_limit(name):
@@ -123,7 +123,7 @@ class Faults(FaultInjector[Fault]):
             raise fault.error
 
     def denies(self, action: str, resource: str, account: str) -> bool:
-        """Return whether an action of an account on a resource was denied."""
+        """Return whether `deny` denies an account's action on a resource."""
         return any(
             fnmatchcase(action.lower(), pattern.lower()) and fnmatchcase(resource, where) and whose in (None, account)
             for pattern, where, whose in self._denials

@@ -30,24 +30,24 @@ _ERROR_CODE = re.compile(rb'<Code>([^<]+)</Code>|"__type":\s*"(?:[^"#]*#)?([^"]+
 
 
 def access_key_of(account: str) -> str:
-    """Return the access key id that belongs to an account of the local cloud."""
+    """Return the access key id of an account of the local cloud."""
     return f"AKIALOCA{account}"
 
 
 @cache
 def _moto() -> Any:
-    """Return moto's own dispatcher, which knows its backends by the request's signature.
+    """Return moto's own dispatcher, which selects a backend by the request's signature.
 
-    It is made once: its routes are the same for every local cloud, and the state is in moto's backends.
+    It is created once: its routes are the same for every local cloud, and the state is in moto's backends.
     """
     dispatcher = DomainDispatcherApplication(create_backend_app)
-    # Moto lists the folders of its package to answer this, for each request.
+    # Otherwise moto would list the folders of its package for each request.
     dispatcher.get_backend_for_host = lru_cache(maxsize=256)(dispatcher.get_backend_for_host)
     return dispatcher
 
 
 class Gateway:
-    """Understands, validates and logs each request, applies faults, and answers it or has moto answer."""
+    """Parses, validates and logs each request, applies faults, and answers it or forwards it to moto."""
 
     def __init__(self, world: World, control: ControlApi) -> None:
         self._world = world
@@ -80,12 +80,12 @@ class Gateway:
         order = self._world.faults.spoils(f"{inquiry.service}.{inquiry.operation}")
         if order is not None:
             answer = (order.status or answer[0], {**answer[1], **order.headers}, order.change(answer[2]))
-        # The local clock, like the times in the answers: a client that compares the two sees one clock.
+        # From the local clock, like the times in response bodies: clients may compare the two.
         headers = {name: value for name, value in answer[1].items() if name.lower() != "date"}
         return answer[0], {**headers, "Date": http_date(self._world.clock.now())}, answer[2]
 
     def _understand(self, inquiry: AwsRequest) -> Attempt:
-        """Return who calls which operation. Raises AwsError for credentials or an operation that do not exist."""
+        """Return the caller and the operation. Raises AwsError for unknown credentials or operations."""
         identity = self._identify(inquiry)
         service, operation = inquiry.service, inquiry.operation
         if not operation and service in validate.CHECKED:
@@ -101,7 +101,7 @@ class Gateway:
         return Attempt(identity, service, operation, needs, inquiry.params, inquiry.headers, context)
 
     def _identify(self, inquiry: AwsRequest) -> Identity:
-        """Return the identity that a request's credentials belong to."""
+        """Return the identity of a request's credentials."""
         partition = self._world.partition.name
         own = _KEY.match(inquiry.access_key)
         if own:
@@ -124,7 +124,7 @@ class Gateway:
         environ = inquiry.raw.environ
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = attempt.account
         if (inquiry.service, inquiry.operation) == ("lambda", "Invoke"):
-            # Never under the lock: the function itself calls this cloud while it runs.
+            # Never hold the lock here: the running function calls this cloud itself.
             return world.lambda_api.invoke(inquiry, attempt, request_id)
         handler = world.handler(inquiry.service, inquiry.operation)
         if handler is not None:

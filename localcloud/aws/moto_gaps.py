@@ -1,4 +1,4 @@
-"""Corrections of moto's answers where they differ from AWS."""
+"""Corrections of moto's behavior where it differs from AWS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ vars(sqs_models)["json"] = SimpleNamespace(**{**vars(json), "dumps": partial(jso
 
 @contextmanager
 def corrected(inquiry: AwsRequest, attempt: Attempt, functions: LambdaApi, sources: EventSources) -> Iterator[None]:
-    """Held around a request that moto answers. Raises AwsError for what AWS refuses and moto takes."""
+    """Correct a request that moto answers. Raises AwsError for a request that AWS refuses and moto accepts."""
     where = Where(attempt.account, inquiry.region)
     called = (inquiry.service, inquiry.operation)
     if called == ("scheduler", "CreateScheduleGroup"):
@@ -48,12 +48,12 @@ def corrected(inquiry: AwsRequest, attempt: Attempt, functions: LambdaApi, sourc
 
 
 def _refuse_second_group(name: str, where: Where) -> None:
-    """Refuse a group that exists: moto would replace it with an empty one, and lose its schedules."""
+    """Refuse an existing group: moto would replace it with an empty one and lose its schedules."""
     if name in scheduler_backends[where.account][where.region].schedule_groups:
         raise AwsError("ConflictException", f"Schedule group {name} already exists.", 409)
 
 
 def _policy(params: dict[str, Any], where: Where) -> tuple[Any, Any] | None:
-    """Return the queue and its policy where other attributes are set: moto would drop the policy."""
+    """Return the queue and its policy if other attributes are being set: moto would drop the policy."""
     queue = sqs_backends[where.account][where.region].queues.get(str(params.get("QueueUrl", "")).rpartition("/")[2])
     return None if queue is None or "Policy" in (params.get("Attributes") or {}) else (queue, queue.policy)

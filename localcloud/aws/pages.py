@@ -1,4 +1,4 @@
-"""Pages and their tokens."""
+"""Pagination and its tokens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ T = TypeVar("T")
 def page(
     service: str, items: Sequence[T], token: str | None, wanted: int | None, most: int
 ) -> tuple[list[T], str | None]:
-    """Return a page of at most `most` items and the token of the next, None after the last.
+    """Return a page of at most `most` items and the token of the next page, None on the last page.
 
-    Raises AwsError with the service's validation code for a token that is not valid.
+    Raises AwsError with the service's validation code for an invalid token.
     """
     start = read_token(service, token)
     size = min(wanted or most, most)
@@ -26,17 +26,17 @@ def page(
 
 
 def make_token(*numbers: int) -> str:
-    """Return an opaque token that holds numbers."""
+    """Return an opaque token that encodes numbers."""
     return base64.urlsafe_b64encode(":".join(map(str, numbers)).encode()).decode()
 
 
 def read_token(service: str, token: str | None) -> int:
-    """Return the first number in a token, 0 without a token."""
+    """Return the first number in a token, or 0 without a token."""
     return read_tokens(service, token, 1)[0]
 
 
 def read_tokens(service: str, token: str | None, count: int) -> list[int]:
-    """Return all numbers in a token, zeros without one."""
+    """Return all numbers in a token, or zeros without a token."""
     if not token:
         return [0] * count
     try:

@@ -10,7 +10,7 @@ import botocore.session
 
 @dataclass(frozen=True)
 class Partition:
-    """`home` is the region of the partition-wide services; `dual_stack` the suffix of the export API's host."""
+    """`home` is the region of the global services; `dual_stack` is the domain suffix of the Data Exports API."""
 
     name: str
     home: str
@@ -37,5 +37,5 @@ PARTITIONS = {
 
 @cache
 def regions(partition: str) -> list[str]:
-    """Return the regions of a partition in which the AWS SDK knows S3, sorted."""
+    """Return the regions of a partition in which the AWS SDK lists S3, sorted."""
     return sorted(botocore.session.get_session().get_available_regions("s3", partition))

@@ -1,4 +1,4 @@
-"""The state of one local AWS, put together from its services."""
+"""The state of one local AWS, assembled from its services."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from shared.runtime.clock import Clock
 
 @dataclass(frozen=True)
 class Behavior:
-    """How the local cloud behaves where AWS may behave in several ways. Seconds are on the local clock.
+    """Settings for behavior that varies on AWS. Seconds are on the local clock.
 
-    `page_size` caps every page (below each API's own maximum); `empty_pages_every` puts an empty page of accounts
-    after every so many (0: none).
+    `page_size` caps every page (below each API's own maximum); `empty_pages_every` N makes every Nth page of accounts
+    empty, starting with the second (0: none).
     """
 
     page_size: int = 1000
@@ -54,7 +54,7 @@ class Behavior:
 
 
 class World:
-    """The state of one local AWS. `lock` serializes what the local cloud answers itself."""
+    """The state of one local AWS. `lock` serializes the requests that moto does not answer."""
 
     def __init__(self, clock: Clock, partition: Partition, behavior: Behavior) -> None:
         self.clock = clock
@@ -97,20 +97,20 @@ class World:
         }
 
     def _stack_set(self, where: Where, params: dict[str, Any]) -> StackSet | None:
-        """Return the StackSet that a request names, or None; a missing one is not refused."""
+        """Return the StackSet that a request names, or None if it does not exist."""
         organization = self.organizations.organization
         delegated = organization is not None and params.get("CallAs") == "DELEGATED_ADMIN"
         home = organization.management if organization is not None and delegated else where.account
         return self.stacks.stack_sets.get((home, where.region, str(params["StackSetName"]).partition(":")[0]))
 
     def handler(self, service: str, operation: str) -> Handler | None:
-        """Return the handler of an operation; None leaves it to moto."""
+        """Return the handler of an operation, or None if moto handles it."""
         return self._handlers.get(service, {}).get(operation)
 
     def corrected(self, inquiry: AwsRequest, attempt: Attempt) -> AbstractContextManager[None]:
-        """Held around a request that moto answers, to set right what moto gets wrong."""
+        """Return a context in which moto answers a request, which corrects its differences from AWS."""
         return corrected(inquiry, attempt, self.lambda_api, self.event_sources)
 
     def owns(self, service: str) -> bool:
-        """Return whether moto must not answer for this service at all, because it does not know the state here."""
+        """Return whether moto must not answer for this service, because the state is kept here."""
         return service in ("bcm-data-exports", "cloudformation", "organizations")

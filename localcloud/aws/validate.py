@@ -1,4 +1,4 @@
-"""Validation of every request, and every answer not made by moto, against botocore's model of the service."""
+"""Validate every request, and every response that moto did not create, against botocore's service model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from moto.core.utils import get_service_model
 from localcloud.aws.errors import AwsError, invalid
 from localcloud.aws.wire import AwsRequest
 
-# The services whose results and refusals the local cloud makes without moto.
+# The services whose results and errors the local cloud creates without moto.
 ANSWERED = frozenset({"bcm-data-exports", "organizations", "cloudformation"})
-# Enumerations to which AWS adds values before the model says so: a test may answer with one that is not there yet.
+# Enumerations to which AWS adds values before they are in the model: tests may return values that are not in it.
 OPEN = frozenset({"ExecutionStatusReason"})
-# What every operation may be refused with. Source: the services' pages "Common errors".
+# Error codes that every operation may return. Source: the services' "Common errors" pages.
 COMMON = frozenset(
     {"AccessDenied", "AccessDeniedException", "NotImplemented", "ValidationError", "ValidationException"}
 )
@@ -27,7 +27,7 @@ CHECKED = frozenset({"bcm-data-exports", "organizations", "cloudformation", "s3"
 
 
 def check(inquiry: AwsRequest) -> None:
-    """Refuse what the model does not allow: missing, unknown and mistyped members, lengths, ranges, patterns, enums.
+    """Check a request against the model: missing, unknown and mistyped members, lengths, ranges, patterns, enums.
 
     Raises AwsError with the code the service uses for invalid requests.
     """
@@ -48,9 +48,9 @@ def check(inquiry: AwsRequest) -> None:
 
 
 def check_answer(inquiry: AwsRequest, result: dict[str, Any]) -> None:
-    """Raise AwsError (501) where a result is not one that the model allows: the local cloud would be wrong about AWS.
+    """Raise AwsError (501) for a result that the model does not allow: the local cloud would differ from AWS.
 
-    Patterns are left out: those of Organizations know the ARNs of one partition only.
+    Patterns are not checked: those of Organizations cover the ARNs of only one partition.
     """
     shape = get_service_model(inquiry.service).operation_model(inquiry.operation).output_shape
     given = {name: value for name, value in result.items() if value is not None}
@@ -64,15 +64,16 @@ def check_answer(inquiry: AwsRequest, result: dict[str, Any]) -> None:
             faults += [line for line in report.generate_report().splitlines() if line]
         _constraints(shape, given, "", faults, enums=True, patterns=False)
     if faults:
-        raise AwsError("NotImplemented", f"{inquiry.operation} would be answered wrongly: {'; '.join(faults)}", 501)
+        message = f"the result of {inquiry.operation} does not match its model: {'; '.join(faults)}"
+        raise AwsError("NotImplemented", message, 501)
 
 
 def check_refusal(inquiry: AwsRequest, error: AwsError) -> None:
-    """Raise AwsError (501) where an operation is refused with a code that its model does not have."""
+    """Raise AwsError (501) for an error code that the operation's model does not have."""
     modeled = get_service_model(inquiry.service).operation_model(inquiry.operation).error_shapes
     codes = {str(shape.error_code or shape.name) for shape in modeled} | {shape.name for shape in modeled}
     if error.code not in codes | COMMON:
-        raise AwsError("NotImplemented", f"{inquiry.operation} is never refused with {error.code}", 501) from error
+        raise AwsError("NotImplemented", f"the model of {inquiry.operation} has no error {error.code}", 501) from error
 
 
 def _unknown_members(shape: Any, value: Any, path: str, faults: list[str]) -> None:
@@ -92,7 +93,7 @@ def _unknown(inquiry: AwsRequest, shape: Any) -> list[str]:
         try:
             body = json.loads(inquiry.body or b"{}")
         except ValueError as error:
-            raise AwsError("SerializationException", f"the body is not JSON: {error}", 400) from error
+            raise AwsError("SerializationException", f"the request body is not valid JSON: {error}", 400) from error
         faults: list[str] = []
         _unknown_json(shape, body, "", faults)
         return faults
@@ -121,7 +122,7 @@ def _unknown_json(shape: Any, value: Any, path: str, faults: list[str]) -> None:
 
 
 def _constraints(shape: Any, value: Any, path: str, faults: list[str], enums: bool, patterns: bool = True) -> None:
-    """Check what ParamValidator leaves to the service: upper bounds, patterns and enumerations."""
+    """Check the constraints that ParamValidator does not: upper bounds, patterns and enumerations."""
     if value is None:
         return
     kind = shape.type_name
@@ -157,7 +158,7 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
     try:
         return re.compile(pattern)
     except re.error:
-        return None  # Java's syntax (character classes by property) that Python's `re` does not have
+        return None  # Java syntax (property character classes) that Python's `re` does not support
 
 
 def _matches(pattern: str, value: str) -> bool:

@@ -27,7 +27,7 @@ from werkzeug.exceptions import NotFound
 from localcloud.aws.partitions import PARTITIONS
 from localcloud.common import http_server
 
-# Services whose model is not named like the name they sign with.
+# Services whose model name differs from their signing name.
 _MODEL_OF = {"monitoring": "cloudwatch", "email": "ses", "states": "stepfunctions"}
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
 _HOST = re.compile(r"^(?P<service>[a-z0-9-]+)\.(?P<region>[a-z]+-[a-z-]+-\d+)\.")
@@ -35,7 +35,7 @@ _HOST = re.compile(r"^(?P<service>[a-z0-9-]+)\.(?P<region>[a-z]+-[a-z-]+-\d+)\."
 
 @dataclass
 class AwsRequest:
-    """A request as it is understood. `operation` is empty where the service does not know it."""
+    """A parsed request. `operation` is empty if the service does not have it."""
 
     service: str
     region: str
@@ -51,7 +51,7 @@ class AwsRequest:
 
 
 def environ_of(request: http_server.Request) -> dict[str, Any]:
-    """Return the WSGI environment of a request, as moto's own server makes it."""
+    """Return the WSGI environment of a request, as moto's own server creates it."""
     host, _, port = request.endpoint.removeprefix("http://").partition(":")
     target = request.path + (f"?{request.query_string}" if request.query_string else "")
     environ: dict[str, Any] = {
@@ -80,7 +80,7 @@ def environ_of(request: http_server.Request) -> dict[str, Any]:
             kept[environ_key_for_header(name)] = name
         elif "_" in name:
             continue
-        # The server has put the body together already.
+        # The server has already assembled the body.
         if name not in ("transfer-encoding", "content-length"):
             environ[environ_key_for_header(name)] = value
     environ[PRESERVED_HEADER_NAMES_ENVIRON_KEY] = kept
@@ -89,7 +89,7 @@ def environ_of(request: http_server.Request) -> dict[str, Any]:
 
 
 def read(received: http_server.Request) -> AwsRequest:
-    """Understand a request. Never raises: what cannot be read is said in `malformed`."""
+    """Identify the service and the operation of a request. Never raises; see `parse` for the parameters."""
     environ = environ_of(received)
     request, body = Request(environ), received.body
     request.get_data(cache=True, parse_form_data=False)
@@ -111,7 +111,7 @@ def read(received: http_server.Request) -> AwsRequest:
 
 
 def parse(inquiry: AwsRequest) -> None:
-    """Fill in the parameters of an inquiry by the service's own model."""
+    """Fill in a request's parameters from the service model, or `malformed` if they cannot be parsed."""
     environ = dict(inquiry.raw.environ)
     environ["wsgi.input"] = io.BytesIO(inquiry.body)
     request = Request(environ)
@@ -131,7 +131,7 @@ def parse(inquiry: AwsRequest) -> None:
             )
             or {}
         )
-    except Exception as error:  # noqa: BLE001 - moto's parsers raise whatever a wrong body makes them stumble over
+    except Exception as error:  # noqa: BLE001 - moto's parsers raise arbitrary exceptions for invalid bodies
         inquiry.malformed = f"{type(error).__name__}: {error}"
 
 
@@ -141,7 +141,7 @@ def known(service: str) -> bool:
 
 
 def write(inquiry: AwsRequest, result: dict[str, Any], request_id: str) -> tuple[int, dict[str, str], bytes]:
-    """Return a result in the shape boto3 would return it, as status, headers and body on the wire."""
+    """Serialize a result, in the shape that boto3 returns, to status, headers and body."""
     model = get_service_model(inquiry.service).operation_model(inquiry.operation)
     serializer = get_serializer_class(inquiry.service, inquiry.protocol)
     answer = serializer(model, SerializationContext(request_id)).serialize(result)
@@ -151,7 +151,7 @@ def write(inquiry: AwsRequest, result: dict[str, Any], request_id: str) -> tuple
 
 
 def new_request_id() -> str:
-    """Return a request id as AWS gives them."""
+    """Return a new request id in the format that AWS uses."""
     return str(uuid.uuid4())
 
 
@@ -159,7 +159,7 @@ def new_request_id() -> str:
 def _model(service: str) -> Any:
     try:
         return get_service_model(service)
-    except Exception:  # noqa: BLE001 - botocore's loader and moto's raise differently for a name without a model
+    except Exception:  # noqa: BLE001 - botocore and moto raise different exceptions for a missing model
         return None
 
 

@@ -1,4 +1,4 @@
-"""The call log of the local clouds: every answered request, for counting and for proofs of least privilege."""
+"""The call log of the local clouds: every answered request, for counts and for least-privilege checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ C = TypeVar("C")
 
 
 class CallLog(Generic[C]):
-    """Calls in the order of their answers. Safe to use from several threads."""
+    """Calls in the order in which they were answered. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,5 +35,5 @@ class CallLog(Generic[C]):
             return iter(list(self._calls))
 
     def _counted(self, name: Callable[[C], str]) -> dict[str, int]:
-        """Return how often each name was called, sorted by name; refused calls count too."""
+        """Return the number of calls per name, sorted by name, including refused calls."""
         return dict(sorted(Counter(map(name, self)).items()))

@@ -1,4 +1,4 @@
-"""The child processes in which functions run: their start and end, their output, and their memory."""
+"""Child processes that run functions: start, stop, collect output, and measure memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from localcloud.common.watchdog import WATCHDOG
 
 
 class LogPipe:
-    """Collects a child's output, so that it never blocks on a full pipe, and hands it out by invocation."""
+    """Collects a child's output so that the child never blocks on a full pipe."""
 
     def __init__(self, descriptor: int, on_line: Callable[[str], None] | None = None, name: str = "logs") -> None:
         os.set_blocking(descriptor, False)
@@ -32,7 +32,7 @@ class LogPipe:
     def take(self) -> tuple[str, ...]:
         """Return the complete lines written since the last call.
 
-        What a child wrote before it answered is in the pipe by then, so draining here loses nothing.
+        Everything a child wrote before it answered is already in the pipe, so draining it here loses nothing.
         """
         with self._lock:
             self._drain()
@@ -42,12 +42,12 @@ class LogPipe:
         return tuple(line for line in text.split("\n") if line)
 
     def wait_end(self, limit_s: float) -> None:
-        """Wait until no process can write any more, for at most `limit_s`; the reader itself does not wait."""
+        """Wait at most `limit_s` seconds until no process can write; returns immediately on the reader thread."""
         if self._thread is not threading.current_thread():
             self._thread.join(limit_s)
 
     def close(self) -> None:
-        """Stop reading; the pipe itself is the caller's."""
+        """Stop reading. The caller closes the pipe."""
         with self._lock:
             self._open = False
         self._thread.join(10)
@@ -62,7 +62,7 @@ class LogPipe:
                     return
 
     def _drain(self) -> bool:
-        """Read what is there; False at the end of the output."""
+        """Read all available output; returns False at end of file."""
         while True:
             try:
                 chunk = os.read(self._descriptor, 65_536)
@@ -74,7 +74,7 @@ class LogPipe:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        """Give complete lines to `on_line`."""
+        """Pass complete lines to `on_line`."""
         end = self._buffer.rfind(b"\n") + 1
         if self._on_line is not None and end > self._passed:
             for line in self._buffer[self._passed : end].decode("utf-8", "replace").splitlines():
@@ -83,10 +83,10 @@ class LogPipe:
 
 
 class ChildProcess:
-    """A child in a session of its own, with an empty home directory, whose output is collected.
+    """A child process in its own session, with an empty home directory and its output collected.
 
-    The empty home keeps the operator's own cloud configuration out of the function's sight. The child ends, with
-    everything that it started, when it is closed, and when this process is killed.
+    The empty home directory hides the operator's cloud configuration from the function. The child and all of its
+    descendants are killed when it is closed, or when this process is killed.
     """
 
     def __init__(self, name: str) -> None:
@@ -103,7 +103,7 @@ class ChildProcess:
         on_line: Callable[[str], None] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
-        """Start the command; `env` is its whole environment, but for the home directory."""
+        """Start the command with only `env`, HOME and TMPDIR as its environment."""
         process = self.process = subprocess.Popen(
             command,
             cwd=cwd,
@@ -115,7 +115,7 @@ class ChildProcess:
             start_new_session=True,
         )
         self._stack.enter_context(WATCHDOG.over(process.pid))
-        assert process.stdout is not None  # noqa: S101 - PIPE was asked for above
+        assert process.stdout is not None  # noqa: S101 - PIPE was requested above
         self._stack.callback(process.stdout.close)
         self._logs = LogPipe(process.stdout.fileno(), on_line, f"{self._name}-logs")
         self._stack.callback(self._logs.close)
@@ -123,7 +123,7 @@ class ChildProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the process is running."""
         return self.process.poll() is None
 
     def take_logs(self) -> tuple[str, ...]:
@@ -131,31 +131,31 @@ class ChildProcess:
         return self._logs.take()
 
     def peak_mb(self) -> float | None:
-        """Return the most that one of its processes held in MiB; None where it is unknown or the process is gone.
+        """Return the peak memory of its largest process in MiB; None if unknown or if the child has exited.
 
-        A server may fork, and the fork shares its memory.
+        Processes are not added up: a server may fork, and a fork shares its parent's memory.
         """
         if not self.alive:
             return None
         return max(
-            (found for pid in family_of(self.process.pid) if (found := peak_mb_of(pid)) is not None), default=None
+            (peak for pid in process_tree(self.process.pid) if (peak := peak_mb_of(pid)) is not None), default=None
         )
 
     def kill(self) -> None:
-        """End the child and whatever it started, from any thread; one that has ended is left alone."""
+        """Kill the child and its descendants, from any thread; does nothing if it has already exited."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
-        # The output ends when the last process that could write to it is gone.
+        # The output ends when the last process that can write to it exits.
         self._logs.wait_end(10)
 
     def close(self) -> None:
-        """Kill the child and remove its home."""
+        """Kill the child and remove its home directory."""
         self._stack.close()
 
 
 def peak_mb_of(pid: int) -> float | None:
-    """Return the peak resident memory of a running process in MiB, None where /proc is missing."""
+    """Return the peak resident memory of a running process in MiB, None without /proc."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
@@ -163,9 +163,9 @@ def peak_mb_of(pid: int) -> float | None:
     return None
 
 
-def family_of(pid: int) -> Iterator[int]:
-    """Yield a process and its running descendants; only itself where /proc is missing."""
+def process_tree(pid: int) -> Iterator[int]:
+    """Yield a process id and those of its running descendants; only `pid` itself without /proc."""
     yield pid
     with contextlib.suppress(OSError):
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
-            yield from family_of(int(child))
+            yield from process_tree(int(child))

@@ -18,14 +18,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Clearable(Protocol):
-    """A call log or a list of faults."""
+    """A call log or a fault injector."""
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
 
 
 class State(Protocol):
-    """What actions need of the state of any cloud."""
+    """The part of a cloud's state that the common actions use."""
 
     @property
     def clock(self) -> Clock: ...
@@ -38,16 +38,17 @@ class State(Protocol):
 
 
 def unlocked(method: F) -> F:
-    """Let an action run without the lock: it waits for a function, which needs the local cloud meanwhile."""
-    method.unlocked = True  # type: ignore[attr-defined]  # a mark that `ControlActions` reads
+    """Let an action run without the lock, because it waits for a function that calls this local cloud."""
+    method.unlocked = True  # type: ignore[attr-defined]  # `ControlActions` reads this attribute
     return method
 
 
 class ControlActions:
     """The base of a cloud's control actions: every public method is an action.
 
-    Actions take and return plain JSON values, so that HTTP can offer them. Those of a subclass run under the lock of
-    the state, unless they are `unlocked`. They raise KeyError or ValueError for what does not exist or does not fit.
+    Actions take and return plain JSON values, so that they can be called over HTTP. A subclass's actions run under
+    the lock of the state unless they are `unlocked`. They raise KeyError for an unknown name and ValueError for an
+    invalid argument.
     """
 
     NAMES: ClassVar[frozenset[str]] = frozenset()
@@ -74,16 +75,16 @@ class ControlActions:
         self._state.calls.clear()
 
     def advance(self, seconds: float) -> str:
-        """Move a virtual clock forward and return the new time. Raises RuntimeError on the machine's clock."""
+        """Move a virtual clock forward and return the new time. Raises RuntimeError on the system clock."""
         clock = self._state.clock
         if not isinstance(clock, VirtualClock):
-            message = "The machine's clock cannot be advanced. Open the local cloud with a VirtualClock."
-            raise RuntimeError(message)  # noqa: TRY004 - no argument has a wrong type
+            message = "The system clock cannot be advanced. Open the local cloud with a VirtualClock."
+            raise RuntimeError(message)  # noqa: TRY004 - no argument has the wrong type
         clock.advance(seconds)
         return clock.now().isoformat()
 
     def _settle(self) -> None:
-        """Apply what has become due, before each action."""
+        """Apply pending changes that are due; called before each action."""
 
 
 def _locked(method: F) -> F:
@@ -99,9 +100,9 @@ def _locked(method: F) -> F:
 class ControlApi:
     """Answers requests below `/_local/`.
 
-    The body is a JSON object whose keys are the action's parameters; the answer is `{"result": …}`, or
-    `{"error": …}` with status 400 for wrong arguments and 404 for an unknown action. Requests from browsers are
-    refused, since any page could post them. `refusals` are the cloud's own exceptions that count as 400.
+    The request body is a JSON object whose keys are the action's parameters. The response is `{"result": …}`, or
+    `{"error": …}` with status 400 for invalid arguments and 404 for an unknown action. Requests from browsers are
+    refused, because any web page could send them. `refusals` are the cloud's own exceptions that also map to 400.
     """
 
     def __init__(self, actions: ControlActions, *refusals: type[Exception]) -> None:
@@ -120,10 +121,10 @@ class ControlApi:
         return request.path.startswith(PREFIX)
 
     def answer(self, request: Request) -> Response:
-        """Run the action that the path names."""
+        """Run the action named in the path and return its result."""
         name, names = request.path.removeprefix(PREFIX).strip("/"), self._actions.NAMES
         if request.method != "POST":
-            return _json(405, {"error": f"{request.method} is not supported: POST /_local/<action>"})
+            return _json(405, {"error": f"method {request.method} is not supported; use POST /_local/<action>"})
         site = request.headers.get("sec-fetch-site", "none")
         if request.headers.get("origin") or site not in ("none", "same-origin"):
             return _json(403, {"error": "requests from browsers are refused"})

@@ -1,4 +1,4 @@
-"""Tables of vendors' facts, in JSON files beside the modules that use them."""
+"""Load tables of vendor facts from JSON files next to the modules that use them."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ T = TypeVar("T")
 
 
 def read_table(module: str, name: str, kind: type[T]) -> T:
-    """Return the JSON file `name` beside the file of a module (its ``__file__``), checked to be of `kind`."""
+    """Return the JSON file `name` in the folder of a module (its ``__file__``), decoded and validated as `kind`."""
     return msgspec.json.decode((Path(module).parent / name).read_bytes(), type=kind)

@@ -1,4 +1,4 @@
-"""The fault injector of the local clouds: errors, latency, limits, and answers that are corrupted on their way."""
+"""The fault injector of the local clouds: errors, latency, rate limits and corrupted responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Change = Callable[[bytes], bytes]
 
 @dataclass(kw_only=True)
 class Order:
-    """A fault of the next `left` calls (None: of all); `hits` counts the calls that met it."""
+    """A fault for the next `left` calls (None: all calls); `hits` counts the affected calls."""
 
     left: int | None = 1
     hits: int = 0
@@ -27,7 +27,7 @@ P = TypeVar("P", bound=Order)
 
 @dataclass
 class Corruption(Order):
-    """Calls whose name matches `pattern` take effect, and are answered with a changed body."""
+    """Replaces the response body of calls whose name matches `pattern`; the calls still take effect."""
 
     pattern: str
     change: Change
@@ -37,7 +37,7 @@ class Corruption(Order):
 
 @dataclass
 class _Bucket:
-    """A token bucket: `rate` tokens a second, at most `burst`."""
+    """A token bucket that refills at `rate` tokens per second and holds at most `burst`."""
 
     rate: float
     burst: float
@@ -46,9 +46,9 @@ class _Bucket:
 
 
 class FaultInjector(Generic[O]):
-    """The base of each cloud's faults `O`, which says what its errors are and how it names its calls.
+    """The base class for a cloud's faults `O`; subclasses define the errors and how calls are named.
 
-    Patterns take `*` wildcards. Safe to use from several threads.
+    Patterns accept `*` wildcards. Thread-safe.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -68,9 +68,9 @@ class FaultInjector(Generic[O]):
         status: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Corruption:
-        """Answer matching calls with another body: bytes, or what a function makes of the true body.
+        """Replace the response body of matching calls with bytes, or with the result of a function of the body.
 
-        `status` and `headers` replace the true ones. Returns the order, which counts its hits.
+        `status` and `headers` replace the original ones. Returns the corruption, which counts its hits.
         """
         change: Change = body if callable(body) else lambda _true: body
         order = Corruption(pattern, change, status, headers or {}, left=times)
@@ -84,21 +84,21 @@ class FaultInjector(Generic[O]):
             self._corruptions.clear()
 
     def spoils(self, name: str) -> Corruption | None:
-        """Return the corruption that the answer to a call is subject to, counted, or None."""
+        """Return the corruption to apply to the response of a call and count it, or return None."""
         if not self._corruptions:
             return None
         return self._take(self._corruptions, lambda order: fnmatchcase(name, order.pattern))
 
     def throttle_all(self, per_second: float) -> None:
-        """Limit each call's rate to `per_second`, with a burst of one second's worth."""
+        """Limit each operation to `per_second` calls per second, with a burst of one second's worth."""
         self._set_limit("*", per_second, max(1.0, per_second))
 
     def latency_all(self, seconds: float) -> None:
-        """Let `seconds` pass before every answer."""
+        """Delay every response by `seconds`."""
         self._set_latency("*", seconds)
 
     def clear(self) -> None:
-        """Remove all faults, corruptions, limits and latencies."""
+        """Remove all faults, corruptions, rate limits and latencies."""
         self.restore()
         with self._lock:
             self._faults.clear()
@@ -119,7 +119,7 @@ class FaultInjector(Generic[O]):
             self._buckets[pattern] = _Bucket(per_second, burst, burst, self._clock.monotonic())
 
     def _wait(self, name: str) -> None:
-        """Let the latency of a call pass on the clock; several that match add up."""
+        """Wait on the clock for the latency of a call; multiple matching latencies add up."""
         if not self._latency:
             return
         with self._lock:
@@ -128,7 +128,7 @@ class FaultInjector(Generic[O]):
             self._clock.wait_until(self._clock.monotonic() + delay)
 
     def _over_limit(self, name: str) -> bool:
-        """Count a call; returns whether a limit refuses it."""
+        """Count a call and return whether a rate limit refuses it."""
         if not self._buckets:
             return False
         with self._lock:
@@ -143,7 +143,7 @@ class FaultInjector(Generic[O]):
         return False
 
     def _take(self, orders: Iterable[P], fits: Callable[[P], bool]) -> P | None:
-        """Return the first order that is not used up and fits, counted."""
+        """Return and count the first matching fault that is not used up, or None."""
         with self._lock:
             for order in orders:
                 if order.left != 0 and fits(order):

@@ -1,4 +1,4 @@
-"""Run in the foreground: announce the variables of a local cloud, and end cleanly on a signal."""
+"""Run a local cloud in the foreground: print its environment variables and stop cleanly on a signal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal was closed
-POLL_S = 0.01  # how often a local server looks whether it is to stop; stopping takes as long
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
+POLL_S = 0.01  # how often a local server checks whether to stop; stopping takes up to this long
 WRITTEN = "# Written by a local cloud, which removes it when it ends."
 
 
 @contextmanager
 def handled(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Let `handler` take these signals while the context is open; only for the main thread."""
+    """Handle these signals with `handler` while the context is open; main thread only."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
@@ -32,13 +32,13 @@ def handled(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType
 
 @contextmanager
 def until_signalled() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT, SIGTERM and SIGHUP set while the context is open; only for the main thread."""
+    """Yield an event that SIGINT, SIGTERM and SIGHUP set while the context is open; main thread only."""
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    # What nohup has set to be ignored stays so; a shell ignores SIGINT for each of its background jobs, asked or not.
+    # Signals that nohup ignores stay ignored. SIGINT is handled anyway: shells ignore it for every background job.
     kept = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
     with handled([number for number in ENDING if number not in kept], end):
         yield stop
@@ -46,9 +46,9 @@ def until_signalled() -> Iterator[threading.Event]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Delay ending signals while the context is open, so that what is started in it is always ended.
+    """Delay termination signals while the context is open, so that everything started in it is also stopped.
 
-    Does nothing on other threads than the main one: no signal interrupts them.
+    Does nothing outside the main thread, because signals do not interrupt other threads.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -64,25 +64,25 @@ def uninterrupted() -> Iterator[None]:
 
 
 def check_file(file: Path) -> None:
-    """Refuse a file that the variables cannot or must not be written to.
+    """Check that the variables can be written to a file.
 
-    Raises OSError where its folder is missing or closed, ValueError where the file is not ours to replace and remove.
+    Raises OSError if its folder is missing or not writable, ValueError if the file exists and no local cloud wrote it.
     """
     if not file.parent.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "no such folder", str(file.parent))
     if not os.access(file.parent, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file.parent))
     if file.exists() and (not file.is_file() or not _replaceable(file)):
-        raise ValueError(f"{file} exists and was not written by a local cloud: remove it, or name another file")
+        raise ValueError(f"{file} exists and was not written by a local cloud: remove it, or choose another file")
 
 
 @contextmanager
 def announced(environment: Mapping[str, str], out: TextIO, file: Path | None = None) -> Iterator[None]:
-    """Write the `export NAME=value` lines that a shell reads, then `ready`; for the time that the context is open.
+    """Write shell lines `export NAME=value`, then `ready`; a context manager.
 
-    With `file` the lines go there, whole or not at all and readable by their owner alone, before `ready` is written.
-    The file is removed at the end, unless something else was written to it meanwhile: what it names is gone by then,
-    and another program may get the port. Raises OSError and ValueError as `check_file` does.
+    With `file`, the lines are written there atomically, readable only by the owner, before `ready` is written.
+    The file is removed when the context closes, because its endpoint no longer exists and another program may reuse
+    the port. A file that was changed in the meantime is kept. Raises OSError and ValueError as `check_file` does.
     """
     lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
     if file is None:
@@ -104,13 +104,13 @@ def announced(environment: Mapping[str, str], out: TextIO, file: Path | None = N
 
 
 def _replaceable(file: Path) -> bool:
-    """Return whether a file is empty, or was left behind by a local cloud that was killed."""
+    """Return whether a file is empty or a leftover of a killed local cloud."""
     with file.open("rb") as opened:
         return opened.readline(len(WRITTEN) + 2).rstrip(b"\n") in (b"", WRITTEN.encode())
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file in one step; a temporary file is readable by its owner alone from the beginning."""
+    """Replace a file atomically. The temporary file is created readable only by its owner."""
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:

@@ -1,4 +1,4 @@
-"""The HTTP server of the local clouds: loopback only, one thread for each connection, no dependency."""
+"""The HTTP server of the local clouds: loopback only, one thread per connection, standard library only."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it was received.
+    """A received HTTP request.
 
     `path` and `query_string` are still percent-encoded, header names are in lower case, `body` is complete.
-    `endpoint` is the address of the server, without a trailing slash.
+    `endpoint` is the server's URL without a trailing slash.
     """
 
     method: str
@@ -36,11 +36,11 @@ class Request:
 
     @cached_property
     def query(self) -> Mapping[str, list[str]]:
-        """The query's parameters, decoded."""
+        """The decoded query parameters."""
         return parse_qs(self.query_string, keep_blank_values=True)
 
     def one(self, name: str, default: str = "") -> str:
-        """Return a query parameter's only value."""
+        """Return the first value of a query parameter, or `default`."""
         return self.query.get(name, [default])[0]
 
     def flag(self, name: str) -> bool:
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True)
 class FileRange:
-    """A part of an open file, to be sent without being read into memory; closed when it is sent."""
+    """A range of an open file, sent without reading it into memory; closed after it is sent."""
 
     source: BinaryIO
     start: int
@@ -59,7 +59,7 @@ class FileRange:
 
 @dataclass
 class Response:
-    """An answer. With `hang` the connection stays open and nothing is sent."""
+    """An HTTP response. With `hang`, the connection stays open and nothing is sent."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -75,10 +75,10 @@ Application = Callable[[Request], Response]
 
 
 class LoopbackServer:
-    """Serves an application on 127.0.0.1; port 0 takes a free one. Raises OSError when the port is taken.
+    """Serves an application on 127.0.0.1; port 0 selects a free port. Raises OSError when the port is taken.
 
-    `max_body` limits request bodies, in bytes; a longer one is answered 413. An application that raises is answered
-    500 with the traceback, so that a defect of a local cloud is visible to its caller.
+    `max_body` limits request bodies, in bytes; longer bodies get a 413 response. An exception in the application
+    gets a 500 response with the traceback, so that the caller can see a defect of the local cloud.
     """
 
     def __init__(self, application: Application, port: int = 0, max_body: int | None = None) -> None:
@@ -94,14 +94,14 @@ class LoopbackServer:
         return self._server.endpoint
 
     def start(self) -> None:
-        """Accept connections from now on."""
+        """Start accepting connections."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End every connection, idle and hanging ones included, and return when no thread is at work any more.
+        """Close every connection, including idle and hanging ones, and wait for all threads to finish.
 
-        A request that is being answered is finished first, because its resources are closed after the server. A second
-        call, or one for a server that never started, has no effect.
+        Requests in progress are finished first, because their resources are closed after the server. Has no effect
+        on a server that was already stopped or never started.
         """
         self._server.stopping.set()
         if self._thread.is_alive():
@@ -137,7 +137,7 @@ class _Server(ThreadingHTTPServer):
             self._quiet.notify_all()
 
     def join(self) -> None:
-        """Wait until no thread answers a connection any more."""
+        """Wait until all connection threads have finished."""
         with self._quiet:
             self._quiet.wait_for(lambda: not self._open)
 
@@ -149,18 +149,18 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that went away; any other error was answered with 500 before it came here."""
+        """Ignore clients that disconnected; any other error already got a 500 response."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    # Head and body leave in one packet: two would wait for the client's delayed acknowledgment.
+    # Send head and body in one packet: two packets would wait for the client's delayed acknowledgment.
     wbufsize = 1 << 16
 
     def handle_expect_100(self) -> bool:
-        """Let the client send its body at once: it waits a second for an answer that stays in our buffer."""
+        """Send 100 Continue immediately: left in the write buffer, it would delay the client by a second."""
         allowed = super().handle_expect_100()
         self.wfile.flush()
         return allowed
@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if body is None:
             return
-        # Clients that take this server for a proxy send a whole URL.
+        # Clients that use this server as a proxy send an absolute URL.
         target = urlsplit(self.path)._replace(scheme="", netloc="").geturl() if "://" in self.path[:8] else self.path
         path, _, query = target.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -180,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
-        # Only the answer to a HEAD request has a length of its own.
+        # Only the response to a HEAD request sets its own length.
         counted = any(name.lower() == "content-length" for name in response.headers)
         if response.status not in (204, 304) and not counted:
             self.send_header("Content-Length", str(response.length()))
@@ -193,12 +193,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _respond(self, request: Request) -> Response:
         try:
             return self.server.application(request)
-        except Exception:  # noqa: BLE001 - a defect of a local cloud is answered and shown, never a dropped connection
+        except Exception:  # noqa: BLE001 - answer 500 to a defect instead of dropping the connection
             text = f"The local cloud failed:\n{traceback.format_exc()[-4000:]}"
             return Response(500, {"Content-Type": "text/plain; charset=utf-8"}, text.encode())
 
     def _body(self) -> bytes | None:
-        """Read the body; None if it is refused. Raises ConnectionError where the client leaves before its end."""
+        """Read the body; None if it is refused. Raises ConnectionError if the client disconnects before its end."""
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             parts = []
             while size := int(self.rfile.readline().split(b";")[0], 16):
@@ -229,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
                 left -= len(part)
 
     def _hang(self) -> None:
-        """Send nothing until the client hangs up or the server stops."""
+        """Send nothing until the client disconnects or the server stops."""
         self.close_connection = True
         self.connection.settimeout(0.05)
         while not self.server.stopping.is_set():
@@ -242,4 +242,4 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's own signature
-        """Write no log: the call log of the cloud has every request."""
+        """Do not log: the cloud's call log records every request."""

@@ -1,4 +1,4 @@
-"""The base of the three local clouds: a context manager that is served while it is open."""
+"""The base class of the three local clouds: a context manager that serves a cloud while it is open."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SETTLE_S = 0.5
 
 
 class LocalCloud(ABC):
-    """A cloud on 127.0.0.1. Its control actions are methods here, too: `cloud.advance(60)`.
+    """A cloud on 127.0.0.1. Its control actions are also methods of this class: `cloud.advance(60)`.
 
-    Subclasses open everything in `_open`, set `_server`, and register what is to be closed on `_stack`.
+    Subclasses open their resources in `_open`, set `_server`, and register cleanup on `_stack`.
     """
 
     ACTIONS: ClassVar[type[ControlActions]]
@@ -42,7 +42,7 @@ class LocalCloud(ABC):
 
     @abstractmethod
     def environment(self) -> dict[str, str]:
-        """Return the variables by which clients, tools and the function find this cloud."""
+        """Return the environment variables that point clients, tools and the function to this cloud."""
 
     @abstractmethod
     def _open(self) -> None:
@@ -56,7 +56,7 @@ class LocalCloud(ABC):
         return self._server.endpoint
 
     def settle(self) -> int:
-        """Apply what is due; returns how many deliveries were made. `serve` calls it every half second."""
+        """Apply pending changes that are due; returns the number of deliveries. `serve` calls it every half second."""
         return 0
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -90,10 +90,10 @@ def serve(
 ) -> int:
     """Open a cloud, print `export NAME=value` lines and `ready`, then serve until a signal; returns the exit code.
 
-    `throttle_per_second` limits every operation to so many calls a second (0: no limit), with a burst of one second's
-    worth; `latency_s` passes before each answer. With `env_file` the lines go to that file, see `announced`. Must be
-    called on the main thread, because it takes the signals. Raises what opening the cloud raises, and OSError when the
-    port is taken.
+    `throttle_per_second` limits every operation to that many calls per second (0: no limit), with a burst of one
+    second's worth; `latency_s` delays every response. With `env_file`, the lines are written to that file (see
+    `announced`). Must be called on the main thread, because it handles signals. Raises whatever opening the cloud
+    raises, and OSError when the port is taken.
     """
     with until_signalled() as stop, cloud:
         if throttle_per_second:
@@ -101,7 +101,7 @@ def serve(
         if latency_s:
             cloud.faults.latency_all(latency_s)
         with announced(cloud.environment(), out or sys.stdout, env_file):
-            # What is due happens even without a request.
+            # Pending changes take effect even without a request.
             while not stop.wait(_SETTLE_S):
                 cloud.settle()
     return 0

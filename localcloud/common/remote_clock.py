@@ -12,12 +12,12 @@ TIMEOUT_S = 60
 
 
 class RemoteClock:
-    """Shows the time of the local cloud at `endpoint`, and moves it on whenever the function waits.
+    """Follows the clock of the local cloud at `endpoint`, and advances it whenever the function waits.
 
-    So the cloud's quotas, delays and deliveries see every second that the function waits, without real waiting. No
-    other process may move that clock while the function works; `sync` reads what moved it before a run.
+    The cloud's quotas, delays and deliveries then account for every second that the function waits, without real
+    waiting. No other process may advance that clock during a run; `sync` picks up what changed before the run.
 
-    Raises OSError when the local cloud does not answer, RuntimeError when it lives by the machine's clock.
+    Raises OSError when the local cloud does not respond, RuntimeError when it uses the system clock.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -28,23 +28,23 @@ class RemoteClock:
         self._start = self._advance(0.0)
 
     def now(self) -> datetime:
-        """Return the local cloud's time."""
+        """Return the local cloud's current time."""
         return (self._start + timedelta(seconds=self.monotonic())).replace(microsecond=0)
 
     def monotonic(self) -> float:
-        """Return the seconds since this clock was made."""
+        """Return the seconds since this clock was created."""
         with self._lock:
             return self._elapsed
 
     def wait_until(self, moment: float) -> None:
-        """Move both clocks to `moment`, unless they are there already."""
+        """Advance both clocks to `moment`, unless it is in the past."""
         with self._lock:
             if moment > self._elapsed:
                 self._advance(moment - self._elapsed)
                 self._elapsed = moment
 
     def sync(self) -> RemoteClock:
-        """Read the local cloud's clock, which other processes may have moved."""
+        """Read the local cloud's clock, which other processes may have advanced."""
         with self._lock:
             ahead = (self._advance(0.0) - self._start).total_seconds()
             self._elapsed = max(self._elapsed, ahead)
@@ -56,5 +56,5 @@ class RemoteClock:
         response = self._connection.getresponse()
         document = json.loads(response.read())
         if response.status != 200:
-            raise RuntimeError(document.get("error", f"the local cloud answered {response.status}"))
+            raise RuntimeError(document.get("error", f"the local cloud responded with status {response.status}"))
         return datetime.fromisoformat(document["result"]).astimezone(UTC)

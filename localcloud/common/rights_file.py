@@ -1,4 +1,4 @@
-"""The parsed rights files of the Terraform modules, read once in a process."""
+"""Parse the rights files of the Terraform modules, once per process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ import yaml
 
 @lru_cache(maxsize=32)
 def parsed(text: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the grants in a rights.yaml by their holder, for reading only. Raises yaml.YAMLError."""
+    """Return the grants in a rights.yaml by holder. Cached: do not modify. Raises yaml.YAMLError."""
     document: dict[str, list[dict[str, Any]]] = yaml.safe_load(text)
     return document

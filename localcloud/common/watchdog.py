@@ -1,7 +1,7 @@
-"""End the children of a process that was killed or crashed, and so could not end them itself.
+"""Kill the children of a process that was killed or crashed and could not stop them itself.
 
-A process has one watchdog: a process that learns of each child through a pipe. When the pipe closes, its owner is gone,
-and the watchdog kills the process groups of the children that are still registered.
+Each process has one watchdog process and sends it the id of each child through a pipe. The pipe closes when its owner
+exits, and the watchdog then kills the process groups of the children that are still registered.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 
 class Watchdog:
-    """Started with the first child; safe to use from several threads."""
+    """Starts its process with the first child. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class Watchdog:
 
     @contextmanager
     def over(self, leader: int) -> Iterator[None]:
-        """Register the process group of `leader`, its pid, while the context is open: it ends with this process."""
+        """While the context is open, kill the process group with leader pid `leader` if this process dies."""
         self._send(f"+{leader}\n")
         try:
             yield
@@ -34,22 +34,22 @@ class Watchdog:
             self._send(f"-{leader}\n")
 
     def start(self) -> None:
-        """Start the watchdog now, not with the first child."""
+        """Start the watchdog now instead of with the first child."""
         with self._lock:
             self._started()
 
     def _send(self, line: str) -> None:
         with self._lock:
             pipe = self._started().stdin
-            assert pipe is not None  # noqa: S101 - it was started with one
-            # Without a watchdog, which may have been killed, everything still works; only a crash leaves children.
+            assert pipe is not None  # noqa: S101 - it was started with stdin=PIPE
+            # The watchdog may have been killed. Everything still works, but a crash would leave children behind.
             with contextlib.suppress(BrokenPipeError):
                 pipe.write(line.encode())
                 pipe.flush()
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            # Its own session keeps it from the signals of a terminal. It needs nothing but the standard library.
+            # Its own session shields it from terminal signals. It needs only the standard library.
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", __file__],
                 stdin=subprocess.PIPE,
@@ -61,7 +61,7 @@ class Watchdog:
         return self._process
 
     def close(self) -> None:
-        """End the watchdog, and with it the children that are still registered."""
+        """Stop the watchdog, which kills the children that are still registered."""
         with self._lock:
             if self._process is not None:
                 atexit.unregister(self.close)
@@ -71,7 +71,7 @@ class Watchdog:
 
 
 def keep(lines: Iterable[str]) -> None:
-    """Read an owner's lines to their end, then kill the groups of the children that are still registered."""
+    """Read the owner's lines until end of file, then kill the process groups that are still registered."""
     left: set[int] = set()
     for line in lines:
         change = left.add if line.startswith("+") else left.discard

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose credentials a request carries.
+    """The identity of a request's credentials.
 
     `principal` is the ARN of the user or of the role, or a service's name; `session` is moto's record of an assumed
     role, None for other callers.
@@ -21,13 +21,13 @@ class Identity:
 
     @property
     def arn(self) -> str:
-        """As IAM names the caller in its messages: a role by its session."""
+        """The caller's ARN as in IAM messages: for a role, the ARN of its session."""
         return str(self.session.arn) if self.session is not None else self.principal
 
 
 @dataclass(frozen=True)
 class Caller:
-    """The account a request's credentials belong to, the region it is signed for, and the principal's ARN."""
+    """The account of a request's credentials, the region it is signed for, and the principal's ARN."""
 
     account: str
     region: str

@@ -10,7 +10,7 @@ from localcloud.aws.iam.caller import Identity
 from localcloud.aws.partitions import Partition
 from localcloud.aws.wire import AwsRequest
 
-# Condition key to the parameter of the request that is its value.
+# The request parameters that supply the values of condition keys.
 _KEYS = {
     "cloudwatch": {"cloudwatch:namespace": "Namespace"},
     "s3": {"s3:prefix": "Prefix", "s3:delimiter": "Delimiter", "s3:max-keys": "MaxKeys"},
@@ -19,7 +19,7 @@ _KEYS = {
 
 
 def context_of(inquiry: AwsRequest, identity: Identity, partition: Partition) -> dict[str, str]:
-    """Return condition keys in lower case with their values; what reaches the loopback counts as sent over TLS."""
+    """Return condition keys in lower case with their values; loopback requests count as sent over TLS."""
     context = {
         "aws:securetransport": "true",
         "aws:principalarn": identity.principal,
@@ -27,7 +27,7 @@ def context_of(inquiry: AwsRequest, identity: Identity, partition: Partition) ->
         "aws:requestedregion": inquiry.region,
     }
     if inquiry.service == "s3":
-        # A bucket's key is used by S3, in its region, for the caller.
+        # S3 uses a bucket's KMS key on behalf of the caller, in the region of the request.
         context["kms:viaservice"] = f"s3.{inquiry.region}.{partition.dns}"
     for key, parameter in _KEYS.get(inquiry.service, {}).items():
         value: Any = inquiry.params.get(parameter)

@@ -1,8 +1,8 @@
-"""Authorization of role sessions: moto's IAM evaluates the policies, after their conditions are resolved here.
+"""Authorize role sessions: moto's IAM evaluates the policies after this module simplifies their statements.
 
-moto's judge takes an Allow whose condition is not met for a refusal of everything, reads no NotResource, and takes
-the dots and question marks of a pattern for a regular expression's. So each statement is first made one that it reads
-as IAM means it: conditions are decided and struck out, variables filled in, patterns escaped.
+moto's evaluator denies everything if an Allow has an unmet condition, ignores NotResource, and treats the dots and
+question marks of a pattern as regular expression syntax. Statements are therefore rewritten to an equivalent that
+moto evaluates as IAM does: conditions are resolved and removed, variables substituted, and patterns escaped.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from localcloud.aws.iam.policy import conditions_hold, many, matches_any
 from localcloud.aws.iam.required_actions import RequiredAction
 from localcloud.aws.services.buckets import Buckets
 
-# A boundary that is gone, or one of AWS's own that moto has not loaded, allows nothing.
+# A deleted boundary, or an AWS managed one that moto has not loaded, allows nothing.
 _NOTHING = json.dumps({"Version": "2012-10-17", "Statement": []})
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
 # difference: AWS-5
 class Enforcement:
-    """Refuses what a role's inline policies, attached policies and boundary, and the session's own, do not allow.
+    """Refuses what a role's inline policies, attached policies, boundary and session policy do not allow.
 
-    Accounts' own credentials and IAM users may do everything. `on` switches the enforcement off and on.
+    Account credentials and IAM users may do everything. `on` turns enforcement on and off.
     """
 
     def __init__(self, partition: str, buckets: Buckets) -> None:
@@ -40,7 +40,7 @@ class Enforcement:
         self.on = True
 
     def check(self, attempt: Attempt) -> None:
-        """Raise AwsError in the service's words for the first required action that is not allowed."""
+        """Raise the service's access-denied AwsError for the first required action that is not allowed."""
         if not self.on or attempt.identity.session is None:
             return
         for need in attempt.needs:
@@ -50,7 +50,7 @@ class Enforcement:
                 raise denied(attempt.service, attempt.identity.arn, need.action, resource, because)
 
     def allows(self, identity: Identity, action: str, resource: str, context: dict[str, str]) -> bool:
-        """Return whether an identity may do one thing to one resource."""
+        """Return whether an identity may perform an action on a resource."""
         if not self.on or identity.session is None:
             return True
         return self._refused(identity, RequiredAction(action, (resource,)), context) is None
@@ -58,7 +58,7 @@ class Enforcement:
     def _refused(self, identity: Identity, need: RequiredAction, context: dict[str, str]) -> tuple[str, str] | None:
         role = self._role(identity)
         if role is None:
-            return need.resources[0], "because the role does not exist any more"
+            return need.resources[0], "because the role no longer exists"
         layers = [("identity-based policy", list(self._granted(role)))]
         if role.permissions_boundary_arn:
             layers.append(("permissions boundary", [self._boundary(str(role.permissions_boundary_arn))]))
@@ -67,7 +67,7 @@ class Enforcement:
         for resource in need.resources:
             sent = {**context, "aws:resourceaccount": self._owner(resource) or identity.account}
             for layer, documents in layers:
-                verdicts = [_judge(document, need.action, resource, sent) for document in documents]
+                verdicts = [_evaluate(document, need.action, resource, sent) for document in documents]
                 if PermissionResult.DENIED in verdicts:
                     return resource, f"with an explicit deny in an {layer}"
                 if PermissionResult.PERMITTED not in verdicts:
@@ -75,7 +75,7 @@ class Enforcement:
         return None
 
     def _owner(self, arn: str) -> str:
-        """Return the account that owns a resource; a bucket's ARN does not say, so its owner is looked up."""
+        """Return the account that owns a resource. A bucket's ARN does not contain it, so it is looked up."""
         fields = arn.split(":", 5)
         if len(fields) < 6 or fields[2] != "s3":
             return fields[4] if len(fields) == 6 else ""
@@ -101,18 +101,18 @@ def _default(policy: Any) -> str:
     return next((str(one.document) for one in policy.versions if one.is_default), _NOTHING)
 
 
-def _judge(document: str, action: str, resource: str, context: dict[str, str]) -> PermissionResult:
+def _evaluate(document: str, action: str, resource: str, context: dict[str, str]) -> PermissionResult:
     read = [
         plain
         for statement in many(json.loads(document).get("Statement", []))
         if (plain := _plain(statement, resource, context)) is not None
     ]
-    # IAM compares actions without regard to case, moto with it.
+    # IAM compares actions case-insensitively, moto case-sensitively.
     return IAMPolicy(json.dumps({"Statement": read})).is_action_permitted(action.lower(), resource)
 
 
 def _plain(statement: dict[str, Any], resource: str, context: dict[str, str]) -> dict[str, Any] | None:
-    """Return the statement without conditions, NotResource and variables; None where it does not apply."""
+    """Return the statement without conditions, NotResource and variables, or None if it does not apply."""
     conditions = {
         operator: {key: [_filled(str(one), context) for one in many(values)] for key, values in keys.items()}
         for operator, keys in statement.get("Condition", {}).items()

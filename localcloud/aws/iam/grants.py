@@ -1,4 +1,4 @@
-"""The grants of a deployment, read from the same file as the Terraform module reads."""
+"""The grants of a deployment, read from the file that the Terraform module uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 def policy(holder: str, names: Mapping[str, str], conditions: Collection[str], path: Path = RIGHTS) -> str:
     """Return a holder's policy document as JSON: each grant that holds under `conditions` is one statement.
 
-    `names` fill in the file's ``${…}``. Raises KeyError for a name that is not given.
+    `names` are the values of the file's ``${…}`` placeholders. Raises KeyError for a missing name.
     """
     text = _VARIABLE.sub(lambda found: names[found[1]], path.read_text(encoding="utf-8"))
     statements = [

@@ -1,7 +1,7 @@
-"""The IAM roles that stacks make in accounts.
+"""The IAM roles that stacks create in accounts.
 
-They are written into moto's IAM when that account's IAM or STS is next asked, so that thousands of stack
-instances cost nothing until they are read.
+They are written to moto's IAM on the account's next IAM or STS request, so that thousands of stack instances cost
+nothing until they are used.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ Render = Callable[[str], list[Role]]
 
 
 class MemberRoles:
-    """Which stack (StackSet id, region) has which roles in which account."""
+    """The roles of each stack (StackSet id, region) in each account."""
 
     def __init__(self, partition: str) -> None:
         self._partition = partition
         self._wanted: dict[str, dict[Stack, Render]] = {}
         self._made: dict[str, dict[Stack, list[str]]] = {}
-        # Logical id to role name, as each stack was last deployed: what CloudFormation compares a template with.
+        # Logical id to role name, as last deployed: CloudFormation compares a new template with this.
         self._resources: dict[tuple[str, Stack], dict[str, str]] = {}
         self._deleted: set[tuple[str, Stack]] = set()
         self._dirty: set[str] = set()
 
     def deploy(self, account: str, stack: Stack, render: Render) -> str | None:
-        """Make or update a stack's roles. Returns why that is impossible, or None.
+        """Create or update a stack's roles. Returns the reason if that fails, or None.
 
-        CloudFormation makes what is new in a template before it deletes what is gone: a role that keeps its name under
-        another logical id is refused. A role that was deleted is not made again while its resource is unchanged.
+        CloudFormation creates new resources before it deletes removed ones, so a role that keeps its name under
+        another logical id is refused. A deleted role is not created again while its resource is unchanged.
         """
         place = (account, stack)
         resources = {role.logical: role.name for role in render(account)}
@@ -59,31 +59,31 @@ class MemberRoles:
         return None
 
     def remove(self, account: str, stack: Stack) -> None:
-        """Delete a stack with its roles."""
+        """Delete a stack and its roles."""
         self._resources.pop((account, stack), None)
         self._deleted.discard((account, stack))
         if self._wanted.get(account, {}).pop(stack, None) is not None:
             self._dirty.add(account)
 
     def delete_behind(self, account: str, stack: Stack) -> None:
-        """Delete a stack's roles without the stack, as an administrator of the account may."""
+        """Delete a stack's roles but not the stack, as an administrator of the account can."""
         self._deleted.add((account, stack))
         self._dirty.add(account)
 
     # difference: AWS-14
     def drifted(self, account: str, stack: Stack) -> bool:
-        """Return whether the account differs from what the stack made there."""
+        """Return whether the account's roles differ from the stack."""
         return (account, stack) in self._deleted
 
     def forget(self, account: str, stack: Stack) -> None:
-        """Leave the roles where they are, as an instance that is deleted with its stack retained does."""
+        """Delete a stack but keep its roles, as deleting an instance with RetainStacks does."""
         self.materialise(account)
         self._resources.pop((account, stack), None)
         self._wanted.get(account, {}).pop(stack, None)
         self._made.get(account, {}).pop(stack, None)
 
     def materialise(self, account: str) -> None:
-        """Bring moto's IAM of an account up to date."""
+        """Write an account's pending role changes to moto's IAM."""
         if account not in self._dirty:
             return
         self._dirty.discard(account)
@@ -99,14 +99,14 @@ class MemberRoles:
             made[stack] = [_create(iam, role, before.get((stack, role.name))) for role in render(account)]
 
     def check_trust(self, attempt: Attempt) -> None:
-        """Refuse an AssumeRole whose role does not exist or does not trust the caller. Raises AwsError."""
+        """Check an AssumeRole request. Raises AwsError if the role is missing or does not trust the caller."""
         arn = str(attempt.params.get("RoleArn", ""))
         access = Access(attempt.principal, "AWS", "sts:AssumeRole", "", attempt.context)
         if not self.trusts(arn, access):
             raise denied("sts", attempt.identity.arn, "sts:AssumeRole", arn)
 
     def trusts(self, arn: str, access: Access) -> bool:
-        """Return whether a role exists and its trust policy admits the caller."""
+        """Return whether a role exists and its trust policy allows the caller."""
         parts = arn.split(":")
         account = parts[4] if len(parts) > 5 else ""
         self.materialise(account)
@@ -115,7 +115,7 @@ class MemberRoles:
         return found is not None and allows(found.assume_role_policy_document, access)
 
     def exists(self, arn: str) -> bool:
-        """Return whether an ARN's role or user exists; those of accounts that are not local count as existing."""
+        """Return whether an ARN's role or user exists; those of other accounts count as existing."""
         account, _, path = arn.split(":", 4)[4].partition(":")
         kind, name = path.partition("/")[0], path.rpartition("/")[2]
         if kind not in ("role", "user") or not dict.__contains__(iam_backends, account):
@@ -136,7 +136,7 @@ def _exists(logical: str, name: str) -> str:
 
 
 def _create(iam: Any, role: Role, before: Any) -> str:
-    """Make a role; updated in its place, as CloudFormation does unless its name or path changes, it keeps its id."""
+    """Create a role; it keeps the id of `before` with the same path, as CloudFormation then updates in place."""
     stored = iam.create_role(
         role_name=role.name,
         assume_role_policy_document=role.trust,
@@ -157,6 +157,6 @@ def _create(iam: Any, role: Role, before: Any) -> str:
 
 
 def _drop(iam: Any, name: str) -> Any:
-    """Delete a role and return what it was; None where it is not there."""
+    """Delete a role and return its record, or None if it does not exist."""
     found = next((role for role in iam.get_roles() if role.name == name), None)
     return iam.roles.pop(found.id, None) if found is not None else None

@@ -1,4 +1,4 @@
-"""Resource policies, evaluated as IAM does for one request."""
+"""Evaluate resource policies for one request as IAM does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 class Access:
     """One request: `principal` is a service's name, an account id or an ARN; context keys in lower case.
 
-    A trust policy names no resource: there `resource` is empty.
+    Trust policies have no resource: for them, `resource` is empty.
     """
 
     principal: str
@@ -24,20 +24,20 @@ class Access:
 
 
 def allows(policy: str | bytes | None, access: Access) -> bool:
-    """Return whether the policy grants the request: some Allow matches and no Deny does.
+    """Return whether the policy grants the request: an Allow matches and no Deny matches.
 
-    A condition operator that is not known here makes an Allow not match and a Deny match, the safe side of both.
+    Unsupported condition operators fail safe: an Allow does not match, and a Deny matches.
     """
     return _verdict(policy, access) == "Allow"
 
 
 def denies(policy: str | bytes | None, access: Access) -> bool:
-    """Return whether some Deny of the policy matches the request."""
+    """Return whether a Deny statement of the policy matches the request."""
     return _verdict(policy, access) == "Deny"
 
 
 def conditions_hold(statement: dict[str, Any], context: dict[str, str], unknown: bool) -> bool:
-    """Return whether all conditions of a statement are met; an operator that is not known here counts as `unknown`."""
+    """Return whether all conditions of a statement are met; unsupported operators evaluate to `unknown`."""
     return all(
         _condition(operator, key, many(values), context, unknown)
         for operator, keys in statement.get("Condition", {}).items()
@@ -46,12 +46,12 @@ def conditions_hold(statement: dict[str, Any], context: dict[str, str], unknown:
 
 
 def matches_any(value: str, patterns: Iterable[Any]) -> bool:
-    """Return whether a value is like one of a policy's patterns."""
+    """Return whether a value matches one of a policy's patterns."""
     return any(_like(value, str(pattern)) for pattern in patterns)
 
 
 def many(value: Any) -> list[Any]:
-    """Return a value of a policy as a list: a single one may stand without brackets."""
+    """Return a policy value as a list; policies may write a single value without brackets."""
     return value if isinstance(value, list) else [value]
 
 
@@ -134,5 +134,5 @@ def _condition(operator: str, key: str, wanted: list[Any], context: dict[str, st
 
 
 def _like(value: str, pattern: str) -> bool:
-    # A policy knows `*` and `?` only; a bracket is a plain character.
+    # Policies support only the wildcards `*` and `?`; a bracket is a plain character.
     return fnmatchcase(value, pattern.replace("[", "[[]"))

@@ -1,4 +1,4 @@
-"""Which IAM actions on which resources an operation needs.
+"""Determine which IAM actions on which resources an operation requires.
 
 Source: AWS Service Authorization Reference; for Data Exports "Identity and access management for Data Exports" in the
 user guide, for StackSets the resource types `stackset`, `stackset-target` and `type` of CloudFormation's page.
@@ -18,11 +18,11 @@ from localcloud.common.data_file import read_table
 
 
 class _ActionNames(msgspec.Struct, frozen=True):
-    """What names of actions do not follow from names of operations.
+    """Action names that cannot be derived from operation names.
 
-    `s3`: the action of an operation. `key_uses`: what S3 does with the customer's key in the caller's name; source:
-    "Using server-side encryption with AWS KMS keys". `tags`: the action by service that something needs which is made
-    with tags.
+    `s3`: actions by operation. `key_uses`: KMS actions that S3 performs on behalf of the caller; source: "Using
+    server-side encryption with AWS KMS keys". `tags`: by service, the action that creating a resource with tags also
+    requires.
     """
 
     s3: dict[str, str]
@@ -31,15 +31,15 @@ class _ActionNames(msgspec.Struct, frozen=True):
 
 
 _ACTIONS = read_table(__file__, "required_actions.json", _ActionNames)
-# Operations whose action is named differently. GetCallerIdentity requires no permission.
+# Operations whose action has another name. GetCallerIdentity requires no permission.
 _NAMED = {("lambda", "Invoke"): "lambda:InvokeFunction", ("sts", "GetCallerIdentity"): ""}
 _TAG_MEMBERS = ("Tags", "tags")
-# "Activate trusted access for StackSets with AWS Organizations", CloudFormation User Guide: the service is let into the
-# organization, and its role is made.
+# "Activate trusted access for StackSets with AWS Organizations", CloudFormation User Guide: activation enables
+# access for the service and creates its service-linked role.
 _STACKSETS_ROLE = (
     "aws-service-role/stacksets.cloudformation.amazonaws.com/AWSServiceRoleForCloudFormationStackSetsOrgAdmin"
 )
-# Which member holds the role that is handed to a service; handing it over is an action of its own.
+# The parameter with the role that is passed to a service, which requires iam:PassRole.
 _PASSES: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
     ("lambda", "CreateFunction"): lambda params: params.get("Role"),
     ("lambda", "UpdateFunctionConfiguration"): lambda params: params.get("Role"),
@@ -50,7 +50,7 @@ _PASSES: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
 
 @dataclass(frozen=True)
 class RequiredAction:
-    """An IAM action and the ARNs it must be allowed on, every one of them."""
+    """An IAM action and the ARNs; it must be allowed on all of them."""
 
     action: str
     resources: tuple[str, ...]
@@ -59,7 +59,7 @@ class RequiredAction:
 def needs_of(
     service: str, operation: str, params: dict[str, Any], where: Where, arns: Arns
 ) -> tuple[RequiredAction, ...]:
-    """Return what `operation` is authorized for, the operation's own action first."""
+    """Return the actions that `operation` requires, the operation's own action first."""
     if not service or not operation:
         return ()
     if service == "s3":
@@ -120,7 +120,7 @@ def _of_export(
 ) -> tuple[RequiredAction, ...]:
     export = params.get("Export", {})
     table = table_of(str(export.get("DataQuery", {}).get("QueryStatement", "")))
-    # An export reads its table through a billing view, the primary one unless another is named.
+    # An export reads its table through a billing view, by default the primary one.
     needed = [RequiredAction(own.action, (*own.resources, arns.primary_view(where)))]
     if operation == "CreateExport":
         needed.append(RequiredAction("cur:PutReportDefinition", (arns.report(str(export.get("Name", "")), where),)))

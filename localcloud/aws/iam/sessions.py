@@ -1,6 +1,6 @@
-"""Sessions of AWS services: they assume a role that trusts them, and call as that role.
+"""Sessions of AWS services, which assume a role that trusts them and call as that role.
 
-Their calls go through the local cloud's own gateway, so that they are held to the role's policies and logged under it.
+Their calls go through the local cloud's gateway, so that the role's policies apply and the call log shows the role.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _KEPT_CLIENTS = 64
 
 @cache
 def shared_session() -> Any:
-    """Return a boto3 session that keeps the service models it has read."""
+    """Return a shared boto3 session, which caches the service models."""
     return boto3.session.Session()
 
 
 class Sessions:
-    """Sessions of roles that services assume. `endpoint` is set once the local cloud serves."""
+    """Sessions of roles that services assume. `endpoint` is set when the local cloud starts to serve."""
 
     def __init__(self, clock: Clock, partition: str, roles: MemberRoles, calls: CallLog) -> None:
         self._clock = clock
@@ -44,10 +44,10 @@ class Sessions:
         self.endpoint = ""
 
     def assume(self, service: str, role: str, name: str, where: Where, context: dict[str, str] | None = None) -> Any:
-        """Assume `role` as a service's principal; returns moto's record of the session.
+        """Assume `role` as a service principal and return moto's record of the session.
 
         `context` holds the keys that the service sets (aws:SourceArn, aws:SourceAccount). Raises AwsError
-        (AccessDenied) where the role does not exist or does not trust the service.
+        (AccessDenied) if the role does not exist or does not trust the service.
         """
         access = Access(service, "Service", "sts:AssumeRole", "", context or {})
         trusted = self._roles.trusts(role, access)
@@ -76,7 +76,7 @@ class Sessions:
         )
 
     def client(self, session: Any, service: str, region: str) -> Any:
-        """Return a boto3 client that calls as a session; kept until closed."""
+        """Return a boto3 client with a session's credentials; cached until `close`."""
         key = (str(session.access_key_id), service, region)
         with self._lock:
             if key not in self._clients:
@@ -110,7 +110,7 @@ def credentials(session: Any) -> dict[str, str]:
 
 
 def send(client: Any, arn: str, body: str, attributes: dict[str, str] | None = None) -> None:
-    """Send a text to a queue or a topic, with attributes. Raises ClientError as the service refuses it."""
+    """Send a message with attributes to a queue or a topic. Raises ClientError if the service refuses it."""
     sent = {name: {"DataType": "String", "StringValue": value} for name, value in (attributes or {}).items() if value}
     service, account, name = arn.split(":")[2], arn.split(":")[4], arn.rpartition(":")[2]
     if service == "sqs":
@@ -119,4 +119,5 @@ def send(client: Any, arn: str, body: str, attributes: dict[str, str] | None = N
     elif service == "sns":
         client.publish(TopicArn=arn, Message=body, MessageAttributes=sent)
     else:
-        raise AwsError("InvalidParameterValueException", f"the local cloud sends to queues and topics, not to {arn}")
+        message = f"the local cloud sends only to queues and topics, not to {arn}"
+        raise AwsError("InvalidParameterValueException", message)

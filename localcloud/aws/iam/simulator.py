@@ -1,6 +1,6 @@
-"""IAM's policy simulator: what a principal's policies would decide, without doing it.
+"""IAM's policy simulator: whether a principal's policies allow actions.
 
-Source: SimulatePrincipalPolicy in the IAM API Reference. Without resources it asks for the resource ``*``.
+Source: SimulatePrincipalPolicy in the IAM API Reference. The default resource is ``*``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from localcloud.aws.iam.enforcement import Enforcement
 
 
 class Simulator:
-    """Decides by the same judge as real calls, and by what was denied on this local cloud."""
+    """Simulates with the enforcement of real calls and the denials injected into this local cloud."""
 
     def __init__(self, enforcement: Enforcement, faults: Faults) -> None:
         self._enforcement = enforcement
@@ -27,7 +27,7 @@ class Simulator:
         fields = source.split(":", 5)
         if len(fields) < 6 or fields[4] != caller.account:
             raise AwsError("NoSuchEntity", f"The entity {source} cannot be found.", 404)
-        # Only a session of a role is held to policies here, so a role is judged as if it had one.
+        # Policies are enforced only on role sessions, so a role is evaluated as if it had one.
         session = SimpleNamespace(arn=source, policy=None) if fields[5].startswith("role/") else None
         identity = Identity(caller.account, source, session)
         results = [

@@ -1,4 +1,4 @@
-"""The function as a deployment leaves it: its role with the granted rights, its code, its schedule."""
+"""Create the function as a deployment does: its role with grants, its code and its schedule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TAGS = [{"Key": "managed-by", "Value": "tailpipe-exports"}]
 
 
 def make_function_role(deployment: Deployment, clients: Clients, conditions: Collection[str], kms_key: str = "") -> str:
-    """Make the function's role with the grants that hold under `conditions`; returns its ARN."""
+    """Create the function's role with the grants that apply under `conditions` and return its ARN."""
     iam = clients("iam", deployment.account)
     role = iam.create_role(RoleName=FUNCTION, AssumeRolePolicyDocument=_trust("lambda.amazonaws.com"), Tags=TAGS)
     policy = grants.policy("function", deployment.names(kms_key), conditions)
@@ -23,9 +23,9 @@ def make_function_role(deployment: Deployment, clients: Clients, conditions: Col
 
 
 def make_function(deployment: Deployment, clients: Clients, runtime: str, role: str) -> None:
-    """Make the function with a log group, a queue for failed events and an hourly schedule.
+    """Create the function with a log group, a queue for failed events and an hourly schedule.
 
-    Its code is asked for at the first call: see `PLACEHOLDER`.
+    Its code is packaged on the first call: see `PLACEHOLDER`.
     """
     clients("logs", deployment.account).create_log_group(logGroupName=f"/aws/lambda/{FUNCTION}")
     clients("sqs", deployment.account).create_queue(QueueName=f"{FUNCTION}-failed")

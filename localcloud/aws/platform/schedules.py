@@ -1,8 +1,8 @@
-"""EventBridge Scheduler: moto keeps the schedules, and one fires on request.
+"""EventBridge Scheduler: moto stores the schedules, and they fire on request.
 
-Nothing fires by the clock: a test or a demo says when. What happens then is what Scheduler does: it assumes the
-schedule's role, invokes the target with it, and sends to the dead-letter queue what it could not deliver. A refusal is
-not tried again. Source: "Setting up", "Confused deputy prevention", "Configuring a schedule's dead-letter queue" and
+Schedules do not fire on time; a test or a demo fires them. As on AWS, Scheduler then assumes the schedule's role,
+invokes the target with it, and sends undeliverable events to the dead-letter queue. Refused invocations are not
+retried. Source: "Setting up", "Confused deputy prevention", "Configuring a schedule's dead-letter queue" and
 "Adding context attributes" in the EventBridge Scheduler User Guide.
 """
 
@@ -35,11 +35,11 @@ class Schedules:
         self._functions = functions
 
     def fire(self, where: Where, name: str, group: str = "default", limit_s: float = 60) -> dict[str, Any]:
-        """Fire a schedule and wait, at most `limit_s` seconds, until the function has ended.
+        """Fire a schedule and wait, at most `limit_s` seconds, until the function has finished.
 
-        Returns `{schedule, fired, delivered, error, dead_lettered, run}`; `fired` is false for a schedule that is not
-        ENABLED, `run` is what became of the event (see `Queued.as_json`), None where it was not delivered. Raises
-        KeyError for a schedule that does not exist, TimeoutError.
+        Returns `{schedule, fired, delivered, error, dead_lettered, run}`. `fired` is false if the schedule is not
+        ENABLED; `run` is the result of the event (see `Queued.as_json`), or None if it was not delivered. Raises
+        KeyError if the schedule does not exist, TimeoutError if the function has not finished.
         """
         try:
             schedule = scheduler_backends[where.account][where.region].get_schedule(group, name)
@@ -57,10 +57,10 @@ class Schedules:
             session = self._session(schedule, where)
             request_id = self._invoke(session, schedule.target, body)
         except (AwsError, ClientError) as error:
-            code, message = _told(error)
+            code, message = _code_and_message(error)
             result["error"] = f"{code}: {message}"
             count_of_schedule(where, group, TargetErrorCount=1)
-            result["dead_lettered"] = self._bury(schedule, session, body, (code, message, execution))
+            result["dead_lettered"] = self._dead_letter(schedule, session, body, (code, message, execution))
             outcome = "InvocationsSentToDeadLetterCount" if result["dead_lettered"] else "InvocationDroppedCount"
             count_of_schedule(where, group, **{outcome: 1})
             return result
@@ -68,7 +68,7 @@ class Schedules:
         return result | {"delivered": True, "run": run.as_json()}
 
     def _session(self, schedule: Any, where: Where) -> Any:
-        # Scheduler names the group, never the schedule: a trust policy that names a schedule never matches.
+        # Scheduler sets aws:SourceArn to the group: a trust policy that requires a schedule's ARN never matches.
         partition = str(schedule.arn).split(":")[1]
         group = f"arn:{partition}:scheduler:{where.region}:{where.account}:schedule-group/{schedule.group_name}"
         context = {"aws:sourceaccount": where.account, "aws:sourcearn": group}
@@ -78,10 +78,10 @@ class Schedules:
         arn = str(target["Arn"])
         fields = arn.split(":")
         if fields[2] != "lambda" or fields[5] != "function":
-            raise AwsError("ValidationException", f"the local cloud fires schedules at functions only, not at {arn}")
+            raise AwsError("ValidationException", f"schedules of the local cloud can only target functions, not {arn}")
         functions = self._sessions.client(session, "lambda", fields[3])
         answer = functions.invoke(FunctionName=arn, InvocationType="Event", Payload=body)
-        answer["Payload"].read()  # what is not read keeps its connection open
+        answer["Payload"].read()  # an unread body keeps its connection open
         return str(answer["ResponseMetadata"]["RequestId"])
 
     def _input(self, schedule: Any, where: Where, execution: str) -> str:
@@ -97,8 +97,8 @@ class Schedules:
             text = text.replace(f"<aws.scheduler.{name}>", str(value))
         return text
 
-    def _bury(self, schedule: Any, session: Any, body: str, failure: tuple[str, str, str]) -> bool:
-        """Send what was not delivered to the dead-letter queue, with the schedule's role; whether it arrived."""
+    def _dead_letter(self, schedule: Any, session: Any, body: str, failure: tuple[str, str, str]) -> bool:
+        """Send an undelivered event to the dead-letter queue with the schedule's role; returns whether it succeeded."""
         arn = (schedule.target.get("DeadLetterConfig") or {}).get("Arn")
         if not arn or session is None:
             return False
@@ -119,7 +119,7 @@ class Schedules:
         return True
 
 
-def _told(error: AwsError | ClientError) -> tuple[str, str]:
+def _code_and_message(error: AwsError | ClientError) -> tuple[str, str]:
     if isinstance(error, AwsError):
         return error.code, error.message
     return str(error.response["Error"]["Code"]), str(error.response["Error"]["Message"])

@@ -1,4 +1,4 @@
-"""A function's archive: unpacked, and checked for compiled modules that this machine cannot run."""
+"""Unpack a function's archive and check it for compiled modules that this machine cannot run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def unpack(code: bytes, into: Path) -> None:
 
 
 def check_fits(root: Path, runtime: str) -> None:
-    """Refuse what this machine cannot run, so that nothing of it is silently replaced by what is installed here.
+    """Refuse packages that this machine cannot run, so that locally installed ones do not silently replace them.
 
-    Pure Python runs in any version. Raises AwsError (InvalidRuntimeException) that names what does not fit.
+    Pure Python is accepted for any version. Raises AwsError (InvalidRuntimeException) with the incompatible files.
     """
     own = f"Python {sys.version_info.major}.{sys.version_info.minor} on this machine"
     if not runtime.startswith("python3."):
@@ -38,7 +38,7 @@ def check_fits(root: Path, runtime: str) -> None:
     if foreign:
         raise _refusal(
             f"the package was built for another machine, so the local Lambda ({own}) cannot run it: "
-            f"{', '.join(foreign[:5])}; upload a package that is built for this one"
+            f"{', '.join(foreign[:5])}; upload a package built for this machine"
         )
 
 
@@ -53,7 +53,7 @@ def _foreign_wheels(root: Path) -> list[str]:
 
 
 def _foreign_modules(root: Path) -> list[str]:
-    # A tagged name says for which interpreter it is; plain `.so` and `.abi3.so` are judged by their wheel.
+    # A tagged name identifies its interpreter; plain `.so` and `.abi3.so` are checked by their wheel's tags.
     own = tuple(suffix for suffix in EXTENSION_SUFFIXES if _TAGGED.search(suffix))
     modules = (path.name for kind in ("so", "pyd") for path in root.rglob(f"*.{kind}"))
     return [name for name in modules if _TAGGED.search(name) and not name.endswith(own)]
@@ -75,5 +75,5 @@ def _placeholder() -> bytes:
     return made.getvalue()
 
 
-# Stands for code that takes seconds to package, until the first call of the function.
+# Replaced with the function's code, which takes seconds to package, on the first call.
 PLACEHOLDER = _placeholder()

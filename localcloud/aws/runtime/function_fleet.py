@@ -1,4 +1,4 @@
-"""Execution environments of functions: unpacked, started with the role's credentials, kept warm, replaced on change."""
+"""Execution environments of functions: started with the role's credentials, kept warm, and replaced on change."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from localcloud.aws.runtime.lambda_runtime import Invocation, LambdaRuntime, run
 from localcloud.common.data_file import read_table
 
 PRINCIPAL = "lambda.amazonaws.com"
-# What CreateFunction refuses in a function's variables.
+# The environment variables that CreateFunction refuses.
 # Source: "Defined runtime environment variables" in the AWS Lambda Developer Guide.
 RESERVED = read_table(__file__, "reserved_variables.json", frozenset[str])
 
 
 class Environment:
-    """One execution environment. Raises AwsError where the zip does not fit or the role cannot be assumed."""
+    """One execution environment. Raises AwsError for an incompatible zip or a role that cannot be assumed."""
 
     def __init__(self, function: Any, where: Where, sessions: Sessions, logs: FunctionLogs) -> None:
         self.revision = revision_of(function)
@@ -56,13 +56,13 @@ class Environment:
             self._resources = stack.pop_all()
 
     def run(self, event: object, request_id: str) -> Invocation:
-        """Invoke the function; its log is in CloudWatch afterwards, as far as the role may write there."""
+        """Invoke the function and write its log to CloudWatch, if the role may write there."""
         done = self._runtime.invoke(event, request_id)
         self._logs.keep(self._function, self._where, self.session, done)
         return done
 
     def stop(self) -> None:
-        """End the process at once, whatever it does."""
+        """Kill the process immediately."""
         self._runtime.stop()
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ def _session(function: Any, where: Where, sessions: Sessions) -> Any:
 
 # difference: AWS-9
 class Fleet:
-    """The environments of all functions, the idle ones by function ARN. Safe for threads."""
+    """The environments of all functions, with idle ones by function ARN. Thread-safe."""
 
     def __init__(self, sessions: Sessions, logs: FunctionLogs) -> None:
         self._sessions = sessions
@@ -91,27 +91,27 @@ class Fleet:
         self._closed = False
 
     def run(self, function: Any, where: Where, event: object, request_id: str) -> Invocation:
-        """Run an event in a warm environment of the function as it is now, or in a new one. Raises AwsError."""
+        """Run an event in a warm environment of the current function, or in a new one. Raises AwsError."""
         environment = self._take(function) or Environment(function, where, self._sessions, self._logs)
         try:
             with self._lock:
                 self._busy.add(environment)
                 closed = self._closed
             if closed:
-                raise AwsError("ServiceException", "the local cloud has ended", 500)
+                raise AwsError("ServiceException", "the local cloud has stopped", 500)
             return environment.run(event, request_id)
         finally:
             self._give_back(function, environment)
 
     def forget(self, arn: str) -> None:
-        """End the idle environments of a function that is gone."""
+        """Close the idle environments of a deleted function."""
         with self._lock:
             ended = self._idle.pop(arn, [])
         for environment in ended:
             environment.close()
 
     def close(self) -> None:
-        """End all environments; an invocation that is under way fails, and its thread closes the environment."""
+        """Close all environments. Running invocations fail, and their threads close their environments."""
         with self._lock:
             self._closed = True
             ended = [one for idle in self._idle.values() for one in idle]
@@ -144,14 +144,14 @@ class Fleet:
 
 
 def revision_of(function: Any) -> tuple[object, ...]:
-    """Return what makes an environment out of date when it changes: code, role and all settings of the process."""
+    """Return everything that outdates an environment when it changes: code, role and process settings."""
     variables = tuple(sorted((function.environment_vars or {}).items()))
     settings = (function.handler, function.run_time, function.timeout, function.memory_size, function.role)
     return (function.code_sha_256, *settings, variables)
 
 
 def check_variables(variables: dict[str, str]) -> None:
-    """Raise AwsError (InvalidParameterValueException) for a variable that Lambda keeps for itself."""
+    """Raise AwsError (InvalidParameterValueException) for a variable that Lambda reserves."""
     taken = sorted(RESERVED & variables.keys())
     if taken:
         raise AwsError(

@@ -1,4 +1,4 @@
-"""The records of an invocation in CloudWatch: log lines, the metrics embedded in them, and Lambda's own metrics.
+"""Write invocations to CloudWatch: log lines, the metrics embedded in them, and Lambda's own metrics.
 
 Source: "Sending Lambda function logs to CloudWatch Logs" and "Types of metrics for Lambda functions" in the AWS
 Lambda Developer Guide; "Specification: Embedded metric format" in the CloudWatch User Guide.
@@ -24,7 +24,7 @@ _ABSENT = "ResourceNotFoundException"
 
 
 class FunctionLogs:
-    """Writes logs with the function's role, as Lambda does: a role that may not write them has none."""
+    """Writes logs with the function's role, as Lambda does: without write permission, there are no logs."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -52,13 +52,13 @@ class FunctionLogs:
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("AccessDeniedException", _ABSENT):
                 raise
-            # The group may have been deleted: the next invocation makes what is missing.
+            # The group may have been deleted: the next invocation creates it again.
             self._made.discard((where, group, done.log_stream))
             return False
         return True
 
     def _make_stream(self, logs: Any, group: str, stream: str) -> None:
-        """Make a stream, and the group if it is absent; another environment may make the same at the same time."""
+        """Create a stream, and the group if it is missing; other environments may do the same concurrently."""
         try:
             _make(logs.create_log_stream, logGroupName=group, logStreamName=stream)
         except ClientError as error:
@@ -77,7 +77,7 @@ def _make(create: Callable[..., Any], **named: str) -> None:
 
 
 def platform_lines(function: Any, done: Invocation) -> list[str]:
-    """Return the function's lines between those that Lambda writes itself."""
+    """Return the function's log lines, framed by the lines that Lambda writes itself."""
     about = f"RequestId: {done.request_id}"
     milliseconds = done.duration_s * 1000
     memory = f"Memory Size: {function.memory_size} MB\tMax Memory Used: {done.peak_mb or 0:.0f} MB"
@@ -87,13 +87,13 @@ def platform_lines(function: Any, done: Invocation) -> list[str]:
 
 
 def count_of_function(where: Where, name: str, **figures: float) -> None:
-    """Add figures to the metrics of AWS/Lambda under the function's name."""
+    """Add values to the AWS/Lambda metrics of a function."""
     dimensions = [{"Name": "FunctionName", "Value": name}]
     _put(where, "AWS/Lambda", [(metric, value, "", dimensions) for metric, value in figures.items()])
 
 
 def count_of_schedule(where: Where, group: str, **figures: float) -> None:
-    """Add figures to the metrics of AWS/Scheduler under the schedule group's name."""
+    """Add values to the AWS/Scheduler metrics of a schedule group."""
     dimensions = [{"Name": "ScheduleGroup", "Value": group}]
     _put(where, "AWS/Scheduler", [(metric, value, "Count", dimensions) for metric, value in figures.items()])
 

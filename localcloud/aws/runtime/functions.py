@@ -1,10 +1,9 @@
 """Lambda's invocations: synchronous or asynchronous, with reserved concurrency, retries and failure destinations.
 
 Source: "Understanding Lambda function invocation methods", "How Lambda handles errors and retries with asynchronous
-invocation" and "Configuring reserved concurrency" in the AWS Lambda Developer Guide. Functions are kept by moto.
+invocation" and "Configuring reserved concurrency" in the AWS Lambda Developer Guide. moto stores the functions.
 
-What differs, to save waiting time: retries follow at once instead of after one and two minutes,
-and an event does not grow too old.
+To save waiting time, retries follow immediately instead of after one and two minutes, and events do not expire.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from localcloud.aws.runtime.function_logs import FunctionLogs, count_of_function
 from localcloud.aws.runtime.lambda_runtime import Invocation
 from shared.runtime.clock import Clock
 
-# How many environments a function gets that has reserved none. AWS gives an account a thousand; this is a laptop.
+# Environments of a function without reserved concurrency. AWS allows 1,000 per account; this is a laptop.
 UNRESERVED = 10
 _RETRIES = 2
 _END_S = 10
@@ -39,7 +38,7 @@ _END_S = 10
 
 @dataclass
 class Queued:
-    """An asynchronous event on its way; `outcome` is queued, running, succeeded, failed or dropped."""
+    """An asynchronous event; `outcome` is queued, running, succeeded, failed or dropped."""
 
     request_id: str
     where: Where
@@ -63,20 +62,20 @@ class Queued:
 
 @dataclass
 class _Line:
-    """Who waits for a function, and how many of its environments are busy."""
+    """The events that wait for a function and the number of its busy environments."""
 
     waiting: deque[Queued] = field(default_factory=deque)
     busy: int = 0
 
 
 class Functions:
-    """Invokes the functions that moto keeps; safe for threads."""
+    """Invokes the functions that moto stores. Thread-safe."""
 
     def __init__(self, clock: Clock, sessions: Sessions) -> None:
         self._clock = clock
         self._sessions = sessions
         self._fleet = Fleet(sessions, FunctionLogs(sessions))
-        # Gives the code of the function that the deployment made, when it is first run.
+        # Returns the code of the deployed function, when it first runs.
         self.package: Callable[[], bytes] | None = None
         self._changed = threading.Condition()
         self._lines: dict[str, _Line] = {}
@@ -85,7 +84,7 @@ class Functions:
         self._closed = False
 
     def find(self, where: Where, name: str) -> Any:
-        """Moto's record of a function. Raises AwsError (ResourceNotFoundException)."""
+        """Return moto's record of a function. Raises AwsError (ResourceNotFoundException)."""
         try:
             return lambda_backends[where.account][where.region].get_function(name)
         except UnknownFunctionException as error:
@@ -93,7 +92,7 @@ class Functions:
             raise AwsError("ResourceNotFoundException", f"Function not found: {arn}", 404) from error
 
     def invoke(self, where: Where, name: str, event: Any, request_id: str) -> Invocation:
-        """Run an event now. Raises AwsError (TooManyRequestsException) where no environment is free."""
+        """Run an event now. Raises AwsError (TooManyRequestsException) if no environment is free."""
         function = self.find(where, name)
         with self._changed:
             line = self._lines.setdefault(function.function_arn, _Line())
@@ -107,7 +106,7 @@ class Functions:
             self._free(line)
 
     def submit(self, where: Where, name: str, event: Any, request_id: str | None = None) -> str:
-        """Take an event to be run as soon as an environment is free, in the order of arrival; returns its id."""
+        """Queue an event to run, in order of arrival, when an environment is free; returns its id."""
         function = self.find(where, name)
         queued = Queued(request_id or str(uuid.uuid4()), where, function.function_name, event, self._clock.now())
         with self._changed:
@@ -115,29 +114,29 @@ class Functions:
             self._events[queued.request_id] = queued
             worker = threading.Thread(target=self._work, args=(queued,), name="lambda-event", daemon=True)
             self._workers = [one for one in self._workers if one.is_alive()] + [worker]
-            # Still under the lock, so that closing never meets a thread that has not started.
+            # Start under the lock, so that close() never joins a thread that has not started.
             worker.start()
         return queued.request_id
 
     def wait(self, request_id: str | None = None, limit_s: float = 60) -> list[Queued]:
-        """Wait for one event, or for all that were taken so far, and return them, oldest first.
+        """Wait for one event, or for all events so far, and return them, oldest first.
 
-        Raises TimeoutError when they have not ended after `limit_s` seconds, KeyError for an id that was not taken.
+        Raises TimeoutError if they have not finished after `limit_s` seconds, KeyError for an unknown id.
         """
         with self._changed:
             wanted = [self._events[request_id]] if request_id else list(self._events.values())
             if not self._changed.wait_for(lambda: all(one.done for one in wanted), limit_s):
-                raise TimeoutError(f"{sum(not one.done for one in wanted)} events have not ended after {limit_s} s")
+                raise TimeoutError(f"{sum(not one.done for one in wanted)} events have not finished after {limit_s} s")
         return wanted
 
     def forget(self, arn: str) -> None:
-        """End the environments of a deleted function, and drop its events."""
+        """Close the environments of a deleted function and drop its events."""
         with self._changed:
             self._changed.notify_all()
         self._fleet.forget(arn)
 
     def close(self) -> None:
-        """End everything at once: what runs fails, what waits is dropped."""
+        """Stop immediately: running invocations fail and queued events are dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -161,22 +160,20 @@ class Functions:
         try:
             function = self._admitted(queued)
             if function is None:
-                self._end(queued, "dropped", "the function is gone, or the local cloud has ended")
+                self._end(queued, "dropped", "the function was deleted, or the local cloud has stopped")
                 return
             try:
                 self._attempt(function, queued)
             finally:
                 self._free(self._lines[function.function_arn])
-            self._tell(function, queued)
+            self._notify_destination(function, queued)
             self._end(queued, "failed" if queued.error else "succeeded", queued.error)
-        except (
-            Exception
-        ) as error:  # a thread cannot raise: the error is reported to the caller that waits for the event
+        except Exception as error:  # reported to the caller that waits for the event
             self._end(queued, "dropped", f"{type(error).__name__}: {error}")
             raise
 
     def _admitted(self, queued: Queued) -> Any:
-        """Wait for the event's turn; returns the function as it is then, None where it is gone."""
+        """Wait for the event's turn and return the current function, or None if it was deleted."""
         with self._changed:
             while not self._closed:
                 try:
@@ -188,7 +185,7 @@ class Functions:
                     line.waiting.popleft()
                     line.busy += 1
                     queued.outcome = "running"
-                    # The next in line may find an environment free as well.
+                    # There may be a free environment for the next event, too.
                     self._changed.notify_all()
                     return function
                 self._changed.wait()
@@ -211,8 +208,8 @@ class Functions:
             if not failure:
                 return
 
-    def _tell(self, function: Any, queued: Queued) -> None:
-        """Send what became of the event to its destination, with the function's role."""
+    def _notify_destination(self, function: Any, queued: Queued) -> None:
+        """Send the result of the event to its destination, with the function's role."""
         kind = "OnFailure" if queued.error else "OnSuccess"
         destination = _configuration(function).get("DestinationConfig", {}).get(kind, {}).get("Destination")
         if not destination:
@@ -249,7 +246,10 @@ def _throttled(function: Any) -> AwsError:
 
 
 def _record(function: Any, queued: Queued) -> dict[str, Any]:
-    """Return the document a destination gets. Source: "Capturing records of Lambda asynchronous invocations"."""
+    """Return the invocation record that a destination receives.
+
+    Source: "Capturing records of Lambda asynchronous invocations" in the AWS Lambda Developer Guide.
+    """
     result = queued.result
     answer = result.error if result and result.error else result.payload if result else None
     return {

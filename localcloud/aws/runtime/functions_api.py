@@ -1,4 +1,4 @@
-"""Lambda's operations that moto does not have, or has without running anything."""
+"""Lambda operations that moto lacks or only simulates."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ ZIPPED_BYTES = 52_428_800
 
 
 class LambdaApi:
-    """`operations` map names to handlers; `invoke` returns a whole HTTP answer, since its body is the function's."""
+    """`operations` maps names to handlers; `invoke` returns an HTTP response with the function's own body."""
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
         self._recursion: dict[str, str] = {}
-        # A new account may have as few as ten.
+        # New accounts may have as few as 10.
         self.concurrent_executions = 1000
         self.operations: dict[str, Handler] = {
             "GetFunctionRecursionConfig": self._get_recursion,
@@ -47,7 +47,7 @@ class LambdaApi:
         }
 
     def _get_account_settings(self, caller: Caller, _params: dict[str, Any]) -> dict[str, Any]:
-        """Source: "Lambda quotas" of the developer guide: the default for concurrent executions, and for code."""
+        """Return the default quotas. Source: "Lambda quotas" in the AWS Lambda Developer Guide."""
         functions = lambda_backends[caller.account][caller.region].list_functions()
         reserved = sum(int(one.reserved_concurrency or 0) for one in functions)
         size = sum(int(one.code_size) for one in functions)
@@ -63,10 +63,10 @@ class LambdaApi:
         }
 
     def invoke(self, inquiry: AwsRequest, attempt: Attempt, request_id: str) -> Answer:
-        """Run the function, queue the event, or only say that it could be. Raises AwsError."""
+        """Run the function, queue the event, or only check the request (DryRun). Raises AwsError."""
         place, name = self._named(attempt, inquiry.region, str(inquiry.params["FunctionName"]))
         if inquiry.params.get("Qualifier", "$LATEST") != "$LATEST":
-            raise AwsError("ResourceNotFoundException", "the local cloud keeps $LATEST of a function only", 404)
+            raise AwsError("ResourceNotFoundException", "the local cloud supports only $LATEST", 404)
         kind = inquiry.headers.get("x-amz-invocation-type", "RequestResponse")
         most = _MOST_LATER if kind == "Event" else MAX_PAYLOAD_BYTES
         if len(inquiry.body) > most:
@@ -93,9 +93,9 @@ class LambdaApi:
         return 200, headers, json.dumps(done.payload if done.error is None else done.error).encode()
 
     def before(self, operation: str, params: Mapping[str, Any], where: Where) -> Any:
-        """Moto's record of the function that a request names, None where it names none yet.
+        """Return moto's record of the function that a request names, or None if there is none yet.
 
-        Raises AwsError for what Lambda refuses and moto takes.
+        Raises AwsError for a request that Lambda refuses and moto accepts.
         """
         if operation in ("CreateFunction", "UpdateFunctionConfiguration"):
             check_variables((params.get("Environment") or {}).get("Variables") or {})
@@ -104,23 +104,23 @@ class LambdaApi:
         return self._functions.find(where, str(params["FunctionName"]))
 
     def after(self, operation: str, function: Any) -> None:
-        """Set right what moto's answer left behind."""
+        """Correct moto's state after it answered a request."""
         configured = function.event_invoke_config
         if operation == "UpdateFunctionEventInvokeConfig" and configured:
             configured[-1].config = {**configured[0].config, **configured[-1].config}
-        # moto reads the first one and appends what is put.
+        # moto reads the first configuration but appends new ones.
         del configured[:-1]
         if operation == "DeleteFunction":
             self._recursion.pop(str(function.function_arn), None)
             self._functions.forget(str(function.function_arn))
 
     def _named(self, attempt: Attempt, region: str, name: str) -> tuple[Where, str]:
-        """Return the place and the plain name of a function that is given by name, partial or full ARN."""
+        """Return the account, region and plain name of a function given by name, partial ARN or full ARN."""
         fields = name.split(":")
         if len(fields) == 1:
             return Where(attempt.account, region), name
         if "function" not in fields:
-            raise AwsError("ResourceNotFoundException", "the local cloud keeps $LATEST of a function only", 404)
+            raise AwsError("ResourceNotFoundException", "the local cloud supports only $LATEST", 404)
         at = fields.index("function")
         tail = fields[at + 1 :]
         if len(tail) > 1 and tail[1] != "$LATEST":

@@ -26,7 +26,7 @@ from localcloud.aws.runtime.lambda_runtime_api import MAX_PAYLOAD_BYTES, Call, R
 from localcloud.common.child_process import ChildProcess
 from localcloud.common.foreground import uninterrupted
 
-# Lambda restarts an initialization over 10 s within the invocation; a loaded laptop gets more than that.
+# Lambda restarts an initialization that takes over 10 s within the invocation; a busy laptop needs longer.
 INIT_LIMIT_S = 60.0
 FUNCTION_NAME = "tailpipe-exports"
 _LOG_LINES_OF_A_CRASH = 20
@@ -34,13 +34,13 @@ _LOG_LINES_OF_A_CRASH = 20
 
 @dataclass(frozen=True)
 class Invocation:
-    """What came of one invocation.
+    """The result of one invocation.
 
-    `payload` is the decoded JSON answer, None on an error. `error` is the runtime's or the platform's
-    document (`errorType`, `errorMessage`, for a runtime's also `stackTrace`). `logs` are the function's
-    lines, those of the initialization with the first. `duration_s` counts from the delivery of the event.
-    `log_stream` is the log stream of the execution environment. `peak_mb` (MiB) is the
-    child's peak resident memory so far; None where it is unknown or the child is gone.
+    `payload` is the decoded JSON response, None on an error. `error` is the error document of the runtime or the
+    platform (`errorType`, `errorMessage`, and `stackTrace` from the runtime). `logs` are the function's lines; the
+    first invocation includes those of the initialization. `duration_s` counts from the delivery of the event.
+    `log_stream` is the log stream of the execution environment. `peak_mb` (MiB) is the child's peak resident memory
+    so far, None if unknown or if the child has exited.
     """
 
     request_id: str
@@ -53,17 +53,17 @@ class Invocation:
 
 
 class LambdaRuntime:
-    """Runs a handler as Lambda does, until the context ends.
+    """Runs a handler as Lambda does, until the context closes.
 
     The child starts with the first invocation and is kept warm. After a crash, a failed initialization or a
-    timeout the next invocation gets a new one. Invocations are serialized, as in one execution environment.
+    timeout, the next invocation starts a new one. Invocations are serialized, as in one execution environment.
 
-    With `runtime_path` (see `runtime_folder`) the function finds what lies in `task_root` and the runtime client,
-    as in Lambda, and none of the packages that are installed here; without it, those as well.
+    With `runtime_path` (see `runtime_folder`), the function can import only `task_root` and the runtime client, as in
+    Lambda; without it, also the packages that are installed on this machine.
 
-    `on_line` gets each line of the function's output as it is written, from another thread.
+    `on_line` is called on another thread with each line of the function's output as it is written.
 
-    Raises ValueError for an `env` that sets what Lambda reserves to another value, as CreateFunction does.
+    Raises ValueError if `env` changes a variable that Lambda reserves, as CreateFunction does.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class LambdaRuntime:
         runtime_path: Path | None = None,
     ) -> None:
         if runtime_path is None and str(python) == sys.executable and not importlib.util.find_spec("runtime_client"):
-            raise Unavailable("Lambda's runtime client is not installed: it has a native module for Linux only.")
+            raise Unavailable("Lambda's runtime client is not installed: its native module supports only Linux.")
         self._function_arn = f"arn:{partition}:lambda:{region}:{account_id}:function:{function_name}"
         self._timeout_s = timeout_s
         self._init_limit_s = init_limit_s
         self._task_root = task_root.resolve()
         self._on_line = on_line
-        # Without `site` Python does not look at the packages of its own environment.
+        # Without `site`, Python does not import from its own environment's packages.
         isolated = ["-S"] if runtime_path is not None else []
         self._command = [str(python), *isolated, "-m", "awslambdaric", handler]
         self._path = [str(one) for one in (self._task_root, runtime_path) if one is not None]
@@ -108,7 +108,7 @@ class LambdaRuntime:
         }
         taken = sorted(name for name, value in self._reserved.items() if env.get(name, value) != value)
         if taken:
-            raise ValueError(f"Lambda reserves {', '.join(taken)}: leave them out of env")
+            raise ValueError(f"Lambda reserves {', '.join(taken)}: remove them from env")
         self._env = dict(env)
         self._lock = threading.Lock()
         self._sandbox: _Sandbox | None = None
@@ -123,10 +123,10 @@ class LambdaRuntime:
             self._discard()
 
     def invoke(self, event: object, request_id: str | None = None) -> Invocation:
-        """Deliver one event and wait for its end, at most for the initialization's and the function's time.
+        """Deliver one event and wait for its result, at most for the initialization and function timeouts.
 
-        A retry carries the `request_id` of the first try; without one there is a new one.
-        Raises ValueError for an event that is no JSON or above Lambda's 6 MB.
+        A retry passes the `request_id` of the first attempt; the default is a new id.
+        Raises ValueError for an event that is not JSON or exceeds Lambda's limit of 6 MB.
         """
         body = json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         if len(body) > MAX_PAYLOAD_BYTES:
@@ -144,7 +144,7 @@ class LambdaRuntime:
             return result
 
     def stop(self) -> None:
-        """End the child at once, from any thread; an invocation that is under way fails as after a crash."""
+        """Kill the child immediately, from any thread; a running invocation fails as after a crash."""
         sandbox = self._sandbox
         if sandbox is not None:
             sandbox.kill()
@@ -168,9 +168,9 @@ class LambdaRuntime:
 
 
 def runtime_folder(into: Path) -> Path:
-    """Lay Lambda's runtime client into a folder, as links: itself and what it imports, and nothing else.
+    """Link Lambda's runtime client and its imports, and nothing else, into a folder; returns the folder.
 
-    Lambda's own image has it beside the function's code. Returns the folder.
+    Lambda's own image also keeps the client apart from the function's code.
     """
     for name in ("awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"):
         spec = importlib.util.find_spec(name)
@@ -183,7 +183,7 @@ def runtime_folder(into: Path) -> Path:
 
 
 class _Sandbox:
-    """One child process with its Runtime API, its log pipe and a home directory of its own."""
+    """One child process with its own Runtime API, log pipe and home directory."""
 
     def __init__(
         self, command: list[str], env: Mapping[str, str], task_root: Path, on_line: Callable[[str], None] | None
@@ -208,7 +208,7 @@ class _Sandbox:
     def run(self, call: Call, init_limit_s: float) -> Invocation:
         self._api.offer(call)
         if not self.alive:
-            # It ended between two calls, before the watcher could see this one.
+            # The child exited between two calls, before the watcher could fail this one.
             self._fail_exited()
         if not self._api.wait_delivered(call, init_limit_s):
             self._time_out(f"RequestId: {call.request_id} Error: Init timed out after {init_limit_s:.2f} seconds")
@@ -219,15 +219,15 @@ class _Sandbox:
         return self._result(call)
 
     def _time_out(self, message: str) -> None:
-        # Failing the call first keeps the watcher from reporting the kill as a crash.
+        # Fail the call first, so that the watcher does not report the kill as a crash.
         self._api.fail("Sandbox.Timedout", message)
         self.kill()
 
     def _result(self, call: Call) -> Invocation:
         peak_mb = self._child.peak_mb()
         if call.error is not None and (call.delivered is None or call.refused):
-            # A failed initialization ends the environment, and so does an answer that was not taken: the
-            # runtime client cannot go on after it.
+            # A failed initialization ends the environment, and so does a refused response: the
+            # runtime client cannot continue after it.
             self.kill()
         logs = self._child.take_logs()
         error = call.error

@@ -17,7 +17,7 @@ from typing import Self
 
 from localcloud.common.http_server import LoopbackServer, Request, Response
 
-# Quota "Invocation payload" of synchronous invocations, each way: 6 MB, as the service enforces it.
+# Quota "Invocation payload" of synchronous invocations, each way: 6 MB, as enforced by the service.
 MAX_PAYLOAD_BYTES = 6_291_556
 
 _PREFIX = "/2018-06-01/runtime"
@@ -26,11 +26,11 @@ _RESULT = re.compile(rf"{_PREFIX}/invocation/([0-9a-f-]+)/(response|error)")
 
 @dataclass
 class Call:
-    """One invocation on its way through the runtime.
+    """One invocation that the runtime processes.
 
     `delivered` is the monotonic time at which the runtime fetched it, None while the environment initializes.
-    Exactly one of `response` (raw JSON bytes) and `error` (the runtime's document) is set once `done` is;
-    `refused` says that there was an answer and it was too large.
+    Once `done`, exactly one of `response` (raw JSON bytes) and `error` (the runtime's document) is set;
+    `refused` is true if the response was too large.
     """
 
     body: bytes
@@ -45,11 +45,11 @@ class Call:
 
     @property
     def done(self) -> bool:
-        """Whether the runtime has answered, or has been found unable to."""
+        """Whether the runtime has responded or failed."""
         return self.finished is not None
 
     def headers(self) -> dict[str, str]:
-        """Return what Lambda sends with the event; the deadline counts from this moment."""
+        """Return the headers that Lambda sends with the event; the deadline counts from now."""
         trace = f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"
         return {
             "Content-Type": "application/json",
@@ -61,7 +61,7 @@ class Call:
 
 
 class RuntimeApi:
-    """Hands calls to one runtime, one at a time, and takes its answers; a context manager."""
+    """Passes calls to one runtime, one at a time, and receives its responses; a context manager."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -88,7 +88,7 @@ class RuntimeApi:
         return self._server.endpoint.removeprefix("http://")
 
     def offer(self, call: Call) -> None:
-        """Make `call` the next event that the runtime fetches; fail it if the initialization has failed already."""
+        """Make `call` the next event that the runtime fetches; fail it if the initialization has already failed."""
         with self._changed:
             self._call = call
             if self._init_error is not None:
@@ -96,17 +96,17 @@ class RuntimeApi:
             self._changed.notify_all()
 
     def wait_delivered(self, call: Call, limit_s: float) -> bool:
-        """Wait until the runtime has fetched `call` or has failed; False after `limit_s` seconds."""
+        """Wait until the runtime has fetched `call` or has failed; returns False after `limit_s` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: call.delivered is not None or call.done, limit_s)
 
     def wait_done(self, call: Call, limit_s: float) -> bool:
-        """Wait until `call` has its answer; False after `limit_s` seconds."""
+        """Wait until `call` is done; returns False after `limit_s` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: call.done, limit_s)
 
     def fail(self, error_type: str, message: str) -> None:
-        """End the present call, where it is still open, with an error of the platform's own."""
+        """Fail the current call, if it is not done, with an error of the platform."""
         with self._changed:
             if self._call is not None and not self._call.done:
                 self._finish(self._call, error={"errorType": error_type, "errorMessage": message})
@@ -115,7 +115,7 @@ class RuntimeApi:
         """Answer the runtime."""
         if request.method == "GET" and request.path == f"{_PREFIX}/invocation/next":
             call = self.next()
-            # The server hangs up when it stops.
+            # The server closes the connection when it stops.
             return Response(hang=True) if call is None else Response(200, call.headers(), call.body)
         result = _RESULT.fullmatch(request.path)
         if request.method != "POST":
@@ -130,7 +130,7 @@ class RuntimeApi:
         return Response(status, {"Content-Type": "application/json"}, json.dumps({"status": text}).encode())
 
     def next(self) -> Call | None:
-        """Wait for an event that was not fetched yet; None once serving ends."""
+        """Wait for an event that was not fetched yet; returns None when the server stops."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or (self._call is not None and self._call.delivered is None))
             if self._closed or self._call is None:
@@ -140,7 +140,7 @@ class RuntimeApi:
             return self._call
 
     def accept(self, request_id: str | None, kind: str, body: bytes) -> HTTPStatus:
-        """Take an answer of the runtime; `request_id` is None for an error of the initialization."""
+        """Record a response of the runtime; `request_id` is None for an initialization error."""
         with self._changed:
             call = self._call
             if call is None and request_id is None:
@@ -174,7 +174,7 @@ class RuntimeApi:
 
 
 def _document(body: bytes) -> dict[str, object]:
-    """Read a runtime's error document; other content is kept as its message."""
+    """Decode a runtime's error document; other content becomes its message."""
     try:
         document = json.loads(body)
     except ValueError:

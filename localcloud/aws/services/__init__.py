@@ -1,1 +1,1 @@
-"""AWS services: each module holds a service's state; the module with the suffix _api answers its operations."""
+"""AWS services: modules hold the state of the services, and modules with the suffix _api implement the operations."""

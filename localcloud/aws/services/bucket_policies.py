@@ -1,4 +1,4 @@
-"""The bucket policies that S3 refuses.
+"""Check bucket policies as S3 does.
 
 Sources: "Bucket policy examples" and "Blocking public access" in the Amazon S3 User Guide, S3's list of error codes.
 """
@@ -20,9 +20,9 @@ _SERVICE = re.compile(r"[a-z0-9.-]+\.amazonaws\.com(?:\.cn)?")
 
 
 def check(text: str, bucket: str, blocks_public: bool, exists: Callable[[str], bool]) -> None:
-    """Raise AwsError where S3 would not take this policy for the bucket with this ARN.
+    """Raise AwsError if S3 would refuse this policy for the bucket with this ARN.
 
-    `exists` says whether the principal with an ARN is there; principals of foreign accounts count as existing.
+    `exists` returns whether the principal with an ARN exists; principals of other accounts count as existing.
     """
     if len(text.encode()) > LIMIT:
         raise _malformed("Policy exceeds the maximum allowed document size.")
@@ -64,7 +64,7 @@ def _check_principal(principal: Any, exists: Callable[[str], bool]) -> None:
             if kind == "Service":
                 right = _SERVICE.fullmatch(value) is not None
             else:
-                # A user or role that was deleted is left with its unique id, which is no principal any more.
+                # S3 shows a deleted user or role as its unique id, which is no longer a valid principal.
                 known = _ARN.fullmatch(value) is not None and exists(value)
                 right = value == "*" or _ACCOUNT.fullmatch(value) is not None or known or kind not in ("AWS", "Service")
             if not right or _UNIQUE_ID.fullmatch(value):

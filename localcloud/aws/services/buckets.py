@@ -1,4 +1,4 @@
-"""The buckets that moto keeps, as the other services of the local cloud see them."""
+"""The buckets that moto stores, with the access that other services of the local cloud need."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class _Change:
 
 
 class Buckets:
-    """Reads and writes moto's buckets, and remembers when a bucket's policy last changed.
+    """Reads and writes moto's buckets, and records when a bucket's policy last changed.
 
-    Until `policy_delay_s` after a change, services still see the policy that was there before: S3's
-    bucket policies are eventually consistent for the services that rely on them.
+    For `policy_delay_s` after a change, services still use the previous policy, because S3's bucket policies are
+    eventually consistent.
     """
 
     def __init__(self, clock: Clock, policy_delay_s: float = 0) -> None:
@@ -30,7 +30,7 @@ class Buckets:
         self._changes: dict[str, _Change] = {}
 
     def owner(self, name: str) -> str | None:
-        """Return the account a bucket belongs to, None where there is no such bucket."""
+        """Return the account that owns a bucket, or None if the bucket does not exist."""
         found = s3_backends.bucket_accounts.get(name)
         return str(found[1]) if found else None
 
@@ -38,7 +38,7 @@ class Buckets:
         return str(self._bucket(name).region_name)
 
     def policy(self, name: str) -> bytes | None:
-        """Return the policy as it is stored."""
+        """Return the stored policy."""
         policy: bytes | None = self._bucket(name).policy
         return policy
 
@@ -47,18 +47,18 @@ class Buckets:
         self._bucket(name).policy = policy
 
     def note_change(self, name: str) -> None:
-        """Note that a policy is about to be put or deleted."""
+        """Record that a policy is about to be put or deleted."""
         self._changes[name] = _Change(self._clock.now(), self.effective_policy(name))
 
     def effective_policy(self, name: str) -> bytes | None:
-        """Return the policy as other services see it now."""
+        """Return the policy that other services use now."""
         change = self._changes.get(name)
         if change and self._clock.now() < change.at + timedelta(seconds=self.policy_delay_s):
             return change.before
         return self.policy(name)
 
     def retain(self, name: str, mode: str, days: int) -> None:
-        """Turn on Object Lock, which an existing bucket takes too, with this default retention; 0 days: without one."""
+        """Enable Object Lock, also on an existing bucket, with a default retention (0 days: no default)."""
         found = self._bucket(name)
         found.object_lock_enabled, found.versioning_status = True, "Enabled"
         found.default_lock_mode, found.default_lock_days, found.default_lock_years = (
@@ -72,16 +72,16 @@ class Buckets:
 
     # difference: AWS-8
     def writing_key(self, name: str) -> str:
-        """Return the customer's KMS key that the bucket encrypts with by default, "" where it uses none."""
+        """Return the customer's KMS key with which the bucket encrypts by default, or ""."""
         rule = (self._bucket(name).encryption or {}).get("Rule") or {}
         default = rule.get("ApplyServerSideEncryptionByDefault") or {}
         kms = str(default.get("SSEAlgorithm", "")).startswith("aws:kms")
         return str(default.get("KMSMasterKeyID") or "") if kms else ""
 
     def reading_key(self, name: str, key: str) -> str:
-        """Return the customer's KMS key that an object is encrypted with, or ""."""
+        """Return the customer's KMS key with which an object is encrypted, or ""."""
         stored = self._bucket(name).keys.get(key)
-        # What was deleted in a versioned bucket leaves a marker, which has no encryption.
+        # A deletion in a versioned bucket leaves a delete marker, which has no encryption.
         kms = str(getattr(stored, "encryption", None) or "").startswith("aws:kms")
         return str(getattr(stored, "kms_key_id", None) or "") if kms else ""
 
@@ -92,7 +92,7 @@ class Buckets:
         self.stamp(stored)
 
     def stamp_key(self, name: str, key: str) -> None:
-        """Give an object the local clock's time as its modification time."""
+        """Set an object's modification time to the local clock's time."""
         stored = self._bucket(name).keys.get(key)
         if stored is not None:
             self.stamp(stored)
@@ -101,7 +101,7 @@ class Buckets:
         stored.last_modified = self._clock.now().astimezone(UTC).replace(tzinfo=None)
 
     def age(self, name: str, prefix: str, by: timedelta) -> None:
-        """Make the objects below a prefix older."""
+        """Set the modification times of the objects under a prefix back."""
         for key in self.keys(name, prefix):
             self._bucket(name).keys.get(key).last_modified -= by
 

@@ -1,4 +1,4 @@
-"""Deliveries: the files that an export writes, and its state when it cannot write them."""
+"""Deliveries: the files that an export writes, and its status when it cannot write them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Deliveries:
         self._ordered: dict[str, list[tuple[str, str]]] = {}
 
     def order_failure(self, export: Export, status: str = "DELIVERY_FAILURE", reason: str = "INTERNAL_FAILURE") -> None:
-        """Let the next execution end in `status` (QUERY_FAILURE or DELIVERY_FAILURE) for `reason`."""
+        """Make the next execution fail with `status` (QUERY_FAILURE or DELIVERY_FAILURE) and `reason`."""
         if status not in _FAILED:
-            raise ValueError(f"an execution fails with one of {_FAILED}, not {status}")
+            raise ValueError(f"status {status!r} is not one of {', '.join(_FAILED)}")
         self._ordered.setdefault(export.arn, []).append((status, reason))
 
     def deliver(self, export: Export, billing_period: str | None = None) -> Execution:
-        """Run one execution for the billing period `YYYY-MM` (default: the clock's) and record it.
+        """Run one execution for the billing period `YYYY-MM` (default: the current one) and record it.
 
-        Success writes the data parts, then the manifest, and makes the export healthy; failure makes it unhealthy.
-        Raises ValueError for an export that is silent.
+        A success writes the data parts, then the manifest, and makes the export healthy; a failure makes it unhealthy.
+        Raises ValueError for a silent export.
         """
         if export.silent:
             raise ValueError(f"export {export.name} is silent")
@@ -60,7 +60,7 @@ class Deliveries:
 
     # difference: AWS-15
     def silence(self, export: Export, days: float) -> None:
-        """Let an export stop being refreshed as of `days` ago, while its status still says HEALTHY."""
+        """Stop an export's refreshes as of `days` ago, while its status stays HEALTHY."""
         by = timedelta(days=days)
         export.silent = True
         export.created, export.updated = export.created - by, export.updated - by
@@ -105,7 +105,7 @@ def _keys(export: Export, execution: Execution, period: str) -> tuple[str, str]:
 
 # difference: AWS-6
 def _data(export: Export, period: str, now: datetime) -> bytes:
-    """Return one line in the export's columns. Parquet is only framed, not encoded: nothing local reads it."""
+    """Return a file with one row of the export's columns. Parquet has only magic bytes: nothing local reads it."""
     compression = export.destination["S3OutputConfigurations"]["Compression"]
     if compression == "PARQUET":
         return b"PAR1PAR1"

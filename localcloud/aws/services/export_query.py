@@ -17,7 +17,7 @@ _STATEMENT = re.compile(
 )
 _COLUMN = re.compile(r"^(?P<name>\w+)(?:\.\w+|\['[^']+'\])?(?:\s+AS\s+\w+)?$", re.IGNORECASE)
 
-# Which format an output type may have. Source: S3OutputConfigurations in the API reference.
+# The formats that each output type supports. Source: S3OutputConfigurations in the API reference.
 _FORMATS = {
     "CUSTOM": {("TEXT_OR_CSV", "GZIP"), ("TEXT_OR_CSV", "ZIP"), ("PARQUET", "PARQUET")},
     "ATHENA": {("PARQUET", "PARQUET")},
@@ -40,13 +40,13 @@ def read_statement(statement: str) -> tuple[str, list[str]]:
 
 
 def table_of(statement: str) -> str:
-    """Return the table a statement reads, "" where it is no statement that Data Exports takes."""
+    """Return the table that a statement reads, or "" if Data Exports would refuse the statement."""
     match = _STATEMENT.match(statement)
     return match["table"] if match else ""
 
 
 def check_query(query: dict[str, Any], tables: Mapping[str, Table]) -> tuple[Table, list[str]]:
-    """Return the table and columns a DataQuery asks for. Raises AwsError where they do not go together."""
+    """Return the table and columns of a DataQuery. Raises AwsError if they do not match."""
     name, columns = read_statement(query["QueryStatement"])
     table = tables.get(name)
     if table is None:
@@ -69,7 +69,7 @@ def check_query(query: dict[str, Any], tables: Mapping[str, Table]) -> tuple[Tab
 
 
 def check_properties(table: Table, chosen: dict[str, str]) -> None:
-    """Refuse properties the table does not have, and values they do not take."""
+    """Check table properties. Raises AwsError for an unknown property or an invalid value."""
     for key, value in chosen.items():
         known = table.property(key)
         if known is None:
@@ -82,7 +82,7 @@ def check_properties(table: Table, chosen: dict[str, str]) -> None:
 
 
 def check_output(output: dict[str, Any]) -> None:
-    """Refuse format and compression that do not go together, or not with the output type."""
+    """Check that format, compression and output type can be combined. Raises AwsError."""
     pair = (output["Format"], output["Compression"])
     if pair not in _FORMATS[output["OutputType"]]:
         raise invalid(

@@ -1,4 +1,4 @@
-"""The tables Data Exports offers: their columns, their properties and how many exports of each an account may have.
+"""The tables of Data Exports: columns, properties, and the quota of exports per account.
 
 Source: AWS Data Exports user guide, "Data Exports table dictionary" and "Quotas and restrictions".
 """
@@ -11,7 +11,7 @@ from localcloud.common.data_file import read_table
 
 
 class Property(msgspec.Struct, frozen=True):
-    """A table property; no `values` means any text."""
+    """A table property; without `values`, any text is valid."""
 
     name: str
     values: tuple[str, ...]
@@ -20,7 +20,7 @@ class Property(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """`gated` names the property that must be TRUE for a column to exist; `kinds` the columns that are not strings."""
+    """A table. `gated` maps column prefixes to the property that must be TRUE for those columns to exist."""
 
     name: str
     description: str
@@ -34,7 +34,7 @@ class Table(msgspec.Struct, frozen=True):
         return next((item for item in self.properties if item.name == name), None)
 
     def columns_with(self, chosen: dict[str, str]) -> list[str]:
-        """Return the columns that exist under these property values, defaults filled in."""
+        """Return the columns for these property values; missing properties have their defaults."""
 
         def on(name: str) -> bool:
             known = self.property(name)
@@ -44,7 +44,7 @@ class Table(msgspec.Struct, frozen=True):
         return [name for name in self.columns if not any(name.startswith(prefix) for prefix, _ in gates)]
 
     def kind(self, column: str) -> str:
-        """Return the column's data type, as GetTable names it."""
+        """Return the column's data type, as in GetTable."""
         lower = column.lower()
         if column in (
             "cost_category",

@@ -1,6 +1,6 @@
 """BCM Data Exports: exports, their health and their executions.
 
-Behavior after the Data Exports user guide and API reference, checked against what botocore's model accepts.
+Source: AWS Data Exports user guide and API reference; results are validated against botocore's model.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from localcloud.aws.services.export_query import SERVICE, check_output, check_qu
 from localcloud.aws.services.export_tables import TABLES, Table
 from shared.runtime.clock import Clock
 
-# The object the service writes to the bucket's root to see whether it may.
+# The object that the service writes to the bucket's root to test its permission.
 TEST_OBJECT = "aws-programmatic-access-test-object"
 NO_PERMISSION = "S3 bucket permission validation failed"
 
 
 @dataclass
 class Execution:
-    """One refresh of an export; `export` is the export as it was then."""
+    """One refresh of an export; `export` is the export's definition at that time."""
 
     id: str
     export: dict[str, Any]
@@ -38,7 +38,7 @@ class Execution:
 
 @dataclass
 class Export:
-    """An export and what became of it. `stuck` is a reason that no refresh cures; a `silent` one is not refreshed."""
+    """An export and its status. `stuck` is the reason why every refresh fails; `silent` stops refreshes."""
 
     arn: str
     account: str
@@ -74,7 +74,7 @@ class Export:
         return status
 
     def read(self) -> dict[str, Any]:
-        """Return the export as GetExport shows it, with its ARN and the table properties that the service adds."""
+        """Return the export as in GetExport, with its ARN and the table properties that the service adds."""
         shown = copy.deepcopy(self.definition) | {"ExportArn": self.arn}
         configuration = shown["DataQuery"].setdefault("TableConfigurations", {}).setdefault(self.table.name, {})
         for name in self.table.injected:
@@ -87,17 +87,17 @@ class Export:
 
 
 class Exports:
-    """The exports of every account of a partition."""
+    """The exports of all accounts in a partition."""
 
     def __init__(self, clock: Clock, partition: Partition, buckets: Buckets) -> None:
         self._clock = clock
         self._partition = partition
         self.buckets = buckets
         self._exports: dict[str, Export] = {}
-        self.withdrawn: set[str] = set()  # tables that AWS does not offer to this organization
+        self.withdrawn: set[str] = set()  # tables that are not available to this organization
 
     def tables(self) -> dict[str, Table]:
-        """Return the tables on offer, by name."""
+        """Return the available tables by name."""
         return {name: table for name, table in TABLES.items() if name not in self.withdrawn}
 
     def of(self, account: str) -> list[Export]:
@@ -112,14 +112,14 @@ class Exports:
         return export
 
     def named(self, account: str, name: str) -> Export:
-        """Return the account's export of that name. Raises KeyError."""
+        """Return the account's export with this name. Raises KeyError."""
         for export in self.of(account):
             if export.name == name:
                 return export
         raise KeyError(f"no export {name!r} in account {account}")
 
     def create(self, account: str, definition: dict[str, Any], tags: dict[str, str]) -> Export:
-        """Create an export. Raises AwsError: validation, duplicate name, quota, or a bucket that refuses the test."""
+        """Create an export. Raises AwsError: validation, duplicate name, quota, or failed bucket permission check."""
         table, columns = self._checked(account, definition)
         if any(export.name == definition["Name"] for export in self.of(account)):
             raise invalid(SERVICE, "Cannot create duplicate export name")
@@ -139,7 +139,7 @@ class Exports:
         return export
 
     def update(self, account: str, arn: str, definition: dict[str, Any]) -> Export:
-        """Replace the whole definition; its name stays. Its status is the last refresh's until the next one."""
+        """Replace the whole definition except the name. The status changes only with the next refresh."""
         export = self.find(account, arn)
         if definition["Name"] != export.name:
             raise invalid(SERVICE, "Export name cannot be updated")
@@ -168,7 +168,7 @@ class Exports:
         chosen = definition["DataQuery"].get("TableConfigurations", {}).get(table.name, {})
         own = f":{account}:billingview/primary"
         if not str(chosen.get("BILLING_VIEW_ARN", own)).endswith(own):
-            raise AwsError("NotImplemented", "the local cloud offers an account's primary billing view only", 501)
+            raise AwsError("NotImplemented", "the local cloud supports only an account's primary billing view", 501)
         check_output(definition["DestinationConfigurations"]["S3Destination"]["S3OutputConfigurations"])
         return table, columns
 

@@ -1,4 +1,4 @@
-"""The operations of BCM Data Exports, from parsed parameters to results as boto3 shapes them."""
+"""The operations of BCM Data Exports, from parsed parameters to results in the shape of boto3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST = 300
 
 
 class ExportsApi:
-    """Maps operation names to handlers; `page_size` caps every page below what the caller asks for."""
+    """Maps operation names to handlers; `page_size` caps every page, even if the caller requests more."""
 
     def __init__(self, exports: Exports, page_size: int = _MOST) -> None:
         self._exports = exports
@@ -79,7 +79,7 @@ class ExportsApi:
     def _get_table(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         table = self._exports.tables().get(params["TableName"])
         if table is None:
-            # GetTable's model has no exception for what is not found.
+            # GetTable's model has no not-found exception.
             raise invalid(SERVICE, f"The table {params['TableName']} does not exist.")
         chosen = dict(params.get("TableProperties", {}))
         check_properties(table, chosen)

@@ -1,4 +1,4 @@
-"""An AWS organization: its accounts, its units and its administrators. State only; see organization_api."""
+"""The state of an AWS organization: accounts, units and administrators; see organization_api for operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from localcloud.aws.partitions import Partition
 from shared.runtime.clock import Clock
 
 MANAGEMENT_ACCOUNT = "111122223333"
-# `Status` as it was before `State` replaced it. Source: Account in the Organizations API reference.
+# The legacy `Status` for each `State`, which replaced it. Source: Account in the Organizations API reference.
 _STATUS = {
     "PENDING_ACTIVATION": "ACTIVE",
     "ACTIVE": "ACTIVE",
@@ -25,7 +25,7 @@ STATES = tuple(_STATUS)
 
 @dataclass
 class Account:
-    """A member or the management account. `closing_until` is when a pending closure becomes a closed account."""
+    """A member or the management account. `closing_until` is when a pending closure completes."""
 
     id: str
     name: str
@@ -57,7 +57,7 @@ class Unit:
 
 
 def account_id(number: int) -> str:
-    """Return the id of the `number`-th local member: 12 digits, no two alike; the third begins with a zero."""
+    """Return the id of the `number`-th local member: 12 digits, unique; the third begins with a zero."""
     return "012345678912" if number == 2 else f"{210_000_000_000 + number * 48_271_003 % 700_000_000_000:012d}"
 
 
@@ -79,7 +79,7 @@ class Organization:
         self.close_delay_s = 0.0
         self.on_join: list[Callable[[Account], None]] = []
         self.on_leave: list[Callable[[Account, str], None]] = []
-        # What CloudTrail records: the event's name, the account, and what else the event says.
+        # Called for each CloudTrail event with its name, the account and further details.
         self.on_event: list[Callable[[str, Account, dict[str, str]], None]] = []
         self._made = 0
         self._add(management, "management", "management@example.com", self.root.id, "INVITED")
@@ -118,9 +118,9 @@ class Organization:
     def join(
         self, name: str, email: str, parent: str | None = None, identity: str | None = None, method: str = "CREATED"
     ) -> Account:
-        """Create an account in the organization, at once ACTIVE. Raises AwsError for an e-mail that is taken.
+        """Create an account in the organization, already ACTIVE. Raises AwsError if the email is already used.
 
-        `method` is CREATED, or INVITED for an account that was there before and accepted an invitation.
+        `method` is CREATED, or INVITED for an existing account that accepted an invitation.
         """
         if any(account.email == email for account in self.accounts.values()):
             raise AwsError("EMAIL_ALREADY_EXISTS", email)
@@ -137,7 +137,7 @@ class Organization:
         return account
 
     def move(self, identity: str, source: str, target: str) -> None:
-        """Move an account. Raises AwsError where it is not in `source`, or a unit does not exist."""
+        """Move an account. Raises AwsError if it is not in `source` or a unit does not exist."""
         account = self.account(identity)
         self.unit(source, "SourceParentNotFoundException")
         self.unit(target, "DestinationParentNotFoundException")
@@ -153,13 +153,13 @@ class Organization:
         self._tell("MoveAccount", account, source=source, target=target)
 
     def set_state(self, identity: str, state: str) -> None:
-        """Set an account's state. Raises ValueError for a state that AWS does not know."""
+        """Set an account's state. Raises ValueError for a state that does not exist on AWS."""
         if state not in STATES:
             raise ValueError(f"{state} is not one of {', '.join(STATES)}")
         self.account(identity).state = state
 
     def close(self, identity: str) -> None:
-        """Close a member: PENDING_CLOSURE, and CLOSED after `close_delay_s`. Raises AwsError."""
+        """Close a member: PENDING_CLOSURE, then CLOSED after `close_delay_s`. Raises AwsError."""
         account = self.account(identity)
         if identity == self.management:
             raise AwsError("ConstraintViolationException", "You can't close the management account.")
@@ -170,7 +170,7 @@ class Organization:
         self.settle()
 
     def remove(self, identity: str) -> None:
-        """Take a member out of the organization. Raises AwsError."""
+        """Remove a member from the organization. Raises AwsError."""
         account = self.account(identity)
         if identity == self.management:
             raise AwsError("MasterCannotLeaveOrganizationException", "You can't remove the management account.")
@@ -181,21 +181,21 @@ class Organization:
         self._tell("AccountDepartedOrganization", account, departureMethod="REMOVED")
 
     def settle(self) -> None:
-        """Let closures that are due come true."""
+        """Complete the closures that are due."""
         now = self._clock.now()
         for account in self.accounts.values():
             if account.closing_until is not None and account.closing_until <= now:
                 account.state, account.closing_until = "CLOSED", None
 
     def lineage(self, parent: str) -> Iterator[str]:
-        """Return the unit itself and every unit above it, up to the root."""
+        """Yield the ids of a unit and of all units above it, up to the root."""
         current: str | None = parent
         while current is not None:
             yield current
             current = self.units[current].parent
 
     def below(self, units: set[str]) -> list[Account]:
-        """Return every account in these units and in the units below them."""
+        """Return all accounts in these units and in the units below them."""
         inside: dict[str, bool] = {}
         for identity in self.units:
             inside[identity] = any(above in units for above in self.lineage(identity))

@@ -1,4 +1,4 @@
-"""Operations of AWS Organizations on trusted services and delegated administrators."""
+"""The operations of AWS Organizations on trusted services and delegated administrators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Page = Callable[[list[Any], dict[str, Any]], tuple[list[Any], str | None]]
 
 
 def administration(clock: Clock, page: _Page) -> dict[str, tuple[_Handler, bool]]:
-    """Return by operation its handler, and whether delegated administrators may call it too."""
+    """Return, by operation, its handler and whether delegated administrators may also call it."""
 
     # difference: AWS-13
     def need_all_features(org: Organization) -> None:

@@ -21,8 +21,8 @@ _MOST = 20
 class OrganizationsApi:
     """Maps operation names to handlers.
 
-    `empty_every` makes every so many-th page of accounts an empty one that carries a NextToken (0: none);
-    `fields` says which of an account's `state` and `status` are answered: "both", "state" or "status".
+    `empty_every` N makes every Nth page of accounts, starting with the second, an empty page with a NextToken
+    (0: none); `fields` selects which of an account's `state` and `status` are returned: "both", "state" or "status".
     """
 
     def __init__(self, clock: Clock, partition: Partition, page_size: int = _MOST, empty_every: int = 3) -> None:
@@ -57,7 +57,7 @@ class OrganizationsApi:
             self.operations[name] = guard(_without_caller(handler))
 
     def describe(self, organization: Organization, account: Account) -> dict[str, Any]:
-        """Return an account as the API shows it."""
+        """Return an account in the shape of the API."""
         shown = {
             "Id": account.id,
             "Arn": organization.arn("account", account.id),
@@ -160,7 +160,7 @@ class OrganizationsApi:
             account.tags = {tag["Key"]: tag["Value"] for tag in params.get("Tags", [])}
             request["AccountId"] = account.id
         org.requests[request["Id"]] = request
-        # AWS always answers "in progress"; the outcome is asked for.
+        # AWS always returns IN_PROGRESS; callers poll for the outcome.
         shown = {key: request[key] for key in ("Id", "AccountName", "RequestedTimestamp")}
         return {"CreateAccountStatus": shown | {"State": "IN_PROGRESS"}}
 
@@ -243,7 +243,7 @@ def _organization(org: Organization) -> dict[str, Any]:
             "MasterAccountArn": org.arn("account", manager.id),
             "MasterAccountId": manager.id,
             "MasterAccountEmail": manager.email,
-            # Policies need all features, as trusted access does.
+            # Policies require all features, as trusted access does.
             "AvailablePolicyTypes": [{"Type": "SERVICE_CONTROL_POLICY", "Status": "ENABLED"}]
             if org.feature_set == "ALL"
             else [],

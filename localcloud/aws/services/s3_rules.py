@@ -23,13 +23,13 @@ _LISTS = {"ListObjects": "max-keys", "ListObjectsV2": "max-keys", "ListObjectVer
 _WRITES = ("PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects")
 _MOST = 1000
 _LEAST_DAYS_IA = 30
-# An owner can always mend a policy that locks everybody out.
+# The bucket owner can always replace a policy that locks everyone out.
 _ALWAYS = ("s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy")
 
 
 # difference: AWS-7
 class S3Rules:
-    """Checks before, and corrections after, a request that moto's S3 answers."""
+    """Checks and corrections before and after each request that moto's S3 answers."""
 
     def __init__(self, buckets: Buckets, partition: str, exists: Callable[[str], bool], page_size: int = _MOST) -> None:
         self._buckets = buckets
@@ -39,7 +39,7 @@ class S3Rules:
         self._writing = threading.Lock()
 
     def before(self, inquiry: AwsRequest, environ: dict[str, Any], attempt: Attempt) -> None:
-        """Raise AwsError where S3 would refuse the request for its owner, its policy or the expected owner."""
+        """Raise AwsError if the bucket's owner, its policy or the expected owner does not permit the request."""
         name = inquiry.params.get("Bucket")
         self._cap(inquiry, environ)
         if not name or inquiry.operation == "CreateBucket":
@@ -67,14 +67,14 @@ class S3Rules:
             self._buckets.note_change(name)
 
     def alone(self, inquiry: AwsRequest) -> AbstractContextManager[object]:
-        """Held while a request is answered: writes come one after another, so that conditions hold as on S3."""
+        """Return a context for a request that serializes writes, so that conditional writes are atomic as on S3."""
         writes = inquiry.service == "s3" and inquiry.operation in _WRITES
         return self._writing if writes else nullcontext()
 
     def after(self, inquiry: AwsRequest, attempt: Attempt, status: int, enforcement: Enforcement) -> None:
-        """Stamp what was written with the local clock, and hide missing keys from callers who may not list.
+        """Set modification times from the local clock, and hide missing keys from callers who may not list.
 
-        Raises AwsError (AccessDenied) in place of a 404 for a caller without s3:ListBucket, as S3 answers.
+        Raises AwsError (AccessDenied) instead of a 404 for callers without s3:ListBucket, as S3 does.
         """
         written = ("PutObject", "CopyObject", "CompleteMultipartUpload")
         if inquiry.operation in written and status < 300:
@@ -94,7 +94,7 @@ class S3Rules:
 
 
 def _check_transitions(rules: list[dict[str, Any]]) -> None:
-    """Refuse what is to go to a class for infrequent access before it is 30 days old, as S3 does.
+    """Refuse transitions to an Infrequent Access class before 30 days, as S3 does.
 
     Source: "Lifecycle configuration constraints" of "Transitioning objects using Amazon S3 Lifecycle", S3 User Guide.
     """
@@ -107,7 +107,7 @@ def _check_transitions(rules: list[dict[str, Any]]) -> None:
 
 @contextmanager
 def without_motos_policies() -> Iterator[None]:
-    """Keep moto from enforcing bucket policies: it ignores conditions, so a TLS-only Deny would lock everyone out."""
+    """Disable moto's bucket policies: it ignores conditions, so a TLS-only Deny would lock everyone out."""
     original = FakeBucket.get_permission
     FakeBucket.get_permission = lambda _self, _action, _resource: PermissionResult.NEUTRAL
     try:

@@ -19,16 +19,16 @@ _SUSPENDED = "The operation was skipped because the account is suspended"
 
 
 @dataclass
-class _Trouble:
+class _Failure:
     reason: str
     left: int | None
 
 
 # difference: AWS-4
 class Operations:
-    """All StackSets of an organization (by home and name) and the engine that works on them.
+    """All StackSets of an organization (by home and name) and the engine that runs their operations.
 
-    `delay_s` is how long an operation runs; with 0 it has ended before its request is answered.
+    `delay_s` is the duration of an operation; with 0, it finishes before the response to its request.
     """
 
     def __init__(self, clock: Clock, roles: MemberRoles, delay_s: float = 0) -> None:
@@ -38,19 +38,19 @@ class Operations:
         self.stack_sets: dict[tuple[str, str, str], StackSet] = {}
         self.organization: Organization | None = None
         self.access = "DISABLED"
-        self._trouble: dict[str, _Trouble] = {}
+        self._failures: dict[str, _Failure] = {}
         self.on_delete: list[Callable[[StackSet, Instance], None]] = []
-        self.rejected: set[str] = set()  # accounts whose naming makes a request invalid
+        self.rejected: set[str] = set()  # requests that name one of these accounts are invalid
 
     def attach(self, organization: Organization) -> None:
-        """Follow a new organization's accounts, for auto-deployment; it does not trust StackSets yet."""
+        """Auto-deploy to the accounts of a new organization, once trusted access is enabled."""
         self.organization = organization
         self.access = "DISABLED"
         organization.on_join.append(self._joined)
         organization.on_leave.append(self._left)
 
     def allow_access(self, service: str) -> None:
-        """Let StackSets act in the organization, which makes their `service` one that it trusts."""
+        """Enable trusted access to the organization for StackSets, whose service principal is `service`."""
         self.access = "ENABLED"
         if self.organization is not None:
             self.organization.trusted.setdefault(service, self._clock.now())
@@ -61,8 +61,8 @@ class Operations:
             self.organization.trusted.pop(service, None)
 
     def order_failure(self, account: str, reason: str, times: int | None = 1) -> None:
-        """Let the next `times` operations (None: all) fail in this account."""
-        self._trouble[account] = _Trouble(reason, times)
+        """Make the next `times` operations (None: all) fail in this account."""
+        self._failures[account] = _Failure(reason, times)
 
     def submit(
         self,
@@ -74,9 +74,9 @@ class Operations:
         identity: str | None = None,
         retain: bool = False,
     ) -> Operation:
-        """Begin or queue an operation on places (to the unit each was chosen by). Raises AwsError.
+        """Start or queue an operation on `places` (place to targeted unit). Raises AwsError.
 
-        Without managed execution a second operation is refused; with it, one that touches the same places waits.
+        Without managed execution, a second operation is refused; with it, one on the same places is queued.
         """
         self.check_idle(stack_set)
         identity = identity or str(uuid.uuid4())
@@ -95,7 +95,7 @@ class Operations:
         return operation
 
     def check_idle(self, stack_set: StackSet) -> None:
-        """Raise AwsError (OperationInProgressException) while one runs and managed execution is off."""
+        """Raise AwsError (OperationInProgressException) if an operation runs and managed execution is off."""
         self.settle()
         running = stack_set.active()
         if running and not stack_set.managed_execution:
@@ -103,7 +103,7 @@ class Operations:
             raise AwsError("OperationInProgressException", message, 409)
 
     def stop(self, stack_set: StackSet, identity: str) -> None:
-        """Stop an operation that has not ended: what it has not reached is cancelled."""
+        """Stop an operation that has not ended, and cancel its remaining places."""
         operation = stack_set.operation(identity)
         if operation.status not in ("RUNNING", "QUEUED"):
             raise AwsError("InvalidOperationException", f"Operation {identity} is not in progress", 400)
@@ -113,7 +113,7 @@ class Operations:
         self.settle()
 
     def settle(self) -> None:
-        """Let everything come true that is due on the local clock."""
+        """Start and finish the operations that are due on the local clock."""
         now = self._clock.now()
         for stack_set in self.stack_sets.values():
             progressed = True
@@ -186,7 +186,7 @@ class Operations:
             instance.detailed, instance.reason = "SKIPPED_SUSPENDED_ACCOUNT", _SUSPENDED
             result.status, result.reason = "SUCCEEDED", _SUSPENDED
             return
-        reason = self._meets_trouble(place[0])
+        reason = self._take_failure(place[0])
         if reason is None:
             stack, region = (stack_set.id, place[1]), place[1]
             reason = self.roles.deploy(place[0], stack, lambda account: stack_set.render(account, region))
@@ -199,7 +199,7 @@ class Operations:
 
     def _delete(self, stack_set: StackSet, operation: Operation, instance: Instance, result: Result) -> None:
         place, stack = (instance.account, instance.region), (stack_set.id, instance.region)
-        reason = None if operation.retain else self._meets_trouble(instance.account)
+        reason = None if operation.retain else self._take_failure(instance.account)
         if reason is not None or (instance.status == "INOPERABLE" and not operation.retain):
             reason = reason or "The stack could not be deleted"
             instance.status, instance.detailed, instance.reason = "INOPERABLE", "INOPERABLE", reason
@@ -225,13 +225,13 @@ class Operations:
         if instance is not None and instance.status != "INOPERABLE":
             instance.detailed, instance.reason = "CANCELLED", reason
 
-    def _meets_trouble(self, account: str) -> str | None:
-        trouble = self._trouble.get(account)
-        if trouble is None or trouble.left == 0:
+    def _take_failure(self, account: str) -> str | None:
+        failure = self._failures.get(account)
+        if failure is None or failure.left == 0:
             return None
-        if trouble.left is not None:
-            trouble.left -= 1
-        return trouble.reason
+        if failure.left is not None:
+            failure.left -= 1
+        return failure.reason
 
     def _suspended(self, account: str) -> bool:
         members = self.organization.accounts if self.organization else {}
@@ -255,7 +255,7 @@ class Operations:
                 self._automatic(stack_set, "DELETE", places)
 
     def _automatic(self, stack_set: StackSet, action: str, places: dict[Place, str]) -> None:
-        # Auto-deployment ignores operation preferences and is never refused: it waits its turn.
+        # Auto-deployment ignores operation preferences and is queued instead of refused.
         managed, stack_set.managed_execution = stack_set.managed_execution, True
         try:
             self.submit(stack_set, action, places, {}, {}, None, stack_set.retain)

@@ -14,9 +14,9 @@ MOST_UNITS = 50
 def resolve(
     organization: Organization, params: dict[str, Any], accounts_alone: bool = False
 ) -> tuple[dict[str, str], set[str]]:
-    """Accounts to the unit each was chosen by, and the accounts that were named one by one.
+    """Return the targeted unit by account, and the accounts that the request names individually.
 
-    The management account is never among them. Updates may name accounts without units (`accounts_alone`).
+    The management account is never included. Updates may name accounts without units (`accounts_alone`).
     Raises AwsError (ValidationError) as CloudFormation does.
     """
     if params.get("Accounts"):
@@ -29,7 +29,7 @@ def resolve(
         targets.get("AccountFilterType"),
     )
     if targets.get("AccountsUrl"):
-        raise invalid(SERVICE, "AccountsUrl cannot be read by the local cloud")
+        raise invalid(SERVICE, "AccountsUrl is not supported by the local cloud")
     if not units and named and how is None and accounts_alone:
         known = [account for account in named if account in organization.accounts]
         return {account: organization.accounts[account].parent for account in known}, set(named)

@@ -1,7 +1,7 @@
-"""The IAM roles that a CloudFormation template makes, rendered for one account.
+"""Render the IAM roles of a CloudFormation template for one account.
 
-Covers what a role's definition may use: parameters, pseudo parameters, conditions, Ref, Sub, Join, If, GetAtt of
-a role of the same template, and the boolean functions. The roles alone are made; that is what a test can look at.
+Supports what role definitions use: parameters, pseudo parameters, conditions, Ref, Sub, Join, If, GetAtt of a role
+in the same template, and the boolean functions. Other resources are ignored, because tests inspect only roles.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class TemplateError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms."""
+    """A YAML loader that supports CloudFormation's short forms."""
 
 
 def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[s
 
 
 _Loader.add_multi_constructor("!", _short_form)
-# A policy's Version is a date to YAML; CloudFormation reads it as text.
+# YAML parses a policy's Version as a date; CloudFormation reads it as text.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -45,7 +45,7 @@ _Loader.yaml_implicit_resolvers = {
 
 @dataclass(frozen=True)
 class Role:
-    """A role as IAM stores it; policies are name to JSON document, `logical` is the template's id for the role."""
+    """A role as IAM stores it; `policies` maps names to JSON documents, `logical` is its logical id."""
 
     logical: str
     name: str
@@ -71,7 +71,7 @@ def read(body: str) -> dict[str, Any]:
 
 
 def parameters(document: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
-    """Return the value of every parameter. Raises TemplateError for a missing or an unknown one."""
+    """Return the value of every parameter. Raises TemplateError for missing or unknown parameters."""
     declared = document.get("Parameters", {})
     unknown = sorted(set(given) - set(declared))
     if unknown:
@@ -86,7 +86,7 @@ def parameters(document: dict[str, Any], given: dict[str, str]) -> dict[str, str
 
 
 def needs_named_iam(document: dict[str, Any]) -> bool:
-    """Return whether the template names an IAM resource, which CAPABILITY_NAMED_IAM must acknowledge."""
+    """Return whether the template names an IAM resource, which requires CAPABILITY_NAMED_IAM."""
     return any(
         str(resource.get("Type", "")).startswith("AWS::IAM::") and "RoleName" in resource.get("Properties", {})
         for resource in document["Resources"].values()
@@ -95,7 +95,7 @@ def needs_named_iam(document: dict[str, Any]) -> bool:
 
 # difference: AWS-3
 def roles(document: dict[str, Any], given: dict[str, str], pseudo: dict[str, str]) -> list[Role]:
-    """Return the roles of the template; `pseudo` maps `AWS::AccountId` and the like. Raises TemplateError."""
+    """Return the template's roles; `pseudo` has `AWS::AccountId` and other pseudo parameters. Raises TemplateError."""
     scope = _Scope(document, parameters(document, given) | pseudo)
     made = []
     for logical, resource in document["Resources"].items():
@@ -125,7 +125,7 @@ _NOTHING = object()
 
 
 class _Scope:
-    """Values of names while a template is rendered."""
+    """The parameters and pseudo parameters of a template while it is rendered."""
 
     def __init__(self, document: dict[str, Any], names: dict[str, str]) -> None:
         self._names = names
@@ -172,7 +172,7 @@ class _Scope:
             if name == "Fn::Equals":
                 return values[0] == values[1]
             return all(values) if name == "Fn::And" else any(values) != (name == "Fn::Not")
-        raise TemplateError(f"the local cloud does not render {name}")
+        raise TemplateError(f"the local cloud does not support {name}")
 
     def _name(self, name: str) -> str:
         if name in self._names:

@@ -1,4 +1,4 @@
-"""Service-managed StackSets: their instances and their operations, as plain state."""
+"""The state of service-managed StackSets: their instances and operations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Instance:
 
 @dataclass
 class Result:
-    """What an operation did, or has yet to do, in one place."""
+    """The result of an operation in one place."""
 
     unit: str
     status: str = "PENDING"
@@ -43,7 +43,7 @@ class Result:
 
 @dataclass
 class Operation:
-    """An operation on a StackSet. `due` is when it ends, None while it is queued."""
+    """An operation on a StackSet. `due` is when it finishes, None while it is queued."""
 
     id: str
     action: str
@@ -70,7 +70,7 @@ class Operation:
 
 @dataclass
 class StackSet:
-    """A StackSet; `home` is the account that administers it and the region it lives in."""
+    """A StackSet; `home` is its administrator account and region."""
 
     id: str
     name: str
@@ -102,7 +102,7 @@ class StackSet:
         return tuple(sorted({str(one.get("Type", "")) for one in self.document.get("Resources", {}).values()}))
 
     def load(self) -> None:
-        """Read the template and try it. Raises AwsError (ValidationError)."""
+        """Parse and render the template. Raises AwsError (ValidationError)."""
         try:
             self.document = stackset_template.read(self.body)
             stackset_template.parameters(self.document, self.given)
@@ -113,7 +113,7 @@ class StackSet:
             raise AwsError("InsufficientCapabilitiesException", "Requires capabilities : [CAPABILITY_NAMED_IAM]", 400)
 
     def render(self, account: str, region: str) -> list[Role]:
-        """Return the roles of this StackSet's stack in one account."""
+        """Return the roles of this StackSet's stack in an account and region."""
         pseudo = {
             "AWS::AccountId": account,
             "AWS::Region": region,
@@ -127,7 +127,7 @@ class StackSet:
         return made
 
     def shown_parameters(self) -> list[dict[str, str]]:
-        """Parameters as they are described: what the template says not to echo is masked."""
+        """Return the parameters as described by the API; NoEcho parameters are masked."""
         declared = self.document.get("Parameters", {})
         return [
             {
@@ -144,7 +144,7 @@ class StackSet:
         return f"arn:{self.partition}:cloudformation:{region}:{account}:stack/{stack}/{own}"
 
     def active(self) -> list[Operation]:
-        """Operations that have not ended, oldest first."""
+        """Return the operations that have not ended, oldest first."""
         self.unfinished = [operation for operation in self.unfinished if operation.status in ACTIVE]
         return list(self.unfinished)
 
@@ -163,7 +163,7 @@ class StackSet:
         return self.operations[identity]
 
     def outdate(self, places: Iterable[Place] | None = None) -> None:
-        """Mark instances OUTDATED: all of them, or those in `places`."""
+        """Mark all instances, or those in `places`, as OUTDATED."""
         for place in self.instances if places is None else places:
             if place in self.instances and self.instances[place].status != "INOPERABLE":
                 self.instances[place].status = "OUTDATED"

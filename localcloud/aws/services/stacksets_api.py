@@ -1,4 +1,4 @@
-"""CloudFormation's operations on StackSets and their instances."""
+"""The CloudFormation operations that change StackSets and their instances."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRUSTED = "member.org.stacksets.cloudformation.amazonaws.com"
 
 # difference: AWS-20
 class StackSetsApi:
-    """Maps operation names to handlers. StackSets of an organization live with its management account."""
+    """Maps operation names to handlers. An organization's StackSets belong to its management account."""
 
     def __init__(self, operations: Operations, page_size: int = 100) -> None:
         self._engine = operations
@@ -50,7 +50,7 @@ class StackSetsApi:
         return self._engine.organization
 
     def _home(self, caller: Caller, params: dict[str, Any]) -> str:
-        """Return the account whose StackSets the caller means. Raises AwsError where it may not act for it."""
+        """Return the account whose StackSets the caller addresses. Raises AwsError if it may not act for it."""
         organization = self._organization()
         if params.get("CallAs", "SELF") == "SELF":
             return caller.account
@@ -105,15 +105,15 @@ class StackSetsApi:
     def _create(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         home = self._home(caller, params)
         permissions = params.get("PermissionModel", "SELF_MANAGED")
-        # With permissions of its own a StackSet asks nothing of the organization.
+        # A SELF_MANAGED StackSet does not depend on the organization.
         organization = self._operable(home) if permissions == "SERVICE_MANAGED" else self._organization()
         if organization is None:
-            raise invalid(SERVICE, "the local cloud offers StackSets in an organization only")
+            raise invalid(SERVICE, "the local cloud supports StackSets only in an organization")
         key = (home, caller.region, params["StackSetName"])
         if key in self._engine.stack_sets:
             raise AwsError("NameAlreadyExistsException", f"StackSet {params['StackSetName']} already exists", 409)
         if "TemplateBody" not in params:
-            raise invalid(SERVICE, "the local cloud reads templates from TemplateBody only")
+            raise invalid(SERVICE, "the local cloud supports only TemplateBody for templates")
         automatic = params.get("AutoDeployment", {})
         made = StackSet(
             id=f"{params['StackSetName']}:{uuid.uuid4()}",
@@ -178,7 +178,7 @@ class StackSetsApi:
             found.outdate()
         answer = self._submitted(found, "UPDATE", places, params)
         if changed:
-            # What a selective update leaves out waits for an operation that never comes.
+            # A selective update leaves the other instances PENDING without an operation.
             for place, instance in found.instances.items():
                 if place not in places and instance.status != "INOPERABLE":
                     instance.detailed = "PENDING"
@@ -243,7 +243,7 @@ class StackSetsApi:
         self, found: StackSet, action: str, places: dict[Place, str], params: dict[str, Any], retain: bool = False
     ) -> dict[str, Any]:
         if found.permissions != "SERVICE_MANAGED":
-            raise invalid(SERVICE, "the local cloud runs operations of SERVICE_MANAGED StackSets only")
+            raise invalid(SERVICE, "the local cloud runs only operations of SERVICE_MANAGED StackSets")
         preferences = params.get("OperationPreferences", {})
         for kind in ("FailureTolerance", "MaxConcurrent"):
             if f"{kind}Count" in preferences and f"{kind}Percentage" in preferences:

@@ -1,4 +1,4 @@
-"""CloudFormation's operations that read StackSets, instances and operations."""
+"""The CloudFormation operations that read StackSets, instances and operations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST = 100
 
 
 class StackSetReads:
-    """Maps operation names to handlers; `page_size` caps every page below what the caller asks for."""
+    """Maps operation names to handlers; `page_size` caps every page, even if the caller requests more."""
 
     def __init__(
         self,

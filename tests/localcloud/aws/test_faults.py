@@ -229,6 +229,6 @@ def test_response_that_violates_the_service_model_is_501(cloud: LocalAws, monkey
         raise AwsError("ResourceNotFoundException", "no such table", 404)
 
     monkeypatch.setitem(handlers, "GetTable", missing)
-    with pytest.raises(ClientError, match="never refused with ResourceNotFoundException") as caught:
+    with pytest.raises(ClientError, match="has no error ResourceNotFoundException") as caught:
         client.get_table(TableName="COST_AND_USAGE_REPORT")
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501

@@ -128,7 +128,7 @@ def test_billing_view_of_another_account_is_unsupported(cloud: LocalAws) -> None
     """Billing transfer is not supported; the account's own view is accepted."""
     view = "arn:aws:billing::{}:billingview/primary"
     create_export(cloud, properties={"BILLING_VIEW_ARN": view.format(cloud.account)})
-    with pytest.raises(ClientError, match="primary billing view only"):
+    with pytest.raises(ClientError, match="supports only an account's primary billing view"):
         create_export(cloud, "another", properties={"BILLING_VIEW_ARN": view.format("999988887777")})
 
 
