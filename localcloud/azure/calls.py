@@ -10,7 +10,11 @@ from localcloud.common import call_log
 
 
 class Call(NamedTuple):
-    """`at`: seconds on the local clock. `app`: object id of a known caller, else `app-` and a digest of its token."""
+    """One logged call.
+
+    `at` is in seconds on the local clock. `app` is the object ID of a known caller, otherwise `app-` and a digest of
+    its token.
+    """
 
     at: float
     app: str
@@ -21,19 +25,19 @@ class Call(NamedTuple):
 
 
 class CallLog(call_log.CallLog[Call]):
-    """Calls by action; `action` is spelled as in a role definition and takes `*` wildcards."""
+    """The logged calls; `action` is written as in a role definition and can contain `*` wildcards."""
 
     def __init__(self) -> None:
         super().__init__()
         self._linked: set[tuple[str, str]] = set()
 
     def link(self, app: str, action: str) -> None:
-        """Note that a call needed a further action, on another resource that it names."""
+        """Record that a call also required `action` on another resource that it referenced."""
         with self._lock:
             self._linked.add((app, action))
 
     def select(self, action: str = "*", app: str | None = None, status: int | None = None) -> list[Call]:
-        """Return the calls that match; wildcards and no regard to case in `action`."""
+        """Return the matching calls; `action` can contain wildcards and is case-insensitive."""
         pattern = action.lower()
         return [
             call
@@ -45,24 +49,24 @@ class CallLog(call_log.CallLog[Call]):
         return len(self.select(action, app, status))
 
     def actions(self, app: str | None = None) -> set[str]:
-        """Return the actions that were required, named as in role definitions, with those on linked resources."""
+        """Return the required actions as named in role definitions, including those on linked resources."""
         with self._lock:
-            linked = {action for whose, action in self._linked if app in (None, whose)}
+            linked = {action for caller, action in self._linked if app in (None, caller)}
         return linked | {call.action for call in self if app in (None, call.app)}
 
     def by_action(self) -> dict[str, int]:
-        """Return how often each action was called."""
+        """Return the number of calls per action."""
         return self._counted(lambda call: call.action)
 
     def peak(
         self, action: str = "*", window_s: float = 60.0, app: str | None = None, resource: str | None = None
     ) -> int:
-        """Return the most matching calls in any span of `window_s` seconds; `resource` is compared as a prefix."""
+        """Return the maximum number of matching calls in any `window_s` seconds; `resource` is a prefix."""
         inside: deque[float] = deque()
         most = 0
         for at in sorted(c.at for c in self.select(action, app) if not resource or c.resource.startswith(resource)):
             inside.append(at)
-            # Moments that are a window apart may differ from it by the last bits of a float.
+            # Allow for floating-point error in times that are exactly one window apart.
             while at - inside[0] >= window_s - 1e-6:
                 inside.popleft()
             most = max(most, len(inside))

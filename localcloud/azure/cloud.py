@@ -26,7 +26,7 @@ from localcloud.azure.resource_manager import ResourceManager
 from localcloud.azure.runtime.function_app import FunctionApp, Start
 from localcloud.azure.services.agreements import AGREEMENTS
 from localcloud.azure.services.azurite import Azurite
-from localcloud.azure.services.blob_gate import MOST_BODY, BlobGate
+from localcloud.azure.services.blob_gate import MAX_BLOB_BODY, BlobGate
 from localcloud.azure.services.blobs import Blobs
 from localcloud.azure.services.directory import made_up_id
 from localcloud.azure.services.export_deliveries import Deliveries
@@ -44,10 +44,10 @@ from localcloud.common.local_cloud import LocalCloud
 from shared.runtime.clock import Clock, SystemClock
 
 TENANT = made_up_id("tenant")
-GROUP = "tailpipe-dataexport"  # the resource group of the deployment, and the only one that is there
+GROUP = "tailpipe-dataexport"  # the deployment's resource group, and the only one in the tenant
 LOCATION = "westeurope"
 SCHEDULE = "0 17 * * * *"  # hourly, in the timer trigger's six fields
-# One key for all accounts, of the length Azure's have; it opens nothing but this Azurite.
+# One key for all accounts, as long as a real one; it is valid only for this Azurite.
 KEY = base64.b64encode(hashlib.sha512(b"the local Azure's storage").digest()).decode()
 _MANAGEMENT = "https://management.azure.com"
 HOST = "tailpipehost"
@@ -60,9 +60,9 @@ def account_names(count: int) -> list[str]:
 
 
 def start_azurite(storage_accounts: int = 1, clock: Clock | None = None) -> Azurite:
-    """Start an emulator that several local Azures may use one after another; the caller stops it.
+    """Start an emulator that several local Azures can share, one at a time; the caller stops it.
 
-    `clock` decides whether its clock is the machine's (None, SystemClock) or follows a virtual one.
+    With no `clock` or a SystemClock, the emulator uses the machine's clock; otherwise it follows `clock`.
     """
     virtual = clock is not None and not isinstance(clock, SystemClock)
     names = [*account_names(storage_accounts), HOST]
@@ -72,22 +72,22 @@ def start_azurite(storage_accounts: int = 1, clock: Clock | None = None) -> Azur
 class LocalAzure(LocalCloud):
     """A context manager that serves a local Azure on 127.0.0.1 while it is open.
 
-    `subscriptions` are spread over the management groups `production` and `sandbox`; `agreements` says of which offers,
-    as weights (`{"ea": 8, "webdirect": 1}`), see `agreements.AGREEMENTS`. `storage_accounts` destinations lie in the
-    first subscriptions, one each, the host's storage account in the first. `identity_exports`: the destinations have
-    keys off, and the function may assign roles on them. `group`: the management group that the function works for
-    (default: the root group). `listed`: the numbers of the subscriptions that it works for in place of a group.
-    `rights`: the file of its and Tailpipe's rights.
+    `subscriptions` are distributed over the management groups `production` and `sandbox`. `agreements` sets the mix of
+    their offers as weights (`{"ea": 8, "webdirect": 1}`, see `agreements.AGREEMENTS`). The `storage_accounts`
+    destinations are in the first subscriptions, one in each; the host's storage account is in the first subscription.
+    With `identity_exports`, key access to the destinations is off and the function can assign roles on them. `group`
+    is the management group that the function covers (default: the root group). `listed` are the indexes of the
+    subscriptions that it covers instead of a group. `rights` is the file with the function's and Tailpipe's rights.
 
-    `bare`: an empty tenant, and no rights for the function.
-    `clock` is used for everything, Azurite's Last-Modified included; a VirtualClock may be shared with the function.
-    `azurite` is an emulator to use instead of one of its own (see `start_azurite`): it is emptied first and left
-    running. `start` runs the function app's code, at its first use (see `function_app`). `behavior` and `limits`
-    default to an Azure without delays and with the documented quotas.
+    With `bare`, the tenant has no resources and the function has no rights.
+    `clock` drives everything, including Azurite's Last-Modified; a VirtualClock can be shared with the function.
+    `azurite` is an existing emulator to use (see `start_azurite`): it is emptied first and left running. `start` runs
+    the function app's code on first use (see `function_app`). By default, `behavior` has no delays and `limits` are
+    the documented quotas.
 
-    The actions (`cloud.join_subscription("new")`, see `AzureActions`) act on the live state, and so does
-    `POST {endpoint}/_local/<action>`. Raises AzuriteError where Node or Azurite is missing, OSError for a taken port,
-    ValueError for settings that do not fit.
+    The actions (`cloud.join_subscription("new")`, see `AzureActions`) change the live state, as does
+    `POST {endpoint}/_local/<action>`. Raises AzuriteError if Node or Azurite is missing, OSError if the port is in
+    use, ValueError for inconsistent settings.
     """
 
     ACTIONS = AzureActions
@@ -122,8 +122,8 @@ class LocalAzure(LocalCloud):
         self.clock: Clock = clock or SystemClock()
         self._names = [*account_names(storage_accounts), HOST]
         if azurite and (set(self._names) - set(azurite.accounts) or azurite.manual != self._virtual):
-            raise ValueError("this Azurite has other accounts, or another sort of clock")
-        self._given = azurite
+            raise ValueError("This Azurite has different accounts or a different type of clock.")
+        self._shared_azurite = azurite
         self.tenant = TENANT
         self._azurite: Azurite | None = None
         self._app_server: LoopbackServer | None = None
@@ -143,7 +143,7 @@ class LocalAzure(LocalCloud):
 
     @property
     def blob_endpoint(self) -> str:
-        """Azurite: `http://127.0.0.1:PORT`, accounts being the first part of the path."""
+        """Azurite's endpoint, `http://127.0.0.1:PORT`; the account is the first part of the path."""
         if self._azurite is None:
             raise RuntimeError("the local Azure is not open")
         return self._azurite.endpoint
@@ -167,30 +167,30 @@ class LocalAzure(LocalCloud):
 
     @property
     def destinations(self) -> list[StorageAccount]:
-        """The storage accounts for exports; the host's is not among them."""
+        """The storage accounts for exports, without the host's."""
         return [self._accounts[name] for name in self._names if name != HOST]
 
     def token(self, user: bool = False) -> str:
-        """Return a bearer token of the function's identity, or of a person with the same roles."""
+        """Return a bearer token of the function's identity, or of a user with the same roles."""
         return token_for(self.tenant, self.identity.principal, _MANAGEMENT, user)
 
     def operator_token(self) -> str:
-        """Return a bearer token of the operator who deploys: the owner of everything, unless an action is denied."""
+        """Return a bearer token of the operator who deploys and owns the tenant, except for denied actions."""
         return token_for(self.tenant, OPERATOR, _MANAGEMENT, user=True)
 
     def app_token(self, app: str, audience: str = _MANAGEMENT, tenant: str = "") -> str:
-        """Return a bearer token of an enterprise application (by its application id), as Entra ID issues it.
+        """Return a bearer token for an enterprise application, as Entra ID issues it; `app` is its application ID.
 
-        `tenant` is another issuer, whose token is good for nothing here. Raises KeyError for an application that is
-        not in the tenant.
+        `tenant` sets a different issuer, whose token this tenant rejects. Raises KeyError if the application is not in
+        the tenant.
         """
         return token_for(tenant or self.tenant, self.world.service_principals[app], audience)
 
     def keyless(self) -> dict[str, str]:
-        """Return what of `environment` differs for a function that works by identity alone, in storage as well.
+        """Return the overrides of `environment` for a function that uses only its identity, also for storage.
 
-        Its tokens come from the identity's endpoint, and blob storage checks what its roles allow. Raises RuntimeError
-        when the cloud is not open.
+        Its tokens come from the identity endpoint, and blob storage checks its roles. Raises RuntimeError if the cloud
+        is not open.
         """
         if self._gate is None:
             raise RuntimeError("the local Azure is not open")
@@ -199,7 +199,7 @@ class LocalAzure(LocalCloud):
         return {"ARM_TOKEN": "", "BLOB_KEY": "", "BLOB_ENDPOINT": endpoint, "STATE_ACCOUNT": state}
 
     def connection_string(self, account: str = "") -> str:
-        """Return a connection string for azure-storage-blob; by default of the first destination."""
+        """Return a connection string for azure-storage-blob, by default for the first destination."""
         found = self._accounts[account] if account else self.destinations[0]
         return (
             f"DefaultEndpointsProtocol=http;AccountName={found.name};AccountKey={found.key};"
@@ -207,17 +207,17 @@ class LocalAzure(LocalCloud):
         )
 
     def blob_client(self, account: str = "") -> BlobServiceClient:
-        """Return a client of a storage account (default: the first destination); the caller closes it."""
+        """Return a client for a storage account (default: the first destination); the caller closes it."""
         return BlobServiceClient.from_connection_string(self.connection_string(account))
 
     def environment(self) -> dict[str, str]:
-        """Return endpoints, credentials, and unless bare the settings of a deployed function.
+        """Return endpoints, credentials and, unless the tenant is bare, the settings of a deployed function.
 
         `ARM_ENDPOINT` is Resource Manager and `ARM_TOKEN` a token of the function's identity. `BLOB_ENDPOINT` is
-        Azurite (`{BLOB_ENDPOINT}/{account}`) and `BLOB_KEY` the key of all its accounts, because it takes bearer tokens
-        over TLS only. `ARM_OPERATOR_TOKEN` is a token of a person who owns the tenant, `GRAPH_ENDPOINT` is Microsoft
-        Graph and `FUNCTION_ENDPOINT` the function app's address. `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` are what
-        azure-identity finds a managed identity by.
+        Azurite (`{BLOB_ENDPOINT}/{account}`) and `BLOB_KEY` the key of all its accounts, because Azurite accepts bearer
+        tokens only over TLS. `ARM_OPERATOR_TOKEN` is a token of a user who owns the tenant, `GRAPH_ENDPOINT` is
+        Microsoft Graph and `FUNCTION_ENDPOINT` is the function app's URL. azure-identity uses `IDENTITY_ENDPOINT` and
+        `IDENTITY_HEADER` to find a managed identity.
         """
         variables = self._platform() | {
             "ARM_OPERATOR_TOKEN": self.operator_token(),
@@ -232,17 +232,17 @@ class LocalAzure(LocalCloud):
         return not isinstance(self.clock, SystemClock)
 
     def sync(self) -> None:
-        """Let Azurite's clock show the local time; only a virtual clock needs it, and every ARM call does it."""
+        """Set Azurite's clock to the local time; needed only for a virtual clock. Every ARM call does it."""
         if self._azurite is not None and self._virtual:
             self._azurite.set_time(self.clock.now())
 
     def settle(self) -> int:
-        """Let the runs that are due deliver their data; returns how many. Every ARM call does it too."""
+        """Deliver the data of all runs that are due and return their number. Every ARM call does this too."""
         with self.world.lock:
             return self._deliveries.settle()
 
     def _open(self) -> None:
-        azurite = self._given
+        azurite = self._shared_azurite
         if azurite is None:
             with uninterrupted():
                 azurite = start_azurite(self._storage_accounts, self.clock)
@@ -251,7 +251,7 @@ class LocalAzure(LocalCloud):
         self.sync()
         blobs = Blobs(azurite.port, dict.fromkeys(self._names, KEY))
         self._stack.callback(blobs.close)
-        if self._given:
+        if self._shared_azurite:
             blobs.empty()
         self.world = World(self.clock, self.tenant, self._behavior, blobs, self.sync)
         self.world.quotas.limits = self._limits
@@ -267,7 +267,7 @@ class LocalAzure(LocalCloud):
         self._stack.callback(server.stop)
         gate = BlobGate(self.world, self.identity, azurite.port, self.sync)
         self._stack.callback(gate.close)
-        self._gate = LoopbackServer(served(gate), max_body=MOST_BODY)
+        self._gate = LoopbackServer(served(gate), max_body=MAX_BLOB_BODY)
         self._stack.callback(self._gate.stop)
         if not self._bare:
             self._deploy()
@@ -289,14 +289,14 @@ class LocalAzure(LocalCloud):
         for number, name in enumerate(self._names):
             owner = ids[number if number < self._storage_accounts else 0]
             self._accounts[name] = StorageAccount(name, owner, GROUP, LOCATION, KEY)
-            # The emulator has the accounts in any case; a bare tenant does not.
+            # The emulator always has the accounts; a bare tenant does not.
             if not self._bare:
                 self.world.accounts[name] = self._accounts[name]
                 self.world.resource_groups[(owner, GROUP)] = LOCATION
         self.host_account = self._accounts[HOST]
 
     def _deploy(self) -> None:
-        """Make what a deployment makes, and open the function app's address."""
+        """Create the resources of a deployment and start the function app's server."""
         settings = {name: value for name, value in self._settings().items() if name != "AzureWebJobsStorage"}
         site = self.site = deploy(
             self.world,
@@ -314,22 +314,22 @@ class LocalAzure(LocalCloud):
         self._actions.tick_timer = app.tick
         publishing = Publishing(self.world, site)
         application = served(lambda request: publishing.answer(request) or app.answer(request))
-        server = LoopbackServer(application, max_body=MOST_BODY)
+        server = LoopbackServer(application, max_body=MAX_BLOB_BODY)
         self._stack.callback(server.stop)
-        # The functions end first: the server waits for the requests that they answer.
+        # Stop the functions first: the server waits for requests that they are still handling.
         self._stack.callback(app.close)
         server.start()
         self._app_server = server
 
     def _settings(self) -> dict[str, str]:
-        """Return what the function's settings name in this cloud."""
+        """Return the function's app settings for this cloud."""
         return {
             "DESTINATION": ",".join(one.id for one in self.destinations),
             "DESTINATION_CONTAINER": CONTAINER,
             "EXPORT_IDENTITY": "system" if self._identity_exports else "none",
             "EXPORT_LOCATION": LOCATION,
             "STATE_ACCOUNT": f"{self.blob_endpoint}/{self.host_account.name}",
-            # Past months are asked for where a test or a person wants them: each costs a call for every export.
+            # Backfill is off by default, because each month costs one call per export.
             "BACKFILL_MONTHS": "0",
             "AzureWebJobsStorage": self.connection_string(self.host_account.name),
             "SCHEDULE": SCHEDULE,
@@ -341,7 +341,7 @@ class LocalAzure(LocalCloud):
         return ",".join(self.subscription_ids[number] for number in self._listed)
 
     def _platform(self) -> dict[str, str]:
-        """Return what the functions see beside their settings: where this cloud is, and their identity."""
+        """Return the platform's environment variables: this cloud's endpoints and the function's identity."""
         return {
             "ARM_ENDPOINT": self.endpoint,
             "ARM_TOKEN": self.token(),

@@ -1,4 +1,4 @@
-"""The control actions of the local Azure: what happens to a tenant over time."""
+"""The control actions of the local Azure, which simulate changes in a tenant over time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from localcloud.common.control_api import unlocked
 
 
 class AzureActions(EventActions):
-    """All actions; `subscription` is always an id."""
+    """All control actions; `subscription` is always an ID."""
 
     def __init__(self, world: World, deliveries: Deliveries, identity: Identity) -> None:
         super().__init__(world, deliveries)
@@ -32,7 +32,10 @@ class AzureActions(EventActions):
     def join_subscription(
         self, name: str, agreement: str = "ea", group: str = "", subscription: str = "", young_s: float | None = None
     ) -> str:
-        """Return a new subscription under a management group; inherited rights come with the propagation delay."""
+        """Create a subscription under a management group and return its ID.
+
+        Inherited role assignments take effect after the propagation delay.
+        """
         now, behavior = self._world.clock.monotonic(), self._world.behavior
         made = self._world.directory.join(name, agreement, group, subscription)
         self._world.directory_copy.joined(made.id, now)
@@ -68,33 +71,33 @@ class AzureActions(EventActions):
         self._find(subscription).agreement = AGREEMENTS[agreement]
 
     def make_young(self, subscription: str, seconds: float = 48 * 3600) -> None:
-        """Let the subscription have no cost data for so long."""
+        """Make the subscription have no cost data for `seconds`."""
         self._find(subscription).young_until = self._world.clock.monotonic() + seconds
 
     def subscriptions(self) -> dict[str, str]:
-        """Return ids and states."""
+        """Return the state of each subscription by ID."""
         return {one.id: one.state for one in self._world.directory.subscriptions.values()}
 
     def revoke_rights(self, subscription: str) -> None:
-        """Let inherited role assignments have no effect there."""
+        """Disable inherited role assignments in the subscription."""
         self._find(subscription).rights_from = math.inf
 
     # difference: AZURE-4
     def grant_rights(self, subscription: str, delay_s: float | None = None) -> None:
-        """Let inherited role assignments have effect again, after the propagation delay."""
+        """Enable inherited role assignments again, after the propagation delay."""
         delay = self._world.behavior.rights_delay_s if delay_s is None else delay_s
         self._find(subscription).rights_from = self._world.clock.monotonic() + delay
 
     def exports(self, subscription: str = "") -> list[dict[str, Any]]:
-        """Return the exports as the API shows them, each with its last run."""
+        """Return the exports as the API returns them, each with its last run."""
         return [one.document(1) for one in self._chosen([subscription] if subscription else None)]
 
     def create_exports(
         self, subscriptions: list[str] | None = None, name: str = "", kind: str = "", container: str = "dataexport"
     ) -> int:
-        """Create exports as the earlier scripts did (by default in every subscription); returns how many.
+        """Create exports as the legacy scripts did (default: in every subscription) and return their number.
 
-        `kind` is the type (default: ActualCost where the agreement allows it, else Usage).
+        `kind` is the export type (default: ActualCost if the agreement allows it, otherwise Usage).
         """
         accounts = list(self._world.accounts.values())
         ids = list(self._world.directory.subscriptions) if subscriptions is None else subscriptions
@@ -110,7 +113,7 @@ class AzureActions(EventActions):
         return len(ids)
 
     def delete_export(self, subscription: str, name: str = "") -> int:
-        """Delete an export (all of the subscription's, without a name); returns how many."""
+        """Delete one export, or all exports of the subscription if `name` is empty; return the number deleted."""
         gone = self._chosen([subscription], name)
         for export in gone:
             self._world.exports.remove(export.scope, export.name)
@@ -123,7 +126,7 @@ class AzureActions(EventActions):
     def change_destination(
         self, subscription: str, name: str = "", container: str = "", folder: str = "", account: str = ""
     ) -> int:
-        """Send the export elsewhere; `account` is a storage account's name."""
+        """Change the export's destination and return the number of exports; `account` is a storage account's name."""
         changes: dict[str, Any] = {}
         if container:
             changes["deliveryInfo.destination.container"] = container
@@ -137,13 +140,13 @@ class AzureActions(EventActions):
         return self._change(subscription, name, {"definition.type": kind})
 
     def set_end_date(self, subscription: str, days: float, name: str = "") -> int:
-        """Let the schedule end so many days from now."""
+        """Set the schedule's end to `days` from now and return the number of exports."""
         end = stamp(self._world.clock.now() + timedelta(days=days))
         return self._change(subscription, name, {"schedule.recurrencePeriod.to": end})
 
     # difference: AZURE-1
     def deliver(self, subscriptions: list[str] | None = None) -> int:
-        """Run every active export, as the service does daily; returns how many delivered data."""
+        """Run every active export, as the service does daily; return how many delivered data."""
         self._deliveries.settle()
         return self._deliveries.daily(self._chosen(subscriptions))
 
@@ -155,15 +158,15 @@ class AzureActions(EventActions):
         code: str = "InternalServerError",
         message: str = "The export run failed.",
     ) -> None:
-        """Let the next `times` runs of a subscription (`*`: of all together) end without data."""
+        """Make the next `times` runs of a subscription end without data (`*`: of all subscriptions combined)."""
         self._deliveries.fail_next(subscription, times, status, code, message)
 
     def throttle(self, seconds: float = 60) -> None:
-        """Let Cost Management answer 429 to all callers for so long."""
+        """Make Cost Management respond 429 to all callers for `seconds`."""
         self._world.quotas.burst(self._world.clock.monotonic() + seconds)
 
     def exhaust_default_quota(self, seconds: float = 60) -> None:
-        """Let callers without a ClientType of their own get 429 for so long."""
+        """Make Cost Management respond 429 to callers without a ClientType header for `seconds`."""
         self._world.quotas.exhaust_default(self._world.clock.monotonic() + seconds)
 
     def register_provider(self, subscription: str, namespace: str = "Microsoft.CostManagementExports") -> None:
@@ -175,18 +178,18 @@ class AzureActions(EventActions):
         self._world.note(f"{namespace}/unregister/action", f"/subscriptions/{subscription}/providers/{namespace}")
 
     def demand_registration(self, subscription: str, namespace: str = "Microsoft.CostManagement") -> None:
-        """Let the subscription refuse exports until it has registered the provider itself."""
+        """Make the subscription reject exports until the provider is registered in it."""
         self._find(subscription).demands = (namespace,)
 
     def set_shared_key(self, allowed: bool, account: str = "") -> None:
         self._account(account).shared_key = allowed
 
     def set_firewall(self, closed: bool, account: str = "") -> None:
-        """Do the same as `close_network`."""
+        """Open or close the storage account's network; an alias of `close_network`."""
         self.close_network(closed, account)
 
     def fill_role_assignments(self, subscription: str, left: int = 0) -> None:
-        """Fill the subscription with role assignments, up to `left` below the limit."""
+        """Set the subscription's number of role assignments to `left` below the limit."""
         self._world.rights.counts[self._find(subscription).id] = self._world.rights.limit - left
 
     def add_billing_account(
@@ -196,17 +199,17 @@ class AzureActions(EventActions):
         children: dict[str, list[str]] | None = None,
         departments: dict[str, list[str]] | None = None,
     ) -> str:
-        """Add a billing account and return its id.
+        """Add a billing account and return its ID.
 
-        `children`: enrollment accounts or billing profiles → the subscriptions they pay for; `departments`: their
-        names → their enrollment accounts.
+        `children` maps enrollment accounts or billing profiles to the subscriptions that they pay for; `departments`
+        maps department names to their enrollment accounts.
         """
         made = BillingAccount(name, name, agreement, dict(children or {}), dict(departments or {}))
         self._world.billing[name] = made
         return str(made.document()["id"])
 
     def grant_billing(self, principal: str = "") -> None:
-        """Give a billing role to a principal (default: the function's identity)."""
+        """Grant a billing role to a principal (default: the function's identity)."""
         self._world.billing_readers.add(principal or self._identity.principal)
 
     def fault(
@@ -220,7 +223,7 @@ class AzureActions(EventActions):
         headers: dict[str, str] | None = None,
         after: bool = False,
     ) -> None:
-        """See `Faults.add`."""
+        """Inject an error; see `Faults.add`."""
         self._world.faults.add(
             action, code, message, status=status, times=times, resource=resource, headers=headers, after=after
         )
@@ -229,35 +232,35 @@ class AzureActions(EventActions):
         self._world.faults.latency(seconds, action)
 
     def break_identity(self, mode: Mode) -> None:
-        """Set which tokens the identity gets from now on: `well`, `unavailable`, `wrong-tenant` or `expired`."""
+        """Set how the identity's tokens fail from now on: `well`, `unavailable`, `wrong-tenant` or `expired`."""
         self._identity.mode = mode
 
     def deny(self, action: str, principal: str = "") -> None:
-        """Deny actions (a pattern, as in a role) to a principal (default: the operator), regardless of its roles."""
+        """Deny an action (a pattern, as in a role) to a principal (default: the operator), regardless of its roles."""
         withheld = self._world.rights.withheld
         withheld[principal or OPERATOR] = (*withheld.get(principal or OPERATOR, ()), action)
 
     def allow(self, principal: str = "") -> None:
-        """Give back what was denied."""
+        """Remove all denials of a principal (default: the operator)."""
         self._world.rights.withheld.pop(principal or OPERATOR, None)
 
     def take_name(self, name: str) -> None:
-        """Take the name of a storage account or an app, as another Azure customer may."""
+        """Reserve the name of a storage account or an app, as if another Azure customer used it."""
         self._world.taken_names.add(name)
 
     @unlocked
     def tick(self, timer: str = "") -> bool:
-        """Let a timer of the function app tick (default: its schedule's); returns whether the function succeeded."""
+        """Trigger a timer of the function app (default: the first one); return whether the function succeeded."""
         return self.tick_timer(timer)
 
     def advance(self, seconds: float) -> str:
-        """Move a virtual clock, deliver what has become due, and return the new time."""
+        """Advance a virtual clock, deliver the runs that became due, and return the new time."""
         super().advance(seconds)
         self._deliveries.settle()
         return stamp(self._world.clock.now())
 
     def _change(self, subscription: str, name: str, changes: dict[str, Any]) -> int:
-        """Change properties by their dotted paths, as a client with the eTag would; returns how many exports."""
+        """Change properties by dotted path, as a client with the eTag would; return the number of exports."""
         chosen = self._chosen([subscription], name)
         for export in chosen:
             body = export.body()

@@ -1,4 +1,4 @@
-"""Azure's errors, with the status, code and message that callers see."""
+"""Azure's errors, with the status, code and message that callers receive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class ArmError(Exception):
-    """An error answer: `{"error": {"code", "message"}}`, or the older flat form of Cost Management."""
+    """An error response, `{"error": {"code", "message"}}`; `more` are additional members of the error."""
 
     def __init__(
         self,
@@ -26,29 +26,29 @@ class ArmError(Exception):
         self.more = dict(more or {})
 
     def document(self) -> dict[str, Any] | None:
-        """Return the body; None, an empty one, for an error without code and message."""
+        """Return the response body, or None (an empty body) for an error without code and message."""
         if not self.code and not self.message:
             return None
         return {"error": {"code": self.code, "message": self.message, **self.more}}
 
 
 def bad_request(message: str, code: str = "400") -> ArmError:
-    """Cost Management's own refusals carry the status as code."""
+    """Return a 400 error; Cost Management's own errors use the status as their code."""
     return ArmError(400, code, message)
 
 
 def not_found(code: str, message: str) -> ArmError:
-    """404."""
+    """Return a 404 error."""
     return ArmError(404, code, message)
 
 
 def subscription_not_found(subscription: str) -> ArmError:
-    """404: it is not there, or the tenant has never seen it."""
+    """Return a 404 error: the subscription does not exist or is not in the tenant."""
     return not_found("SubscriptionNotFound", f"The subscription '{subscription}' could not be found.")
 
 
 def resource_not_found(resource: str) -> ArmError:
-    """404, as Resource Manager words it for any resource."""
+    """Return a 404 error with Resource Manager's generic message for a missing resource."""
     return not_found(
         "ResourceNotFound",
         f"The Resource '{resource}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
@@ -56,7 +56,7 @@ def resource_not_found(resource: str) -> ArmError:
 
 
 def authorization_failed(principal: str, action: str, scope: str) -> ArmError:
-    """Resource Manager's 403: no role assignment of the caller allows the action at the scope."""
+    """Return Resource Manager's 403 error: no role assignment of the caller allows the action at the scope."""
     return ArmError(
         403,
         "AuthorizationFailed",
@@ -67,7 +67,7 @@ def authorization_failed(principal: str, action: str, scope: str) -> ArmError:
 
 
 def linked_authorization_failed(principal: str, action: str, scope: str) -> ArmError:
-    """403: the caller may do it, but not what it needs on another resource that the request names."""
+    """Return a 403 error: the caller lacks a permission on another resource that the request references."""
     return ArmError(
         403,
         "LinkedAuthorizationFailed",
@@ -78,13 +78,13 @@ def linked_authorization_failed(principal: str, action: str, scope: str) -> ArmE
 
 
 def rbac_access_denied(detail: str = "") -> ArmError:
-    """Cost Management's own refusal (401), whose cache of rights lags behind Resource Manager's."""
+    """Return Cost Management's own 401 error; its permission cache lags behind Resource Manager's."""
     message = "The client does not have authorization to perform action."
     return ArmError(401, "RBACAccessDenied", f"{message} {detail}".strip())
 
 
 def read_only(subscription: str) -> ArmError:
-    """409: what a disabled subscription answers to every write."""
+    """Return a 409 error: a disabled subscription rejects every write."""
     return ArmError(
         409,
         "ReadOnlyDisabledSubscription",
@@ -94,7 +94,7 @@ def read_only(subscription: str) -> ArmError:
 
 
 def scope_locked(path: str, locked: str) -> ArmError:
-    """409: a resource lock stops the write."""
+    """Return a 409 error: a resource lock prevents the write."""
     return ArmError(
         409,
         "ScopeLocked",
@@ -104,7 +104,7 @@ def scope_locked(path: str, locked: str) -> ArmError:
 
 
 def disallowed_by_policy(resource: str, assignment: str, group: str) -> ArmError:
-    """403: an assignment of Azure Policy with the effect deny."""
+    """Return a 403 error: an Azure Policy assignment with the effect `deny` rejects the resource."""
     place = f"/providers/Microsoft.Management/managementGroups/{group}"
     identifier = f"{place}/providers/Microsoft.Authorization/policyAssignments/{assignment}"
     definition = f"{place}/providers/Microsoft.Authorization/policyDefinitions/{assignment}"
@@ -128,7 +128,10 @@ def disallowed_by_policy(resource: str, assignment: str, group: str) -> ArmError
 
 
 def disallowed_by_azure(resource: str) -> ArmError:
-    """403: Azure itself offers the region to no new resources of the subscription, in the words seen in public."""
+    """Return a 403 error: Azure allows no new resources of the subscription in the region.
+
+    The message is the one quoted in public reports.
+    """
     return ArmError(
         403,
         "RequestDisallowedByAzure",
@@ -140,7 +143,7 @@ def disallowed_by_azure(resource: str) -> ArmError:
 
 
 def missing_registration(namespace: str) -> ArmError:
-    """409: the provider has to be registered first."""
+    """Return a 409 error: the resource provider must be registered first."""
     return ArmError(
         409,
         "MissingSubscriptionRegistration",

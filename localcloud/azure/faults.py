@@ -1,4 +1,4 @@
-"""The faults of the local Azure: errors on demand, and latency."""
+"""Fault injection for the local Azure: errors and latency."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from localcloud.common.faults import FaultInjector, Order
 
 
 class Attempt(NamedTuple):
-    """A request as a fault sees it; `resource` is the path without query, header names are lower-case."""
+    """A request that faults are matched against; `resource` is the path without query, header names are lowercase."""
 
     app: str
     method: str
@@ -24,7 +24,7 @@ class Attempt(NamedTuple):
 
 @dataclass
 class Fault(Order):
-    """An error to respond with. With `after`, the call takes effect and its response is lost."""
+    """An error response to inject. With `after`, the call takes effect and only its response is lost."""
 
     action: str
     resource: str
@@ -42,7 +42,7 @@ class Fault(Order):
 
 
 class Faults(FaultInjector[Fault]):
-    """Faults in the order they were added; the first that fits answers. Patterns ignore case."""
+    """The injected faults in the order they were added; the first match applies. Patterns are case-insensitive."""
 
     def add(
         self,
@@ -57,19 +57,22 @@ class Faults(FaultInjector[Fault]):
         when: Callable[[Attempt], bool] | None = None,
         after: bool = False,
     ) -> Fault:
-        """Answer the next `times` matching calls (None: all) with the error; they have no effect, unless `after`."""
+        """Respond to the next `times` matching calls (None: all) with the error.
+
+        The calls take effect only with `after`.
+        """
         return self._put(Fault(action, resource, ArmError(status, code, message, headers), when, after, left=times))
 
     def latency(self, seconds: float, action: str = "*") -> None:
-        """Let `seconds` pass on the local clock before each matching call is answered."""
+        """Delay the response to each matching call by `seconds` on the local clock."""
         self._set_latency(action.lower(), seconds)
 
     def delay(self, action: str) -> None:
-        """Let the latency of an action pass."""
+        """Wait for the latency of an action."""
         self._wait(action.lower())
 
     def meet(self, attempt: Attempt, after: bool = False) -> None:
-        """Raise the ArmError that was ordered for this request, if any."""
+        """Raise the ArmError that is injected for this request, if any."""
         fault = self._take(self._faults, lambda one: one.after == after and one.fits(attempt))
         if fault is not None:
             raise fault.error

@@ -1,4 +1,4 @@
-"""The gateway of the local Azure: Resource Manager, Graph, the identity's tokens and the control API on one port."""
+"""The gateway of the local Azure: serves Resource Manager, Graph, identity tokens and the control API on one port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from localcloud.common.control_api import ControlApi
 
 
 class Gateway:
-    """Called by the server's threads."""
+    """Route requests to the services; called from the server's threads."""
 
     def __init__(
         self,

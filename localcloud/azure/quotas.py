@@ -1,7 +1,8 @@
-"""Rate limits: token buckets on the local clock, answering 429 with Azure's own headers.
+"""Rate limits: token buckets on the local clock that respond 429 with Azure's own headers.
 
-Cost Management: about 200 calls a minute per tenant and app, 30 a minute per scope and app. Resource Manager: reads 250
-refilled 25/s, writes and deletes 200 refilled 10/s, per subscription and principal, and 15 times that per subscription
+Cost Management allows about 200 calls per minute per tenant and app, and 30 per minute per scope and app. Resource
+Manager allows 250 reads (refilled at 25/s) and 200 writes or deletes (refilled at 10/s) per subscription and principal,
+and 15 times as many per subscription
 (https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling).
 """
 
@@ -17,7 +18,7 @@ _MESSAGE = "Too many requests. Please retry."
 
 
 class Bucket:
-    """`capacity` tokens, refilled at `per_second`."""
+    """A token bucket of `capacity` tokens, refilled at `per_second`."""
 
     __slots__ = ("at", "capacity", "per_second", "tokens")
 
@@ -26,10 +27,10 @@ class Bucket:
         self.tokens, self.at = capacity, now
 
     def wait(self, now: float) -> float:
-        """Return the seconds until a token is available; 0 if one is."""
+        """Return the seconds until a token is available, or 0 if one is available now."""
         self.tokens = min(self.capacity, self.tokens + max(0.0, now - self.at) * self.per_second)
         self.at = max(self.at, now)
-        # A client that paces itself exactly to the rate must not fail by the last bit of a float.
+        # Allow for floating-point error, so that a client that calls exactly at the rate is not throttled.
         return 0.0 if self.tokens >= 1 - 1e-6 else (1 - self.tokens) / self.per_second
 
     def take(self) -> None:
@@ -38,7 +39,7 @@ class Bucket:
 
 @dataclass
 class Limits:
-    """The limits of the quotas. A `burst` of 0 allows the calls of a minute in one burst, as documented."""
+    """The quota limits. With a `burst` of 0, all calls of a minute can be made in one burst, as documented."""
 
     app_per_minute: float = 200
     scope_per_minute: float = 30
@@ -51,7 +52,7 @@ class Limits:
 
 @dataclass
 class Quotas:
-    """All token buckets. `check` takes a token from each bucket that applies, or from none."""
+    """All token buckets. `check` takes a token from every applicable bucket, or from none."""
 
     limits: Limits = field(default_factory=Limits)
     _buckets: dict[tuple[str, ...], Bucket] = field(default_factory=dict)
@@ -60,17 +61,17 @@ class Quotas:
     _refused: int = 0
 
     def burst(self, until: float) -> None:
-        """Refuse every Cost Management call until that moment of the clock: the tenant's quota is used up by others."""
+        """Reject all Cost Management calls until `until` (clock seconds), as if others used up the tenant's quota."""
         self._burst_until = until
 
     def exhaust_default(self, until: float) -> None:
-        """Refuse callers without a ClientType of their own until that moment: `DefaultQuota` is used up."""
+        """Reject callers without a ClientType header until `until` (clock seconds): `DefaultQuota` is used up."""
         self._default_until = until
 
     def check(
         self, token: str, client_type: str, subscription: str, scope: str, cost: bool, read: bool, now: float
     ) -> None:
-        """Take the tokens of one call. Raises ArmError 429."""
+        """Take the tokens for one call. Raises ArmError 429."""
         limits = self.limits
         capacity, rate = limits.arm_reads if read else limits.arm_writes
         kind = "reads" if read else "writes"
@@ -109,7 +110,7 @@ class Quotas:
         return bucket
 
     def _refusal(self, name: str, wait: float, remaining: str = "") -> ArmError:
-        """Return the wait, in one of the four combinations of headers that are seen, in turn."""
+        """Return a 429 error; its headers rotate through the four combinations that Cost Management uses."""
         seconds = max(1, math.ceil(wait))
         short = str(max(1, seconds // 4))
         full = {f"{_PREFIX}{name}-retry-after": str(seconds)}

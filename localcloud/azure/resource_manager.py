@@ -1,4 +1,4 @@
-"""Resource Manager: identifies the caller, finds the operation, and checks limits, faults, rights and locks."""
+"""Resource Manager: identifies the caller, finds the operation, and checks quotas, faults, rights and locks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, Request, corrupted
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z]+)?", re.IGNORECASE)
-# The published versions of exports: the later ones alone are implemented. "Cost Management", azure-rest-api-specs.
+# The published API versions of exports; only the later ones are implemented. "Cost Management", azure-rest-api-specs.
 # difference: AZURE-10
 _EXPORTS_IMPLEMENTED = (
     "2023-07-01-preview", "2023-08-01", "2023-09-01", "2023-11-01", "2024-01-01", "2024-08-01", "2024-10-01-preview",
@@ -46,7 +46,7 @@ _CHILD = "(billingProfiles|enrollmentAccounts|departments)"
 
 
 class ResourceManager:
-    """Handles one request at a time; `settle` runs due background work first."""
+    """Handle one request at a time, after delivering the export runs that are due."""
 
     def __init__(self, world: World, deliveries: Deliveries, identity: Identity, blob_endpoint: str) -> None:
         self._world = world
@@ -64,7 +64,7 @@ class ResourceManager:
         ) + operator_routes(storage, resources, SitesApi(world), LogAnalytics(world), ResourceGraph(world, resources))
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request and log it; refusals are answers too."""
+        """Handle a request and log it; errors are returned as responses."""
         request.id = str(UUID(int=next(self._ids)))
         action, app = f"{request.method} unknown", ""
         try:
@@ -73,7 +73,7 @@ class ResourceManager:
             self._identity.check(request.caller)
             route = self._route(request)
             action = route.action.format(*request.path_args)
-            answer = self._through(request, route, action)
+            answer = self._handle(request, route, action)
         except ArmError as error:
             answer = Answer(error.document(), error.status, dict(error.headers))
         self._world.calls.add(
@@ -82,7 +82,7 @@ class ResourceManager:
         answer.headers.setdefault("x-ms-request-id", request.id)
         return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}"))
 
-    def _through(self, request: Request, route: Route, action: str) -> Answer:
+    def _handle(self, request: Request, route: Route, action: str) -> Answer:
         world = self._world
         attempt = Attempt(
             request.caller.principal, request.method, action, request.path, request.headers, world.clock.monotonic()
@@ -90,7 +90,7 @@ class ResourceManager:
         world.faults.delay(action)
         cost = action.startswith("Microsoft.CostManagement/exports")
         self._check_version(request, cost)
-        # A resource's rights are checked at the resource; a collection's at the scope it belongs to.
+        # Rights on an extension resource are checked at the scope that it extends.
         extends = cost or _AUTH in request.path or request.path.lower().endswith(METRICS)
         scope = _scope(request.path) if extends else request.path
         with world.lock:
@@ -114,7 +114,7 @@ class ResourceManager:
 
     def _check_locks(self, request: Request) -> None:
         if request.method in ("GET", "HEAD", "POST"):
-            return  # locks stop writes and deletions; of actions, Cost Management's none
+            return  # locks block writes and deletions, but none of Cost Management's POST actions
         path = request.path.lower()
         for scope, level in self._world.locks.items():
             if path.startswith(f"{scope}/") and (level == "ReadOnly" or request.method == "DELETE"):
@@ -142,7 +142,7 @@ class ResourceManager:
         if not _API_VERSION.fullmatch(version):
             raise ArmError(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
         if cost and version in _EXPORTS_OLDER:
-            raise ArmError(501, "NotImplemented", f"The local Azure has no exports of api-version {version}.")
+            raise ArmError(501, "NotImplemented", f"The local Azure does not implement exports api-version {version}.")
         if cost and version not in _EXPORTS_IMPLEMENTED:
             known = ", ".join((*_EXPORTS_OLDER, *_EXPORTS_IMPLEMENTED))
             raise ArmError(
@@ -167,19 +167,19 @@ class ResourceManager:
 
 
 def _scope(path: str) -> str:
-    """Return what an extension resource hangs on: all before the last `/providers/`."""
+    """Return the scope of an extension resource: everything before the last `/providers/`."""
     return path[: path.lower().rfind("/providers/")]
 
 
 def _changed(request: Request) -> str:
-    """Return the resource that a request changes: an action's name is not part of it."""
+    """Return the ID of the resource that a request changes, without the name of an action."""
     return request.path.rpartition("/")[0] if request.method == "POST" else request.path
 
 
 def _routes(
     exports: ExportsApi, directory: DirectoryApi, storage: StorageApi, roles: AuthorizationApi, billing: BillingApi
 ) -> list[Route]:
-    """Return the operations; the most frequent ones first."""
+    """Return the routes, the most frequently used first."""
     account = f"{SUBSCRIPTION}/resourceGroups/([^/]+){ACCOUNTS}/([^/]+)"
     container = f"{account}/blobServices/default/containers/([^/]+)"
     group = f"{SUBSCRIPTION}/resourceGroups/([^/]+)"
@@ -188,7 +188,7 @@ def _routes(
     billed, property_ = "Microsoft.Billing/billingAccounts", "Microsoft.Billing/billingProperty"
     payer = f"{_BILLING}/([^/]+)"
     assigned, stored = ASSIGNED, "Microsoft.Storage/storageAccounts"
-    # Billing and exports at billing scopes have rights of their own, which their handlers check.
+    # Billing, and exports at billing scopes, have separate permissions that their handlers check.
     table: list[tuple[str, str, str, Callable[[Request], Answer], bool]] = [
         *(
             (method, f"{scope}{_COST}{rest}", f"{cost}/{right}", handler, checked)

@@ -1,4 +1,4 @@
-"""Routes, and the operations that only a deployment calls."""
+"""The route type, and the routes that only deployments and queries use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ _KEPT = f"{_PLACE}/providers/({'|'.join(KEPT)})/([^/]+)"
 
 
 class Route(NamedTuple):
-    """`action` as in a role definition (`{0}`: the first path argument); `checked`: rights are checked before."""
+    """One operation.
+
+    `action` is written as in a role definition (`{0}` is the first path argument). With `checked`, the caller's rights
+    are checked before the handler runs.
+    """
 
     method: str
     pattern: re.Pattern[str]
@@ -34,14 +38,14 @@ class Route(NamedTuple):
 
 
 def routes(table: Iterable[tuple[str, str, str, Callable[[Request], Answer], bool]]) -> list[Route]:
-    """Return the routes of (method, pattern, action, handler, checked)."""
+    """Return the routes for rows of (method, pattern, action, handler, checked)."""
     return [Route(m, re.compile(f"{p}/?", re.IGNORECASE), a, h, checked) for m, p, a, h, checked in table]
 
 
 def operator_routes(
     storage: StorageApi, kept: ResourcesApi, sites: SitesApi, analytics: LogAnalytics, graph: ResourceGraph
 ) -> list[Route]:
-    """Return the operations of a deployment and of queries: names, function apps, and resources that are only kept."""
+    """Return the routes for deployments and queries: names, function apps, and resources without behavior."""
     stored, web = "Microsoft.Storage/storageAccounts", "Microsoft.Web/sites"
     resources, workspaces = "Microsoft.Resources/subscriptions", "Microsoft.OperationalInsights/workspaces"
     checked_names = "/providers/Microsoft.{0}/checkNameAvailability"
@@ -88,6 +92,6 @@ def operator_routes(
         ("PUT", _KEPT, "{1}/write", kept.put),
         ("DELETE", _KEPT, "{1}/delete", kept.delete),
     ]
-    # Resource Graph refuses no caller: it answers what the caller may read.
+    # Resource Graph rejects no caller; it returns only what the caller can read.
     asked = ("POST", "/providers/Microsoft.ResourceGraph/resources", "Microsoft.ResourceGraph/resources/read")
     return routes([*((*one, True) for one in table), (*asked, graph.query, False)])

@@ -1,4 +1,4 @@
-"""The state of one local Azure, behind one lock."""
+"""The state of one local Azure, guarded by one lock."""
 
 from __future__ import annotations
 
@@ -26,16 +26,20 @@ AnswerShape = Literal["documented", "recorded"]
 
 @dataclass
 class Behavior:
-    """How this Azure behaves where the real one varies. Times are seconds on the local clock.
+    """Settings for behavior that varies in the real Azure. Times are in seconds on the local clock.
 
-    `blind_updates`: whether a PUT over an existing export without its eTag is refused (400) or accepted. `page_size`,
-    `empty_pages_every` (0: never): of listings with pages. `rights_delay_s`, `cost_lag_s`: until a role assignment
-    counts for Resource Manager, and how much later for Cost Management. `registration_delay_s`: until a provider is
-    registered. `run_delay_s`: from an execution to its data. `young_s`: how long a new subscription has no cost data.
-    `stale_etag`: the status that a wrong eTag is answered with. `container_deletion_s`: how long a deleted container's
-    name is taken (callers with tokens see it). `focus_versions`: the versions that FocusCost exports may ask for.
-    `answers`: the shapes of Cost Management's answers, as the current SDK documents them, or as they were recorded with
-    API 2021-10-01.
+    - `blind_updates`: whether a PUT over an existing export without its eTag is rejected (400) or accepted.
+    - `page_size`, `empty_pages_every`: the page size of listings, and how often a page is empty (0: never).
+    - `rights_delay_s`, `cost_lag_s`: the delay until a role assignment takes effect in Resource Manager, and the
+      additional delay in Cost Management.
+    - `registration_delay_s`: the delay until a provider is registered.
+    - `run_delay_s`: the delay from an execution to its data.
+    - `young_s`: how long a new subscription has no cost data.
+    - `stale_etag`: the status of the response to an outdated eTag.
+    - `container_deletion_s`: how long the name of a deleted container stays in use, for callers with tokens.
+    - `focus_versions`: the versions that FocusCost exports can request.
+    - `answers`: whether Cost Management's responses have the shape that the current SDK documents, or the one recorded
+      with API 2021-10-01.
     """
 
     blind_updates: BlindUpdates = "refused"
@@ -53,7 +57,7 @@ class Behavior:
 
 
 class BlobStore(Protocol):
-    """What deliveries and the storage API need of the blobs."""
+    """The blob operations that deliveries and the storage API use."""
 
     def put(self, writes: list[Write]) -> None: ...
 
@@ -70,14 +74,13 @@ class BlobStore(Protocol):
 
 @dataclass
 class World:
-    """`lock` guards everything but `calls`, `faults` and `clock`, which guard themselves.
+    """All state of one tenant. `lock` guards it, except `calls`, `faults` and `clock`, which are thread-safe.
 
-    `resources` are those that are only kept, by their ids in lower case, as are `sites`. `taken_names` are names of
-    accounts and apps that other customers have. `service_principals` maps application ids to object ids,
-    `directory_roles` principals to the templates of their roles. `billing_readers` are the
-    principals that hold a billing role; the others see an empty list of billing accounts.
-    `locks` maps scopes in lower case to the level of their resource lock.
-    `before_blobs` is called before blobs are written: it lets Azurite's clock show the local time.
+    `resources` are the resources without behavior; their keys, like those of `sites`, are lowercase IDs. `taken_names`
+    are names of accounts and apps that other customers use. `service_principals` maps application IDs to object IDs,
+    and `directory_roles` maps principals to the template IDs of their roles. `billing_readers` are the principals with
+    a billing role; all others get an empty list of billing accounts. `locks` maps lowercase scopes to the level of
+    their resource lock. `before_blobs` is called before blobs are written, to set Azurite's clock to the local time.
     """
 
     clock: Clock
@@ -99,13 +102,13 @@ class World:
     taken_names: set[str] = field(default_factory=set)
     service_principals: dict[str, str] = field(default_factory=dict)
     directory_roles: dict[str, set[str]] = field(default_factory=dict)
-    # The one vault, by its resource id, and its secrets by their names.
+    # The resource ID of the only vault, and the values of its secrets by name.
     vault: str = (
         "/subscriptions/00000000-0000-0000-0000-00000000aaaa/resourceGroups/vaults/providers/"
         "Microsoft.KeyVault/vaults/tailpipe-vault"
     )
     secrets: dict[str, str] = field(default_factory=dict)
-    # The one workspace that may get all activity logs, by its resource id.
+    # The resource ID of the only workspace that can receive all activity logs.
     activity_workspace: str = ""
     locks: dict[str, str] = field(default_factory=dict)
     activity: ActivityLog = field(default_factory=ActivityLog)
@@ -118,9 +121,9 @@ class World:
         self.rights = Rights(self.directory, self.clock.monotonic)
 
     def note(self, operation: str, resource: str, caller: str = "") -> None:
-        """Write a change into the activity log; without a `caller` a person made it."""
+        """Write a change to the activity log; without a `caller`, it is attributed to an administrator."""
         self.activity.add(self.clock.now(), operation, resource, caller or "admin@example.com")
 
     def reads_billing(self, principal: str) -> bool:
-        """Return whether a principal has a billing role; the local operator has one."""
+        """Return whether a principal has a billing role; the local operator always does."""
         return principal in self.billing_readers or principal.startswith("app-")

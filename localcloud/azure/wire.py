@@ -1,4 +1,4 @@
-"""Resource Manager's requests and answers on the common HTTP server, and pages of long listings."""
+"""Azure requests and responses on the common HTTP server, and pagination of listings."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from localcloud.common import http_server
 from localcloud.common.faults import Corruption
 
 _SKIP = "$skiptoken"
-NOBODY = Caller("", "")
+_ANONYMOUS = Caller("", "")
 _JSON = "application/json; charset=utf-8"
 
 
 @dataclass(slots=True)
 class Request:
-    """A request as Azure's services see it.
+    """A request as the Azure services receive it.
 
-    `path` is decoded, without query; names in `query` and `headers` are in lower case; `path_args` are the route's.
+    `path` is decoded and has no query; names in `query` and `headers` are lowercase; `path_args` are the groups of the
+    route's pattern.
     """
 
     method: str
@@ -32,7 +33,7 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     base_url: str
-    caller: Caller = NOBODY
+    caller: Caller = _ANONYMOUS
     path_args: tuple[str, ...] = ()
     id: str = ""
 
@@ -51,7 +52,7 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """`document` None gives an empty body."""
+    """A response with a JSON body, or an empty one if `document` is None."""
 
     document: Any = None
     status: int = 200
@@ -63,7 +64,7 @@ class Answer:
 
 @dataclass(slots=True)
 class RawAnswer(Answer):
-    """An answer that is bytes of some type."""
+    """A response with a body of bytes; `kind` is its content type."""
 
     body: bytes = b""
     kind: str = ""
@@ -73,7 +74,7 @@ class RawAnswer(Answer):
 
 
 def served(respond: Callable[[Request], Answer]) -> http_server.Application:
-    """Return what answers a server's requests by `respond`."""
+    """Return an application for the common HTTP server that passes requests to `respond`."""
 
     def application(request: http_server.Request) -> http_server.Response:
         answer = respond(
@@ -94,7 +95,7 @@ def served(respond: Callable[[Request], Answer]) -> http_server.Application:
 
 
 def corrupted(answer: Answer, order: Corruption | None) -> Answer:
-    """Return a response that was corrupted in transit."""
+    """Return the response as corrupted by `order`, or unchanged if `order` is None."""
     if order is None:
         return answer
     body, kind = answer.encoded()
@@ -102,9 +103,10 @@ def corrupted(answer: Answer, order: Corruption | None) -> Answer:
 
 
 def page(request: Request, items: Sequence[Any], size: int, empty: bool) -> Answer:
-    """Answer one page of a listing. `empty` gives an empty page with a link to go on, as Azure may at any time.
+    """Return one page of a listing; with `empty`, an empty page with a next link, as Azure can return at any time.
 
-    The token is the offset, with an `e` when the empty page before it was served. Raises ArmError 400 for another one.
+    The skip token is the offset, prefixed with `e` if the empty page before it was already served. Raises ArmError 400
+    for any other token.
     """
     given = request.query.get(_SKIP, "0")
     served_empty = given.startswith("e")

@@ -274,7 +274,7 @@ def _answer_as_gateway(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes
     encoded = Answer.encoded
     from localcloud.azure.resource_manager import ResourceManager
 
-    through = ResourceManager._through
+    through = ResourceManager._handle
 
     def answered(self: ResourceManager, request: Any, route: Any, action: str) -> Answer:
         if action == WRITE and left:
@@ -285,7 +285,7 @@ def _answer_as_gateway(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes
     def raw(self: Answer) -> tuple[bytes, str]:
         return (self.document[1], "text/html") if isinstance(self.document, tuple) else encoded(self)
 
-    monkeypatch.setattr(ResourceManager, "_through", answered)
+    monkeypatch.setattr(ResourceManager, "_handle", answered)
     monkeypatch.setattr(Answer, "encoded", raw)
     return left
 

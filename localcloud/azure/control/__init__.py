@@ -1,1 +1,1 @@
-"""Actions of the control API, by subject."""
+"""Control actions, grouped by topic."""

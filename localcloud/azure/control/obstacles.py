@@ -1,4 +1,4 @@
-"""Control actions for lasting obstacles: refusals of one scope, missing data, and the customer's own rules."""
+"""Control actions for persistent failures: rejected scopes, missing data, and the customer's own policies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRITE = "Microsoft.CostManagement/exports/write"
 
 
 class ObstacleActions(ControlActions):
-    """Act on the state of one tenant."""
+    """Actions on the state of one tenant."""
 
     def __init__(self, world: World, deliveries: Deliveries) -> None:
         super().__init__(world)
@@ -26,14 +26,17 @@ class ObstacleActions(ControlActions):
 
     # difference: AZURE-9
     def deny_by_policy(self, subscription: str, assignment: str = "deny-cost-exports") -> None:
-        """Deny exports there by an assignment of Azure Policy at the root group (403 RequestDisallowedByPolicy)."""
+        """Deny exports in the subscription by an Azure Policy assignment at the root group.
+
+        Writes fail with 403 RequestDisallowedByPolicy.
+        """
         self._find(subscription).denied_by = assignment
 
     def exempt_from_policy(self, subscription: str) -> None:
         self._find(subscription).denied_by = ""
 
     def lock(self, scope: str, level: Literal["ReadOnly", "CanNotDelete"] = "ReadOnly") -> None:
-        """Put a resource lock on a scope and all below it: 409 ScopeLocked for writes, or only for deletions."""
+        """Lock a scope and everything below it: writes, or only deletions, fail with 409 ScopeLocked."""
         if level not in ("ReadOnly", "CanNotDelete"):
             raise ValueError(f"level {level!r} is neither ReadOnly nor CanNotDelete")
         self._world.locks[scope.rstrip("/").lower()] = level
@@ -42,17 +45,17 @@ class ObstacleActions(ControlActions):
         self._world.locks.pop(scope.rstrip("/").lower(), None)
 
     def refuse_without_reason(self, subscription: str, times: int | None = None) -> None:
-        """Let Cost Management answer each write there with 401 and no body at all."""
+        """Make Cost Management respond to every write in the subscription with 401 and an empty body."""
         self._world.faults.add(_WRITE, "", "", status=401, times=times, resource=f"*/{self._find(subscription).id}/*")
 
     def hide_charges(self, subscription: str, by: Literal["enrollment", "partner"] = "enrollment") -> None:
-        """Hide the charges, as the enrollment's administrator or the partner may (400 AccountCostDisabled)."""
+        """Hide the charges, as an enrollment administrator or a partner can (400 AccountCostDisabled)."""
         words = {
             "enrollment": COSTS_HIDDEN,
             "partner": "Access to cost data is disabled: the partner has not enabled the cost visibility policy.",
         }
         if by not in words:
-            raise ValueError(f"charges are hidden by {' or '.join(words)}, not by {by!r}")
+            raise ValueError(f"by {by!r} is not one of {', '.join(words)}")
         self._find(subscription).refusal = (400, "AccountCostDisabled", words[by])
 
     def show_charges(self, subscription: str) -> None:
@@ -60,7 +63,7 @@ class ObstacleActions(ControlActions):
 
     # difference: AZURE-11
     def migrate_agreement(self, subscription: str, agreement: str = "mca") -> None:
-        """Change the agreement: existing exports run without data until they are deleted and created again."""
+        """Change the agreement; existing exports run without data until they are deleted and recreated."""
         if agreement not in AGREEMENTS:
             raise ValueError(f"agreement {agreement!r} is not one of {', '.join(AGREEMENTS)}")
         self._find(subscription).agreement = AGREEMENTS[agreement]
@@ -69,22 +72,25 @@ class ObstacleActions(ControlActions):
     def stop_data(
         self, subscription: str, status: Literal["NewDataNotAvailable", "DataNotAvailable"] = "NewDataNotAvailable"
     ) -> int:
-        """Let all later runs of the exports there end in `status` without data; returns how many exports."""
+        """Make all future runs of the subscription's exports end in `status` without data.
+
+        Return the number of exports.
+        """
         stopped = self._exports_of(subscription)
         for export in stopped:
             export.ends_in = status
         return len(stopped)
 
     def resume_data(self, subscription: str) -> None:
-        """Let exports of the subscription have data, and rows in it, again."""
+        """Make the subscription's exports deliver data with rows again."""
         for export in self._exports_of(subscription):
             export.ends_in, export.empty = "", ""
 
     def empty_data(self, subscription: str, shape: Literal["header", "null", "no-blobs"] = "header") -> int:
-        """Let exports there deliver files without rows; returns how many exports.
+        """Make the subscription's exports deliver no rows; return the number of exports.
 
-        `header`: files of a header alone. `null`: such files, and a manifest whose row counts are null. `no-blobs`: a
-        manifest that lists no file.
+        `header`: files with only a header. `null`: such files, and a manifest whose row counts are null. `no-blobs`: a
+        manifest that lists no files.
         """
         if shape not in ("header", "null", "no-blobs"):
             raise ValueError(f"shape {shape!r} is not one of header, null, no-blobs")
@@ -94,20 +100,20 @@ class ObstacleActions(ControlActions):
         return len(emptied)
 
     def lose_parts(self, subscription: str) -> int:
-        """Delete the files that the last deliveries brought, but not their manifests; returns how many."""
+        """Delete the data files of the last deliveries but keep their manifests; return the number of files."""
         names = [one for one in self._delivered(subscription) if not one[2].endswith("/manifest.json")]
         self._world.blobs.delete(names)
         return len(names)
 
     def archive_blobs(self, subscription: str, tier: Literal["Archive", "Hot"] = "Archive") -> int:
-        """Move what the exports there have delivered to an access tier; returns how many blobs."""
+        """Move the delivered blobs of the subscription's exports to an access tier; return the number of blobs."""
         names = self._delivered(subscription)
         self._world.blobs.set_tier(names, tier)
         return len(names)
 
     # difference: AZURE-16
     def disallow_region(self, subscription: str, region: str, allowed: bool = False) -> None:
-        """Close a region to new resources, as Azure itself may (403 RequestDisallowedByAzure), or open it again."""
+        """Disallow (403 RequestDisallowedByAzure) or allow new resources in a region, as Azure itself can."""
         closed = self._find(subscription).closed_regions
         (closed.discard if allowed else closed.add)(region)
 
@@ -119,9 +125,10 @@ class ObstacleActions(ControlActions):
         bypass: bool = True,
         copy_scope: Literal["", "AAD", "PrivateLink"] = "",
     ) -> None:
-        """Let the account admit trusted services only: tokens from elsewhere get AuthorizationFailure.
+        """Restrict the account to trusted services; requests from elsewhere fail with AuthorizationFailure.
 
-        Without `bypass` trusted services are kept out too; `copy_scope` is from where alone blobs may be copied there.
+        Without `bypass`, trusted services are blocked too. `copy_scope` limits the sources that blobs can be copied
+        from.
         """
         found = self._account(account)
         found.firewall, found.bypass, found.copy_scope = closed, bypass, copy_scope
@@ -129,13 +136,16 @@ class ObstacleActions(ControlActions):
     def hold_container(
         self, by: Literal["", "policy", "legal-hold"] = "policy", account: str = "", container: str = "dataexport"
     ) -> None:
-        """Put a locked immutability policy or a legal hold on a container ("" removes it): nothing is replaced."""
+        """Put a locked immutability policy or a legal hold on a container; "" removes it.
+
+        While it is in place, no blob in the container can be replaced.
+        """
         if by not in ("", "policy", "legal-hold"):
-            raise ValueError(f"a container is held by policy or legal-hold, not by {by!r}")
+            raise ValueError(f"by {by!r} is not one of policy, legal-hold, or empty")
         self._account(account).held[container] = by
 
     def expire_blobs(self, days: float | None, account: str = "", prefix: str = "") -> None:
-        """Delete blobs so many days after their last modification, by a lifecycle rule; None removes it."""
+        """Set a lifecycle rule that deletes blobs `days` after their last modification; None removes it."""
         filters: dict[str, Any] = {"blobTypes": ["blockBlob"]} | ({"prefixMatch": [prefix]} if prefix else {})
         actions = {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": days}}}
         rule = {"name": "expire", "enabled": True, "type": "Lifecycle"}
@@ -143,7 +153,7 @@ class ObstacleActions(ControlActions):
         self._account(account).lifecycle = None if days is None else policy
 
     def delete_container(self, account: str = "", container: str = "dataexport") -> None:
-        """Delete a container; its name is taken for `Behavior.container_deletion_s` (409 ContainerBeingDeleted)."""
+        """Delete a container; its name stays in use (409 ContainerBeingDeleted) for `Behavior.container_deletion_s`."""
         found = self._account(account)
         self._world.blobs.delete_container(found.name, container)
         found.deleting[container] = self._world.clock.monotonic() + self._world.behavior.container_deletion_s
@@ -151,23 +161,23 @@ class ObstacleActions(ControlActions):
         self._world.note("Microsoft.Storage/storageAccounts/blobServices/containers/delete", place)
 
     def withdraw_focus_version(self, version: str) -> None:
-        """Withdraw a FOCUS version: Cost Management refuses new exports of it; existing ones go on."""
+        """Withdraw a FOCUS version: Cost Management rejects new exports with it; existing exports keep working."""
         kept = tuple(one for one in self._world.behavior.focus_versions if one != version)
         if len(kept) == len(self._world.behavior.focus_versions):
-            raise ValueError(f"there is no FOCUS version {version!r}")
+            raise ValueError(f"FOCUS version {version!r} is not offered")
         self._world.behavior.focus_versions = kept
 
     def _find(self, subscription: str) -> Subscription:
         found = self._world.directory.subscriptions.get(subscription)
         if found is None:
-            raise ValueError(f"there is no subscription {subscription!r}")
+            raise ValueError(f"subscription {subscription!r} does not exist")
         return found
 
     def _account(self, name: str) -> StorageAccount:
-        """Return an account by name; the first destination without one."""
+        """Return an account by name, or the first destination if `name` is empty."""
         found = self._world.accounts.get(name or next(iter(self._world.accounts)))
         if found is None:
-            raise ValueError(f"there is no storage account {name!r}")
+            raise ValueError(f"storage account {name!r} does not exist")
         return found
 
     def _delivered(self, subscription: str) -> list[tuple[str, str, str]]:

@@ -1,1 +1,1 @@
-"""Entra ID and role-based access: callers, managed identities, role assignments and their conditions."""
+"""Entra ID and role-based access control: callers, managed identities, role assignments and their conditions."""

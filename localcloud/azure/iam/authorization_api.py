@@ -1,4 +1,4 @@
-"""Role assignments and definitions through Resource Manager."""
+"""Resource Manager's operations on role assignments and role definitions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ ASSIGNED = "Microsoft.Authorization/roleAssignments"
 
 
 def role_attributes(request: Request, rights: Rights) -> Attributes:
-    """Return what conditions ask about a call on one role assignment: its role, and the type of its principal.
+    """Return the attributes that conditions can test in a call on one role assignment: role and principal type.
 
-    A write is asked about what it sends, anything else about what is there. Raises ArmError 400 for a broken body.
+    A write uses the values in the request, any other call those of the existing assignment. Raises ArmError 400 for an
+    invalid body.
     """
     if request.method == "PUT":
         sent = request.json().get("properties")
@@ -32,7 +33,7 @@ def role_attributes(request: Request, rights: Rights) -> Attributes:
 
 
 def role_values(of: str, role: str, kind: str) -> Attributes:
-    """Return the attributes of a role assignment; `of`: Request or Resource, `role`: an id, whole or only its GUID."""
+    """Return the attributes of a role assignment; `of` is Request or Resource, `role` a resource ID or a GUID."""
     return {f"@{of}[{ROLE_OF}]": role.rsplit("/", 1)[-1], f"@{of}[{TYPE_OF}]": kind}
 
 
@@ -43,7 +44,10 @@ class AuthorizationApi:
         self._world = world
 
     def assignments(self, request: Request) -> Answer:
-        """List assignments at, above and below a scope; `$filter`: `atScope()`, `principalId eq`, `assignedTo()`."""
+        """List assignments at, above and below a scope.
+
+        `$filter` can contain `atScope()`, `principalId eq` and `assignedTo()`.
+        """
         scope = "/" + request.path_args[0].strip("/").lower()
         text = request.query.get("$filter", "")
         match = _PRINCIPAL.search(text)
@@ -63,7 +67,7 @@ class AuthorizationApi:
         return Answer(self._world.rights.document(found))
 
     def put_assignment(self, request: Request) -> Answer:
-        """Assign a role; it counts after `rights_delay_s`."""
+        """Assign a role; it takes effect after `rights_delay_s`."""
         scope, name = "/" + request.path_args[0].strip("/"), request.path_args[1]
         properties = request.json().get("properties") or {}
         try:
@@ -98,7 +102,7 @@ class AuthorizationApi:
         return Answer(self._definition(role, subscription_of("/" + request.path_args[0].strip("/"))))
 
     def permissions(self, request: Request) -> Answer:
-        """Return what the caller itself may do at a scope."""
+        """Return the caller's own permissions at a scope."""
         scope = "/" + request.path_args[0].strip("/")
         roles = self._world.rights.roles_at(request.caller.principal, scope)
         return Answer({"value": [_permissions(role) for role in roles]})

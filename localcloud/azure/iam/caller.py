@@ -1,4 +1,4 @@
-"""Creates bearer tokens, and identifies callers by them."""
+"""Creation of bearer tokens, and identification of callers by their tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ VAULT = ("https://vault.azure.net",)
 
 
 class Caller(NamedTuple):
-    """`principal` is the object id of a known identity, else `app-` and a digest of the token. `user`: a person."""
+    """The caller of a request.
+
+    `principal` is the object ID of a known identity, otherwise `app-` and a digest of the token. `user` is true for a
+    user, false for an application.
+    """
 
     token: str
     principal: str
@@ -30,7 +34,10 @@ class Caller(NamedTuple):
 
 
 def token_for(tenant: str, principal: str, audience: str, user: bool = False, life_s: float = _LIFE_S) -> str:
-    """Make a token in the form of Entra ID's (unsigned). Its times are real ones: SDKs compare them with their own."""
+    """Create an unsigned token in the format of Entra ID.
+
+    Its times use the machine's clock, because SDKs compare them with that clock.
+    """
     now = int(time.time())
     claims: dict[str, Any] = {"aud": audience, "tid": tenant, "oid": principal, "sub": principal}
     claims |= {"iat": now, "nbf": now, "exp": now + int(life_s), "idtyp": "user" if user else "app"}
@@ -39,9 +46,9 @@ def token_for(tenant: str, principal: str, audience: str, user: bool = False, li
 
 
 def identify(header: str, tenant: str, audiences: Sequence[str]) -> Caller:
-    """Return who the `Authorization` header names. Raises ArmError 401.
+    """Return the caller in the `Authorization` header. Raises ArmError 401.
 
-    Any bearer token is accepted; one in the form of a JWT must be this tenant's, for this audience and not expired.
+    Any bearer token is accepted, but a JWT must be issued by this tenant, for one of `audiences`, and not expired.
     """
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -60,7 +67,7 @@ def identify(header: str, tenant: str, audiences: Sequence[str]) -> Caller:
 
 
 def wrong_tenant(tenant: str) -> ArmError:
-    """401: the token was issued by another tenant."""
+    """Return a 401 error: the token was issued by a different tenant."""
     return _unauthenticated(
         "InvalidAuthenticationTokenTenant",
         f"The access token is from the wrong issuer. It must match the tenant '{tenant}' associated with this "
@@ -69,7 +76,7 @@ def wrong_tenant(tenant: str) -> ArmError:
 
 
 def expired() -> ArmError:
-    """401: the token was good once."""
+    """Return a 401 error: the token has expired."""
     return _unauthenticated("ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than now.")
 
 

@@ -1,6 +1,6 @@
-"""Conditions of role assignments, and their evaluation.
+"""Evaluation of conditions on role assignments.
 
-As much of the language as conditions on role assignments need; anything else is refused when it is read:
+Supports only the part of the language that conditions on role assignments need and rejects everything else:
 https://learn.microsoft.com/azure/role-based-access-control/conditions-format
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-# `@Request[…]` or `@Resource[…]`, as a condition writes it → its value.
+# Maps `@Request[…]` or `@Resource[…]`, as written in a condition, to its value.
 Attributes = Mapping[str, str]
 ROLE_OF = "Microsoft.Authorization/roleAssignments:RoleDefinitionId"
 TYPE_OF = "Microsoft.Authorization/roleAssignments:PrincipalType"
@@ -24,7 +24,7 @@ _EQUALS = ("ForAnyOfAnyValues:GuidEquals", "ForAnyOfAnyValues:StringEqualsIgnore
 def holds(condition: str, action: str, attributes: Attributes) -> bool:
     """Return whether a condition allows an action; an empty condition allows every action.
 
-    An attribute that a request does not have equals nothing. Raises ValueError for what is not understood.
+    An attribute that a request does not have never matches. Raises ValueError for unsupported syntax.
     """
     return not condition or _read(condition)(action, attributes)
 
@@ -34,7 +34,7 @@ def holds(condition: str, action: str, attributes: Attributes) -> bool:
 def _read(condition: str) -> _Test:
     tokens, rest = _tokens(condition)
     if rest:
-        raise ValueError(f"the condition is not understood at {rest[:40]!r}")
+        raise ValueError(f"unsupported syntax in the condition at {rest[:40]!r}")
     reader = _Reader(tokens)
     test = reader.either()
     reader.end()
@@ -50,7 +50,7 @@ def _tokens(condition: str) -> tuple[list[str], str]:
 
 
 class _Reader:
-    """Recursive descent: OR binds weaker than AND, AND weaker than `!`."""
+    """A recursive-descent parser; `!` has the highest precedence, then AND, then OR."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens: Iterator[str] = iter(tokens)
@@ -65,7 +65,7 @@ class _Reader:
 
     def end(self) -> None:
         if self._next:
-            raise ValueError(f"the condition goes on with {self._next!r}")
+            raise ValueError(f"unexpected {self._next!r} at the end of the condition")
 
     def _both(self) -> _Test:
         tests = [self._one()]
@@ -82,7 +82,7 @@ class _Reader:
         if word == "(":
             test = self.either()
             if self._take() != ")":
-                raise ValueError("a bracket of the condition is not closed")
+                raise ValueError("unclosed parenthesis in the condition")
             return test
         if word == "ActionMatches":
             patterns = self._values()
@@ -90,15 +90,15 @@ class _Reader:
         if word.startswith("@"):
             operator = self._take()
             if operator not in _EQUALS:
-                raise ValueError(f"the condition's operator {operator!r} is not understood")
+                raise ValueError(f"unsupported operator {operator!r} in the condition")
             wanted = self._values()
             return lambda _, attributes: attributes.get(word, "").lower() in wanted
-        raise ValueError(f"the condition is not understood at {word!r}")
+        raise ValueError(f"unsupported syntax in the condition at {word!r}")
 
     def _values(self) -> frozenset[str]:
         word = self._take()
         if not word.startswith("{"):
-            raise ValueError(f"the condition needs values in braces before {word!r}")
+            raise ValueError(f"expected values in braces in the condition, found {word!r}")
         return frozenset(one.strip().strip("'").lower() for one in word[1:-1].split(","))
 
     def _take(self) -> str:

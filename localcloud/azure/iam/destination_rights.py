@@ -1,8 +1,8 @@
-"""What Cost Management requires of a caller who points an export at a storage account, and does there in its name.
+"""The rights on a storage account that a caller needs for an export, and the role assignments made on its behalf.
 
-Sources: the prerequisites of "Tutorial: Improved exports experience" (Microsoft Cost Management documentation): write
-permission on the storage account, or for an export with an identity roleAssignments/write and permissions/read on it;
-an assignment that an export has left behind is taken away if the caller may do so.
+Source: the prerequisites in "Tutorial: Improved exports experience" (Microsoft Cost Management documentation): write
+permission on the storage account or, for an export with an identity, roleAssignments/write and permissions/read on it.
+Role assignments on the export's former destination are removed if the caller has the right to do so.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ _PERMISSIONS = "Microsoft.Authorization/permissions/read"
 
 
 def check_write(world: World, caller: str, account: StorageAccount, stored: dict[str, Any]) -> None:
-    """Check the right to write to the account, where an export without identity is new there. Raises ArmError 403."""
+    """Check the caller's write permission on a new destination of an export without identity. Raises ArmError 403."""
     before = stored.get("properties", {}).get("deliveryInfo", {}).get("destination", {}).get("resourceId", "")
     if before.lower() != account.id.lower() and not _linked(world, caller, _WRITE, account.id):
         raise linked_authorization_failed(caller, _WRITE, account.id)
 
 
 def give_role(world: World, caller: str, export: Export, account: StorageAccount, container: str) -> str:
-    """Give an export's identity its role on the container, in the caller's name, and return its object id.
+    """Assign the role on the container to the export's identity on behalf of the caller; return its object ID.
 
-    A role that it has elsewhere is taken away where the caller may. Raises ArmError 400 without the rights.
+    Its assignments elsewhere are removed if the caller has the right to. Raises ArmError 400 if the caller cannot
+    assign the role.
     """
     rights = world.rights
     given = role_values("Request", BLOB_DATA_CONTRIBUTOR, "ServicePrincipal")
@@ -56,6 +57,6 @@ def give_role(world: World, caller: str, export: Export, account: StorageAccount
 
 
 def _linked(world: World, caller: str, action: str, scope: str, attributes: Attributes | None = None) -> bool:
-    """Return whether the caller may do a further thing that the call needs, on what it names."""
+    """Return whether the caller has an additional right that the call requires on a linked resource."""
     world.calls.link(caller, action)
     return world.rights.allows(caller, action, scope, attributes=attributes)

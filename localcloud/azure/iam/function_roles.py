@@ -1,4 +1,4 @@
-"""The custom roles of the function, read from the same file as the Terraform module reads."""
+"""The function's custom roles, read from the same file that the Terraform module uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from localcloud.azure.iam.grants import Grant
 from localcloud.azure.iam.rights import Role
 
 FUNCTION_ROLE = "7a11b1be-0000-4000-8000-000000000001"
-# Place of a grant → id and title of the role.
+# Maps the place of a grant to the ID and title of its role.
 _ROLES = {
     "management_group": (FUNCTION_ROLE, "exports"),
     "delegation": ("7a11b1be-0000-4000-8000-000000000002", "role of exports"),
@@ -20,7 +20,7 @@ PLACES = {identifier: place for place, (identifier, _) in _ROLES.items()}
 
 
 def function_roles(app: str, grants: Sequence[Grant]) -> dict[str, Role]:
-    """Return the custom roles by place, as the module makes them. Raises KeyError for a place without a role."""
+    """Return the custom roles by place, as the module creates them. Raises KeyError for a place without a role."""
     found: dict[str, list[Grant]] = {}
     for grant in grants:
         if not grant.role:

@@ -1,4 +1,4 @@
-"""The grants of a deployment, read from the same file as the Terraform module reads."""
+"""The grants of a deployment, read from the same file that the Terraform module uses."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from localcloud.common.rights_file import parsed
 from tailpipe_exports import FILES
 
 RIGHTS = FILES / "infra" / "azure" / "rights.yaml"
-# The module fills these in; see `templatefile` in infra/azure/identity.tf.
+# The module passes these to `templatefile` in infra/azure/identity.tf.
 VARIABLES = {"blob_data_contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe"}
 Who = Literal["function", "connector", "policy"]
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One entry of the file: a role of Azure's own, or actions and data actions for a custom role at `scope`."""
+    """One entry of the file: a built-in role, or actions and data actions for a custom role, at `scope`."""
 
     id: str
     scope: str
@@ -29,12 +29,12 @@ class Grant:
 
     @property
     def place(self) -> str:
-        """Where the module puts it: its scope, or `delegation` for what has a condition and so a role to itself."""
+        """The role's key in the module: the scope, or `delegation` for a grant with a condition and its own role."""
         return "delegation" if self.condition else self.scope
 
 
 def read_grants(who: Who, conditions: Mapping[str, bool], path: Path = RIGHTS) -> list[Grant]:
-    """Return the grants of one key of the file whose `when` is true in `conditions`, or who have none.
+    """Return the grants of one key of the file that have no `when`, or whose `when` is true in `conditions`.
 
     Raises OSError, yaml.YAMLError, and KeyError for a `when` that is not in `conditions`.
     """
@@ -58,10 +58,10 @@ def read_grants(who: Who, conditions: Mapping[str, bool], path: Path = RIGHTS) -
 def conditions_of(
     identity_exports: bool, group: bool = True, notify: bool = False, activity_log: bool = False
 ) -> dict[str, bool]:
-    """Return what each `when` means with monitoring and a deploying policy.
+    """Return the value of each `when` for a deployment with monitoring and a deployment policy.
 
-    `group`: it is for a management group; `notify`: a secret of a webhook is named; `activity_log`: the workspace with
-    the activity logs is named.
+    `group`: the function covers a management group; `notify`: a webhook secret is configured; `activity_log`: a
+    workspace with the activity logs is configured.
     """
     return {
         "management_group": group,

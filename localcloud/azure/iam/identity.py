@@ -1,4 +1,4 @@
-"""The managed identity's token endpoint, as App Service and Functions offer it on the machine they run on.
+"""The token endpoint of managed identities that App Service and Functions provide on the local machine.
 
 https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
 """
@@ -20,7 +20,7 @@ Mode = Literal["well", "unavailable", "wrong-tenant", "expired"]
 
 
 class Identity:
-    """The function's system-assigned identity. `mode` is the failure of its tokens, including those already issued."""
+    """The function's system-assigned identity; `mode` sets how its tokens fail, including those already issued."""
 
     def __init__(self, tenant: str, principal: str) -> None:
         self._tenant = tenant
@@ -44,7 +44,7 @@ class Identity:
         if self.mode == "unavailable":
             return Answer({"statusCode": 400, "message": "No managed identity was found for this app."}, 400)
         tenant = made_up_id("another tenant") if self.mode == "wrong-tenant" else self._tenant
-        # The SDK must take the token for a good one: only Resource Manager finds that it has expired.
+        # The SDK must accept the token as valid; only Resource Manager detects that it has expired.
         token = token_for(tenant, self.principal, resource, life_s=-60 if self.mode == "expired" else 86400)
         expires = str(int(time.time()) + 86400)
         return Answer(
@@ -59,5 +59,5 @@ class Identity:
 
 
 def function_principal() -> str:
-    """Return the object id of the function's identity; always the same."""
+    """Return the object ID of the function's identity, which is constant."""
     return made_up_id("the function's identity")

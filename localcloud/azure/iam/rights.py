@@ -1,4 +1,4 @@
-"""Role definitions and assignments: what they allow, and their propagation delay."""
+"""Role definitions and assignments: the actions they allow, and their propagation delay."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOB_DATA_OWNER = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role definition; `id` is its GUID."""
+    """A role definition; `id` is a GUID."""
 
     id: str
     name: str
@@ -37,7 +37,7 @@ class Role:
     custom: bool = False
 
     def allows(self, action: str, data: bool = False) -> bool:
-        """Return whether the role has an action. `data`: a data action, which wildcards of actions do not include."""
+        """Return whether the role allows an action; `data` selects data actions, which action wildcards exclude."""
         if data:
             return _allowed(self.data_actions, (), action.lower())
         return _allowed(self.actions, self.not_actions, action.lower())
@@ -57,7 +57,7 @@ ROLES = read_table(__file__, "roles.json", tuple[Role, ...])
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """`since`: the moment (seconds of the clock) from which it counts. `kind`: the type of its principal."""
+    """A role assignment; it takes effect at `since` (clock seconds), and `kind` is the type of its principal."""
 
     id: str
     scope: str
@@ -69,7 +69,7 @@ class Assignment:
 
 
 class Check(NamedTuple):
-    """The result of a check of rights; `by` are the ids of the assignments that allow the action at the scope."""
+    """The result of an access check; `by` are the IDs of the assignments that allow the action at the scope."""
 
     principal: str
     action: str
@@ -79,10 +79,10 @@ class Check(NamedTuple):
 
 
 class Rights:
-    """Who may do what. With `enforced` false every caller may do everything.
+    """Role definitions, role assignments and access checks. If `enforced` is false, every action is allowed.
 
-    `withheld` are patterns of actions that a principal does not have, whatever its roles hold. `checks` are all
-    checks that were made, each once.
+    `withheld` maps principals to patterns of actions that they are denied regardless of their roles. `checks` are the
+    distinct access checks made so far.
     """
 
     def __init__(self, directory: Directory, now: Callable[[], float]) -> None:
@@ -152,18 +152,18 @@ class Rights:
         attributes: Attributes | None = None,
         chooses: bool = False,
     ) -> bool:
-        """Return whether the action is allowed at the scope; `lag`: as Cost Management sees it, somewhat later.
+        """Return whether the action is allowed at the scope; with `lag`, after Cost Management's longer delay.
 
-        `attributes` are what conditions of assignments ask about. `chooses`: the check decides what a
-        listing shows, so that no caller is refused.
+        `attributes` are the values for conditions of assignments. With `chooses`, the check only filters a listing, so
+        a negative result is not recorded.
         """
-        # A caller that the tenant has no record of is the local operator.
+        # A caller that is not in the tenant is the local operator.
         if not self.enforced or principal.startswith("app-"):
             return True
         by = tuple(
             held.id
             for held in self._in_force(principal, scope, lag)
-            if self._narrowed(self.roles[held.role], principal).allows(action, data)
+            if self._without_denied(self.roles[held.role], principal).allows(action, data)
             and holds(held.condition, action, attributes or {})
         )
         if by or not chooses:
@@ -171,9 +171,9 @@ class Rights:
         return bool(by)
 
     def roles_at(self, principal: str, scope: str, lag: bool = False) -> Iterator[Role]:
-        """Yield the roles in force for a principal at a scope, inherited ones included."""
+        """Yield the roles in effect for a principal at a scope, including inherited ones."""
         for held in self._in_force(principal, scope, lag):
-            yield self._narrowed(self.roles[held.role], principal)
+            yield self._without_denied(self.roles[held.role], principal)
 
     def _in_force(self, principal: str, scope: str, lag: bool) -> Iterator[Assignment]:
         now, wanted = self._now(), scope.lower()
@@ -183,7 +183,7 @@ class Rights:
             if held.since + since <= now and self._covers(held, wanted, found, lag):
                 yield held
 
-    def _narrowed(self, role: Role, principal: str) -> Role:
+    def _without_denied(self, role: Role, principal: str) -> Role:
         withheld = self.withheld.get(principal)
         return replace(role, not_actions=(*role.not_actions, *withheld)) if withheld else role
 
@@ -213,12 +213,12 @@ class Rights:
 
 
 def role_id(role: str, subscription: str = "") -> str:
-    """Return a role definition's resource id, as a subscription shows it."""
+    """Return the resource ID of a role definition, relative to a subscription if one is given."""
     prefix = f"/subscriptions/{subscription}" if subscription else ""
     return f"{prefix}/providers/Microsoft.Authorization/roleDefinitions/{role}"
 
 
 def subscription_of(scope: str) -> str:
-    """Return the subscription id in a scope, in lower case, or ""."""
+    """Return the subscription ID in a scope, in lowercase, or "" if there is none."""
     parts = scope.split("/", 3)
     return parts[2].lower() if len(parts) > 2 and parts[1].lower() == "subscriptions" else ""

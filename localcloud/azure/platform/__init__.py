@@ -1,1 +1,1 @@
-"""What a deployment consists of: resources, the function app's site and its publish endpoint."""
+"""The parts of a deployment: resources, the function app's site and its publish endpoint."""

@@ -1,4 +1,4 @@
-"""Queries of the table AzureActivity: the operators of which the function's one query is made.
+"""Queries of the table AzureActivity, limited to the operators that the function's query uses.
 
 Source: "AzureActivity" (Azure Monitor Logs reference) and "Kusto Query Language" (Microsoft Learn).
 """
@@ -14,7 +14,7 @@ from localcloud.azure.errors import ArmError
 from localcloud.azure.services.activity_log import ActivityLog, Entry
 
 TABLE = "AzureActivity"
-_STAGES = re.compile(r"\s*\|\s*(?=(?:[^']*'[^']*')*[^']*$)")  # a bar inside of a text is no operator
+_STAGES = re.compile(r"\s*\|\s*(?=(?:[^']*'[^']*')*[^']*$)")  # a pipe inside a string literal is not an operator
 _SINCE = re.compile(r"where TimeGenerated >= datetime\(([^)]+)\)")
 _IN = re.compile(r"where (\w+) (!?)in~ \(([^)]*)\)")
 _EXTEND = re.compile(r"(\w+) = tolower\((\w+)\)")
@@ -27,15 +27,15 @@ Row = dict[str, str]
 
 
 def answer_activity(log: ActivityLog, workspace: str, query: str, now: datetime) -> dict[str, Any]:
-    """Return the table that a query of AzureActivity results in. Raises ArmError 501 for what is not known here."""
+    """Return the result table of a query of AzureActivity. Raises ArmError 501 for unsupported syntax."""
     _, since, *stages = _STAGES.split(query.strip())
     begin = _SINCE.fullmatch(since)
     if begin is None:
         raise unknown(since)
     moment = datetime.fromisoformat(begin[1]).astimezone(UTC)
-    rows, columns = [_row(one) for one in log.found(workspace, moment, now)], list(_row(_NOBODYS))
+    rows, columns = [_row(one) for one in log.found(workspace, moment, now)], list(_row(_EMPTY_ENTRY))
     for stage in stages:
-        rows, columns = _after(stage, rows, columns)
+        rows, columns = _apply_stage(stage, rows, columns)
     described = [{"name": one, "type": "datetime" if one in ("TimeGenerated", "at") else "string"} for one in columns]
     return {
         "tables": [
@@ -48,7 +48,7 @@ def answer_activity(log: ActivityLog, workspace: str, query: str, now: datetime)
     }
 
 
-def _after(stage: str, rows: list[Row], columns: list[str]) -> tuple[list[Row], list[str]]:
+def _apply_stage(stage: str, rows: list[Row], columns: list[str]) -> tuple[list[Row], list[str]]:
     if found := _IN.fullmatch(stage):
         values, wanted = {one.lower() for one in _TEXT.findall(found[3])}, not found[2]
         return [row for row in rows if (row[found[1]].lower() in values) == wanted], columns
@@ -87,9 +87,9 @@ def _row(entry: Entry) -> Row:
     }
 
 
-_NOBODYS = Entry(datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC), "", "", "")
+_EMPTY_ENTRY = Entry(datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC), "", "", "")
 
 
 def unknown(part: str) -> ArmError:
-    """501: the local Azure does not know this part of a query."""
-    return ArmError(501, "NotImplemented", f"The local Azure does not know this part of a query: {part}")
+    """Return a 501 error: the local Azure does not support this part of a query."""
+    return ArmError(501, "NotImplemented", f"The local Azure does not support this part of a query: {part}")

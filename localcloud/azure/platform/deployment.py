@@ -1,4 +1,4 @@
-"""The state after a deployment: everything that infra/azure owns."""
+"""The state after a deployment: every resource that infra/azure manages."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ def deploy(
     listed: Sequence[str] = (),
     rights: Path = RIGHTS,
 ) -> Site:
-    """Make it all, and return the function app; `principal` is its identity, `settings` its app settings.
+    """Create all resources of a deployment and return the function app.
 
-    `group` is the management group that it works for, the root group by default; `listed` are the subscriptions that
-    it works for in place of a group; `rights` is the file of its rights.
+    `principal` is the function app's identity and `settings` its app settings. `group` is the management group that it
+    covers (default: the root group); `listed` are the subscriptions that it covers instead of a group; `rights` is the
+    file with its rights.
     """
     tailpipe = world.service_principals[TAILPIPE_APP] = made_up_id("Tailpipe's enterprise application")
     site = Site(
@@ -53,15 +54,15 @@ def deploy(
         modified=world.clock.now(),
     )
     world.sites[site.id.lower()] = site
-    telemetry = _keep_beside(world, site)
+    telemetry = _keep_companions(world, site)
     _storage(world, destinations, host, identity_exports)
     groups = f"/providers/Microsoft.Management/managementGroups/{group or world.tenant}"
     scopes = [f"/subscriptions/{one}" for one in listed] or [groups]
-    _give(world, site, tailpipe, destinations, host, telemetry, identity_exports, scopes, rights)
+    _assign_roles(world, site, tailpipe, destinations, host, telemetry, identity_exports, scopes, rights)
     return site
 
 
-def _give(
+def _assign_roles(
     world: World,
     site: Site,
     tailpipe: str,
@@ -127,8 +128,8 @@ def _storage(
         owner.registered.update({name.lower(): 0.0 for name in DEPLOYED_PROVIDERS})
 
 
-def _keep_beside(world: World, site: Site) -> str:
-    """Keep what a function app needs around it; return the id of its Application Insights."""
+def _keep_companions(world: World, site: Site) -> str:
+    """Store the resources that accompany a function app; return the ID of its Application Insights component."""
     group = site.id.rsplit("/providers/", 1)[0]
     body = {"location": site.location, "tags": dict(TAGS)}
     for kind, name in (
@@ -137,11 +138,11 @@ def _keep_beside(world: World, site: Site) -> str:
         ("Microsoft.Insights/actionGroups", site.name),
         ("Microsoft.Resources/deployments", site.name),
         *(("Microsoft.Insights/scheduledQueryRules", f"{site.name}-{alarm}") for alarm in ALARMS),
-        # Its name is a GUID, which follows from what it is for.
+        # A workbook's name is a GUID, here derived from the subscription and the site.
         ("Microsoft.Insights/workbooks", str(uuid5(NAMESPACE_URL, f"{site.id.split('/')[2]}/{site.name}"))),
     ):
         keep(world, f"{group}/providers/{kind}/{name}", dict(body))
-    # Azure makes these two on its own, some minutes after the component.
+    # Azure creates these two automatically, a few minutes after the component.
     for kind, name in (
         ("Microsoft.AlertsManagement/smartDetectorAlertRules", f"Failure Anomalies - {site.name}"),
         ("Microsoft.Insights/actionGroups", "Application Insights Smart Detection"),

@@ -1,4 +1,4 @@
-"""Exports as the scripts before this project created them; customers still have them."""
+"""Exports in the form that the legacy scripts created; customers still have them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from localcloud.azure.services.directory import Subscription
 
 
 def old_export(found: Subscription, account: str, kind: str, container: str, start: str) -> dict[str, Any]:
-    """Return an export's body; `kind` is its type (default: the first that the offer allows), `start` its `from`.
+    """Return the body of a legacy export; `start` is the `from` of its schedule.
 
-    The scripts asked for no partitions, chose no columns, and named a region although the export has no identity.
+    `kind` is the export type (default: ActualCost if the offer allows it, otherwise Usage). The scripts disabled
+    partitioning, selected no columns, and set a region although the export has no identity.
     """
     types = found.agreement.types
     return {

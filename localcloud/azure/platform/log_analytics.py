@@ -1,4 +1,4 @@
-"""Queries of a Log Analytics workspace: the traces of the function app that has its name, and activity logs.
+"""Queries of a Log Analytics workspace: traces of the function app with the same name, and activity logs.
 
 Source: "Azure Monitor Log Analytics API request format" and "response format" (Azure Monitor); "AppTraces" (Azure
 Monitor Logs reference).
@@ -32,7 +32,10 @@ Test = Callable[[Row], bool]
 
 # difference: AZURE-17
 class LogAnalytics:
-    """Log queries with the operators that this project uses. Call with the world's lock held; raises ArmError."""
+    """Log queries, limited to the operators that this project uses.
+
+    Call with the world's lock held. Every method raises ArmError.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -56,7 +59,7 @@ class LogAnalytics:
         rows = [row for site in sites for row in _rows(site)]
         columns = list(_TYPES)
         for stage in stages:
-            rows, columns = _after(stage, rows, columns)
+            rows, columns = _apply_stage(stage, rows, columns)
         described = [{"name": one, "type": _TYPES[one]} for one in columns]
         values = [[row[one] for one in columns] for row in rows]
         return Answer({"tables": [{"name": "PrimaryResult", "columns": described, "rows": values}]})
@@ -77,15 +80,15 @@ def _rows(site: Site) -> Iterable[Row]:
 
 
 def _level(line: str) -> str:
-    """Return the level in a log line of the function; the real platform gets it from the logging call."""
+    """Return the level in a log line of the function; the real platform takes it from the logging call."""
     try:
         return str(json.loads(line)["level"])
     except (ValueError, TypeError, KeyError):
         return ""
 
 
-def _after(stage: str, rows: list[Row], columns: list[str]) -> tuple[list[Row], list[str]]:
-    """Return rows and columns after one stage of a query. Raises ArmError for one that is not known."""
+def _apply_stage(stage: str, rows: list[Row], columns: list[str]) -> tuple[list[Row], list[str]]:
+    """Return rows and columns after one stage of a query. Raises ArmError if the stage is not supported."""
     word, _, rest = stage.partition(" ")
     if word == "where":
         tests = [_test(one) for one in rest.split(" or ")]
@@ -109,7 +112,7 @@ def _test(text: str) -> Test:
         return lambda row: bool(row["SeverityLevel"] >= least)
     if found := _TEXT.fullmatch(text):
         term = re.escape(found[2][1:-1] if found[2].startswith("'") else str(json.loads(found[2])))
-        # `has` finds a term where no letter or digit goes on before or behind it.
+        # `has` matches whole terms, with no adjacent letter or digit.
         pattern = rf"(?<![A-Za-z0-9]){term}(?![A-Za-z0-9])" if found[1] == "has" else term
         whole = re.compile(pattern, re.IGNORECASE)
         return lambda row: bool(whole.search(row["Message"]))

@@ -1,8 +1,8 @@
-"""The publish endpoint of a Flex Consumption app, on its own host: accepts an archive, returns an id.
+"""The publish endpoint of a Flex Consumption app, on the app's own host: accepts an archive and returns an ID.
 
 Sources: `enable_zip_deploy_flex` (Azure/azure-cli) for the endpoint and its headers; Azure/azure-dev issue 3658 for the
-deployment's document and its statuses; Azure-Samples/azure-functions-flex-consumption-samples issue 41 for what a
-storage account answers that the app may not write to.
+deployment's document and its statuses; Azure-Samples/azure-functions-flex-consumption-samples issue 41 for the error
+when the app cannot write to the storage account.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ PUBLISH, DEPLOYMENTS = "/api/publish", "/api/deployments/"
 ACTION = "Microsoft.Web/sites/publish/action"
 BLOB_WRITE = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write"
 SUCCESS, FAILED = 4, 3
-# Settings of other plans, with which Flex Consumption refuses a package ("Flex Consumption plan deprecations").
+# Flex Consumption rejects packages while any of these settings is present ("Flex Consumption plan deprecations").
 REFUSED_SETTINGS = ("ENABLE_ORYX_BUILD", "SCM_DO_BUILD_DURING_DEPLOYMENT", "WEBSITE_RUN_FROM_PACKAGE")
 READABLE = 0o444 << 16
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """What became of one archive."""
+    """The result of publishing one archive."""
 
     id: str
     status: int
@@ -51,14 +51,17 @@ class Deployment:
 
 # difference: AZURE-14
 class Publishing:
-    """Serves one site; `answer` returns None for requests to the function app itself."""
+    """Serve the publish endpoint of one site."""
 
     def __init__(self, world: World, site: Site) -> None:
         self._world, self._site = world, site
         self._deployments: dict[str, Deployment] = {}
 
     def answer(self, request: Request) -> Answer | None:
-        """Answer a request to the publish endpoint and log it; refusals are answers too."""
+        """Handle a request to the publish endpoint and log it; errors are returned as responses.
+
+        Return None for requests to the function app itself.
+        """
         if request.path != PUBLISH and not request.path.startswith(DEPLOYMENTS):
             return None
         app = ""
@@ -81,7 +84,9 @@ class Publishing:
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/zip":
             raise ArmError(415, "UnsupportedMediaType", "A package is sent as application/zip.")
         if request.query.get("remotebuild", "false").lower() != "false":
-            raise ArmError(501, "NotImplemented", "The local Azure builds nothing: publish with RemoteBuild=false.")
+            raise ArmError(
+                501, "NotImplemented", "The local Azure does not support remote builds. Publish with RemoteBuild=false."
+            )
         identifier = made_up_id("deployment", self._site.name, len(self._deployments))
         failure = self._failure(request.body)
         if not failure:
@@ -119,7 +124,7 @@ class Publishing:
 def loads(package: bytes) -> bool:
     """Return whether a host finds functions in an archive; it finds none if it cannot read the files.
 
-    The archive has to hold its dependencies, since nothing is built.
+    The archive must contain its dependencies, because there is no remote build.
     """
     with zipfile.ZipFile(io.BytesIO(package)) as archive:
         entries = archive.infolist()

@@ -1,8 +1,8 @@
-"""Azure Resource Graph: what a caller may read, in one answer, as late as it learns of it.
+"""Azure Resource Graph: queries of the resources that the caller can read, with a delay after changes.
 
 Sources: "Understanding the Azure Resource Graph query language", "Guidance for throttled requests in Azure Resource
-Graph" and "Permissions in Azure Resource Graph" (Microsoft Learn): it refuses no caller, and leaves out what the caller
-may not read; 15 queries in 5 seconds; 10,000 subscriptions at most.
+Graph" and "Permissions in Azure Resource Graph" (Microsoft Learn): it rejects no caller and omits the resources that
+the caller cannot read; at most 15 queries in 5 seconds, and at most 10,000 subscriptions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, Request
 
 QUERIES, WINDOW_S = 15, 5.0
-MOST_SUBSCRIPTIONS = 10_000
+MAX_SUBSCRIPTIONS = 10_000
 _READ = "Microsoft.Resources/subscriptions/read"
 _STATES = re.compile(
     r"resourcecontainers \| where type =~ 'microsoft\.resources/subscriptions' \| where tenantId =~ '([^']*)'"
@@ -29,14 +29,14 @@ _STATES = re.compile(
 
 
 class ResourceGraph:
-    """Call with the world's lock held; raises ArmError."""
+    """Resource Graph queries. Call with the world's lock held; every method raises ArmError."""
 
     def __init__(self, world: World, resources: ResourcesApi) -> None:
         self._world, self._resources = world, resources
         self._asked: dict[str, deque[float]] = defaultdict(deque)
 
     def query(self, request: Request) -> Answer:
-        """Answer one of the two queries that the product makes: of resources by a tag, of subscriptions' states."""
+        """Answer one of the two queries that the product makes: resources by tag, and states of subscriptions."""
         left = self._left(request.caller.principal)
         body = request.json()
         states = _STATES.fullmatch(str(body.get("query", "")).strip())
@@ -45,13 +45,13 @@ class ResourceGraph:
         else:
             shown = self._shown(body.get("managementGroups") or [])
             mine = [one for one in shown if self._may_read(request.caller.principal, one)]
-            answer = Answer(_document(mine[:MOST_SUBSCRIPTIONS] if states[1].lower() == self._world.tenant else []))
-            answer.headers["x-ms-tenant-subscription-limit-hit"] = str(len(mine) > MOST_SUBSCRIPTIONS).lower()
+            answer = Answer(_document(mine[:MAX_SUBSCRIPTIONS] if states[1].lower() == self._world.tenant else []))
+            answer.headers["x-ms-tenant-subscription-limit-hit"] = str(len(mine) > MAX_SUBSCRIPTIONS).lower()
         answer.headers |= {"x-ms-user-quota-remaining": str(left), "x-ms-user-quota-resets-after": "00:00:05"}
         return answer
 
     def _left(self, principal: str) -> int:
-        """Return how many queries are left in this window. Raises ArmError 429."""
+        """Count a query and return how many are left in this window. Raises ArmError 429."""
         now, asked = self._world.clock.monotonic(), self._asked[principal]
         while asked and now - asked[0] >= WINDOW_S:
             asked.popleft()

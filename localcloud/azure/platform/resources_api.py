@@ -1,4 +1,4 @@
-"""Resources without behavior: created by a deployment, shown, listed and deleted."""
+"""Resources without behavior, which can only be created, read, listed and deleted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FILTER = re.compile(r"(resourceType|tagName|tagValue) eq '([^']*)'")
 
 
 def keep(world: World, resource_id: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Store a resource unchanged, with its id, name and type."""
+    """Store a resource as given, and add its ID, name and type."""
     provider, name = resource_id.rsplit("/providers/", 1)[1].rsplit("/", 1)
     kind = next((one for one in KEPT if one.lower() == provider.lower()), provider)
     document = {**body, "id": resource_id, "name": name, "type": kind}
@@ -43,7 +43,10 @@ def keep(world: World, resource_id: str, body: dict[str, Any]) -> dict[str, Any]
 
 # difference: AZURE-7
 class ResourcesApi:
-    """Kept resources, and listings of everything. Call with the world's lock held; every method raises ArmError."""
+    """Resources without behavior, and listings of all resources.
+
+    Call with the world's lock held. Every method raises ArmError.
+    """
 
     def __init__(self, world: World, blob_endpoint: str) -> None:
         self._world = world
@@ -82,10 +85,12 @@ class ResourcesApi:
         return [{**{n: d[n] for n in shown if n in d}, "tags": d.get("tags") or {}} for d in documents]
 
     def query(self, request: Request) -> Answer:
-        """Answer Resource Graph: the resources of one type with one tag that the caller may read, id and name."""
+        """Answer a Resource Graph query: ID and name of the readable resources of one type with one tag."""
         asked = _QUERY.fullmatch(str(request.json().get("query", "")).strip())
         if asked is None:
-            raise ArmError(501, "NotImplemented", "The local Azure knows one form of query: type, tag, id and name.")
+            raise ArmError(
+                501, "NotImplemented", "The local Azure supports only queries by type and tag that project id and name."
+            )
         kind, tag, value = (one.lower() for one in asked.groups())
         rows = [
             {"id": one["id"], "name": one["name"]}
@@ -97,7 +102,7 @@ class ResourcesApi:
         return Answer({"totalRecords": len(rows), "count": len(rows), "resultTruncated": "false", "data": rows})
 
     def list(self, request: Request) -> Answer:
-        """Everything in a subscription or a resource group; `$filter`: resourceType, tagName, tagValue."""
+        """List the resources in a subscription or resource group; `$filter`: resourceType, tagName, tagValue."""
         self._world.directory.get(request.path_args[0])
         below = request.path.lower().rstrip("/").removesuffix("/resources") + "/"
         found = [one for one in self._everything() if one["id"].lower().startswith(below)]

@@ -1,4 +1,4 @@
-"""Function apps and their documents. Their host is `runtime.function_app`."""
+"""Function apps as resources; `runtime.function_app` hosts them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from datetime import datetime
 from typing import Any
 
 _TRUE = ("true", "1")
-LINES = 50_000  # that are kept of an app
+LINES = 50_000  # the number of log lines that are kept per app
 
 
 @dataclass
 class Site:
-    """A function app. `functions` returns the names and bindings that its host has indexed; it may start the host.
+    """A function app.
 
-    `package` is the archive that was published last, empty for what the app was deployed with; `loads` is false where
-    its host finds no function in it. `passwords` are the publishing endpoints that take user name and password.
-    `lines` are what its functions logged, each with its time, which is the machine's.
+    `functions` returns the bindings of the indexed functions by name and can start the host. `package` is the archive
+    that was published last, or empty if none was published since the deployment; `loads` is false if the host finds no
+    function in it. `passwords` are the publishing endpoints that accept user name and password. `lines` are the
+    functions' log lines, each with its time on the machine's clock.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Function apps through Resource Manager: settings, functions, keys, and names that are free."""
+"""Resource Manager's operations on function apps: settings, functions, keys, and name availability."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from localcloud.azure.services.directory import check_writable
 from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, Request
 
-# Some of those that offer Flex Consumption.
+# Some of the regions that offer Flex Consumption.
 FLEX_REGIONS = ("East US", "North Europe", "Sweden Central", "UK South", "West Europe")
 
 
 class SitesApi:
-    """Call with the world's lock held; every method raises ArmError."""
+    """Function apps. Call with the world's lock held; every method raises ArmError."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -27,7 +27,7 @@ class SitesApi:
         return Answer(self._settings(self._site(request)))
 
     def put_settings(self, request: Request) -> Answer:
-        """Replace all settings, as the real call does; the host restarts with them."""
+        """Replace all settings, as the real operation does; the host restarts with the new ones."""
         site = self._site(request)
         check_writable(self._world.directory.get(site.subscription))
         properties = request.json().get("properties")
@@ -38,7 +38,7 @@ class SitesApi:
         return Answer(self._settings(site))
 
     def put_passwords(self, request: Request) -> Answer:
-        """Allow or refuse publishing by user name and password at one endpoint."""
+        """Allow or disallow publishing by user name and password at one endpoint."""
         site, kind = self._site(request), request.path_args[3].lower()
         allowed = (request.json().get("properties") or {}).get("allow")
         if not isinstance(allowed, bool):
@@ -76,7 +76,7 @@ class SitesApi:
         return Answer({"default": site.key})
 
     def check_name(self, request: Request) -> Answer:
-        """Return whether the name of an app is free: all apps of Azure share one host name."""
+        """Return whether an app name is available; app names are unique across Azure."""
         body = request.json()
         name, kind = body.get("name"), body.get("type")
         if not isinstance(name, str) or kind not in ("Site", "Microsoft.Web/sites"):
@@ -86,10 +86,10 @@ class SitesApi:
         return Answer({"nameAvailable": not taken, **reason})
 
     def regions(self, request: Request) -> Answer:
-        """Return the regions that offer a plan, by their display names."""
+        """Return the display names of the regions that offer a plan."""
         self._world.directory.get(request.path_args[0])
         if request.query.get("sku", "FlexConsumption") != "FlexConsumption":
-            raise ArmError(400, "BadRequest", "The local Azure knows the regions of FlexConsumption alone.")
+            raise ArmError(400, "BadRequest", "The local Azure knows only the regions of FlexConsumption.")
         kind = "Microsoft.Web/geoRegions"
         return Answer({"value": [{"name": one, "type": kind, "properties": {"name": one}} for one in FLEX_REGIONS]})
 

@@ -1,1 +1,1 @@
-"""The Functions host: the worker runtime in a child process, and the function app in front of it."""
+"""The Functions host: the function app, and the worker runtime in a child process."""

@@ -1,4 +1,4 @@
-"""The host of a function app: its functions start with the first request, and restart with new settings."""
+"""The host of a function app: it starts the functions on first use and restarts them when settings change."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from localcloud.azure.platform.sites import Site
 from localcloud.azure.runtime.worker import AzureWorker, Invocation
 from localcloud.azure.wire import Answer, Request
 
-# From the environment of the functions to the worker that runs them: the caller knows where their code is.
+# Starts the worker with the functions' environment; the caller provides it because it knows where their code is.
 Start = Callable[[Mapping[str, str]], AzureWorker]
 
 
 class FunctionApp:
-    """Serves one site. `platform` are the variables that a site has beside its settings.
+    """Serve one site. `platform` are the site's environment variables in addition to its settings.
 
-    Without `start` there is no code in the app: it has no functions, and every address is 404.
+    Without `start`, the app has no code: it has no functions, and every request gets a 404.
     """
 
     def __init__(self, site: Site, platform: Mapping[str, str], start: Start | None) -> None:
@@ -31,12 +31,12 @@ class FunctionApp:
         self._settings: dict[str, str] = {}
 
     def functions(self) -> Mapping[str, list[dict[str, Any]]]:
-        """Return the names of the functions with their bindings."""
+        """Return the bindings of each function by name."""
         worker = self._current()
         return worker.functions() if worker else {}
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request to the app's address; the key comes as header or as `code`, as with the real host."""
+        """Answer a request to the app; as with the real host, the key is in a header or in the query (`code`)."""
         worker = self._current()
         if worker is None:
             return Answer(status=404)
@@ -47,7 +47,7 @@ class FunctionApp:
         return Answer(msgspec.Raw(done.body) if done.body else None, done.status)
 
     def tick(self, name: str = "") -> bool:
-        """Let a timer tick (default: the first one); returns whether its function ran and ended well.
+        """Trigger a timer (default: the first one) and return whether its function ran and succeeded.
 
         A disabled function does not run.
         """
@@ -61,13 +61,13 @@ class FunctionApp:
         return done.error is None
 
     def close(self) -> None:
-        """End the worker, if one was started; later requests find no code."""
+        """Stop the worker if it is running; later requests get a 404."""
         with self._lock:
             self._start = None
             self._end()
 
     def _keep(self, done: Invocation) -> None:
-        """Keep what an invocation logged."""
+        """Store the log lines of an invocation."""
         now = datetime.now(UTC)
         self._site.lines.extend((now, line) for line in done.logs)
 

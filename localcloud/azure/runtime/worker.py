@@ -1,8 +1,8 @@
-"""A local Azure Functions host: a v2 FunctionApp in a child process, in the platform's own worker runtime.
+"""A local Azure Functions host: runs a v2 FunctionApp in a child process, in the platform's own worker runtime.
 
-The host's part is here: routes, function keys, settings in the triggers, time limits. The child runs the functions, see
-`azure_worker_child`. Source of the limits: "Azure Functions hosting options" and "Work with access keys in Azure
-Functions"; of routes and status codes: "Azure Functions HTTP trigger".
+This module implements the host: routes, function keys, settings in triggers, and timeouts. The child process runs the
+functions (see `worker_child`). Sources: "Azure Functions hosting options" and "Work with access keys in Azure
+Functions" for the limits, "Azure Functions HTTP trigger" for routes and status codes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from localcloud.azure.runtime.worker_process import Answer, WorkerProcess
 from localcloud.common.foreground import uninterrupted
 
 INIT_LIMIT_S = 60.0
-HTTP_LIMIT_S = 230.0  # the load balancer's, whatever the function's own limit is
-RUNTIME = Path(sys.prefix) / "azure-runtime"  # where make venv puts the worker runtime
+HTTP_LIMIT_S = 230.0  # the load balancer's timeout, regardless of the function's own
+RUNTIME = Path(sys.prefix) / "azure-runtime"  # where make venv installs the worker runtime
 HOST = "https://localhost"
 _CRASH_LINES = 20
 _SETTING = re.compile(r"%([^%]+)%")
@@ -35,11 +35,11 @@ _SETTING = re.compile(r"%([^%]+)%")
 
 @dataclass(frozen=True)
 class Invocation:
-    """What came of one invocation.
+    """The result of one invocation.
 
-    `error` is the worker's or the host's document (`errorMessage`, for a function's also `stackTrace`), else None.
-    `logs` are the lines written since the invocation before ended; `duration_s` leaves the start of the child out;
-    `peak_mb` (MiB) is the child's peak resident memory so far, None where it is unknown or the process is gone.
+    `error` is the error document of the worker or the host (`errorMessage`, and `stackTrace` for a function's error),
+    or None. `logs` are the lines written since the previous invocation ended; `duration_s` excludes the start of the
+    child; `peak_mb` is the child's peak resident memory so far in MiB, or None if it is unknown or the process ended.
     """
 
     function: str
@@ -51,7 +51,7 @@ class Invocation:
 
 @dataclass(frozen=True)
 class Response(Invocation):
-    """An HTTP trigger's answer; the host's own ones (401, 404, 500, 502) have an empty body."""
+    """The response of an HTTP trigger; the host's own responses (401, 404, 500, 502) have an empty body."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -63,15 +63,16 @@ class Response(Invocation):
 
 
 class AzureWorker:
-    """Runs a FunctionApp as Azure does, until the context ends.
+    """Run a FunctionApp as Azure does, until the context ends.
 
-    `app` is the module that holds it, found from `task_root`. The module ``function_app`` is an unpacked package's own:
-    `task_root` is then the app's folder; for any other one a folder is made. The child starts with the first use and is
-    kept warm; after a crash, a failed start or a timeout the next invocation gets a new one. Invocations may overlap,
-    as they do in one instance of the platform.
+    `app` is the module with the FunctionApp, imported from `task_root`. If it is ``function_app``, `task_root` is the
+    folder of an unpacked package; for any other module, an app folder is created. The child starts on first use and is
+    kept warm; after a crash, a failed start or a timeout, the next invocation starts a new one. Invocations can
+    overlap, as in one instance of the platform.
 
-    `on_line` gets each line of the functions' output as it is written, from another thread. `runtime` is the folder of
-    the worker runtime; without the packages there the `azure-functions` library runs them. `worker` says which.
+    `on_line` is called from another thread with each line of the functions' output as it is written. `runtime` is the
+    folder of the worker runtime; if it is not installed there, the `azure-functions` library runs the functions.
+    `worker` is the name of the one in use.
     """
 
     def __init__(
@@ -108,15 +109,15 @@ class AzureWorker:
 
     @property
     def worker(self) -> str:
-        """Return name and version of the functions host, and start it if needed; "" if it does not start."""
+        """The name and version of the functions host, which is started if needed; "" if it does not start."""
         return self._started().worker
 
     def functions(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the indexed functions' names with their bindings; empty if the indexing failed."""
+        """Return the bindings of each indexed function by name; empty if indexing failed."""
         return {one["name"]: one["bindings"] for one in self._started().functions}
 
     def invoke_timer(self, name: str = "", past_due: bool = False) -> Invocation:
-        """Trigger a timer: the named one, or the only one. Raises ValueError if there is none."""
+        """Trigger the named timer, or the only one. Raises ValueError unless exactly one timer matches."""
         process = self._started()
         if process.error is not None:
             return self._ended(process, name, Answer(error=process.error), time.monotonic())
@@ -127,11 +128,11 @@ class AzureWorker:
             if binding["type"] == "timerTrigger" and name in ("", one["name"])
         ]
         if len(timers) != 1:
-            raise ValueError(f"{len(timers)} timers are called {name!r}" if name else f"there are {len(timers)} timers")
+            raise ValueError(f"Expected one timer{f' named {name!r}' if name else ''}, found {len(timers)}.")
         ((function, binding),) = timers
         missing = [one for one in _SETTING.findall(binding["schedule"]) if one not in self._env]
         if missing:
-            # The host refuses to start a listener whose schedule it cannot resolve.
+            # The host does not start a listener whose schedule it cannot resolve.
             error = {"errorMessage": f"'%{missing[0]}%' does not resolve to a value."}
             return self._ended(process, function["name"], Answer(error=error), time.monotonic())
         timer = {"Schedule": {"AdjustForDST": True}, "ScheduleStatus": None, "IsPastDue": past_due}
@@ -145,7 +146,7 @@ class AzureWorker:
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
     ) -> Response:
-        """Send a request to `/api/reconcile` or wherever; `key` is the function key (default: the right one)."""
+        """Send a request to `route`, such as `/api/reconcile`; `key` is the function key (default: the valid one)."""
         given = {name.lower(): value for name, value in (headers or {}).items()}
         given.setdefault("x-functions-key", self.function_key if key is None else key)
         content = json.dumps(body).encode() if isinstance(body, Mapping) else (body or b"")
@@ -182,7 +183,7 @@ class AzureWorker:
         )
 
     def crash(self) -> None:
-        """Kill the instance, even during an invocation; the next use starts a new one. Thread-safe."""
+        """Kill the child process, even during an invocation; the next use starts a new one. Thread-safe."""
         process = self._process
         if process is not None:
             process.kill()
@@ -216,7 +217,7 @@ class AzureWorker:
             what = "no answer within" if late else "Timeout value exceeded by function:"
             error = {"errorMessage": f"{what} {limit_s:g} s ({function['name']})"}
             if not late:
-                process.kill()  # the platform too restarts the worker of a function that is over its time
+                process.kill()  # the platform also restarts the worker when a function exceeds its timeout
             return self._ended(process, function["name"], Answer(error=error, late=late), began)
         return self._ended(process, function["name"], answer, began)
 
@@ -242,7 +243,7 @@ class AzureWorker:
         )
 
     def _environment(self) -> dict[str, str]:
-        """Return what the functions see: the platform's variables and the given ones, none of this process."""
+        """Return the functions' environment: the platform's variables and `env`, without those of this process."""
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "en_US.UTF-8",
@@ -257,7 +258,7 @@ class AzureWorker:
 
 @dataclass(frozen=True)
 class _Done(Invocation):
-    """An invocation with the HTTP answer in the child's form; `late` where the load balancer gave up on it."""
+    """An invocation with the child's HTTP response; `late` is true if the load balancer timed out."""
 
     answer: Mapping[str, Any] | None = None
     late: bool = False

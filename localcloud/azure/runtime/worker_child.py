@@ -1,10 +1,10 @@
 """The child process of `AzureWorker`: indexes a v2 FunctionApp and invokes its functions for the parent.
 
-Run as a script, `python -P azure_worker_child.py DESCRIPTOR APP_FOLDER RUNTIME_FOLDER`. Requests and answers are lines
-of JSON on the socket DESCRIPTOR, in any order; `n` says which belong together. Log lines go to standard output.
+Run as a script: `python -P worker_child.py DESCRIPTOR APP_FOLDER RUNTIME_FOLDER`. Requests and responses are lines of
+JSON on the socket DESCRIPTOR, in any order; `n` matches a response to its request. Log lines go to standard output.
 
-With the packages in RUNTIME_FOLDER the functions run in Azure's own worker runtime, fed with the same protocol messages
-as the platform's host sends; otherwise in the `azure-functions` library alone.
+If RUNTIME_FOLDER contains the packages, the functions run in Azure's own worker runtime, which receives the same
+protocol messages as from the platform's host; otherwise they run with only the `azure-functions` library.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROTOCOL = "azure_functions_protocol"
 
 
 class FunctionFailed(Exception):
-    """A function, or the indexing of functions, failed; `document` is the worker's error response."""
+    """Indexing or invoking functions failed; `document` is the worker's error response."""
 
     def __init__(self, document: Mapping[str, str]) -> None:
         super().__init__(document.get("errorMessage", ""))
@@ -47,12 +47,12 @@ class Worker(Protocol):
         ...
 
     async def invoke(self, function: str, binding: str, trigger: Mapping[str, Any]) -> dict[str, Any]:
-        """Invoke one function and return its HTTP answer, {} for a timer's. Raises FunctionFailed."""
+        """Invoke one function and return its HTTP response, or {} for a timer. Raises FunctionFailed."""
         ...
 
 
 class RuntimeWorker:
-    """`azure-functions-runtime`, the worker that the platform runs."""
+    """Runs the functions in `azure-functions-runtime`, the worker of the platform."""
 
     def __init__(self, folder: Path) -> None:
         sys.path.append(str(folder))
@@ -108,7 +108,7 @@ class RuntimeWorker:
         return _answer(int(value.http.status_code or 200), dict(value.http.headers), content)
 
     def _request(self, **message: Any) -> SimpleNamespace:
-        """Return a message in the form that the platform's proxy sends to the runtime."""
+        """Return a message in the format that the platform's proxy sends to the runtime."""
         properties = {"host": "127.0.0.1", "protos": self._protos}
         return SimpleNamespace(request=self._protos.StreamingMessage(**message), properties=properties)
 
@@ -120,7 +120,7 @@ class RuntimeWorker:
 
 
 class LibraryWorker:
-    """The `azure-functions` library without a worker runtime: functions are found and called as it describes them."""
+    """Runs the functions with the `azure-functions` library, without a worker runtime."""
 
     def __init__(self) -> None:
         from importlib.metadata import version
@@ -137,7 +137,7 @@ class LibraryWorker:
             (app,) = (one for one in vars(module).values() if isinstance(one, func.FunctionApp))
             self._functions = {str(one.get_function_name()): one for one in app.get_functions()}
         except Exception as error:
-            raise FunctionFailed(_told(error)) from error
+            raise FunctionFailed(_error_document(error)) from error
         return [
             {"id": name, "name": name, "bindings": [json.loads(binding) for binding in one.get_raw_bindings()]}
             for name, one in self._functions.items()
@@ -161,7 +161,7 @@ class LibraryWorker:
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._threads, lambda: call(**{binding: given}))
         except Exception as error:
-            raise FunctionFailed(_told(error)) from error
+            raise FunctionFailed(_error_document(error)) from error
         if not isinstance(answer, func.HttpResponse):
             return {}
         headers = {"content-type": f"{answer.mimetype}; charset={answer.charset}", **dict(answer.headers)}
@@ -169,7 +169,7 @@ class LibraryWorker:
 
 
 def _protocol(folder: Path) -> ModuleType:
-    """Import the protocol's messages, which lie in a package called `tests`, under a name of their own."""
+    """Import the protocol's messages under a unique name, because they are in a package named `tests`."""
     place = folder / "tests" / "protos"
     spec = importlib.util.spec_from_file_location(
         PROTOCOL, place / "__init__.py", submodule_search_locations=[str(place)]
@@ -186,18 +186,18 @@ def _answer(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, A
     return {"status": status, "headers": dict(headers), "body": base64.b64encode(body).decode()}
 
 
-def _told(error: BaseException) -> dict[str, str]:
+def _error_document(error: BaseException) -> dict[str, str]:
     trace = "".join(traceback.format_exception(error))
     return {"errorMessage": f"{type(error).__name__}: {error}", "stackTrace": trace}
 
 
 def _chosen(folder: Path) -> Worker:
-    """Return Azure's runtime, else the library, saying why on standard error."""
+    """Return Azure's runtime if it starts, otherwise the library; the reason is written to standard error."""
     if (folder / "azure_functions_runtime").is_dir():
         try:
             return RuntimeWorker(folder)
-        except Exception as error:  # noqa: BLE001 - whatever keeps it from starting, the library is the next best
-            sys.stderr.write(f"Azure's worker runtime does not start here: {type(error).__name__}: {error}\n")
+        except Exception as error:  # noqa: BLE001 - fall back to the library, whatever the failure
+            sys.stderr.write(f"Azure's worker runtime failed to start: {type(error).__name__}: {error}\n")
     return LibraryWorker()
 
 
@@ -205,7 +205,7 @@ async def _serve(descriptor: int, folder: str, runtime: Path) -> None:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor), limit=LINE_LIMIT)
 
     def send(document: Mapping[str, Any]) -> None:
-        sys.stdout.flush()  # what an invocation printed is there before its answer
+        sys.stdout.flush()  # deliver an invocation's output before its response
         writer.write(json.dumps(document).encode() + b"\n")
 
     async def work(worker: Worker, asked: Mapping[str, Any]) -> None:
@@ -213,8 +213,8 @@ async def _serve(descriptor: int, folder: str, runtime: Path) -> None:
             answer = await worker.invoke(asked["function"], asked["binding"], asked["trigger"])
         except FunctionFailed as error:
             send({"n": asked["n"], "error": error.document})
-        except Exception as error:  # noqa: BLE001 - the parent waits for an answer, whatever it is
-            send({"n": asked["n"], "error": _told(error)})
+        except Exception as error:  # noqa: BLE001 - the parent waits for a response to every request
+            send({"n": asked["n"], "error": _error_document(error)})
         else:
             send({"n": asked["n"], "answer": answer})
         await writer.drain()
@@ -235,7 +235,7 @@ async def _serve(descriptor: int, folder: str, runtime: Path) -> None:
 
 
 class _Lines(logging.Handler):
-    """Writes what the function logs as plain lines; the worker's own messages are the platform's business."""
+    """Write the functions' log records as plain lines; skip the worker's own messages below WARNING."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith("azure.functions") and record.levelno < logging.WARNING:

@@ -1,4 +1,4 @@
-"""One child process of `AzureWorker`, and the JSON lines exchanged with it."""
+"""One child process of `AzureWorker`, and the exchange of JSON lines with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHILD = Path(__file__).with_name("worker_child.py")
 
 @dataclass(frozen=True)
 class Answer:
-    """`document` is a function's HTTP answer ({} for a timer's), `error` what went wrong instead."""
+    """The child's response: `document` is a function's HTTP response ({} for a timer), or `error` is set."""
 
     document: Mapping[str, Any] | None = None
     error: Mapping[str, str] | None = None
@@ -33,10 +33,10 @@ class _Pending:
 
 
 class WorkerProcess:
-    """The child with its socket, its log pipe, a home directory, and a `function_app.py` unless the app is one.
+    """The child with its socket, log pipe, home directory and, unless the app has one, a `function_app.py`.
 
-    After `wait_ready`, `worker` says what runs the functions, `functions` lists them, and `error` is set where
-    they could not be indexed.
+    After `wait_ready`, `worker` is the name of the functions host, `functions` are the indexed functions, and `error`
+    is set if indexing failed.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class WorkerProcess:
 
     @property
     def usable(self) -> bool:
-        """Whether it runs and has functions to offer."""
+        """Whether the child is running and its functions were indexed."""
         return not self._ended.is_set() and self.error is None
 
     def wait_ready(self, limit_s: float) -> None:
-        """Wait until the functions are indexed; what goes wrong is in `error`."""
+        """Wait until the functions are indexed; set `error` on failure or timeout."""
         if not self._first.done.wait(limit_s):
             self.error = {"errorMessage": f"the worker was not ready within {limit_s:g} s"}
             self.kill()
@@ -92,7 +92,7 @@ class WorkerProcess:
             self.error = self._first.answer.error
 
     def ask(self, request: Mapping[str, Any], limit_s: float) -> Answer | None:
-        """Send one invocation and return its response; None if it takes longer than `limit_s`."""
+        """Send one invocation and return its response, or None if it takes longer than `limit_s`."""
         pending = _Pending()
         with self._lock:
             number = next(self._numbers)
@@ -112,12 +112,12 @@ class WorkerProcess:
         return self._child.peak_mb()
 
     def kill(self) -> None:
-        """End the child and all processes in its session."""
+        """Kill the child and all processes in its session."""
         self._child.kill()
         self._ended.set()
 
     def close(self) -> None:
-        """End everything."""
+        """Kill the child and release its resources."""
         self._resources.close()
 
     def _read(self) -> None:
@@ -140,7 +140,7 @@ class WorkerProcess:
 
     def _fail_all(self) -> None:
         status = self._child.process.poll()
-        how = "closed its line" if status is None else f"exited with code {status}"
+        how = "closed its connection" if status is None else f"exited with code {status}"
         error = {"errorType": "WorkerProcessExit", "errorMessage": f"the worker process {how}"}
         for number in list(self._pending):
             self._settle(number, Answer(error=error))

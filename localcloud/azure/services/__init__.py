@@ -1,1 +1,1 @@
-"""Azure services: each module holds a service's state; the module with the suffix _api answers its operations."""
+"""Azure services: one module holds a service's state, and the module with the suffix `_api` handles its operations."""

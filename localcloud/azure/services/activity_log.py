@@ -1,7 +1,7 @@
-"""The activity log, and its copy in the Log Analytics workspaces that it is sent to.
+"""The activity log, and its copies in the Log Analytics workspaces that it is sent to.
 
-Every create, update, delete and action through Resource Manager has an entry, reads have none ("Azure Activity Log
-event schema"). Entries can be queried 3 to 20 minutes later ("Log data ingestion time in Azure Monitor").
+Every create, update, delete and action through Resource Manager is logged; reads are not ("Azure Activity Log event
+schema"). Entries can be queried after 3 to 20 minutes ("Log data ingestion time in Azure Monitor").
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-KEPT = 200_000  # entries; the real log keeps those of 90 days
+KEPT = 200_000  # entries; the real log has a retention of 90 days
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`at` is when the change was made, `shown_at` from when a query finds it. `resource` is in lower case."""
+    """A log entry: a change made `at`, which queries find from `shown_at` on. `resource` is in lowercase."""
 
     at: datetime
     shown_at: datetime
@@ -34,10 +34,10 @@ class Entry:
 
 @dataclass
 class ActivityLog:
-    """`workspaces` are the resource ids, in lower case, of the workspaces that all entries are sent to.
+    """The activity log. `workspaces` are the lowercase resource IDs of the workspaces that receive all entries.
 
-    `delay_s` is the least and the longest time until a query finds an entry, `lost` the share of entries that never
-    arrive, `repeats` how often each is stored.
+    `delay_s` is the minimum and maximum delay until a query finds an entry, `lost` the fraction of entries that never
+    arrive, and `repeats` the number of times that each is stored.
     """
 
     workspaces: set[str] = field(default_factory=set)
@@ -48,7 +48,7 @@ class ActivityLog:
     _random: random.Random = field(default_factory=lambda: random.Random(1))
 
     def add(self, now: datetime, operation: str, resource: str, caller: str, status: str = "Success") -> None:
-        """Write an entry, as late and as often as the flags say."""
+        """Write an entry with the configured delay, loss and repetition."""
         if not self.workspaces or (self.lost and self._random.random() < self.lost):
             return
         shown = now + timedelta(seconds=self._random.uniform(*self.delay_s))
@@ -56,7 +56,7 @@ class ActivityLog:
         self.entries.extend([entry] * self.repeats)
 
     def found(self, workspace: str, since: datetime, now: datetime) -> Iterator[Entry]:
-        """Yield the entries of a workspace from `since` on that a query finds now, in the order they were made."""
+        """Yield the entries of a workspace from `since` on that a query finds at `now`, oldest first."""
         if workspace.lower() not in self.workspaces:
             return
         for entry in self.entries:

@@ -1,4 +1,4 @@
-"""The kinds of offers: what each may export, and the refusals of the exports service."""
+"""The types of offers: the exports that each allows, and the exports service's errors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Agreement:
-    """One kind of offer.
+    """One type of offer.
 
-    `name` is the local cloud's word for it, `agreement_type` Cost Management's, `quota_id` what the subscription
-    shows (only a hint: several agreements share one). `types` are the export types it allows. `takes_apps`: whether an
-    app may create exports at all. `refusal`: status, code and message where the offer has no cost data for exports.
+    `name` is the local cloud's name for it and `agreement_type` Cost Management's. `quota_id` is the value that the
+    subscription shows, which is only a hint because several agreements share it. `types` are the allowed export types.
+    `takes_apps` is whether an application can create exports. `refusal` is the status, code and message of the error
+    if the offer has no cost data for exports.
     """
 
     name: str
@@ -61,7 +62,7 @@ AGREEMENTS: dict[str, Agreement] = {
 
 
 def type_refusal(agreement: Agreement, wanted: str) -> str:
-    """Return why the agreement refuses an export of the type `wanted`; empty if it does not."""
+    """Return the reason why the agreement rejects an export of the type `wanted`, or "" if it does not."""
     if wanted in agreement.types:
         return ""
     if wanted == "FocusCost":

@@ -25,20 +25,20 @@ _END_S = 10.0
 
 
 class AzuriteError(RuntimeError):
-    """Azurite is not available; the message has what to install, or Azurite's output."""
+    """Azurite is not available; the message says what to install, or contains Azurite's output."""
 
 
 class AzuriteMissing(AzuriteError, Unavailable):
-    """Node.js or the npm package is not here."""
+    """Node.js or the npm package is not installed."""
 
 
 # difference: AZURE-13
 class Azurite:
     """A running blob service. `accounts` maps account names to their keys (base64).
 
-    With `start_time` its clock is manual: it shows that time until `set_time` says another one, so that Last-Modified
-    and leases follow a virtual clock. Nothing is kept on disk. It ends with `stop`, or with this process.
-    Raises AzuriteError when Node or the npm package is missing, or when it does not start.
+    With `start_time`, its clock is manual: it keeps that time until `set_time` changes it, so that Last-Modified and
+    leases follow a virtual clock. Blobs are kept in memory. The service stops on `stop`, or when this process ends.
+    Raises AzuriteError if Node or the npm package is missing, or if Azurite does not start.
     """
 
     def __init__(self, accounts: Mapping[str, str], start_time: datetime | None = None, root: Path = _ROOT) -> None:
@@ -79,17 +79,17 @@ class Azurite:
 
     @property
     def endpoint(self) -> str:
-        """`http://127.0.0.1:PORT`; accounts are the first part of the path."""
+        """The endpoint, `http://127.0.0.1:PORT`; the account is the first part of the path."""
         return f"http://127.0.0.1:{self.port}"
 
     def set_time(self, moment: datetime) -> None:
-        """Let a manual clock show `moment`. Raises RuntimeError when its clock is the machine's."""
+        """Set a manual clock to `moment`. Raises RuntimeError if the service uses the machine's clock."""
         if self._clock < 0:
-            raise RuntimeError("this Azurite lives by the machine's clock")
+            raise RuntimeError("Cannot set the time: this Azurite uses the machine's clock.")
         os.pwrite(self._clock, struct.pack("<d", moment.timestamp() * 1000), 0)
 
     def stop(self) -> None:
-        """End the process; harmless when it has ended."""
+        """Stop the process; has no effect if it has already ended."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -106,18 +106,18 @@ class Azurite:
         self._folder.cleanup()
 
     def _port(self) -> int:
-        """Wait for the line that names the port."""
-        said, end = "", time.monotonic() + _START_S
+        """Return the port, after waiting for Azurite to print it."""
+        printed, end = "", time.monotonic() + _START_S
         output = self._process.stdout
         if output is None:
             raise AzuriteError("Azurite's output cannot be read")
         while time.monotonic() < end:
             ready, _, _ = select.select([output], [], [], 1.0)
             read = os.read(output.fileno(), 65536).decode(errors="replace") if ready else ""
-            said += read
-            _, found, rest = said.partition(_LISTENS)
+            printed += read
+            _, found, rest = printed.partition(_LISTENS)
             if found and "\n" in rest:
                 return int(rest.split()[0])
             if ready and not read:
                 break
-        raise AzuriteError(f"Azurite did not start: {' '.join(said.split())[-400:] or 'it printed nothing'}")
+        raise AzuriteError(f"Azurite did not start: {' '.join(printed.split())[-400:] or 'it printed nothing'}")

@@ -1,4 +1,4 @@
-"""Billing accounts, their profiles and enrollment accounts, and which subscriptions they pay for."""
+"""Billing accounts, their profiles and enrollment accounts, and the subscriptions that they pay for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ ROOT = "/providers/Microsoft.Billing/billingAccounts"
 
 @dataclass
 class BillingAccount:
-    """`children` maps enrollment accounts (EA) or billing profiles (MCA) to the subscriptions they pay for,
+    """A billing account.
+
+    `children` maps enrollment accounts (EA) or billing profiles (MCA) to the subscriptions that they pay for;
     `departments` maps departments to their enrollment accounts.
     """
 
@@ -73,7 +75,7 @@ class BillingAccount:
 
 
 def payer_of(accounts: dict[str, BillingAccount], subscription: str) -> tuple[BillingAccount, str] | None:
-    """Return the account and the child that pay for a subscription."""
+    """Return the billing account and the child that pay for a subscription, or None if there are none."""
     for account in accounts.values():
         for child, paid in account.children.items():
             if subscription in paid:
@@ -82,10 +84,10 @@ def payer_of(accounts: dict[str, BillingAccount], subscription: str) -> tuple[Bi
 
 
 def check_scope(accounts: dict[str, BillingAccount], scope: str, reader: bool, app: bool) -> None:
-    """Check that a caller may use exports at a billing scope.
+    """Check that a caller can use exports at a billing scope; `reader`: it has a billing role, `app`: it is an app.
 
-    Raises ArmError 404 for a scope that is not there; 401 RBACAccessDenied `NoHttpContext` for apps at a customer
-    agreement, whatever their role; 401 BillingAccessDenied for callers without a role at an enterprise agreement.
+    Raises ArmError 404 if the scope does not exist, 401 RBACAccessDenied `NoHttpContext` for an app at a Microsoft
+    Customer Agreement regardless of its role, and 401 BillingAccessDenied for a caller without a billing role.
     """
     parts = scope[len(ROOT) :].strip("/").split("/")
     account = accounts.get(parts[0])

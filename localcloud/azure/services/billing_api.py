@@ -1,4 +1,4 @@
-"""Billing accounts through Resource Manager, and what a subscription's billing is."""
+"""Resource Manager's operations on billing accounts and a subscription's billing property."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BillingApi:
         self._paged = directory.paged
 
     def accounts(self, request: Request) -> Answer:
-        """Callers without a billing role see an empty list, answered 200."""
+        """List the billing accounts; a caller without a billing role gets an empty list with status 200."""
         seen = [one.document() for one in self._world.billing.values()] if self._reads(request) else []
         return self._paged(request, seen)
 
@@ -41,7 +41,7 @@ class BillingApi:
         return self._paged(request, [account.child(kind, one) for one in account.departments[department]])
 
     def subscriptions(self, request: Request) -> Answer:
-        """Return the subscriptions an account, profile or enrollment account pays for."""
+        """Return the subscriptions that an account, profile or enrollment account pays for."""
         account = self._account(request)
         kind, child = request.path_args[1:3] if len(request.path_args) > 1 else ("", "")
         if kind and child not in account.names(next(one for one in _CHILDREN if one.lower() == kind.lower())):
@@ -56,7 +56,7 @@ class BillingApi:
         return self._paged(request, paid)
 
     def billing_property(self, request: Request) -> Answer:
-        """Return which billing account pays for a subscription."""
+        """Return the billing account that pays for a subscription."""
         found = self._world.directory.get(request.path_args[0])
         payer = payer_of(self._world.billing, found.id)
         properties: dict[str, Any] = {"subscriptionBillingStatus": "Active"}

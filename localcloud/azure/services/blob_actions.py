@@ -1,4 +1,4 @@
-"""The action that each blob storage call requires from a caller with a token.
+"""The action that each Blob Storage call requires from a caller with a token.
 
 Source: "Permissions for Blob service operations" in "Authorize with Microsoft Entra ID" (Azure Storage REST reference).
 """
@@ -16,7 +16,7 @@ _READS = ("GET", "HEAD")
 
 
 class Needed(NamedTuple):
-    """A right at a resource; `data`: it is a data action."""
+    """A required action at a scope; `data` is true for a data action."""
 
     action: str
     scope: str
@@ -24,7 +24,10 @@ class Needed(NamedTuple):
 
 
 def needed(account: StorageAccount, method: str, container: str, blob: str, kind: str, comp: str) -> Needed | None:
-    """Return what a call needs, None for a call that a token never opens; `kind` is `restype`, both as in the query."""
+    """Return the action that a call requires, or None if tokens are not accepted for it.
+
+    `kind` is the query parameter `restype`, and `comp` the query parameter of that name.
+    """
     service = f"{account.id}/blobServices/default"
     if not container:
         return _of_service(service, method, kind, comp)
@@ -54,7 +57,7 @@ def _of_container(place: str, method: str, kind: str, comp: str) -> Needed | Non
     if kind != "container":
         return None
     if (method, comp) == ("GET", "list"):
-        # A listing shows blobs, so it is theirs to allow: Storage Blob Data Reader's data action.
+        # Listing blobs requires the data action to read them, as in Storage Blob Data Reader.
         return Needed(f"{_BLOBS}/read", place, True)
     if method in _READS and comp in ("", "metadata"):
         return Needed(f"{_CONTAINERS}/read", place, False)

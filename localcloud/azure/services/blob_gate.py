@@ -1,7 +1,7 @@
-"""Blob storage for callers with tokens: authentication and authorization happen here, the rest in Azurite.
+"""Blob Storage for callers with tokens: authenticates and authorizes requests and forwards them to Azurite.
 
-Azurite itself takes tokens over TLS only and knows no roles. Calls that are signed by a key go through as they are,
-where the account takes keys.
+Azurite itself accepts tokens only over TLS and has no roles. Calls that are signed with a key are forwarded unchanged
+if the account allows key access.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from localcloud.azure.services.storage import StorageAccount
 from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, RawAnswer, Request, corrupted
 
-MOST_BODY = 64 * 1024 * 1024  # more than the state of 20,000 subscriptions
+MAX_BLOB_BODY = 64 * 1024 * 1024  # more than the state of 20,000 subscriptions
 _OWN_HEADERS = frozenset({"host", "connection", "authorization", "transfer-encoding"})
 _VERSION = "2021-12-02"
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What is known of a request by the time it is logged."""
+class _LogFields:
+    """The fields of a request's log entry that are known so far."""
 
     action: str
     resource: str
@@ -39,7 +39,7 @@ class _Seen:
 
 # difference: AZURE-6
 class BlobGate:
-    """Called by the server's threads with requests whose path is `/{account}/{container}/{blob}`."""
+    """Handle requests with the path `/{account}/{container}/{blob}`; called from the server's threads."""
 
     def __init__(self, world: World, identity: Identity, port: int, sync: Callable[[], None]) -> None:
         self._world, self._identity, self._sync = world, identity, sync
@@ -47,24 +47,24 @@ class BlobGate:
         self._signatures: dict[str, str] = {}
 
     def __call__(self, request: Request) -> Answer:
-        """Answer a request and log it; refusals are answers too."""
-        seen = _Seen(f"{request.method} unknown", request.path)
+        """Handle a request and log it; errors are returned as responses."""
+        logged = _LogFields(f"{request.method} unknown", request.path)
         answer: Answer
         try:
             self._sync()
-            answer = self._forward(request, self._let_through(request, seen))
+            answer = self._forward(request, self._authorize(request, logged))
         except ArmError as error:
             code = "InvalidAuthenticationInfo" if error.status == 401 else error.code
             answer = refusal(error.status, code, error.message, error.headers)
         at = self._world.clock.monotonic()
-        self._world.calls.add(Call(at, seen.app, request.method, seen.action, seen.resource, answer.status))
-        # Like the times in the answers: a client that compares the two sees one clock.
+        self._world.calls.add(Call(at, logged.app, request.method, logged.action, logged.resource, answer.status))
+        # Use the same clock as the times in the response, because clients compare the two.
         answer.headers.setdefault("Date", format_datetime(self._world.clock.now(), usegmt=True))
         listing = f"?comp={request.query['comp']}" if "comp" in request.query else ""
         return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}{listing}"))
 
-    def _let_through(self, request: Request, seen: _Seen) -> str:
-        """Authorize a request. Return the signature to add for Azurite, "" if it is already signed. Raises ArmError."""
+    def _authorize(self, request: Request, logged: _LogFields) -> str:
+        """Authorize a request and return the signature to add for Azurite, or "" if it is signed. Raises ArmError."""
         name, container, blob = [*request.path.strip("/").split("/", 2), "", ""][:3]
         account = self._world.accounts.get(name)
         if account is None or account.containers is not None:
@@ -78,19 +78,19 @@ class BlobGate:
                 )
             return ""
         caller = identify(request.headers.get("authorization", ""), self._world.tenant, STORAGE)
-        seen.app = caller.principal
+        logged.app = caller.principal
         self._check_open(account, container)
         kind, comp = request.query.get("restype", ""), request.query.get("comp", "")
         asked = needed(account, request.method, container, blob, kind, comp)
         if asked is None:
-            raise ArmError(403, "AuthorizationFailure", "This request takes no token.")
-        seen.action, seen.resource = asked.action, asked.scope
+            raise ArmError(403, "AuthorizationFailure", "This request does not accept a token.")
+        logged.action, logged.resource = asked.action, asked.scope
         with self._world.lock:
             now = self._world.clock.monotonic()
-            attempt = Attempt(seen.app, request.method, asked.action, asked.scope, request.headers, now)
+            attempt = Attempt(logged.app, request.method, asked.action, asked.scope, request.headers, now)
             self._world.faults.meet(attempt)
             self._identity.check(caller)
-            if not self._world.rights.allows(seen.app, asked.action, asked.scope, data=asked.data):
+            if not self._world.rights.allows(logged.app, asked.action, asked.scope, data=asked.data):
                 raise ArmError(
                     403,
                     "AuthorizationPermissionMismatch",
@@ -99,7 +99,7 @@ class BlobGate:
             return self._signature(account)
 
     def _check_open(self, account: StorageAccount, container: str) -> None:
-        """Check what no role changes: the subscription's state, network rules, and a deletion under way."""
+        """Check the conditions that roles do not affect: subscription state, network rules, container deletion."""
         if self._world.directory.get(account.subscription).state == "Disabled":
             raise ArmError(403, "AccountIsDisabled", "The specified account is disabled.")
         if account.firewall:
@@ -114,7 +114,7 @@ class BlobGate:
         self._connections.close()
 
     def _signature(self, account: StorageAccount) -> str:
-        """Return what opens Azurite for a request that was let through."""
+        """Return the account's signature for Azurite."""
         if account.name not in self._signatures:
             self._signatures[account.name] = account_signature(account.name, account.key)
         return self._signatures[account.name]
@@ -134,7 +134,7 @@ class BlobGate:
 
 
 def refusal(status: int, code: str, message: str, headers: Mapping[str, str]) -> Answer:
-    """Return a refusal in blob storage's form: XML, and the code in a header too."""
+    """Return an error response in Blob Storage's format: XML, with the code also in a header."""
     text = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
     body = f'<?xml version="1.0" encoding="utf-8"?>{text}'.encode()
     return RawAnswer(None, status, {**headers, "x-ms-error-code": code}, body, "application/xml")

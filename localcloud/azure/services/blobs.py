@@ -1,4 +1,4 @@
-"""Writing many blobs into Azurite quickly, as the exports service does."""
+"""Fast bulk writes and deletions of blobs in Azurite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
 
-# Azurite is one process and answers about as fast with four connections as with forty.
+# Azurite is a single process; more than four connections hardly increase its throughput.
 CONNECTIONS = 4
 _HEADERS = {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-12-02"}
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
@@ -23,7 +23,7 @@ Write = tuple[str, str, str, bytes]  # account, container, name, data
 
 
 class Connections:
-    """Idle connections to Azurite, for threads to use one after another."""
+    """A pool of connections to Azurite for several threads."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -33,7 +33,7 @@ class Connections:
     def exchange(
         self, method: str, url: str, data: bytes, headers: Mapping[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
-        """Send a request on an idle connection, or a new one where Azurite has closed it; return the whole answer."""
+        """Send a request and return status, headers and body; reconnect if Azurite closed an idle connection."""
         while True:
             try:
                 connection, new = self._idle.get_nowait(), False
@@ -58,14 +58,17 @@ class Connections:
             return answer.status, dict(answer.getheaders()), body
 
     def close(self) -> None:
-        """Close the connections, those that are in use after their answer."""
+        """Close all connections; those in use are closed after their response."""
         self._closed.set()
         while not self._idle.empty():
             self._idle.get().close()
 
 
 def account_signature(account: str, key: str) -> str:
-    """Return a query string that opens an account. Signing each request would cost more than Azurite itself."""
+    """Return a SAS query string with full access to an account.
+
+    It is reused, because signing each request would take longer than Azurite's own processing.
+    """
     everything = AccountSasPermissions(
         read=True, write=True, delete=True, list=True, add=True, create=True, update=True, process=True
     )
@@ -74,7 +77,7 @@ def account_signature(account: str, key: str) -> str:
 
 
 class Blobs:
-    """Puts and deletes blobs by plain requests with an account's signature."""
+    """Manage containers and blobs with plain requests and an account SAS."""
 
     def __init__(self, port: int, keys: Mapping[str, str]) -> None:
         self._sas = {account: account_signature(account, key) for account, key in keys.items()}
@@ -86,7 +89,7 @@ class Blobs:
         self._connections.close()
 
     def make_container(self, account: str, container: str) -> bool:
-        """Create a container. Return False if it already exists."""
+        """Create a container; return False if it already exists."""
         return self._send("PUT", account, f"{quote(container)}?restype=container", b"", (201, 409)) == 201
 
     def has_container(self, account: str, container: str) -> bool:

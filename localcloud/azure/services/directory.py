@@ -11,7 +11,7 @@ from localcloud.azure.services.agreements import AGREEMENTS, Agreement
 
 WRITABLE_STATES = frozenset({"Enabled", "Warned", "PastDue"})
 STATES = ("Enabled", "Warned", "PastDue", "Disabled", "Deleted")
-# What the deployment registers in the destination subscriptions.
+# The providers that a deployment registers in the destination subscriptions.
 DEPLOYED_PROVIDERS = (
     "Microsoft.CostManagement",
     "Microsoft.CostManagementExports",
@@ -26,18 +26,21 @@ _CANONICAL = {name.lower(): name for name in KNOWN_PROVIDERS}
 
 
 def made_up_id(*words: object) -> str:
-    """Return a GUID that is always the same for the same words."""
+    """Return a GUID that is derived from `words`."""
     return str(uuid5(_NAMES, "/".join(str(word) for word in words)))
 
 
 @dataclass(slots=True)
 class Subscription:
-    """`rights_from`: the moment (seconds of the clock) from which inherited role assignments count; infinite for never.
+    """A subscription. Times are in clock seconds.
 
-    Cost Management knows of it `cost_lag` seconds later. `young_until`: no cost data before that moment.
-    `demands`: namespaces this subscription itself must have registered before it takes an export. `denied_by`: the
-    policy assignment that denies exports. `refusal`: status, code and message of what its agreement answers to them.
-    `closed_regions`: the regions that Azure offers to no new resources there.
+    - `rights_from`: the time from which inherited role assignments take effect; infinite for never.
+    - `cost_lag`: the additional seconds until they take effect in Cost Management.
+    - `young_until`: there is no cost data before this time.
+    - `demands`: the namespaces that must be registered in this subscription before it accepts an export.
+    - `denied_by`: the policy assignment that denies exports.
+    - `refusal`: the status, code and message of the error that its agreement returns for exports.
+    - `closed_regions`: the regions where Azure allows no new resources of this subscription.
     """
 
     id: str
@@ -52,7 +55,7 @@ class Subscription:
     denied_by: str = ""
     refusal: tuple[int, str, str] | None = None
     closed_regions: set[str] = field(default_factory=set)
-    # Namespace in lower case → the moment it is registered; what is missing is not registered.
+    # Maps each lowercase namespace to the time when its registration completes; other namespaces are not registered.
     registered: dict[str, float] = field(default_factory=dict)
 
 
@@ -66,7 +69,7 @@ class Group:
 
 
 class Directory:
-    """Everything in one tenant. The root group's id is the tenant's."""
+    """The subscriptions and management groups of one tenant. The root group's ID is the tenant's."""
 
     def __init__(self, tenant: str) -> None:
         self.tenant = tenant
@@ -76,38 +79,38 @@ class Directory:
     def add_group(self, group: str, parent: str = "", name: str = "") -> Group:
         parent = parent or self.tenant
         if parent not in self.groups:
-            raise ValueError(f"there is no management group {parent!r}")
+            raise ValueError(f"management group {parent!r} does not exist")
         self.groups[group] = Group(group, name or group, parent)
         return self.groups[group]
 
     def join(self, name: str, agreement: str = "ea", group: str = "", subscription: str = "") -> Subscription:
-        """Add a subscription; its id is derived from its name unless given. Raises ValueError for what cannot be."""
+        """Add a subscription, by default with an ID derived from its name. Raises ValueError for invalid arguments."""
         if agreement not in AGREEMENTS:
             raise ValueError(f"agreement {agreement!r} is not one of {', '.join(AGREEMENTS)}")
         identifier = str(UUID(subscription)) if subscription else made_up_id("subscription", name)
         if identifier in self.subscriptions:
-            raise ValueError(f"there is already a subscription {identifier}")
+            raise ValueError(f"subscription {identifier} already exists")
         group = group or self.tenant
         if group not in self.groups:
-            raise ValueError(f"there is no management group {group!r}")
+            raise ValueError(f"management group {group!r} does not exist")
         self.subscriptions[identifier] = made = Subscription(identifier, name, AGREEMENTS[agreement], group)
         return made
 
     def get(self, subscription: str) -> Subscription:
-        """Return a subscription. Raises ArmError 404 SubscriptionNotFound, for deleted ones too."""
+        """Return a subscription. Raises ArmError 404 SubscriptionNotFound, also if it is deleted."""
         found = self.subscriptions.get(subscription.lower())
         if found is None or found.state == "Deleted":
             raise subscription_not_found(subscription)
         return found
 
     def chain(self, group: str) -> Iterator[str]:
-        """Yield the group and all above it."""
+        """Yield the group and all its ancestors."""
         while group:
             yield group
             group = self.groups[group].parent
 
     def descendants(self, group: str) -> Iterator[Group | Subscription]:
-        """Yield the groups and subscriptions below a group, in order of their ids."""
+        """Yield the groups below a group, then its subscriptions and theirs."""
         below = {group}
         for candidate in self.groups.values():
             if candidate.id != group and group in self.chain(candidate.id):
@@ -117,7 +120,7 @@ class Directory:
 
 
 class DirectoryCopy:
-    """The subscriptions as Resource Graph shows them: a change shows `delay_s` seconds after it was made."""
+    """The subscriptions as Resource Graph shows them: each change appears after `delay_s` seconds."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -125,18 +128,18 @@ class DirectoryCopy:
         self._former: dict[str, tuple[float, Subscription | None]] = {}
 
     def before_change(self, subscription: str, now: float) -> None:
-        """Keep what is shown of a subscription for a while; call before it is changed or removed."""
+        """Preserve the shown state of a subscription for the delay; call before changing or removing it."""
         found = self._directory.subscriptions.get(subscription)
         if self.delay_s and found:
             self._former[subscription] = (now + self.delay_s, replace(found))
 
     def joined(self, subscription: str, now: float) -> None:
-        """Show nothing of a new subscription for a while."""
+        """Hide a new subscription for the delay."""
         if self.delay_s:
             self._former[subscription] = (now + self.delay_s, None)
 
     def shown(self, now: float) -> Iterator[Subscription]:
-        """Yield the subscriptions that are shown now, in the state that is shown of them."""
+        """Yield the subscriptions that are shown at `now`, in their shown state."""
         self._former = {one: kept for one, kept in self._former.items() if kept[0] > now}
         for identifier, found in self._directory.subscriptions.items():
             if identifier not in self._former:
@@ -145,13 +148,13 @@ class DirectoryCopy:
 
 
 def check_writable(subscription: Subscription) -> None:
-    """Refuse a write to a disabled subscription. Raises ArmError 409 ReadOnlyDisabledSubscription."""
+    """Check that a subscription accepts writes. Raises ArmError 409 ReadOnlyDisabledSubscription if disabled."""
     if subscription.state not in WRITABLE_STATES:
         raise read_only(subscription.id)
 
 
 def register(subscription: Subscription, namespace: str, ready_at: float) -> str:
-    """Begin a registration (none is begun twice) and return the provider's name. Raises ArmError 404."""
+    """Start a registration unless there is one already; return the provider's name. Raises ArmError 404."""
     name = provider_name(namespace)
     subscription.registered.setdefault(name.lower(), ready_at)
     return name
@@ -176,7 +179,7 @@ def registration_state(subscription: Subscription, namespace: str, now: float) -
 
 
 def check_registered(subscription: Subscription, namespace: str, now: float) -> None:
-    """Check a registration. Raises ArmError 409 MissingSubscriptionRegistration, 503 while it is under way."""
+    """Check a registration. Raises ArmError 409 MissingSubscriptionRegistration, or 503 while it is in progress."""
     state = registration_state(subscription, namespace, now)
     if state == "NotRegistered":
         raise missing_registration(namespace)

@@ -24,7 +24,7 @@ _GROUP_NAME = re.compile(r"[\w.()-]{1,90}(?<!\.)")
 
 
 class DirectoryApi:
-    """Every method answers one operation and raises ArmError. Call with the world's lock held."""
+    """Directory operations. Call with the world's lock held; every method raises ArmError."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -36,7 +36,7 @@ class DirectoryApi:
         return Answer({"value": [document]})
 
     def subscriptions(self, request: Request) -> Answer:
-        """Return the subscriptions the caller may read: without any right that is an empty list, not a refusal."""
+        """Return the subscriptions that the caller can read; without rights, an empty list rather than an error."""
         caller = request.caller.principal
         seen = [
             self._subscription(one)
@@ -49,7 +49,7 @@ class DirectoryApi:
         return Answer(self._subscription(self._world.directory.get(request.path_args[0])))
 
     def paged(self, request: Request, items: list[Any]) -> Answer:
-        """Return a page; the behavior can insert an empty page before every nth one."""
+        """Return one page; with `empty_pages_every`, every nth page that is served is empty."""
         self._world.pages_served += 1
         every = self._world.behavior.empty_pages_every
         top = request.query.get("$top", "")
@@ -65,7 +65,7 @@ class DirectoryApi:
         return Answer(self._provider(found, provider_name(request.path_args[1])))
 
     def register(self, request: Request) -> Answer:
-        """Begin a registration; the provider is `Registering` until the delay has passed."""
+        """Start a registration; the provider is `Registering` until the delay has passed."""
         found = self._world.directory.get(request.path_args[0])
         check_writable(found)
         ready_at = self._world.clock.monotonic() + self._world.behavior.registration_delay_s

@@ -1,6 +1,6 @@
-"""Runs of exports: the blobs that a run writes, and when.
+"""Export runs: the blobs that a run writes, and the time when it writes them.
 
-Layout and manifest as documented: https://learn.microsoft.com/azure/cost-management-billing/costs/tutorial-improved-exports
+Layout and manifest are documented in https://learn.microsoft.com/azure/cost-management-billing/costs/tutorial-improved-exports
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import msgspec
 from localcloud.azure.errors import ArmError
 from localcloud.azure.iam.rights import subscription_of
 from localcloud.azure.services.blobs import Write
-from localcloud.azure.services.export_files import MOST_ROWS, csv_part, parquet_part
+from localcloud.azure.services.export_files import MAX_ROWS, csv_part, parquet_part
 from localcloud.azure.services.exports import KEPT_RUNS, Export, Run, stamp
 from localcloud.azure.services.storage import account_at
 from localcloud.azure.state import World
 
 _API_VERSION = "2025-03-01"
 _MANIFEST_VERSION = "2024-04-01"
-# So many exports' blobs are written at a time: enough to fill the connections, few enough to stay small.
+# The number of exports whose blobs are written together: enough to use all connections, without much memory.
 _BATCH = 500
 
 
 class Deliveries:
-    """Runs under way and what was ordered to fail. Call with the world's lock held."""
+    """The runs in progress and the failures to inject. Call with the world's lock held."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -37,19 +37,19 @@ class Deliveries:
         self._runs = 0
 
     def fail_next(self, subscription: str, times: int, status: str, code: str, message: str) -> None:
-        """Let the next runs of a subscription's exports (`*`: of each) end in `status` without data."""
+        """Make the next `times` runs of a subscription (`*`: of all subscriptions) end in `status` without data."""
         self._failing.setdefault(subscription.lower(), []).extend([(status, code, message)] * times)
 
     def execute(self, export: Export, period: tuple[datetime, datetime] | None) -> Run:
-        """Queue a run on demand; its data come when `run_delay_s` have passed."""
+        """Queue a run on demand; its data is written after `run_delay_s`."""
         now = self._world.clock.now()
         start, end = period or _own_period(export.body()["properties"]["definition"], now)
-        run = self._remember(export, Run(self._run_id(), False, "Queued", now, start, end))
+        run = self._record_run(export, Run(self._run_id(), False, "Queued", now, start, end))
         self._due.append((self._world.clock.monotonic() + self._world.behavior.run_delay_s, export, run))
         return run
 
     def settle(self) -> int:
-        """Let every run that is due by now write its data; returns how many."""
+        """Write the data of all runs that are due and return their number."""
         if not self._due:
             return 0
         moment = self._world.clock.monotonic()
@@ -62,7 +62,7 @@ class Deliveries:
         return len(ready)
 
     def daily(self, exports: Iterable[Export]) -> int:
-        """Let the schedule run the exports whose schedule is active; returns how many delivered data."""
+        """Run all exports with an active schedule, as the service does daily; return how many delivered data."""
         exports = list(exports)
         self._expire(exports)
         now = self._world.clock.now()
@@ -72,7 +72,7 @@ class Deliveries:
             if properties.get("schedule", {}).get("status") != "Active":
                 continue
             start, end = _own_period(properties["definition"], now)
-            pairs.append((export, self._remember(export, Run(self._run_id(), True, "Queued", now, start, end))))
+            pairs.append((export, self._record_run(export, Run(self._run_id(), True, "Queued", now, start, end))))
         return self._write(pairs)
 
     def _write(self, pairs: list[tuple[Export, Run]]) -> int:
@@ -89,16 +89,16 @@ class Deliveries:
                 self._prepare(export, run, parts, manifests, old)
                 delivered += 1
             for account, container in {(write[0], write[1]) for write in parts}:
-                # The service makes a container that is missing.
+                # The service creates a missing container.
                 self._world.blobs.make_container(account, container)
             self._world.blobs.put(parts)
-            # A reader may take a run folder with a manifest for a whole one.
+            # Write manifests last, because readers treat a run folder with a manifest as complete.
             self._world.blobs.put(manifests)
             self._world.blobs.delete(old)
         return delivered
 
     def _expire(self, exports: Iterable[Export]) -> None:
-        """Delete what the lifecycle rules of a storage account have let expire by now."""
+        """Delete the blobs that have expired under the lifecycle rules of their storage account."""
         now = self._world.clock.now()
         gone: list[tuple[str, str, str]] = []
         for export in exports:
@@ -162,10 +162,10 @@ class Deliveries:
             suffix = "snappy.parquet"
         rows: int | None
         if properties["format"] == "Parquet":
-            # These parts have no rows; whether the export would have any is left open.
+            # These files never have rows, so the manifest has no row count unless the export is empty.
             data, rows = parquet_part(), 0 if export.empty else None
         else:
-            compressed, most = properties["compressionMode"] == "gzip", 0 if export.empty else MOST_ROWS
+            compressed, most = properties["compressionMode"] == "gzip", 0 if export.empty else MAX_ROWS
             data, rows = csv_part(export.scope, run.start, run.end, compressed, most)
         if properties["partitionData"]:
             folder = f"{folder}/{run.id}"
@@ -189,7 +189,7 @@ class Deliveries:
     ) -> bytes:
         definition, destination = properties["definition"], properties["deliveryInfo"]["destination"]
         data_set = definition.get("dataSet", {})
-        # Recorded manifests have null for the number of rows.
+        # In recorded manifests, the row count is null.
         counted = None if export.empty == "null" or self._world.behavior.answers == "recorded" else rows
         if export.empty == "no-blobs":
             size, counted = 0, 0
@@ -228,7 +228,7 @@ class Deliveries:
         }
         return msgspec.json.encode(document)
 
-    def _remember(self, export: Export, run: Run) -> Run:
+    def _record_run(self, export: Export, run: Run) -> Run:
         export.runs.append(run)
         del export.runs[:-KEPT_RUNS]
         return run
@@ -258,7 +258,7 @@ def _own_period(definition: dict[str, Any], now: datetime) -> tuple[datetime, da
 
 
 def _range(start: datetime, end: datetime, timeframe: str) -> str:
-    """Return the folder of a period: whole months for the monthly time frames, however far the month has got."""
+    """Return the folder name of a period; for monthly time frames, it always covers whole months."""
     if timeframe not in ("WeekToDate", "Custom"):
         end = end.replace(day=calendar.monthrange(end.year, end.month)[1])
     return f"{start:%Y%m%d}-{end:%Y%m%d}"

@@ -1,4 +1,4 @@
-"""The data files of a delivery: small, but in the format that was asked for."""
+"""The data files of a delivery: small, but in the requested format."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ COLUMNS = (
     "CostInBillingCurrency",
     "BillingCurrency",
 )
-MOST_ROWS = 2
+MAX_ROWS = 2
 
 
 # difference: AZURE-3
 def csv_part(
-    scope: str, start: datetime, end: datetime, compressed: bool, most_rows: int = MOST_ROWS
+    scope: str, start: datetime, end: datetime, compressed: bool, max_rows: int = MAX_ROWS
 ) -> tuple[bytes, int]:
-    """Return a CSV file with a row for each of the first days of the period, and its number of rows."""
+    """Return a CSV file with one row for each of the first `max_rows` days of the period, and its number of rows."""
     subscription = scope.rsplit("/", 1)[-1]
-    days = min((end - start).days + 1, most_rows)
+    days = min((end - start).days + 1, max_rows)
     lines = [",".join(COLUMNS)]
     for number in range(days):
         day = start + timedelta(days=number)
@@ -39,7 +39,7 @@ def csv_part(
 # difference: AZURE-12
 @cache
 def parquet_part(columns: Sequence[str] = COLUMNS) -> bytes:
-    """Return a Parquet file of text columns without rows: header, metadata in Thrift's compact form, footer.
+    """Return a Parquet file of text columns without rows: header, metadata in Thrift's compact protocol, footer.
 
     https://github.com/apache/parquet-format: FileMetaData {1: version, 2: schema, 3: num_rows, 4: row_groups}.
     """

@@ -1,7 +1,7 @@
 """The documented validation of an export and of an execution's period.
 
-Shapes, required fields and enumerated values are the SDK models' own (`schema`); here is what the documentation adds:
-https://learn.microsoft.com/rest/api/cost-management/exports/create-or-update.
+The SDK's models define shapes, required fields and enumerated values (see `export_schema`). This module adds the rules
+in https://learn.microsoft.com/rest/api/cost-management/exports/create-or-update.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RESERVATION_MONTHS_BACK = 13
 
 
 def read(name: str, document: Any, now: datetime, stored: dict[str, Any] | None) -> dict[str, Any]:
-    """Return an export's body in normal form. `stored` is what an update replaces. Raises ArmError 400."""
+    """Return the normalized body of an export; `stored` is the body that an update replaces. Raises ArmError 400."""
     if not _NAME.fullmatch(name):
         raise bad_request(f"Invalid export name '{name}': 3 to 64 letters, digits, hyphens or underscores.")
     try:
@@ -95,7 +95,7 @@ def _destination(destination: dict[str, Any]) -> None:
 
 
 def period(document: Any, export_type: str, now: datetime) -> tuple[datetime, datetime] | None:
-    """Return the first and last day an execution is asked for, None for the export's own. Raises ArmError 400."""
+    """Return the first and last day of a requested execution, or None for the export's own. Raises ArmError 400."""
     if not document:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Request bodies checked against the SDK's own models: unknown and missing fields, types, and enumerated values."""
+"""Validation of request bodies against the SDK's models: unknown and missing fields, types, enumerated values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Check = Callable[[Any, str], Any]
 
 
 class Invalid(ValueError):
-    """A field is wrong; the message names its path."""
+    """A field is invalid; the message contains its path."""
 
 
 class _Field(NamedTuple):
@@ -29,13 +29,13 @@ class _Field(NamedTuple):
 
 @cache
 def _fields(model: type) -> dict[str, _Field]:
-    """Return a model's fields by their names on the wire."""
+    """Return a model's fields by their JSON names."""
     hints: dict[str, Any] = {}
     for base in reversed(model.__mro__):
         if base.__module__.startswith("azure.mgmt.costmanagement") and base.__name__ != "Model":
             hints |= typing.get_type_hints(base, {**vars(models), "_models": models, "datetime": _datetime})
     fields: dict[str, _Field] = {}
-    model()  # the first instance fills in the model's table of fields
+    model()  # creating the first instance initializes the model's field table
     for name, field in model._attr_to_rest_field.items():  # type: ignore[attr-defined]  # the models' own field table
         kind = hints[name]
         arguments = typing.get_args(kind)
@@ -98,7 +98,7 @@ def _plain(kind: Any) -> Check:
 
 
 def parsed(value: Any, path: str) -> datetime:
-    """Return a date and time in RFC 3339 form as an aware datetime; without an offset it is UTC. Raises Invalid."""
+    """Return an RFC 3339 date and time as an aware datetime, in UTC if it has no offset. Raises Invalid."""
     try:
         moment: datetime = isodate.parse_datetime(value)
     except (ValueError, TypeError, AttributeError) as cause:
@@ -107,9 +107,9 @@ def parsed(value: Any, path: str) -> datetime:
 
 
 def normalized(model: type, document: Any, path: str = "") -> dict[str, Any]:
-    """Return the document as the service would store it: read-only and null fields left out, values as documented.
+    """Return the document as the service stores it, without read-only and null fields, with canonical enum values.
 
-    Raises Invalid for a field that the model does not have, one that is missing, or a wrong value.
+    Raises Invalid for an unknown field, a missing required field, or an invalid value.
     """
     if not isinstance(document, dict):
         raise Invalid(f"{path or 'the request body'} must be an object")

@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-KEPT_RUNS = 10  # `$expand=runHistory` and the run history show the last ten
+KEPT_RUNS = 10  # `$expand=runHistory` and the run history return the last ten
 
 
 @dataclass(slots=True)
 class Run:
-    """One execution. `status` is the documented one; `start`–`end` are the days (inclusive) its data cover."""
+    """One execution; `status` is one of the documented values, and its data covers `start` to `end` (inclusive)."""
 
     id: str
     scheduled: bool
@@ -57,7 +57,7 @@ class Run:
         }
 
     def recorded(self, export: Export) -> dict[str, Any]:
-        """Return the run as in API 2021-10-01: with every field, null if it has no value, and the settings."""
+        """Return the run as in API 2021-10-01: with the export's settings, and null for fields without a value."""
         settings = export.body()["properties"]
         settings.pop("schedule", None)
         return {
@@ -80,10 +80,12 @@ class Run:
 
 @dataclass(slots=True)
 class Export:
-    """`stored` is the resource as JSON without id and eTag: bytes, because there may be ten thousand of them.
+    """A stored export.
 
-    `blobs` maps each delivered range of days (`YYYYMMDD-YYYYMMDD`) to the names of the blobs of its last run, `written`
-    to its time. `ends_in`: the status of every later run, without data. `empty`: in which way deliveries have no rows.
+    `stored` is the resource as JSON without ID and eTag, in bytes to save memory with tens of thousands of exports.
+    `blobs` maps each delivered range of days (`YYYYMMDD-YYYYMMDD`) to the blobs that it contains, and `written` maps it
+    to the time of the last delivery. If `ends_in` is set, every run ends with that status and without data. `empty` is
+    the form of deliveries without rows (header, null, no-blobs), or "" for deliveries with rows.
     """
 
     scope: str
@@ -108,9 +110,9 @@ class Export:
         return body
 
     def document(self, runs: int = 0, next_run: datetime | None = None, *, recorded: bool = False) -> dict[str, Any]:
-        """Return the resource as the API answers it, with the last `runs` runs. `destination.type` is not answered.
+        """Return the resource as the API returns it: with the last `runs` runs, and without `destination.type`.
 
-        `recorded`: in the shape of API 2021-10-01, whose id has no leading slash and whose runs begin with the oldest.
+        With `recorded`, it has the shape of API 2021-10-01: the ID has no leading slash and the oldest run comes first.
         """
         body = self.body()
         properties = body["properties"]
@@ -128,14 +130,14 @@ class Export:
         }
 
     def history(self, runs: int, *, recorded: bool) -> list[dict[str, Any]]:
-        """Return the last `runs` runs as the API answers them."""
+        """Return the last `runs` runs as the API returns them."""
         if recorded:
             return [run.recorded(self) for run in self.runs[-runs:]]
         return [run.document(self.id) for run in reversed(self.runs[-runs:])]
 
 
 class Exports:
-    """All exports by scope and name; neither has case."""
+    """All exports by scope and name, both case-insensitive."""
 
     def __init__(self) -> None:
         self._of: dict[str, dict[str, Export]] = {}
@@ -165,5 +167,5 @@ class Exports:
 
 
 def stamp(moment: datetime, *, long: bool = False) -> str:
-    """Return a moment (UTC) as the API writes it; `long`: with seven fractional digits."""
+    """Return a UTC time in the API's format; with `long`, with seven fractional digits."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f0Z" if long else "%Y-%m-%dT%H:%M:%SZ")

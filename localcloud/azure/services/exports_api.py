@@ -27,33 +27,33 @@ from localcloud.azure.services.storage import account_at
 from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, Request
 
-# What is answered to a creation names the service's own host (seen in recorded traffic).
+# In recorded traffic, the Location header of a creation contains the service's own host.
 _OWN_HOST = "https://costmanagement.trafficmanager.net"
 _PROVIDER = "Microsoft.CostManagementExports"
 _UNREACHABLE = "The exports service is not authorized to access the specified storage account."
 
 
 class ExportsApi:
-    """Every method answers one operation and raises ArmError. Call with the world's lock held."""
+    """Operations on exports. Call with the world's lock held; every method raises ArmError."""
 
     def __init__(self, world: World, deliveries: Deliveries) -> None:
         self._world = world
         self._deliveries = deliveries
 
     def list(self, request: Request) -> Answer:
-        """Answer with all exports of a scope; `$expand=runHistory` adds the last run of each."""
+        """List all exports of a scope; `$expand=runHistory` adds the last run of each."""
         scope = self._readable(request)
         runs = 1 if self._expanded(request) else 0
         return Answer({"value": [self._document(one, runs) for one in self._world.exports.at(scope)]})
 
     def get(self, request: Request) -> Answer:
-        """`$expand=runHistory` adds the last ten runs."""
+        """Return an export; `$expand=runHistory` adds the last ten runs."""
         export = self._existing(request)
         return Answer(self._document(export, KEPT_RUNS if self._expanded(request) else 0))
 
     # difference: AZURE-2
     def put(self, request: Request) -> Answer:
-        """Create (201) or update (200)."""
+        """Create (201) or update (200) an export."""
         scope, name = self._readable(request), request.path_args[1]
         self._check_policy(scope, name)
         self._check_offer(request, scope)
@@ -87,7 +87,7 @@ class ExportsApi:
         return Answer()
 
     def execute(self, request: Request) -> Answer:
-        """Queue a run, for the time frame of the definition or for the period in the body."""
+        """Queue a run for the period in the body, or for the definition's time frame."""
         export = self._existing(request)
         self._check_subscription_writable(export.scope)
         kind = export.body()["properties"]["definition"]["type"]
@@ -107,7 +107,7 @@ class ExportsApi:
         return export.document(runs, self._next_run(), recorded=self._recorded)
 
     def _readable(self, request: Request) -> str:
-        """Return the scope, checked as far as every operation checks it."""
+        """Return the scope after the access checks that all operations share."""
         scope = "/" + request.path_args[0].strip("/")
         subscription = subscription_of(scope)
         if subscription:
@@ -121,7 +121,7 @@ class ExportsApi:
         return scope
 
     def _check_cost_rights(self, request: Request, scope: str) -> None:
-        # "Run exports" in the documented operations of Microsoft.CostManagement, named as the call's own path.
+        # The action names are in the documented operations of Microsoft.CostManagement ("Run exports" for a run).
         action = {"GET": "read", "PUT": "write", "DELETE": "delete", "POST": "run/action"}[request.method]
         if not self._world.rights.allows(
             request.caller.principal, f"Microsoft.CostManagement/exports/{action}", scope, lag=True
@@ -156,7 +156,7 @@ class ExportsApi:
             raise disallowed_by_azure(name)
 
     def _check_focus_version(self, definition: dict[str, Any], stored: dict[str, Any] | None) -> None:
-        """Check that the version of a FocusCost export is offered, or unchanged."""
+        """Check that the version of a FocusCost export is supported or unchanged."""
         wanted = _version(definition)
         known = self._world.behavior.focus_versions
         kept = _version(stored["properties"]["definition"]) if stored else ""
@@ -168,7 +168,7 @@ class ExportsApi:
             )
 
     def _check_offer(self, request: Request, scope: str) -> None:
-        """Check what the subscription's state and offer say of exports as such."""
+        """Check that the subscription's state and offer allow exports."""
         if not subscription_of(scope):
             return
         found = self._world.directory.get(subscription_of(scope))
@@ -197,7 +197,7 @@ class ExportsApi:
     def _use_destination(
         self, request: Request, export: Export, body: dict[str, Any], stored: dict[str, Any] | None
     ) -> None:
-        """Check the storage account, and give the export's identity its role on the container."""
+        """Check the storage account, and assign the export's identity its role on the container."""
         destination = body["properties"]["deliveryInfo"]["destination"]
         try:
             account = account_at(self._world.accounts, destination["resourceId"])

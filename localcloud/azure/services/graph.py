@@ -22,13 +22,13 @@ _MY_ROLES = "/v1.0/me/transitivememberof/microsoft.graph.directoryrole"
 
 # difference: AZURE-8
 class Graph:
-    """Answers one request at a time; only people with a directory role and the local operator may ask."""
+    """Handle one request at a time; only users with a directory role and the local operator have access."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request and log it; refusals are answers too."""
+        """Handle a request and log it; errors are returned as responses."""
         path, action, app = request.path[len(PREFIX) :], f"{request.method} unknown", ""
         try:
             caller = identify(request.headers.get("authorization", ""), self._world.tenant, (*GRAPH, *MANAGEMENT))

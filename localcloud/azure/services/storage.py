@@ -1,4 +1,4 @@
-"""Storage accounts in Resource Manager; their blobs are in Azurite."""
+"""Storage accounts as resources; Azurite holds their blobs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ CONTAINER = re.compile(r"(?!.*--)[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]|\$(?:root|l
 
 @dataclass
 class StorageAccount:
-    """`shared_key`: key-based authentication is on. `firewall`: only selected networks get in, and with `bypass`
-    Azure's trusted services. `copy_scope`: from where alone blobs may be copied (AAD, PrivateLink; "": from anywhere).
+    """A storage account.
 
-    `containers` are those of an account that was made while the local Azure ran: the emulator does not know it, so that
-    it can be looked at through Resource Manager but holds no blobs. None for the others. `given` are the properties
-    that it was made with, `blob_service` those of its blob service, `lifecycle` its management policy. `held` says by
-    what a container's blobs are held (policy, legal-hold), `deleting` until when a deleted one's name is taken.
+    - `shared_key`: whether key-based authentication is allowed.
+    - `firewall`: whether only selected networks have access and, with `bypass`, Azure's trusted services.
+    - `copy_scope`: the only sources that blobs can be copied from (AAD, PrivateLink; "" for any).
+    - `containers`: the containers of an account that was created while the local Azure was running, otherwise None.
+      The emulator does not have such an account, so it is visible in Resource Manager but cannot hold blobs.
+    - `given`: the properties that it was created with.
+    - `blob_service`: the properties of its blob service.
+    - `lifecycle`: its management policy.
+    - `held`: maps containers to what makes their blobs immutable (policy, legal-hold).
+    - `deleting`: maps deleted containers to the time until which their name stays in use.
     """
 
     name: str
@@ -81,7 +86,7 @@ class StorageAccount:
         }
 
     def expires_after(self, name: str) -> timedelta | None:
-        """Return how long after its last modification a blob (container/name) is deleted; None: never."""
+        """Return the time from last modification to deletion of a blob (container/name), or None for never."""
         found: list[float] = []
         for rule in ((self.lifecycle or {}).get("policy") or {}).get("rules", []):
             definition = rule["definition"]
@@ -92,7 +97,7 @@ class StorageAccount:
         return timedelta(days=min(found)) if found else None
 
     def admits(self, *, identity: bool) -> bool:
-        """Return whether the exports service may write here: by an identity of the export, or by key.
+        """Return whether the exports service can write here, with the export's identity or with a key.
 
         Source: "Tutorial: Improved exports experience", prerequisites for storage accounts.
         """
@@ -100,7 +105,7 @@ class StorageAccount:
         return not self.copy_scope and (self.bypass or not self.firewall) and (identity or by_key)
 
     def update(self, properties: dict[str, Any]) -> None:
-        """Take over the properties that a PATCH or PUT may change. Raises ArmError 400 for a wrong type."""
+        """Update the properties that a PATCH or PUT can change. Raises ArmError 400 for an invalid value."""
         if "allowSharedKeyAccess" in properties:
             value = properties["allowSharedKeyAccess"]
             if value is not None and not isinstance(value, bool):
@@ -120,7 +125,7 @@ class StorageAccount:
 
 
 def account_at(accounts: dict[str, StorageAccount], resource_id: str) -> StorageAccount:
-    """Return the account with an id, case-insensitively. Raises ArmError 404 ResourceNotFound."""
+    """Return the account with a resource ID (case-insensitive). Raises ArmError 404 ResourceNotFound."""
     match = _RESOURCE.fullmatch(resource_id)
     found = accounts.get(match[3].lower()) if match else None
     if found is None or found.id.lower() != resource_id.lower():

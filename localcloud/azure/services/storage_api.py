@@ -1,4 +1,4 @@
-"""Storage accounts and containers in Resource Manager; their blobs are in Azurite."""
+"""Resource Manager's operations on storage accounts and containers; Azurite holds their blobs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StorageApi:
         return Answer(self._account(request).document(self._endpoint))
 
     def update(self, request: Request) -> Answer:
-        """Change shared-key access or the firewall, or create the account."""
+        """Update key access or the firewall, or create the account (PUT)."""
         subscription, group, name = request.path_args[:3]
         check_writable(self._world.directory.get(subscription))
         body = request.json()
@@ -45,12 +45,12 @@ class StorageApi:
         except ArmError:
             if request.method != "PUT":
                 raise
-            account = self._made(subscription.lower(), group, name, body, properties)
+            account = self._create(subscription.lower(), group, name, body, properties)
         account.update(properties)
         return Answer(account.document(self._endpoint))
 
     def check_name(self, request: Request) -> Answer:
-        """Return whether the name of an account is free: all accounts of Azure share one host name."""
+        """Return whether an account name is available; account names are unique across Azure."""
         body = request.json()
         name, kind = body.get("name"), body.get("type")
         if not isinstance(name, str) or kind != "Microsoft.Storage/storageAccounts":
@@ -64,7 +64,7 @@ class StorageApi:
         return Answer({"nameAvailable": True})
 
     def blob_service(self, request: Request) -> Answer:
-        """Return the properties of an account's blob service; a PUT changes those it names."""
+        """Return the properties of an account's blob service, after updating those in a PUT."""
         account = self._account(request)
         if request.method == "PUT":
             check_writable(self._world.directory.get(account.subscription))
@@ -110,7 +110,7 @@ class StorageApi:
         return Answer({"keys": [{"keyName": "key1", "value": account.key, "permissions": "FULL"}]})
 
     def metrics(self, request: Request) -> Answer:
-        """Metrics of an account, by name; each has no values yet, for nothing here is measured."""
+        """Return metrics of an account by name, always without values because the local Azure measures nothing."""
         account = account_at(self._world.accounts, request.path_args[0])
         names = [one.strip() for one in request.query.get("metricnames", "UsedCapacity").split(",")]
         unknown = [one for one in names if one not in _METRICS]
@@ -126,7 +126,7 @@ class StorageApi:
         document = {"timespan": request.query.get("timespan", ""), "interval": "PT1H", "value": value}
         return Answer({**document, "cost": 0, "namespace": kind, "resourceregion": account.location})
 
-    def _made(
+    def _create(
         self, subscription: str, group: str, name: str, body: dict[str, Any], properties: dict[str, Any]
     ) -> StorageAccount:
         world = self._world

@@ -1,7 +1,7 @@
-"""Key Vault's reads of secrets, in one vault of the deployment's subscription that works with Azure roles.
+"""Reads of Key Vault secrets, from a single vault with role-based access control.
 
 Sources: "Get Secret", Key Vault REST API 7.4; "Azure Key Vault REST API error codes"; "Azure RBAC for Key Vault data
-plane operations". The texts of refused tokens are those that are seen in public.
+plane operations". The messages for rejected tokens are quoted from public reports.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from localcloud.azure.wire import Answer, Request, corrupted
 
 PREFIX = "/vault"
 ACTION = "Microsoft.KeyVault/vaults/secrets/getSecret/action"
-# By the codes with which Resource Manager refuses the same tokens.
+# Key Vault's messages, by the codes of Resource Manager's errors for the same tokens.
 _REFUSED = {
     "AuthenticationFailed": "AKV10000: Request is missing a Bearer or PoP token.",
     "InvalidAuthenticationToken": f"AKV10022: Invalid audience. Expected {VAULT[0]}.",
@@ -28,13 +28,13 @@ _SECRET = re.compile(r"/secrets/([A-Za-z0-9-]{1,127})(?:/([0-9a-f]{32}))?/?")
 
 
 class Vault:
-    """Answers reads of secrets; the caller needs the data action on the secret, the vault or above."""
+    """Serve reads of secrets; the caller needs the data action at the scope of the secret, the vault or above."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request and log it; refusals are answers too."""
+        """Handle a request and log it; errors are returned as responses."""
         app = ""
         try:
             app = self._caller(request).principal
@@ -48,7 +48,7 @@ class Vault:
         return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}"))
 
     def _caller(self, request: Request) -> Caller:
-        """Return the caller. Raises ArmError 401 with the challenge that names the authority and the audience."""
+        """Return the caller. Raises ArmError 401 with a challenge that contains the authority and the audience."""
         try:
             return identify(request.headers.get("authorization", ""), self._world.tenant, VAULT)
         except ArmError as error:
