@@ -1,4 +1,4 @@
-"""Azurite emulators that the tests of one process share: starting one takes longer than most tests."""
+"""Azurite emulators that the tests of one process share, because starting one takes longer than most tests."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ RATES = {"list": Rate(50, 50), "read": Rate(100, 100), "write": Rate(50, 50)}
 
 
 class Thing(msgspec.Struct):
-    """What exists under one key.
+    """An existing resource.
 
     `delivered_at`: its last delivery; `visible_at`: when listings start to show it; `periods`: the delivered periods.
     """
@@ -68,7 +68,7 @@ class Thing(msgspec.Struct):
 class World:
     """The state of the cloud, which a test may change at any time.
 
-    `faults` maps (operation, scope) or (operation, "*") to the error that it raises; operations are ``enumerate``,
+    `faults` maps (operation, scope) or (operation, "*") to the error to raise; operations are ``enumerate``,
     ``list``, ``read`` and ``write``. `calls` counts (operation, kind). `delay` is how long new targets whose kind has a
     grace stay invisible.
     """

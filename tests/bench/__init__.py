@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m tests.bench` prints one JSON line a measure, and nothing else on standard output."""
+"""Benchmarks. `python -m tests.bench` prints one line of JSON for each measurement."""

@@ -1,4 +1,4 @@
-"""Prints every measure as one JSON line on standard output, and nothing else there."""
+"""Run benchmark suites and print each measurement as one line of JSON; standard output has nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.bench.measure import Measure, fresh_process
 
 
 def engine() -> Iterator[Measure]:
-    """Yield the measures of the engine alone."""
+    """Yield the measurements of the engine without a cloud."""
     runs = [fresh_process("tests.bench.engine_plan") for _ in range(3)]
     method = "100,001 targets of 50,001 scopes in a fresh process; median of 3"
     cpu_s = sorted(run["cpu_s"] for run in runs)[1]
@@ -21,19 +21,19 @@ def engine() -> Iterator[Measure]:
         peak_mb,
         "MB",
         150,
-        f"peak resident memory, interpreter and input included; {method}",
+        f"peak resident memory, including interpreter and input; {method}",
     )
 
 
 def aws() -> Iterator[Measure]:
-    """Yield the measures of the AWS function."""
+    """Yield the measurements of the AWS function."""
     from tests.bench.aws import measures
 
     yield from measures()
 
 
 def azure() -> Iterator[Measure]:
-    """Yield the measures of the Azure function."""
+    """Yield the measurements of the Azure function."""
     from tests.bench import azure as function
     from tests.bench import azure_events as events
 
@@ -42,21 +42,21 @@ def azure() -> Iterator[Measure]:
 
 
 def gcp() -> Iterator[Measure]:
-    """Yield the measures of the GCP function."""
+    """Yield the measurements of the GCP function."""
     from tests.bench.gcp import measures
 
     yield from measures()
 
 
 def setup() -> Iterator[Measure]:
-    """Yield the measures of set-up; it downloads what the demonstration needs."""
+    """Yield the measurements of the installation, which downloads the demo's dependencies."""
     from tests.bench.setup import measures
 
     yield from measures()
 
 
 def monitor() -> Iterator[Measure]:
-    """Yield the measures of status and the status page."""
+    """Yield the measurements of `status` and the status page."""
     from tests.bench.monitor import measures
 
     yield from measures()
@@ -73,13 +73,13 @@ SUITES: dict[str, Callable[[], Iterator[Measure]]] = {
 
 
 def main() -> int:
-    """Run the suites that are named (all by default); return 1 if a measure misses its target."""
+    """Run the named suites (all by default); return 1 if a measurement misses its target."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"one of {', '.join(SUITES)}; all by default")
     chosen = parser.parse_args().suites or list(SUITES)
     unknown = [name for name in chosen if name not in SUITES]
     if unknown:
-        parser.error(f"no such suite: {', '.join(unknown)} (there are: {', '.join(SUITES)})")
+        parser.error(f"unknown suite: {', '.join(unknown)}; choose from {', '.join(SUITES)}")
     met = True
     for name in chosen:
         for measure in SUITES[name]():

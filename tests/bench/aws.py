@@ -27,9 +27,9 @@ PACKAGES = (
 
 
 def run_function(cloud: LocalAws) -> dict[str, Any]:
-    """Run the function in a process of its own against the local cloud and return its figures.
+    """Run the function in its own process against the local cloud, and return its measured values.
 
-    Raises RuntimeError if the run was not ok, or did not serve every account: such figures would mean nothing.
+    Raises RuntimeError if the run failed or did not serve every account, because its values would be meaningless.
     """
     environment = {**os.environ, **cloud.environment(), "BENCH_ACCOUNT": cloud.account, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.bench.aws_function"]
@@ -45,9 +45,9 @@ def run_function(cloud: LocalAws) -> dict[str, Any]:
 
 
 def keep(cloud: LocalAws) -> int:
-    """Put the files of past months beside the export's own; return how many of them a run has to see."""
+    """Add the files of past months to the export; return the number of objects that a run has to list."""
     s3, now = cloud.client("s3"), cloud.clock.now()
-    root, seen = f"{cloud.environment().get('EXPORT_PREFIX', 'dataexport')}/{EXPORT}", 0
+    root, expected = f"{cloud.environment().get('EXPORT_PREFIX', 'dataexport')}/{EXPORT}", 0
     for back in range(1, MONTHS + 1):
         number = now.year * 12 + now.month - 1 - back
         folder = f"BILLING_PERIOD={number // 12:04d}-{number % 12 + 1:02d}"
@@ -57,47 +57,47 @@ def keep(cloud: LocalAws) -> int:
         files = [f"s3://{cloud.deployment.bucket}/{name}" for name in names]
         manifest = f"{root}/metadata/{folder}/{EXPORT}-Manifest.json"
         s3.put_object(Bucket=cloud.deployment.bucket, Key=manifest, Body=json.dumps({"dataFiles": files}).encode())
-        seen += 1 + (FILES if back <= 2 else 0)
-    return seen
+        expected += 1 + (FILES if back <= 2 else 0)
+    return expected
 
 
 def measures() -> Iterator[Measure]:
-    """Yield the AWS measures."""
+    """Yield the measurements of the AWS function."""
     with LocalAws(accounts=ACCOUNTS) as cloud:
         cold = run_function(cloud)
-        run_function(cloud)  # looks once at what it remembers for a day
+        run_function(cloud)  # observes what later runs remember for a day
         steady = run_function(cloud)
         recent = keep(cloud)
         run_function(cloud)
         old = run_function(cloud)
-    whole = f"{ACCOUNTS} accounts in a local organization over HTTP, the function in its own process"
+    setting = f"{ACCOUNTS} accounts in a local organization over HTTP, the function in its own process"
     operations = ", ".join(f"{name} {number}" for name, number in sorted(steady["operations"].items()))
     yield Measure(
-        "aws.steady_5k.calls_beyond_pages", steady["beyond_pages"], "calls", 12, f"third run; {whole}; {operations}"
+        "aws.steady_5k.calls_beyond_pages", steady["beyond_pages"], "calls", 12, f"third run; {setting}; {operations}"
     )
     yield Measure(
         "aws.steady_5k_36m.list_calls",
         old["operations"]["ListObjectsV2"],
         "calls",
         math.ceil(recent / OBJECTS_PAGE),
-        f"listings of the export's files with {MONTHS} months of {FILES} files each, when the day's earlier period has "
-        f"been looked at; target: the pages of the {recent} objects that are recent files or manifests; {whole}",
+        f"listings of the export's files with {MONTHS} months of {FILES} files each, after the day's check of an "
+        f"earlier period; target: the pages of the {recent} objects that are recent files or manifests; {setting}",
     )
     yield Measure(
         "aws.cold_5k.calls_per_account",
         cold["calls"] / ACCOUNTS,
         "calls",
         None,
-        f"first run, no export and all members missing their role, pages included: {cold['calls']} calls; {whole}",
+        f"first run, without an export or member roles, including pages: {cold['calls']} calls; {setting}",
     )
     yield Measure(
         "aws.steady_5k.engine_cpu_s",
         steady["engine_cpu_s"],
         "s",
         None,
-        f"CPU of the whole run less the CPU inside the SDK's calls; {whole}",
+        f"CPU of the run minus the CPU of the SDK's calls; {setting}",
     )
     yield from events()
     peak = max(cold["peak_mb"], steady["peak_mb"])
-    yield Measure("aws.peak_mb", peak, "MB", 256, f"largest peak resident memory of first and second run; {whole}")
+    yield Measure("aws.peak_mb", peak, "MB", 256, f"largest peak resident memory of first and second run; {setting}")
     yield import_ratio("aws", "import aws_lambda.handler", PACKAGES)

@@ -1,4 +1,4 @@
-"""How soon events heal what was damaged: a simulated day of virtual time, with the real collector and function."""
+"""How soon damage is repaired through events: a simulated day with the real collector and function."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from tests.bench.measure import Measure
 ACCOUNTS = 1000
 DAMAGED = 100  # a day: 1 % of 10,000 accounts
 DAY, HOUR = 86_400.0, 3600.0
-# AWS states no time for events. CloudTrail's log files come after 5 minutes on average, its events before that.
+# AWS documents no delay for events. CloudTrail's log files take 5 minutes on average; its events are faster.
 TRAIL_S, DIRECT_S = 180.0, 60.0
-MODEL = f"modeled delays, evenly spread: CloudTrail up to {TRAIL_S:.0f} s, CloudFormation's own up to {DIRECT_S:.0f} s"
+MODEL = f"modeled delays, uniformly distributed: CloudTrail to {TRAIL_S:.0f} s, CloudFormation to {DIRECT_S:.0f} s"
 
 
 def quantile(values: list[float], share: float) -> float:
-    """Return the value that `share` of them do not exceed."""
+    """Return the value that the fraction `share` of all values does not exceed."""
     return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
 
 
 def delay(rng: random.Random, event: Mapping[str, Any]) -> float:
-    """Return after how many seconds an event is on the bus."""
+    """Return the seconds until an event is on the bus."""
     return rng.random() * (TRAIL_S if "CloudTrail" in event["detail-type"] else DIRECT_S)
 
 
 def day(cloud: LocalAws, damaged: int, joining: int, seed: int = 1) -> tuple[list[float], list[float]]:
-    """Damage roles and the export at random times of a day, and let accounts join.
+    """Delete roles and the export at random times of a day, and add accounts.
 
-    Returns the seconds until each was healed, and until each new account had its role.
+    Returns the seconds until each was repaired, and until each new account had its role.
     """
     rng, clock = random.Random(seed), cast(VirtualClock, cloud.clock)
     path = EventPath(cloud, delay=lambda event: delay(rng, event))
@@ -75,7 +75,7 @@ def day(cloud: LocalAws, damaged: int, joining: int, seed: int = 1) -> tuple[lis
 
 
 def undamaged(cloud: LocalAws, runs: int = 3) -> tuple[int, int]:
-    """Return the calls of runs that the events of scheduled runs started, and those of the scheduled runs."""
+    """Return the calls of runs that were started by events of scheduled runs, and the scheduled runs' calls."""
     path = EventPath(cloud)
     cloud.calls.clear()
     for _ in range(runs):
@@ -87,7 +87,7 @@ def undamaged(cloud: LocalAws, runs: int = 3) -> tuple[int, int]:
 
 
 def storm(cloud: LocalAws, events: int = 10_000, seconds: float = 600) -> tuple[float, int]:
-    """Send so many events about distinct accounts; return the runs a minute, and the events without a run."""
+    """Send events for distinct accounts; return the largest rate of runs per minute, and the events without a run."""
     clock = cast(VirtualClock, cloud.clock)
     path = EventPath(cloud)
     begun = clock.monotonic()
@@ -103,7 +103,7 @@ def storm(cloud: LocalAws, events: int = 10_000, seconds: float = 600) -> tuple[
 
 
 def measures() -> Iterator[Measure]:
-    """Yield the measures of events on AWS."""
+    """Yield the measurements of events on AWS."""
     with local_aws(accounts=ACCOUNTS) as cloud:
         run(cloud)
         cloud.deliver()
@@ -112,16 +112,16 @@ def measures() -> Iterator[Measure]:
         extra, steady = undamaged(cloud)
         healed, joined = day(cloud, DAMAGED, joining=20)
         per_minute, lost = storm(cloud)
-    whole = f"{ACCOUNTS} accounts, {DAMAGED} damages in a day of virtual time; {MODEL}"
-    yield Measure("aws.heal.event_p95_s", quantile(healed, 0.95), "s", 300, f"from damage to repair; {whole}")
-    yield Measure("aws.onboard.new_scope_p95_s", quantile(joined, 0.95), "s", 600, f"20 accounts join; {whole}")
-    yield Measure("aws.storm.10k_events.runs", per_minute, "runs/min", 1, "10,000 events in ten minutes; the most")
+    setting = f"{ACCOUNTS} accounts, {DAMAGED} deletions in a day of virtual time; {MODEL}"
+    yield Measure("aws.heal.event_p95_s", quantile(healed, 0.95), "s", 300, f"from damage to repair; {setting}")
+    yield Measure("aws.onboard.new_scope_p95_s", quantile(joined, 0.95), "s", 600, f"20 accounts join; {setting}")
+    yield Measure("aws.storm.10k_events.runs", per_minute, "runs/min", 1, "10,000 events in ten minutes; maximum rate")
     yield Measure("aws.storm.lost", lost, "events", 0, "events of the storm that no run counted")
     yield Measure(
         "aws.events.extra_steady_calls",
         100 * extra / steady,
         "%",
         5,
-        f"calls of runs for events in three undamaged hours, of the {steady} calls of their scheduled runs; {ACCOUNTS} "
-        "accounts",
+        f"calls of event runs in three hours without damage, relative to the {steady} calls of the scheduled runs; "
+        f"{ACCOUNTS} accounts",
     )

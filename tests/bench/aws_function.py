@@ -1,4 +1,4 @@
-"""Runs the AWS function once in this process, as its handler does, and prints what that took as JSON."""
+"""Run the AWS function once in this process, as its handler does, and print the measured values as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGES = ("ListAccounts", "ListStackInstances")
 
 
 class Spy:
-    """Counts the SDK's calls and the CPU seconds that its own code takes."""
+    """Counts the SDK's calls and their CPU seconds."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -40,13 +40,13 @@ class Spy:
                     spy.calls[operation] += 1
                     spy.cpu_s += time.thread_time() - begun
 
-        BaseClient._make_api_call = watched  # type: ignore[attr-defined]  # the one place that all SDK calls pass
+        BaseClient._make_api_call = watched  # type: ignore[attr-defined]  # every SDK call goes through it
 
 
 def main() -> None:
     """Print {calls, beyond_pages, engine_cpu_s, peak_mb, status, …} as one line of JSON."""
     spy = Spy()
-    sys.stdout, stdout = sys.stderr, sys.stdout  # the function's own log lines are not the figures
+    sys.stdout, stdout = sys.stderr, sys.stdout  # keep the function's log lines out of the output
     begun = time.process_time()
     finished = run_once(RunRequest(), os.environ, powertools_sink, SystemClock(), 900.0, os.environ["BENCH_ACCOUNT"])
     cpu_s = time.process_time() - begun
@@ -58,7 +58,7 @@ def main() -> None:
         "peak_mb": peak_mb_of(os.getpid()),
         "ok": report["status"] == "ok",
         "active": report["scopes"]["active"],
-        # The members' roles of the first run are accepted, and take their minutes.
+        # Roles that the first run created are pending for a few minutes.
         "served": report["scopes"]["covered"] + report["scopes"]["pending"],
         "operations": dict(spy.calls),
     }

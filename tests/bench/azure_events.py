@@ -1,7 +1,7 @@
-"""How soon the Azure function acts on changes between two scheduled runs: the real handler against the local Azure.
+"""How soon the Azure function reacts to changes through its event check: the real handler against the local Azure.
 
-The activity log is as late as documented, 3 to 20 minutes, evenly spread; Resource Graph one minute. No scheduled run
-helps: what is measured is the light look alone.
+The delay of the activity log is the documented one, uniformly distributed between 3 and 20 minutes; that of Resource
+Graph is one minute. No scheduled run takes place, so only the event check is measured.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from tests.azure_function.support import START, Lines
 from tests.bench.azure_healing import quantile
 from tests.bench.measure import Measure
 
-SUBSCRIPTIONS, DAMAGED, NEW = 9_980, 0.01, 20  # Resource Graph shows 10,000, those that join included
+SUBSCRIPTIONS, DAMAGED, NEW = 9_980, 0.01, 20  # 10,000 in Resource Graph, including the new ones
 LOOK_S, DAY_S, HOURS = 300.0, 86_400.0, 24
-LATE_S = (180.0, 1200.0)  # "Log data ingestion time in Azure Monitor"
+LATE_S = (180.0, 1200.0)  # source: "Log data ingestion time in Azure Monitor"
 GRAPH_S = 60.0
 
 
 class Day(msgspec.Struct):
-    """What a day showed: seconds until each export was back and each newcomer covered, and the calls of both ways.
+    """The results of a day: seconds until each deleted export and each new subscription had an export, and the calls.
 
-    `steady` are the calls of one look without news, `scheduled` those of one scheduled run; storage is counted in both.
+    `steady` is the number of calls of one event check without changes, `scheduled` that of one scheduled run; both
+    include storage.
     """
 
     healed: list[float]
@@ -40,7 +41,7 @@ class Day(msgspec.Struct):
 
 
 class Tenant:
-    """A tenant at rest, whose changes show as late as documented."""
+    """A tenant in the steady state, whose changes become visible after the documented delays."""
 
     def __init__(self, cloud: LocalAzure) -> None:
         self.cloud = cloud
@@ -53,17 +54,17 @@ class Tenant:
         cloud.delay_resource_graph(GRAPH_S)
 
     def run(self) -> dict[str, int]:
-        """Run as the schedule does; return the calls."""
+        """Do a scheduled run; return its calls by quota."""
         done = run_once(RunRequest(), self.environment, Lines(), self.cloud.clock, None, seed=1)
         calls: dict[str, int] = done.report["calls"]
         return calls
 
     def look(self) -> bool:
-        """Look once; return whether a run began."""
+        """Check for events once; return whether a run started."""
         return look_once(self.environment, Lines(), self.cloud.clock, seed=1) is not None
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, for the storage too."""
+        """Advance the clock, including that of storage."""
         self.cloud.advance(max(0.0, seconds))
         self.cloud.sync()
 
@@ -73,12 +74,12 @@ class Tenant:
 
 
 def live(tenant: Tenant, damaged: int, new: int, seed: int = 1) -> Day:
-    """Delete exports and let subscriptions join at random moments of a day, with a look every five minutes."""
+    """Delete exports and add subscriptions at random times of a day, with an event check every five minutes."""
     rng = random.Random(seed)
     cloud, begun = tenant.cloud, tenant.now
     cloud.calls.clear()
     assert not tenant.look()
-    steady = cloud.calls.count() + 1  # and the read of the state
+    steady = cloud.calls.count() + 1  # plus the read of the state
     changes: list[tuple[float, str]] = [
         (rng.uniform(0, DAY_S), one) for one in rng.sample(cloud.subscription_ids, damaged)
     ]
@@ -97,7 +98,7 @@ def live(tenant: Tenant, damaged: int, new: int, seed: int = 1) -> Day:
             name = subscription or cloud.join_subscription(f"new-{len(changes)}")
             open_ones[name] = (tenant.now, bool(subscription))
         tenant.advance(slot - tenant.now)
-        assert slot - begun < 2 * DAY_S, f"{len(open_ones)} changes were not acted on"
+        assert slot - begun < 2 * DAY_S, f"{len(open_ones)} changes had no effect"
         tenant.look()
         for one in [one for one in open_ones if cloud.exports(one)]:
             since, was_damaged = open_ones.pop(one)
@@ -106,7 +107,7 @@ def live(tenant: Tenant, damaged: int, new: int, seed: int = 1) -> Day:
 
 
 def storm(tenant: Tenant) -> tuple[int, float, int]:
-    """Let somebody write every export at once; return runs, minutes, and exports that no run has read since."""
+    """Log a write of every export at the same time; return runs, minutes, and exports that no run has read since."""
     cloud, at, begun = tenant.cloud, tenant.cloud.clock.now(), tenant.now
     names = {one["id"].split("/")[-5].lower(): one["id"] for one in cloud.exports()}
     for identifier in names.values():
@@ -135,7 +136,7 @@ def _states(cloud: LocalAzure) -> list[dict[str, Any]]:
 
 
 def measures(subscriptions: int = SUBSCRIPTIONS) -> Iterator[Measure]:
-    """Yield the measures of one tenant's day and of a storm."""
+    """Yield the measurements of a tenant's day and of an event storm."""
     azurite = start_azurite(clock=VirtualClock(START))
     try:
         with LocalAzure(subscriptions, clock=VirtualClock(START), azurite=azurite) as cloud:
@@ -145,14 +146,20 @@ def measures(subscriptions: int = SUBSCRIPTIONS) -> Iterator[Measure]:
     finally:
         drop_clients()
         azurite.stop()
-    how = f"{subscriptions:,} subscriptions, a look every five minutes, no scheduled run, virtual time, local Azure"
-    late = "activity log 3 to 20 minutes late as documented, so 300 s are out of reach"
+    how = (
+        f"{subscriptions:,} subscriptions, an event check every 5 minutes, no scheduled run, virtual time, local Azure"
+    )
+    late = "documented activity log delay of 3 to 20 minutes, which makes 300 s impossible"
     yield Measure("azure.heal.event_p95_s", quantile(day.healed, 0.95), "s", None, f"{how}; {late}; the goal is 300 s")
     yield Measure("azure.heal.event_p50_s", quantile(day.healed, 0.5), "s", None, f"{how}; {late}")
-    yield Measure("azure.onboard.new_scope_p95_s", quantile(day.onboarded, 0.95), "s", 600, f"{how}; graph 60 s late")
-    yield Measure("azure.storm.10k_events.runs", runs, "runs", minutes, f"{how}; at most one a minute")
+    yield Measure(
+        "azure.onboard.new_scope_p95_s", quantile(day.onboarded, 0.95), "s", 600, f"{how}; Resource Graph delay 60 s"
+    )
+    yield Measure("azure.storm.10k_events.runs", runs, "runs", minutes, f"{how}; at most one per minute")
     yield Measure("azure.storm.lost", lost, "exports", 0, f"{how}; exports that no run read after the storm")
     looks = DAY_S / LOOK_S * day.steady
-    yield Measure("azure.events.calls_per_day", looks, "calls", None, f"{day.steady} calls a look without news; {how}")
+    yield Measure(
+        "azure.events.calls_per_day", looks, "calls", None, f"{day.steady} calls per event check without changes; {how}"
+    )
     share = looks / (HOURS * day.scheduled)
     yield Measure("azure.events.share_of_schedule", share, "share", 0.05, f"of the calls of 24 scheduled runs; {how}")

@@ -1,4 +1,4 @@
-"""Runs the Azure function once in this process, in the local Azure's virtual time, and prints its figures as JSON."""
+"""Run the Azure function once in this process, in virtual time, and print the measured values as JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROUNDS = 5
 
 
 class Listings:
-    """Counts the requests that list blobs, as they leave the process."""
+    """Counts the requests of this process that list blobs."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -42,11 +42,11 @@ class Listings:
             return original(session, request, **options)
 
         vars_of: Any = requests.Session
-        vars_of.send = send  # the one place that all SDK requests pass
+        vars_of.send = send  # every SDK request goes through it
 
 
 def run(payload: Mapping[str, Any], clock: RemoteClock) -> dict[str, Any]:
-    """Run once and return the figures: seconds, MB, and what the report says."""
+    """Run once, and return time, memory and values of the report."""
     listings = Listings()
     began, real, cpu = clock.monotonic(), time.perf_counter(), time.process_time()
     finished = run_once(parse_request(payload), os.environ, logging_sink, clock, None, seed=1)
@@ -66,7 +66,7 @@ def run(payload: Mapping[str, Any], clock: RemoteClock) -> dict[str, Any]:
 
 
 def load_and_save(clock: RemoteClock) -> dict[str, Any]:
-    """Load the state and save it again, a few times; return the median of the seconds."""
+    """Load and save the state several times; return the median in seconds."""
     settings = read_settings(os.environ)
     clients = warm_clients(settings, os.environ)
     taken = []
@@ -78,13 +78,13 @@ def load_and_save(clock: RemoteClock) -> dict[str, Any]:
         session.lock(session.document.owner)
         session.save(release=True)
         taken.append(time.perf_counter() - real)
-    # One load and two saves, for the lock is a save too.
+    # One load and two saves, because acquiring the lock also saves.
     return {"load_save_s": sorted(taken)[ROUNDS // 2]}
 
 
 def main() -> None:
-    """Print one line of JSON: the figures of a run of the request that is given, or of loading and saving."""
-    sys.stdout, stdout = sys.stderr, sys.stdout  # the function's own log lines are not the figures
+    """Print the measured values of a run with the given request, or of loading and saving, as one line of JSON."""
+    sys.stdout, stdout = sys.stderr, sys.stdout  # keep the function's log lines out of the output
     clock = RemoteClock(os.environ["ARM_ENDPOINT"])
     figures = load_and_save(clock) if sys.argv[1] == "state" else run(json.loads(sys.argv[1]), clock)
     stdout.write(json.dumps(figures) + "\n")

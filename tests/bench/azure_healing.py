@@ -1,7 +1,7 @@
-"""How long an export stays lost: simulated days of an hourly schedule, exports deleted at random.
+"""How long deleted exports are missing: simulated days with an hourly schedule and random deletions.
 
-The days run on the in-memory cloud, whose port is the same and whose deliveries stay when an export is gone, as blobs
-do; one day is run against the local Azure too, with real SDK calls over HTTP.
+The days run on the in-memory cloud, which implements the same port and keeps the deliveries of deleted exports, as blob
+storage does. One day also runs against the local Azure, with real SDK calls over HTTP.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ RATES = dict.fromkeys(("list", "read", "write"), AZURE_RATES[COST])
 
 
 class Healed(msgspec.Struct, frozen=True):
-    """How long each deletion lasted, in hours, sorted; endless for what never came back.
+    """How long each deleted export was missing, in hours, sorted; infinite if it was not recreated.
 
-    `until_run` ends with the beginning of the run that recreated it, as the schedule goes, `until_there` with the
-    recreation itself, after as much of that run as its quota takes.
+    `until_run` ends at the start of the scheduled run that recreated the export, `until_created` at the recreation
+    itself, which the quota delays.
     """
 
     until_run: tuple[float, ...]
-    until_there: tuple[float, ...]
+    until_created: tuple[float, ...]
 
 
 def quantile(latencies: Sequence[float], share: float) -> float:
-    """Return the latency that `share` of them do not exceed."""
+    """Return the latency that the fraction `share` of all latencies does not exceed."""
     return latencies[min(len(latencies) - 1, math.ceil(share * len(latencies)) - 1)]
 
 
 class Exports(InMemoryCloud):
-    """A cloud of exports alone, each with a listing of its deliveries, which outlive it."""
+    """A cloud with only exports and a listing of their deliveries, which also has those of deleted exports."""
 
     def __init__(self, world: World, run: RunContext, delivered: Mapping[Key, datetime]) -> None:
         super().__init__(world, run)
@@ -65,15 +65,15 @@ class Exports(InMemoryCloud):
 
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         now = self.run.clock.now()
-        seen: dict[Key, Observation] = {}
+        observations: dict[Key, Observation] = {}
         for target in targets:
             at = self._delivered.get(target.key)
             entry = target.state
             if at is not None and now - at < FRESH:
-                seen[target.key] = Present(verified=False, delivered_at=at)
+                observations[target.key] = Present(verified=False, delivered_at=at)
             elif entry is None or not entry.present:
-                seen[target.key] = Absent(("unseen",))
-        return seen
+                observations[target.key] = Absent(("unseen",))
+        return observations
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         answers = super().apply(actions)
@@ -83,7 +83,7 @@ class Exports(InMemoryCloud):
 
 
 def simulated(scopes: int, budget: int, hours: int, each_hour: float, seed: int = 1) -> Healed:
-    """Run the engine each hour over the in-memory cloud, its reads and writes at Cost Management's quota."""
+    """Run the engine hourly over the in-memory cloud, with Cost Management's quota for reads and writes."""
     world, store, clock = World(scopes), InMemoryStore(), VirtualClock()
     delivered: dict[Key, datetime] = {}
     number = 0
@@ -112,7 +112,7 @@ def simulated(scopes: int, budget: int, hours: int, each_hour: float, seed: int 
 
 
 def over_http(scopes: int, budget: int, hours: int, each_hour: float, seed: int = 1) -> Healed:
-    """Run the Azure function each hour against the local Azure."""
+    """Run the Azure function hourly against the local Azure."""
     clock = VirtualClock()
     with LocalAzure(subscriptions=scopes, clock=clock) as azure:
         environment = {**azure.environment(), "CALL_BUDGET": str(budget)}
@@ -141,9 +141,9 @@ def over_http(scopes: int, budget: int, hours: int, each_hour: float, seed: int 
 
 
 def naive(scopes: int, hours: int, each_hour: float, seed: int = 1) -> tuple[float, ...]:
-    """Return how long deletions last if every run reads every export, at the same quota: a pass begins on the hour.
+    """Return how long exports are missing if every run reads all of them, with the same quota and full-hour starts.
 
-    It needs no code of ours: export number i is read, and recreated if it is gone, i calls after its pass has begun.
+    The values are computed without the engine: a run reads export i, and recreates it if missing, as its i-th call.
     """
     rng, step = random.Random(seed), 1 / AZURE_RATES[COST].per_second
     period = math.ceil(scopes * step / HOUR) * HOUR
@@ -169,7 +169,7 @@ def _days(
     each_hour: float,
     seed: int,
 ) -> Healed:
-    """Bring the cloud into its daily round, then delete at random for so many hours, and wait for the last ones."""
+    """Reach the steady state, delete random exports for some hours, and run until the last ones are recreated."""
     rng = random.Random(seed)
     begin = 0.0
     pending: dict[K, float] = {}
@@ -180,7 +180,7 @@ def _days(
         for _ in range(_deletions(rng, each_hour) if warm <= hour < warm + hours else 0):
             key = rng.choice(names())
             delete(key)
-            # Some time in the hour before this run: one that began in it has not seen the deletion.
+            # The deletion is in the hour before this run, so an earlier run cannot have observed it.
             pending[key] = begin - rng.random() * HOUR
         clock.wait_until(begin)
         if hour % 24 == 1:
@@ -205,7 +205,7 @@ def _seconds(clock: VirtualClock, moment: datetime | None) -> float:
 
 
 def _silent(_level: str, _event: str, _fields: Mapping[str, object]) -> None:
-    """Keep quiet: thousands of runs have nothing to tell."""
+    """Drop a log line."""
 
 
 def _defect(error: Exception) -> Permanent:

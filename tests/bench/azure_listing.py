@@ -1,4 +1,4 @@
-"""The listing of a long history, against a container whose blobs are worked out page by page."""
+"""Listing a long history of deliveries, in a container whose pages are generated on demand."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
 from tests.bench.measure import Measure
 
-SUBSCRIPTIONS, MONTHS, FILES = 10_000, 36, 9  # a manifest and eight parts a month
+SUBSCRIPTIONS, MONTHS, FILES = 10_000, 36, 9  # one manifest and eight parts per month
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 GROUP = "/subscriptions/11111111-1111-4111-8111-111111111111/resourceGroups/g"
 ACCOUNT = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/one"
-STARTS = [f"{2023 + month // 12}{month % 12 + 1:02d}" for month in range(11, 47)]  # the last one is November 2026
+STARTS = [f"{2023 + month // 12}{month % 12 + 1:02d}" for month in range(11, 47)]  # the last is November 2026
 LAST = SUBSCRIPTIONS * MONTHS * FILES
 
 
 class Blob:
-    """A blob of a listing."""
+    """A blob in a listing."""
 
     def __init__(self, number: int) -> None:
         scope, rest = divmod(number, MONTHS * FILES)
@@ -35,7 +35,7 @@ class Blob:
 
 
 class Container(Clients):
-    """Clients that know one container; `pages` counts the pages that were asked for."""
+    """Clients with one container; `pages` is the number of requested pages."""
 
     def __init__(self) -> None:
         self.pages = 0
@@ -51,7 +51,7 @@ class Container(Clients):
 
 
 class Pages:
-    """The pages of the whole container from a blob's number on, which is the marker."""
+    """The pages of the container from a marker on, which is the number of a blob."""
 
     def __init__(self, container: Container, start: int) -> None:
         self._container = container
@@ -66,13 +66,13 @@ class Pages:
 
 
 def measures() -> Iterator[Measure]:
-    """Yield how many pages a run lists, and how many runs see every subscription."""
+    """Yield the pages that a run lists, and the runs until every subscription is listed."""
     settings = read_settings({"DESTINATION": ACCOUNT, "STATE_ACCOUNT": "state"})
     container, most, runs, now = Container(), 0, 0, NOW
     progress: ListingProgress | None = None
-    seen: set[int] = set()
+    listed: set[int] = set()
     first = 0
-    while len(seen) < SUBSCRIPTIONS:
+    while len(listed) < SUBSCRIPTIONS:
         run = RunContext("azure", settings.engine, lambda *_: None, VirtualClock(now), 3600, RATES, translate, 1)
         deliveries, before = Deliveries(settings, container, run), container.pages
         progress = deliveries.continue_listing(Storage(ACCOUNT), progress)
@@ -85,25 +85,25 @@ def measures() -> Iterator[Measure]:
             for scope in range(SUBSCRIPTIONS):
                 folder = f"tailpipe/subscriptions/{scope:08x}-0000-4000-8000-000000000000"
                 if deliveries.is_listed(folder, "TailpipeDataExport-000000"):
-                    seen.add(scope)
+                    listed.add(scope)
         runs, now = runs + 1, now + timedelta(hours=1)
     recent = SUBSCRIPTIONS * 2 * FILES
-    told = (
+    method = (
         f"{LAST:,} blobs of {SUBSCRIPTIONS:,} subscriptions, {MONTHS} months and {FILES} files each, in a container "
-        f"that answers pages of {PAGE:,} without a network; the first run lists all {first} pages"
+        f"with pages of {PAGE:,} and no network; the first run lists all {first} pages"
     )
     yield Measure(
         "azure.steady_10k_36m.list_calls",
         most,
         "calls",
         recent // PAGE + 1,
-        f"the most pages that a later run asks for; target: {recent:,} blobs of the last two periods at {PAGE:,} a "
-        f"page, and one more; {told}",
+        f"the largest number of pages that a later run lists; target: {recent:,} blobs of the last two periods at "
+        f"{PAGE:,} per page, plus one page; {method}",
     )
     yield Measure(
         "azure.steady_10k_36m.round_runs",
         runs - 1,
         "runs",
         MONTHS / 2 + 1,
-        f"hourly runs until each subscription's folder has been listed again; {told}",
+        f"hourly runs until each subscription's folder has been listed again; {method}",
     )

@@ -1,8 +1,8 @@
-"""What a deployment costs a month: counts runs against the local clouds, and prices what was counted.
+"""The monthly cost of a deployment: resource use counted in runs against the local clouds, and list prices.
 
-`python -m tests.bench.cost --count` counts and writes `cost_counts.json` beside this file; without `--count` only
-docs/cost.md is written from it, and with `--check` it is compared. A run is counted in its steady state: everything
-exists, nothing changes.
+`python -m tests.bench.cost --count` writes `cost_counts.json` next to this file, and docs/cost.md from it. Without
+`--count`, only docs/cost.md is written; with `--check`, it is compared. Runs are counted in the steady state:
+everything exists and nothing changes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ PAGE = ROOT / "docs" / "cost.md"
 COUNTS = Path(__file__).parent / "cost_counts.json"
 TITLES = {"aws": "AWS", "azure": "Azure", "gcp": "Google Cloud"}
 SIZES = (300, 2_000, 10_000)
-# More billing accounts than these are no test of a real organization: counted here, and carried on in proportion.
+# Real organizations have few billing accounts; larger numbers are extrapolated from these.
 COUNTED = {"aws": SIZES, "azure": SIZES, "gcp": (30, 300)}
 RUNS = cost.MONTH_H  # hourly
-LATENCY_S = 0.125  # of one call to a cloud, from inside it; the local clouds answer faster
+LATENCY_S = 0.125  # of one call from inside the cloud; the local clouds are faster
 
 
 def counted(environment: Mapping[str, str], cloud: str) -> dict[str, Any]:
-    """Run the function in a process of its own and return its figures. Raises RuntimeError where it was not ok."""
+    """Run the function in its own process and return its measured values; raise RuntimeError if the run failed."""
     command = [sys.executable, "-m", "tests.bench.cost_run", cloud]
     done = subprocess.run(
         command,
@@ -51,7 +51,7 @@ def counted(environment: Mapping[str, str], cloud: str) -> dict[str, Any]:
 
 
 def count_aws(scopes: int) -> dict[str, Any]:
-    """Count a steady run over an organization of so many accounts."""
+    """Count a steady run over an organization with `scopes` accounts."""
     from localcloud.aws.cloud import LocalAws
 
     with LocalAws(accounts=scopes) as cloud:
@@ -66,14 +66,14 @@ def count_aws(scopes: int) -> dict[str, Any]:
 
 
 def count_azure(scopes: int) -> dict[str, Any]:
-    """Count a steady run over a tenant of so many subscriptions, in virtual time at the documented quota."""
+    """Count a steady run over a tenant with `scopes` subscriptions, in virtual time at the documented quota."""
     from localcloud.azure.cloud import LocalAzure
     from localcloud.azure.platform.deployment import STATE_CONTAINER
     from shared.runtime.clock import VirtualClock
 
     with LocalAzure(subscriptions=scopes, clock=VirtualClock()) as cloud:
         counted(cloud.environment(), "azure")
-        # Just short of a day, so that the deliveries are fresh and the next ones not yet due.
+        # Just under a day, so that the deliveries are fresh and the next ones are not yet due.
         cloud.advance(86_400 - 7_200)
         cloud.deliver()
         counted(cloud.environment(), "azure")
@@ -85,7 +85,7 @@ def count_azure(scopes: int) -> dict[str, Any]:
 
 
 def count_gcp(scopes: int) -> dict[str, Any]:
-    """Count a steady run over so many billing accounts with their copies."""
+    """Count a steady run over `scopes` billing accounts and their copies."""
     from gcp_function.settings import read_settings
     from localcloud.gcp.cloud import LocalGcp
     from tests.bench.gcp_copies import fill
@@ -110,34 +110,34 @@ COUNTERS: dict[str, Callable[[int], dict[str, Any]]] = {"aws": count_aws, "azure
 
 
 def at(counts: Mapping[str, Any], cloud: str, scopes: int) -> dict[str, Any]:
-    """Return a run's figures at a size: as counted, else carried on from the two largest that were, in proportion."""
+    """Return the values of a run at a size: counted, or extrapolated linearly from the two largest counted sizes."""
     known = {int(size): figures for size, figures in counts[cloud].items()}
     if scopes in known:
         return dict(known[scopes])
     smaller, larger = sorted(known)[-2:]
     share = (scopes - larger) / (larger - smaller)
 
-    def carried(name: str) -> Any:
+    def extrapolated(name: str) -> Any:
         low, high = known[smaller][name], known[larger][name]
         if isinstance(high, dict):
             return {key: high[key] + (high[key] - low.get(key, 0)) * share for key in high}
         return high + (high - low) * share if isinstance(high, int | float) else high
 
-    return {name: carried(name) for name in known[larger]}
+    return {name: extrapolated(name) for name in known[larger]}
 
 
 def seconds(run: Mapping[str, Any]) -> float:
-    """Return how long a run takes: its CPU and its calls one after another, or longer where it waited for a quota."""
+    """Return the duration of a run: CPU time plus sequential calls, or the wait for a quota if that is longer."""
     return float(max(run["waited_s"], run["cpu_s"] + LATENCY_S * sum(run["calls"].values())))
 
 
 def run_of(found: Mapping[str, Any]) -> cost.Run:
-    """Return a counted run as it is priced."""
+    """Return a counted run in the form that the prices apply to."""
     return cost.Run(seconds(found), found["calls"], found["log_bytes"], found["report_bytes"], found["state_bytes"])
 
 
 def deployment_of(found: Mapping[str, Any], module: modules.Module) -> cost.Deployment:
-    """Return what a module makes by its defaults."""
+    """Return the resources of a module with its default values."""
     gb = float(module.variables["memory_mb"]["default"]) / 1024
     return cost.Deployment(gb, len(module.locals["alarms"]), found["metrics"])
 
@@ -228,7 +228,7 @@ def _cloud(counts: Mapping[str, Any], cloud: str, title: str, module: modules.Mo
 
 
 def main(arguments: list[str]) -> int:
-    """Count, write or check; returns the exit code."""
+    """Count, write or check, and return the exit code."""
     chosen = [one for one in arguments if one in COUNTERS] or list(COUNTERS)
     if "--count" in arguments:
         counts = json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.is_file() else {}
@@ -244,7 +244,7 @@ def main(arguments: list[str]) -> int:
         PAGE.write_text(text, encoding="utf-8")
         return 0
     if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-        print("docs/cost.md is not what was counted and priced; make cost writes it", file=sys.stderr)
+        print("docs/cost.md does not match the counts and prices; run make cost to update it", file=sys.stderr)
         return 1
     return 0
 

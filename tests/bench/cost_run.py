@@ -1,4 +1,4 @@
-"""Runs one function once in this process, as its handler does, and prints what that costs to run as one line of JSON.
+"""Run one function once in this process, as its handler does, and print its resource use as one line of JSON.
 
 `python -m tests.bench.cost_run aws|azure|gcp`: {cpu_s, waited_s, calls, log_lines, log_bytes, status, active}.
 """
@@ -32,7 +32,7 @@ def aws(clock: Clock) -> RunResult:
 
 
 def azure(clock: Clock) -> RunResult:
-    """Run the Azure function, whose lines go to the host by Python's logging."""
+    """Run the Azure function, which logs through Python's logging."""
     from azure_function.handler import logging_sink, run_once
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
@@ -40,14 +40,14 @@ def azure(clock: Clock) -> RunResult:
 
 
 def gcp(clock: Clock) -> RunResult:
-    """Run the Google Cloud function."""
+    """Run the GCP function."""
     from gcp_function.handler import cloud_logging, run_once
 
     return run_once(RunRequest(), os.environ, cloud_logging({}, sys.stderr), clock, SECONDS)
 
 
 def clock_of(cloud: str) -> Clock:
-    """Return the local cloud's own clock where it is virtual, so that waiting for a quota takes no time here."""
+    """Return the local cloud's clock; on Azure it is virtual, so that waiting for a quota takes no real time."""
     if cloud != "azure":
         return SystemClock()
     from localcloud.common.remote_clock import RemoteClock
@@ -56,13 +56,13 @@ def clock_of(cloud: str) -> Clock:
 
 
 def _metrics(lines: str) -> int:
-    """Return how many metrics CloudWatch makes of the lines, by the embedded metric format; 0 on other clouds."""
+    """Return the number of metrics that CloudWatch extracts from the log lines (embedded metric format)."""
     found = [json.loads(line) for line in lines.splitlines() if '"_aws"' in line]
     return sum(len(one["Metrics"]) for line in found for one in line["_aws"]["CloudWatchMetrics"])
 
 
 def main(cloud: str) -> dict[str, Any]:
-    """Run once and return the figures."""
+    """Run once and return the measured values."""
     clock, log = clock_of(cloud), io.StringIO()
     began, cpu = clock.monotonic(), time.process_time()
     with redirect_stdout(log), redirect_stderr(log):
@@ -71,7 +71,7 @@ def main(cloud: str) -> dict[str, Any]:
     lines = log.getvalue()
     return {
         "cpu_s": time.process_time() - cpu,
-        # Real time is this machine's, and its load's; virtual time passes only where a quota is waited for.
+        # Real time depends on this machine; virtual time advances only while waiting for a quota.
         "waited_s": 0.0 if isinstance(clock, SystemClock) else clock.monotonic() - began,
         "calls": dict(report["calls"]),
         "metrics": _metrics(lines),
@@ -83,5 +83,5 @@ def main(cloud: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # Powertools' logger keeps the stream that it was made with, so it is made after the streams are redirected.
-    sys.__stdout__.write(json.dumps(main(sys.argv[1])) + "\n")  # type: ignore[union-attr]  # there is one: a process writes to it
+    # Powertools' logger keeps the stream of its creation, so it is created after the redirection.
+    sys.__stdout__.write(json.dumps(main(sys.argv[1])) + "\n")  # type: ignore[union-attr]  # not None in a process with standard output

@@ -1,4 +1,4 @@
-"""Fills a ledger of deliveries, or merges a run's news into one, and prints seconds of CPU and megabytes."""
+"""Fill a delivery ledger, or merge the new deliveries of a run into one and print CPU seconds and megabytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCOPES, DATASETS, OWNER = 10_000, ("actual", "focus"), "62687bb7-99bc-50de-8efe-
 
 
 def main(file: str, step: str) -> None:
-    """Write a full ledger to `file`, or load it, merge the two newest months of every scope, and pack it again."""
+    """Write a full ledger to `file`; or load it, merge the two newest months of every scope, and encode it again."""
     if step == "fill":
         Path(file).write_bytes(_ledger(MONTHS, NOW - timedelta(days=1)).encode(NOW))
         return
@@ -33,7 +33,7 @@ def main(file: str, step: str) -> None:
     assert stored.encode(NOW)
     seconds = time.process_time() - made
     sys.stdout.write(f"{seconds} {_peak_mb() - before}\n")
-    sys.stderr.write(f"the news itself took {made - begun:.1f} s to make\n")
+    sys.stderr.write(f"generating the new deliveries took {made - begun:.1f} s\n")
 
 
 def _ledger(months: list[str], now: datetime) -> Ledger:

@@ -1,4 +1,4 @@
-"""Plans 100,000 targets in this process and prints the CPU seconds and the process's peak memory."""
+"""Plan 100,000 targets in this process, and print CPU seconds and peak memory."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ DATA = Key("owner", "destination", "data")
 
 
 def world() -> tuple[list[Target], dict[str, Scope], dict[Key, Observation], StateDocument]:
-    """Return 100,000 targets of 50,000 scopes: most as wanted, some missing, drifted, unseen or waiting."""
+    """Return 100,000 targets of 50,000 scopes: most unchanged, some missing, drifted, unknown or deferred."""
     targets = [Target(DATA, DESTINATION)]
     scopes = {"owner": Scope("owner")}
-    seen: dict[Key, Observation] = {DATA: Present()}
+    observations: dict[Key, Observation] = {DATA: Present()}
     memory = fresh("bench")
     for number in range(SCOPES):
         scope = f"{number:012d}"
@@ -35,8 +35,8 @@ def world() -> tuple[list[Target], dict[str, Scope], dict[Key, Observation], Sta
         export, role = Key(scope, "export", f"export-{scope[-6:]}"), Key(scope, "role", "reader")
         targets.append(Target(export, EXPORT, {"folder": f"data/{scope}", "format": "csv"}, needs=(DATA,)))
         targets.append(Target(role, ROLE))
-        seen[export] = _export_seen(number, scope)
-        seen[role] = Absent() if number % 97 == 0 else Present(delivered_at=NOW)
+        observations[export] = _export_observation(number, scope)
+        observations[role] = Absent() if number % 97 == 0 else Present(delivered_at=NOW)
         waiting = NOW + timedelta(hours=1) if number % 89 == 0 else None
         memory.scopes[scope] = ScopeRecord(
             at=NOW,
@@ -45,10 +45,10 @@ def world() -> tuple[list[Target], dict[str, Scope], dict[Key, Observation], Sta
                 "role/reader": TargetState(at=NOW, present=True, verified_at=NOW),
             },
         )
-    return targets, scopes, seen, memory
+    return targets, scopes, observations, memory
 
 
-def _export_seen(number: int, scope: str) -> Observation:
+def _export_observation(number: int, scope: str) -> Observation:
     if number % 101 == 0:
         return Absent()
     if number % 103 == 0:
@@ -60,10 +60,10 @@ def _export_seen(number: int, scope: str) -> Observation:
 
 def main() -> None:
     """Print {cpu_s, peak_mb, targets, writes} as JSON."""
-    targets, scopes, seen, memory = world()
+    targets, scopes, observations, memory = world()
     begun = time.process_time()
     targets = memory.pair(targets)
-    plan = make_plan(targets, scopes, seen, NOW)
+    plan = make_plan(targets, scopes, observations, NOW)
     guard(plan, EngineSettings(), NOW, force=False)
     cpu_s = time.process_time() - begun
     peak_mb = peak_mb_of(os.getpid())

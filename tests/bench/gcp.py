@@ -1,4 +1,4 @@
-"""The GCP function against 500 billing accounts, and against 1,000 partitions that have no copy yet."""
+"""The GCP function with 500 billing accounts, and with 1,000 partitions without a copy."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ LIMIT_S = 900
 ACCOUNTS, DAYS, ROWS = 500, 35, 5
 PLANS = 3
 ACCOUNTS_PAGE, OBJECTS_PAGE = 100, 1000
-TABLE_QUERIES = 3  # of 500 tables each, for standard, detailed and pricing together; no account shares FOCUS data
+TABLE_QUERIES = 3  # for 500 tables each: standard, detailed, pricing; no account exports FOCUS data
 COPYING_ACCOUNTS, COPYING_DAYS, PARTITIONS = 25, 20, 1000
-OLD_ACCOUNTS, OLD_DAYS = 25, 1060  # with the window three years
+OLD_ACCOUNTS, OLD_DAYS = 25, 1060  # three years, including the window
 FAILED_JOBS = LOST_ANSWERS = 10
 
-# Everything from a cold start to the first call: the handler leaves the SDKs to their first use, so that importing it
-# alone would flatter it.
+# From a cold start to the first call: the handler imports the SDKs on first use, so its import alone is too short.
 COLD_START = (
     "import gcp_function.handler; from gcp_function.clients import Clients; "
     "from gcp_function.settings import read_settings; "
@@ -49,9 +48,9 @@ PACKAGES = (
 
 
 def call(function: FunctionsFramework) -> Response:
-    """Run the function and return its answer.
+    """Run the function and return its response.
 
-    Raises RuntimeError if the run was not ok, or did not cover every account: such figures would mean nothing.
+    Raises RuntimeError if the run failed or did not cover every account, because its values would be meaningless.
     """
     response = function.invoke()
     report = response.payload
@@ -64,12 +63,12 @@ def call(function: FunctionsFramework) -> Response:
 
 
 def serve(cloud: LocalGcp) -> FunctionsFramework:
-    """Return the function as Cloud Run would serve it."""
+    """Return the function, served as on Cloud Run."""
     return FunctionsFramework(FUNCTION, cloud.environment(), source=ROOT, timeout_s=LIMIT_S)
 
 
 def plan(cloud: LocalGcp) -> dict[str, Any]:
-    """Let a fresh process plan the copies of one kind and return its figures. Raises RuntimeError if that failed."""
+    """Plan the copies of one kind in a fresh process, and return its measured values; raise RuntimeError on failure."""
     environment = {**os.environ, **cloud.environment(), "COPY": "standard", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.bench.gcp_function"]
     done = subprocess.run(
@@ -79,12 +78,12 @@ def plan(cloud: LocalGcp) -> dict[str, Any]:
         raise RuntimeError(f"the planning process failed: {done.stderr[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if not figures["ok"] or figures["keeps"] != ACCOUNTS * DAYS:
-        raise RuntimeError(f"the plan is not that of a steady state: {figures}; {done.stderr[-2000:]}")
+        raise RuntimeError(f"the plan is not in the steady state: {figures}; {done.stderr[-2000:]}")
     return figures
 
 
 def steady() -> Iterator[Measure | float]:
-    """Yield the measures of the steady state, and the peak memory of its runs in MB."""
+    """Yield the measurements of the steady state, and the peak memory of its runs in MB."""
     with LocalGcp(accounts=ACCOUNTS, done=ACCOUNTS, history_days=DAYS, rows=ROWS) as cloud:
         copies = fill(cloud, read_settings(cloud.environment()))
         objects = len(cloud.copies())
@@ -95,33 +94,33 @@ def steady() -> Iterator[Measure | float]:
         methods = cloud.calls.by_method()
         jobs = sum(one.kind == "extract" for one in cloud.world.jobs.of(cloud.project))
         if jobs:
-            raise RuntimeError(f"{jobs} copies were made in what ought to be a steady state")
+            raise RuntimeError(f"{jobs} copies were created although the cloud should be in the steady state")
         plans = [plan(cloud) for _ in range(PLANS)]
     pages = math.ceil(ACCOUNTS / ACCOUNTS_PAGE) + math.ceil(objects / OBJECTS_PAGE) + TABLE_QUERIES
-    told = ", ".join(f"{name} {number}" for name, number in methods.items())
-    whole = f"{ACCOUNTS} open accounts, {copies} current copies of {DAYS} days, both kinds"
+    by_method = ", ".join(f"{name} {number}" for name, number in methods.items())
+    setting = f"{ACCOUNTS} open accounts, {copies} current copies of {DAYS} days, both kinds"
     yield Measure(
         "gcp.steady_500.calls_beyond_pages",
         sum(methods.values()) - pages,
         "calls",
         10,
-        f"second run; {whole}; HTTP requests that the local GCP answered, the SDKs' own included, less {pages}: the "
-        f"least pages of accounts and of {objects} objects, and {TABLE_QUERIES} queries of tables; {told}",
+        f"second run; {setting}; HTTP requests to the local GCP, including the SDKs' own, minus {pages}: the "
+        f"minimum of pages of accounts and of {objects} objects, and {TABLE_QUERIES} queries of tables; {by_method}",
     )
     yield Measure(
         "gcp.plan_copies_17500.cpu_s",
         statistics.median(figures["cpu_s"] for figures in plans),
         "s",
         1,
-        f"CPU of a whole dry run over {ACCOUNTS} accounts × {DAYS} days of one kind in a fresh process, less imports "
-        f"and the CPU inside the calls to Google's services, SDKs included; median of {PLANS}; the memory that it "
-        f"reads is of {copies} copies",
+        f"CPU of a dry run over {ACCOUNTS} accounts × {DAYS} days of one kind in a fresh process, minus imports "
+        f"and the CPU of calls to Google's services, including the SDKs; median of {PLANS}; the state has "
+        f"{copies} copies",
     )
     yield max(first.peak_mb or math.inf, second.peak_mb or math.inf)
 
 
 def history() -> Iterator[Measure]:
-    """Yield the measure of listing the copies of a few days among those of years."""
+    """Yield the measurement of listing the copies of the window when years of older copies exist."""
     with LocalGcp(accounts=OLD_ACCOUNTS, done=OLD_ACCOUNTS, history_days=DAYS, rows=ROWS) as cloud:
         settings = read_settings(cloud.environment())
         fill(cloud, settings)
@@ -139,13 +138,13 @@ def history() -> Iterator[Measure]:
         "calls",
         math.ceil(window / OBJECTS_PAGE) + 1,
         f"listings of the second run over {OLD_ACCOUNTS} accounts with copies of {DAYS + OLD_DAYS} days: {objects:,} "
-        f"objects, {window:,} of them of the last {DAYS} days; target: the least pages of these, and one more; the "
-        "local Cloud Storage fills every page of a listing by glob, the real one may not",
+        f"objects, {window:,} of them from the last {DAYS} days; target: the minimum of pages for these, plus one; the "
+        "local Cloud Storage fills every page of a glob listing, the real one may not",
     )
 
 
 def copying() -> Iterator[Measure | float]:
-    """Yield the measure of copying, and the run's peak memory in MB."""
+    """Yield the measurement of copying, and the run's peak memory in MB."""
     with LocalGcp(COPYING_ACCOUNTS, done=COPYING_ACCOUNTS, history_days=COPYING_DAYS, rows=ROWS) as cloud:
         cloud.fail_jobs("extract", "backendError", times=FAILED_JOBS)
         cloud.lose_answer("bigquery.jobs.insert", times=LOST_ANSWERS)
@@ -161,15 +160,15 @@ def copying() -> Iterator[Measure | float]:
         "jobs",
         1.05,
         f"{jobs} extract jobs for {PARTITIONS} partitions in one run of {response.duration_s:.0f} s, after which each "
-        f"has its copy; {FAILED_JOBS} jobs failed on Google's side and {LOST_ANSWERS} answers to accepted jobs were "
-        "lost; one job each is the least, a failed one costs one more, a lost answer none; the target leaves room for "
-        "partitions that move meanwhile, and is about 1 % of BigQuery's daily quota of 100,000 jobs",
+        f"has a copy; {FAILED_JOBS} jobs failed on Google's side and {LOST_ANSWERS} responses to accepted jobs were "
+        "lost; the minimum is one job each, a failed job costs one more, a lost response none; the target allows for "
+        "partitions that change meanwhile, and is about 1 % of BigQuery's daily quota of 100,000 jobs",
     )
     yield response.peak_mb or math.inf
 
 
 def measures() -> Iterator[Measure]:
-    """Yield the GCP measures."""
+    """Yield the measurements of the GCP function."""
     peaks: list[float] = []
     yield from history()
     yield from gcp_events.measures()
@@ -185,7 +184,7 @@ def measures() -> Iterator[Measure]:
         "MB",
         250,
         "largest peak resident memory of the server process that runs the function under the functions-framework, in "
-        f"the steady state of {ACCOUNTS} accounts ({peaks[0]:.0f} MB) and while copying ({peaks[1]:.0f} MB); the local "
-        "GCP is another process",
+        f"the steady state with {ACCOUNTS} accounts ({peaks[0]:.0f} MB) and while copying ({peaks[1]:.0f} MB); the "
+        "local GCP is a separate process",
     )
     yield import_ratio("gcp", COLD_START, PACKAGES)

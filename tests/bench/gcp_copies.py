@@ -1,4 +1,4 @@
-"""Fills the local GCP's export bucket with what runs of the function would have left there, without running them."""
+"""Fills the local GCP's export bucket with the copies of earlier runs, without running the function."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gcp_function.targets import EXPORTS
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.services.objects import Conditions
 
-FILE = b"PAR1" + bytes(120) + b"PAR1"  # nobody reads it: a run that finds its size and watermark as told leaves it
-MANIFEST = b"{}"  # the same: what a listing tells stands in its metadata
+FILE = b"PAR1" + bytes(120) + b"PAR1"  # never read: size and watermark match
+MANIFEST = b"{}"  # never read: a run uses the object's metadata
 
 
 def fill(cloud: LocalGcp, settings: GcpSettings) -> int:
-    """Put a current copy of every partition of every account into the bucket; returns how many."""
+    """Put a current copy of every partition of every account into the bucket, and return their number."""
     world, count = cloud.world, 0
     objects = world.buckets.find(settings.bucket).objects
     tables = world.catalog.dataset(settings.project, settings.dataset).tables
@@ -55,7 +55,7 @@ def fill(cloud: LocalGcp, settings: GcpSettings) -> int:
 
 
 def keep(cloud: LocalGcp, settings: GcpSettings, days: int) -> None:
-    """Put copies of as many days before the window into the bucket, of partitions that are no longer there."""
+    """Put copies for `days` days before the window into the bucket; their partitions no longer exist."""
     world = cloud.world
     objects, now, free = world.buckets.find(settings.bucket).objects, world.clock.now(), Conditions()
     for account in cloud.accounts():

@@ -1,7 +1,7 @@
-"""How soon the GCP function heals what an event names: a day of damage and a storm, in virtual time.
+"""How soon the GCP function repairs damage that an event reports: a day of damage and an event storm in virtual time.
 
-The handler, Pub/Sub's push and pull and the audit log are the local cloud's; only the web server is left out. The
-local sink publishes at once. Google names no delay for it, so that the figures are what the function adds.
+The real handler runs against the local cloud's Pub/Sub and audit log, without the web server. The local log sink has no
+delay, because Google documents none; the values are the time that the function adds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAGE = "cloudbilling.billingAccounts.list"
 
 
 class _Deployed:
-    """A deployment with no exports switched on: nothing has to be delivered for what events are about."""
+    """A deployment without enabled billing exports; events need no deliveries."""
 
     def __init__(self, cloud: LocalGcp) -> None:
         self.cloud = cloud
@@ -47,24 +47,24 @@ class _Deployed:
         clients.pulled_at = clients.event_run_at = None
 
     def scheduled(self) -> int:
-        """Run as the schedule does; return the calls."""
+        """Do a scheduled run; return the number of its calls."""
         before = len(self.cloud.calls.select())
         self._run(RunRequest())
         return len(self.cloud.calls.select()) - before
 
     def step(self) -> None:
-        """Push what is due, then let a second pass."""
+        """Deliver due messages, and advance the clock by one second."""
         self.delivery.deliver()
         self.cloud.advance(1)
 
     def waiting(self) -> bool:
-        """Return whether any message is in any subscription."""
+        """Return whether a subscription has messages."""
         return any(one.messages for one in self.cloud.world.pubsub.subscriptions.values())
 
     def _push(self, body: bytes, _identity: str) -> int:
         doorbell = pushed(json.loads(body))
         if doorbell is None:
-            raise RuntimeError("a push is not understood")
+            raise RuntimeError("the function rejected a push message")
         return answer(
             lambda: run_for_events(doorbell, self.environment, _ignore, self.cloud.clock, self._run), _ignore
         ).status
@@ -82,7 +82,7 @@ def _ignore(_level: str, _event: str, _fields: Any) -> None:
 
 
 def measures() -> Iterator[Measure]:
-    """Yield the measures."""
+    """Yield the measurements of events on GCP."""
     with LocalGcp(SCOPES, clock=VirtualClock(), done=0) as cloud:
         deployed = _Deployed(cloud)
         calls = deployed.scheduled()
@@ -94,28 +94,28 @@ def measures() -> Iterator[Measure]:
         quantile(sorted(healed), 0.95),
         "s",
         300,
-        f"from damage to the end of the run that healed it, {DAMAGED} deletions of dataset or bucket a day; {method}",
+        f"from damage to the end of the run that repaired it, {DAMAGED} deletions of dataset or bucket a day; {method}",
     )
     yield Measure(
         "gcp.onboard.new_scope_p95_s",
         quantile(sorted(onboarded), 0.95),
         "s",
         600,
-        f"from a new billing account to the end of the run that looked at it, {ADDED} in that day; {method}",
+        f"from a new billing account to the end of the run that observed it, {ADDED} in that day; {method}",
     )
     yield Measure("gcp.storm.10k_events.runs", runs / minutes, "a minute", 1, f"{STORM:,} events at once; {method}")
-    yield Measure("gcp.storm.lost", lost, "events", 0, f"events that no run was told of; {method}")
+    yield Measure("gcp.storm.lost", lost, "events", 0, f"events that no run received; {method}")
     yield Measure(
         "gcp.events.steady_calls",
         0.0 if not cost else cost / (24 * calls) * 100,
         "%",
         5,
-        f"calls of a day without changes for events, of the {24 * calls:,} of an hourly schedule; {method}",
+        f"event calls of a day without changes, relative to the {24 * calls:,} of an hourly schedule; {method}",
     )
 
 
 def _day(deployed: _Deployed) -> tuple[list[float], list[float], int]:
-    """Damage and add at random for a day; return both latencies in seconds, and the calls of a day without changes."""
+    """Delete resources and add accounts at random for a day; return both latencies (s) and the calls of an idle day."""
     cloud, rng = deployed.cloud, random.Random(15)
     before = len(cloud.calls.select())
     for _ in range(3600):
@@ -131,15 +131,15 @@ def _day(deployed: _Deployed) -> tuple[list[float], list[float], int]:
         cloud.advance(max(0.0, begun + at - cloud.clock.monotonic()))
         since, known = cloud.clock.monotonic(), len(deployed.ends)
         wanted = next(kinds)() if damage else cloud.add_account()
-        while not any(_has_seen(report, wanted, damage=damage) for _, report in deployed.ends[known:]):
+        while not any(_is_handled(report, wanted, damage=damage) for _, report in deployed.ends[known:]):
             deployed.step()
             if cloud.clock.monotonic() - since > DAY:
-                raise RuntimeError(f"{wanted} was not looked at within a day")
+                raise RuntimeError(f"no run observed {wanted} within a day")
         (healed if damage else onboarded).append(deployed.ends[-1][0] - since)
     return healed, onboarded, idle * 24
 
 
-def _has_seen(report: dict[str, Any], wanted: str, *, damage: bool) -> bool:
+def _is_handled(report: dict[str, Any], wanted: str, *, damage: bool) -> bool:
     if damage:
         return any(one["kind"] == wanted and one["verb"] == "CREATE" for one in report["actions"])
     return any(one["scope"] == wanted for one in report["actions"])
@@ -156,7 +156,7 @@ def _delete_bucket(cloud: LocalGcp) -> str:
 
 
 def _storm(deployed: _Deployed) -> tuple[int, float, int]:
-    """Let many events come at once; return the runs, the minutes until all was looked at, and the lost events."""
+    """Log many events at the same time; return runs, minutes until the queues are empty, and lost events."""
     cloud = deployed.cloud
     cloud.advance(600)
     known, since = len(deployed.ends), cloud.clock.monotonic()
@@ -166,5 +166,5 @@ def _storm(deployed: _Deployed) -> tuple[int, float, int]:
     while deployed.waiting():
         deployed.step()
     reports = [report for _, report in deployed.ends[known:]]
-    told = sum(report["events"]["count"] for report in reports)
-    return len(reports), max(1.0, (cloud.clock.monotonic() - since) / 60), STORM - told
+    received = sum(report["events"]["count"] for report in reports)
+    return len(reports), max(1.0, (cloud.clock.monotonic() - since) / 60), STORM - received

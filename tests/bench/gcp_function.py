@@ -1,4 +1,4 @@
-"""Plans with the GCP function once in this process, as its handler does, and prints what that took as JSON."""
+"""Do a dry run of the GCP function in this process, as its handler does, and print the measured values as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.runtime.clock import SystemClock
 
 
 class Spy:
-    """Adds up the calls to Google's services and the CPU seconds that they take, the SDKs' own included."""
+    """Counts the calls to Google's services and their CPU seconds, including the SDKs' own."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -39,12 +39,12 @@ class Spy:
 
             return spy._original(calls, quota, timed, *args, **kwargs)
 
-        Calls.__call__ = watched  # type: ignore[assignment,method-assign]  # the one place that all calls pass
+        Calls.__call__ = watched  # type: ignore[assignment,method-assign]  # every call goes through it
 
 
 def main() -> None:
     """Print {copies, cpu_s, calls, peak_mb, ok, …} of one dry run as one line of JSON."""
-    # What the first call would import, so that the imports' CPU is not taken for planning.
+    # The first call would import these; imported here, their CPU time is not counted as planning.
     from google.cloud import bigquery, storage  # noqa: F401 - see the line above
 
     spy = Spy()

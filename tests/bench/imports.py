@@ -1,4 +1,4 @@
-"""How long a function's import takes, beside what it cannot avoid."""
+"""The import time of a function, relative to that of the packages that it needs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TIMED = "import time; begun = time.perf_counter(); {code}; print(time.perf_count
 def import_ratio(cloud: str, function: str, packages: str, most: float = 1.2) -> Measure:
     """Return the ratio of importing `function` to running `packages` (imports and the first client).
 
-    Each is the median of 11 fresh processes, taken in turn so that the machine's drift meets both alike; one more of
-    each before them fills the file cache.
+    Each is the median of 11 fresh processes, alternating so that changes in machine load affect both equally, after one
+    process each that fills the file cache.
     """
     times: dict[str, list[float]] = {function: [], packages: []}
     for turn in range(PROCESSES + 1):
@@ -27,5 +27,7 @@ def import_ratio(cloud: str, function: str, packages: str, most: float = 1.2) ->
             if turn:
                 taken.append(float(done.stdout))
     own, floor = (statistics.median(taken) for taken in times.values())
-    method = f"median of {PROCESSES} processes each, in turn: `{function}` {own:.3f} s over `{packages}` {floor:.3f} s"
+    method = (
+        f"median of {PROCESSES} processes each, alternating: `{function}` {own:.3f} s over `{packages}` {floor:.3f} s"
+    )
     return Measure(f"{cloud}.import_ratio", own / floor, "ratio", most, method)

@@ -1,4 +1,4 @@
-"""One measure, and how it is told."""
+"""A measurement and its output format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Measure(msgspec.Struct, frozen=True):
-    """A figure with its unit, the most it may be (None: no target), and how it was taken."""
+    """A value with its unit, its upper limit (None: no target), and the method of measurement."""
 
     measure: str
     value: float
@@ -25,11 +25,11 @@ class Measure(msgspec.Struct, frozen=True):
 
     @property
     def met(self) -> bool:
-        """Whether the target is met; a measure without one always is."""
+        """Whether the target is met; true without a target."""
         return self.at_most is None or self.value <= self.at_most
 
     def line(self) -> str:
-        """Return the measure as one line of JSON."""
+        """Return the measurement as one line of JSON."""
         target = None if self.at_most is None else f"<= {self.at_most:g}"
         document = {
             "measure": self.measure,
@@ -43,9 +43,9 @@ class Measure(msgspec.Struct, frozen=True):
 
 
 def fresh_process(module: str, *arguments: str, limit_s: float = HANG_S) -> dict[str, float]:
-    """Run a module of this package in a process of its own and return the figures it prints as one JSON object.
+    """Run a module of this package in its own process, and return the values that it prints as a JSON object.
 
-    Raises subprocess.CalledProcessError with what it wrote to standard error.
+    Raises subprocess.CalledProcessError if it fails; its standard error is printed.
     """
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False)

@@ -1,4 +1,4 @@
-"""The measures of the operator's view: how long status takes, how large the page is, how fast it filters."""
+"""Duration of `status`, size of the status page and the ledger, and filter time in a browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCOPES = 10_000
 
 
 def measures() -> Iterator[Measure]:
-    """Yield the measures; those that need a browser only where there is one."""
+    """Yield the measurements; those that need a browser are skipped without Chromium."""
     stored = dump(document(SCOPES), NOW)
     yield Measure("status.10k_s", median(_status_s(stored) for _ in range(3)), "s", 1, _METHOD)
     yield from _months()
@@ -35,16 +35,16 @@ def measures() -> Iterator[Measure]:
         "page.10k_mb", len(text.encode()) / 1e6, "MB", 2, "the HTML file of 10,000 subscriptions and 12 accounts"
     )
     if CHROMIUM is None:
-        sys.stderr.write("page.10k_filter_ms: no Chromium is installed\n")
+        sys.stderr.write("page.10k_filter_ms: skipped, Chromium is not installed\n")
         return
     with tempfile.TemporaryDirectory() as folder:
-        seen = look(text, Path(folder))
-    method = f"from a search's input event to the layout of the new rows, the slowest of {len(seen['filter_ms'])}"
-    yield Measure("page.10k_filter_ms", max(seen["filter_ms"]), "ms", 100, method)
+        result = look(text, Path(folder))
+    method = f"from a search's input event to the layout of the new rows, the slowest of {len(result['filter_ms'])}"
+    yield Measure("page.10k_filter_ms", max(result["filter_ms"]), "ms", 100, method)
 
 
 def _months() -> Iterator[Measure]:
-    """Yield the size of the ledger of deliveries as stored, and what a run that merges news into it costs."""
+    """Yield the stored size of the delivery ledger, and the CPU and memory of merging new deliveries into it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / DELIVERIES
         program = [sys.executable, "-m", "tests.bench.deliveries", str(file)]
@@ -56,7 +56,7 @@ def _months() -> Iterator[Measure]:
         "state.months_10k_merge_s", cpu, "s", 2, f"CPU to load, merge the two newest months and pack {_LEDGER}"
     )
     yield Measure(
-        "state.months_10k_memory_mb", memory, "MB", 100, f"peak of that above the interpreter's own, {_LEDGER}"
+        "state.months_10k_memory_mb", memory, "MB", 100, f"peak of that above the interpreter's own memory, {_LEDGER}"
     )
 
 

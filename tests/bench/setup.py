@@ -1,4 +1,4 @@
-"""How long it takes from a clone to the end of the demonstration, and what that installs."""
+"""The time from `git clone` to the end of the demo, and the size of its dependencies."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from pathlib import Path
 
 from tests.bench.measure import ROOT, Measure
 
-# Python itself brings these; set-up does not install them.
+# Part of Python; setup.sh does not install them.
 CARRIED = {"pip", "setuptools"}
 
 
 def measures() -> Iterator[Measure]:
-    """Yield the measures of `make demo` on two fresh clones in one fresh home: nothing cached, then all of it.
+    """Yield the measurements of `make demo` in two fresh clones with one fresh home: without and with caches.
 
-    Raises subprocess.CalledProcessError, with what it printed, if the demonstration fails.
+    Raises subprocess.CalledProcessError, with the output, if the demo fails.
     """
     with tempfile.TemporaryDirectory(prefix="bench-setup-") as folder:
         home = Path(folder, "home")
         home.mkdir()
         cold, clone = _demo(Path(folder, "cold"), home)
-        method = "git clone, make demo in a fresh home, until the demonstration has ended; wall clock, one run"
+        method = "git clone and make demo in a fresh home, until the demo ends; wall clock, one run"
         yield Measure("setup.demo_cold_s", cold, "s", 180, method)
         packages = {
             one.name for one in distributions(path=[str(one) for one in clone.glob(".venv/lib/*/site-packages")])
         }
         yield Measure("setup.packages_demo", len(packages - CARRIED), "packages", 70, "Python distributions in .venv")
         size = sum(_bytes(clone / part) for part in (".venv", "node_modules")) / 1e6
-        yield Measure("setup.mb_demo", size, "MB", 400, "files in .venv and node_modules, but for Python's bytecode")
+        yield Measure("setup.mb_demo", size, "MB", 400, "files in .venv and node_modules, except Python's bytecode")
         warm, _ = _demo(Path(folder, "warm"), home)
-        yield Measure("setup.demo_warm_s", warm, "s", 45, f"{method}, with the caches that the first one filled")
+        yield Measure("setup.demo_warm_s", warm, "s", 45, f"{method}, with the caches of the first run")
 
 
 def _demo(clone: Path, home: Path) -> tuple[float, Path]:
