@@ -20,28 +20,28 @@ LIMIT = 50 * 1024 * 1024  # bytes; the maximum for a direct upload ("Lambda quot
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def host_package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """Return the package for this interpreter."""
-    return build("aws", tmp_path_factory.mktemp("here"), Target.host())
+    return build("aws", tmp_path_factory.mktemp("host"), Target.host())
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def target_package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """Return the package for Lambda."""
-    return build("aws", tmp_path_factory.mktemp("there"))
+    return build("aws", tmp_path_factory.mktemp("target"))
 
 
 @pytest.fixture(scope="module")
-def again(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """Return the package for Lambda, built in another working directory."""
     with contextlib.chdir(tmp_path_factory.mktemp("elsewhere")):
-        return build("aws", tmp_path_factory.mktemp("again"), TARGETS["aws"])
+        return build("aws", tmp_path_factory.mktemp("rebuilt"), TARGETS["aws"])
 
 
 @pytest.fixture(scope="module")
-def unpacked(here: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
+def unpacked(host_package: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
     """Return the unpacked package for this interpreter, with only Lambda's runtime client installed."""
-    return unpack(here.path, tmp_path_factory.mktemp("unpacked"), platform=RUNTIME)
+    return unpack(host_package.path, tmp_path_factory.mktemp("unpacked"), platform=RUNTIME)
 
 
 def test_package_contains_everything_that_the_handler_imports(unpacked: Unpacked) -> None:
@@ -67,39 +67,39 @@ def test_package_covers_an_organization(unpacked: Unpacked) -> None:
     assert second.payload["outcomes"].keys() == {"KEEP"}
 
 
-def test_package_contains_only_the_service_models_it_uses(here: Package) -> None:
+def test_package_contains_only_the_service_models_it_uses(host_package: Package) -> None:
     """Botocore's data has models only of the services that the function calls."""
-    places = [name.split("/") for name in here.files if name.startswith("botocore/data/")]
+    places = [name.split("/") for name in host_package.files if name.startswith("botocore/data/")]
     assert {parts[2] for parts in places if len(parts) > 3} == set(RATES)
-    assert "botocore/cacert.pem" in here.files  # which no call to a local cloud would need
+    assert "botocore/cacert.pem" in host_package.files  # which no call to a local cloud would need
     assert {"endpoints.json", "partitions.json"} <= {parts[2] for parts in places if len(parts) == 3}
 
 
-def test_package_for_lambda_differs_in_one_native_module(here: Package, there: Package) -> None:
+def test_package_for_lambda_differs_in_one_native_module(host_package: Package, target_package: Package) -> None:
     """All other files are identical. The native module is for Python 3.13 on Graviton."""
-    assert pure(here.path) == pure(there.path)
-    assert native(here.path).keys() == native(there.path).keys() == {"msgspec/_core"}
-    assert machine(native(there.path)["msgspec/_core"]) == "aarch64"
-    assert "msgspec/_core.cpython-313-aarch64-linux-gnu.so" in there.files
-    assert there.path.stat().st_size < LIMIT
+    assert pure(host_package.path) == pure(target_package.path)
+    assert native(host_package.path).keys() == native(target_package.path).keys() == {"msgspec/_core"}
+    assert machine(native(target_package.path)["msgspec/_core"]) == "aarch64"
+    assert "msgspec/_core.cpython-313-aarch64-linux-gnu.so" in target_package.files
+    assert target_package.path.stat().st_size < LIMIT
 
 
-def test_every_distribution_includes_its_license(there: Package) -> None:
+def test_every_distribution_includes_its_license(target_package: Package) -> None:
     """Each distribution has its metadata and its license text."""
-    distributions = {name.partition("/")[0] for name in there.files if ".dist-info/" in name}
+    distributions = {name.partition("/")[0] for name in target_package.files if ".dist-info/" in name}
     assert distributions
     for one in distributions:
-        inside = {name.removeprefix(f"{one}/") for name in there.files if name.startswith(f"{one}/")}
+        inside = {name.removeprefix(f"{one}/") for name in target_package.files if name.startswith(f"{one}/")}
         assert "METADATA" in inside
         assert any("licen" in name.lower() for name in inside), one
-    assert "LICENSE" in there.files
+    assert "LICENSE" in target_package.files
 
 
 @pytest.mark.slow
-def test_build_is_reproducible(there: Package, again: Package) -> None:
+def test_build_is_reproducible(target_package: Package, rebuilt: Package) -> None:
     """A build in another directory, into another directory, has the same hash."""
-    assert again.path != there.path
-    assert again.path.read_bytes() == there.path.read_bytes()
-    assert (again.sha256, again.files) == (there.sha256, there.files)
-    with ZipFile(again.path) as zipped:
+    assert rebuilt.path != target_package.path
+    assert rebuilt.path.read_bytes() == target_package.path.read_bytes()
+    assert (rebuilt.sha256, rebuilt.files) == (target_package.sha256, target_package.files)
+    with ZipFile(rebuilt.path) as zipped:
         assert zipped.testzip() is None

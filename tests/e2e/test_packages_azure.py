@@ -31,21 +31,21 @@ NATIVE = {
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def host_package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """Return the package for this interpreter."""
-    return build("azure", tmp_path_factory.mktemp("here"), Target.host())
+    return build("azure", tmp_path_factory.mktemp("host"), Target.host())
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def target_package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """Return the package for Flex Consumption."""
-    return build("azure", tmp_path_factory.mktemp("there"))
+    return build("azure", tmp_path_factory.mktemp("target"))
 
 
 @pytest.fixture(scope="module")
-def unpacked(here: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
+def unpacked(host_package: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
     """Return the unpacked package for this interpreter, with only the worker's own imports installed."""
-    return unpack(here.path, tmp_path_factory.mktemp("unpacked"), folders=("", LIBRARIES), platform=RUNTIME)
+    return unpack(host_package.path, tmp_path_factory.mktemp("unpacked"), folders=("", LIBRARIES), platform=RUNTIME)
 
 
 @pytest.fixture(scope="module")
@@ -75,27 +75,27 @@ def test_package_covers_a_tenant(azure: LocalAzure, unpacked: Unpacked) -> None:
     assert report["outcomes"].keys() == {"KEEP"}
 
 
-def test_package_for_azure_differs_in_native_modules_only(here: Package, there: Package) -> None:
+def test_package_for_azure_differs_in_native_modules_only(host_package: Package, target_package: Package) -> None:
     """All other files are identical. The native modules are for Python 3.12 on x86-64."""
     ours, theirs = (
         {name: content for name, content in pure(one.path).items() if not name.startswith(NEWER)}
-        for one in (here, there)
+        for one in (host_package, target_package)
     )
     assert ours == theirs
-    modules = native(there.path, f"{LIBRARIES}/")
-    assert native(here.path, f"{LIBRARIES}/").keys() == modules.keys() == NATIVE
+    modules = native(target_package.path, f"{LIBRARIES}/")
+    assert native(host_package.path, f"{LIBRARIES}/").keys() == modules.keys() == NATIVE
     assert {machine(module) for module in modules.values()} == {"x86_64"}
-    tags = {name.partition("/_core.")[2] for name in there.files if "msgspec/_core." in name}
+    tags = {name.partition("/_core.")[2] for name in target_package.files if "msgspec/_core." in name}
     assert tags == {"cpython-312-x86_64-linux-gnu.so"}
 
 
-def test_package_root_contains_only_what_the_host_requires(there: Package, repository: Path) -> None:
+def test_package_root_contains_only_what_the_host_requires(target_package: Package, repository: Path) -> None:
     """The root has the host's configuration, the two-line app, our packages and the libraries."""
-    top = {name.partition("/")[0] for name in there.files}
+    top = {name.partition("/")[0] for name in target_package.files}
     ours = {"azure_function", "shared"}
-    assert f"{LIBRARIES}/certifi/cacert.pem" in there.files  # which no call to a local cloud would need
+    assert f"{LIBRARIES}/certifi/cacert.pem" in target_package.files  # which no call to a local cloud would need
     assert top - ours == {".python_packages", "LICENSE", "function_app.py", "host.json", "requirements.txt"}
-    with ZipFile(there.path) as zipped:
+    with ZipFile(target_package.path) as zipped:
         host = json.loads(zipped.read("host.json"))
         assert host == json.loads((repository / "azure_function" / "host.json").read_text())
         assert len(zipped.read("function_app.py").decode().split("\n\n")) == 2

@@ -19,21 +19,21 @@ ENTRY = "main:reconcile"
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def host_package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """Return the package for this interpreter."""
-    return build("gcp", tmp_path_factory.mktemp("here"), Target.host())
+    return build("gcp", tmp_path_factory.mktemp("host"), Target.host())
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def target_package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """Return the package for Cloud Run."""
-    return build("gcp", tmp_path_factory.mktemp("there"))
+    return build("gcp", tmp_path_factory.mktemp("target"))
 
 
 @pytest.fixture(scope="module")
-def unpacked(here: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
+def unpacked(host_package: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
     """Return the unpacked package, with only the requirements of its own requirements.txt installed."""
-    found = unpack(here.path, tmp_path_factory.mktemp("unpacked"))
+    found = unpack(host_package.path, tmp_path_factory.mktemp("unpacked"))
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "--python", found.python, "install", "-q", "--no-input", "--no-compile"),
@@ -71,13 +71,13 @@ def test_package_copies_every_partition(gcp: LocalGcp, unpacked: Unpacked) -> No
     assert sum(name.endswith("/manifest.json") for name in gcp.copies()) == 8
 
 
-def test_package_contains_source_and_hashed_requirements_only(here: Package, there: Package) -> None:
+def test_package_contains_source_and_hashed_requirements_only(host_package: Package, target_package: Package) -> None:
     """It is the same on every machine, contains no library, and pins each requirement by version and hash."""
-    assert here.sha256 == there.sha256
-    top = {name.partition("/")[0] for name in there.files}
+    assert host_package.sha256 == target_package.sha256
+    top = {name.partition("/")[0] for name in target_package.files}
     assert top == {"LICENSE", "gcp_function", "main.py", "requirements.txt", "shared"}
-    assert {Path(name).suffix for name in there.files} == {".py", ".txt", ""}
-    requirements = pure(there.path)["requirements.txt"].decode()
+    assert {Path(name).suffix for name in target_package.files} == {".py", ".txt", ""}
+    requirements = pure(target_package.path)["requirements.txt"].decode()
     pins = [line for line in requirements.splitlines() if not line.startswith(" ")]
     assert {"functions-framework", "google-cloud-bigquery"} <= {pin.partition("==")[0] for pin in pins}
     assert all("==" in pin and pin.endswith("\\") for pin in pins)
