@@ -1,7 +1,7 @@
 """The AWS scenario: an organization is onboarded, left alone, damaged and repaired.
 
-The function runs as on AWS: its real handler in a child process, fed by AWS's own runtime client. What is checked is
-the live local cloud, through its API, and the report; neither is trusted without the other.
+The function runs as it does on AWS: the real handler in a child process, driven by AWS's own runtime client. Every
+expectation is checked against the live local cloud, through its API, and against the report.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SILENT_DAYS = 3
 
 @dataclass(frozen=True)
 class Damage:
-    """What happened to the organization: the accounts that joined, were suspended, and whose stack failed."""
+    """The accounts that joined, were suspended, or whose stack failed."""
 
     joined: str
     suspended: str
@@ -33,11 +33,11 @@ class Damage:
 
 
 class AwsScenario:
-    """Plays in one local organization; each part is a method, so that a test can spoil one."""
+    """Runs in one local organization; each part is a method, so that a test can break one."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Play the scenario with so many accounts, the management account included."""
-        # It begins now, for the local S3 dates what it stores by the machine's clock.
+        """Run the scenario with `scopes` accounts, including the management account."""
+        # Virtual time starts now because the local S3 dates its objects by the machine's clock.
         with LocalAws(accounts=scopes, clock=VirtualClock(SystemClock().now())) as aws:
             variables = aws.environment()
             lines = Lines()
@@ -46,10 +46,10 @@ class AwsScenario:
             ) as function:
                 environment = AwsEnvironment(runner, aws, function, lines)
                 runner.introduce(
-                    f"A local AWS with {scopes} accounts answers on {aws.endpoint}.",
-                    "In it runs the real Lambda handler, in a process of its own,",
+                    f"A local AWS with {scopes} accounts listens on {aws.endpoint}.",
+                    "It runs the real Lambda handler in its own process,",
                     "under AWS's own Lambda runtime client (awslambdaric).",
-                    "Its time is virtual, so the hour between two runs is over at once.",
+                    "Time is virtual, so the hour between two runs takes no real time.",
                 )
                 self.onboard(environment)
                 self.leave_alone(environment)
@@ -65,18 +65,18 @@ class AwsScenario:
     def onboard(self, environment: AwsEnvironment) -> None:
         """Run 1 creates what is missing."""
         with environment.runner.step(
-            "First run", "No export and no member role exists yet: the run creates them."
+            "First run", "No export and no member role exists yet; the run creates them."
         ) as step:
             report = environment.invoke(step, FULL_RUN)
             environment.check_covered(step, report)
             environment.check_export(step, "the export exists and is healthy")
-            environment.check_statement(step, "the bucket lets exports be delivered")
+            environment.check_statement(step, "the bucket policy allows export delivery")
             members = [account for account in environment.active() if account != environment.aws.account]
             environment.check_roles(step, "every member account has its role", members)
-            remembered = environment.memory().get("scopes", {})
+            known = environment.memory().get("scopes", {})
             everyone = set(environment.aws.accounts())
-            detail = f"{len(remembered)} accounts in its state"
-            step.check("the run remembers every account", everyone <= remembered.keys(), detail)
+            detail = f"{len(known)} accounts in the state"
+            step.check("the state lists every account", everyone <= known.keys(), detail)
 
     def leave_alone(self, environment: AwsEnvironment) -> None:
         """Run 2 changes nothing."""
@@ -87,11 +87,11 @@ class AwsScenario:
             report = environment.invoke(step, FULL_RUN)
             environment.check_covered(step, report)
             pending = report["scopes"]["pending"]
-            step.check("what was pending is there now", pending == 0, f"{pending} accounts pending")
+            step.check("no account is pending any more", pending == 0, f"{pending} accounts pending")
             environment.check_unwritten(step, report)
 
     def damage(self, environment: AwsEnvironment) -> Damage:
-        """Let the world change between two runs."""
+        """Change the organization between two runs."""
         aws, say = environment.aws, environment.runner.event
         members = [account for account in environment.active() if account != aws.account]
         damage = Damage(joined=aws.join_account("newcomer"), suspended=members[0], failed=members[1])
@@ -111,7 +111,7 @@ class AwsScenario:
 
     def heal(self, environment: AwsEnvironment, damage: Damage) -> None:
         """Run 3 repairs all of it."""
-        with environment.runner.step("Third run", "One run has to detect and repair all five.") as step:
+        with environment.runner.step("Third run", "One run must detect and repair all five changes.") as step:
             report = environment.invoke(step, self.healing_request())
             environment.check_covered(step, report)
             environment.check_export(step, "the export exists again")
@@ -134,14 +134,16 @@ class AwsScenario:
         """Run 4 does not count a healthy export that delivers nothing as coverage."""
         environment.aws.deliver()
         environment.aws.silence_export(EXPORT, SILENT_DAYS)
-        environment.runner.heading("Meanwhile", "An export falls silent, and still says that it is healthy.")
+        environment.runner.heading("Meanwhile", "An export stops delivering but still reports HEALTHY.")
         environment.runner.event(f"the export {EXPORT} has delivered nothing for {SILENT_DAYS} days")
-        with environment.runner.step("Fourth run", "Every account's costs are in that export.") as step:
+        with environment.runner.step("Fourth run", "That export holds the costs of all accounts.") as step:
             report = environment.invoke(step, FULL_RUN)
             scopes, codes = report["scopes"], [one["code"] for one in report["manual"]]
-            step.check("the silence is reported", codes == ["nothing-delivered"], ", ".join(codes) or "no manual step")
+            step.check(
+                "the missing delivery is reported", codes == ["nothing-delivered"], ", ".join(codes) or "no manual step"
+            )
             covered = f"{scopes['covered']} of {scopes['active']} covered"
-            step.check("no account that rests on the export counts as covered", scopes["covered"] == 0, covered)
+            step.check("no account that depends on the export counts as covered", scopes["covered"] == 0, covered)
             steps = [line for one in report["manual"] for line in one["steps"]]
             step.check("the manual step says what to do", bool(steps), (steps or ["no step"])[0])
         environment.aws.resume_export(EXPORT)
@@ -149,23 +151,25 @@ class AwsScenario:
         environment.runner.event("the export delivers again")
 
     def withdraw(self, environment: AwsEnvironment) -> None:
-        """Run 5 counts what AWS refuses as excluded only."""
+        """Run 5 counts accounts whose export AWS rejects as excluded, not as covered."""
         environment.aws.withdraw_table(TABLE)
         environment.aws.delete_export(EXPORT)
-        environment.runner.event(f"AWS offers the table {TABLE} no longer, and an operator deletes the export")
-        with environment.runner.step("Fifth run", "What AWS refuses cannot be repaired, and is not covered.") as step:
+        environment.runner.event(f"AWS no longer offers the table {TABLE}, and an operator deletes the export")
+        with environment.runner.step(
+            "Fifth run", "An export that AWS rejects cannot be repaired and covers nothing."
+        ) as step:
             report = environment.invoke(step, FULL_RUN)
             scopes, excluded = report["scopes"], report["excluded"]
             reasons = {one["reason"]: one["count"] for one in excluded}
             right = scopes["excluded"] == scopes["active"] and reasons == {"no-such-table": scopes["active"]}
             step.check("every account is excluded, with the reason", right, str(reasons))
-            step.check("none counts as covered", scopes["covered"] == 0, f"{scopes['covered']} covered")
+            step.check("no account counts as covered", scopes["covered"] == 0, f"{scopes['covered']} covered")
 
     def offer_again(self, environment: AwsEnvironment) -> None:
-        """Run 6, by the name of the account, does not wait for the next weekly check."""
+        """Run 6 names the account and therefore does not wait for the next weekly check."""
         environment.aws.offer_table(TABLE)
         environment.runner.event("AWS offers the table again, and the operator names the account")
-        with environment.runner.step("Sixth run", "An account that is named is checked at once.") as step:
+        with environment.runner.step("Sixth run", "A run that names an account checks it immediately.") as step:
             environment.invoke(step, {"scopes": [environment.aws.account]})
             environment.aws.deliver()
             report = environment.invoke(step, FULL_RUN)
@@ -197,7 +201,7 @@ class AwsScenario:
             environment.check_export(step, "the export exists again before the next scheduled run")
 
     def look_again(self, environment: AwsEnvironment) -> None:
-        """Plan again, and find nothing left to do."""
-        with environment.runner.step("A plan", "A dry run looks at everything once more and writes nothing.") as step:
+        """Run a plan and expect nothing left to do."""
+        with environment.runner.step("A plan", "A dry run checks everything once more and writes nothing.") as step:
             report = environment.plan_again(step)
             environment.check_covered(step, report)

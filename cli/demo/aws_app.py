@@ -1,6 +1,6 @@
-"""The Lambda handler as it is deployed, by the local AWS's virtual clock instead of the machine's.
+"""The deployed Lambda handler, on the local AWS's virtual clock instead of the machine's.
 
-The hour between two runs of the schedule then passes at once.
+The hour between two scheduled runs then takes no real time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from localcloud.common.remote_clock import RemoteClock
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# One per process, as the process is kept for the next invocations.
+# One per process: the process is reused for later invocations.
 _clock = RemoteClock(os.environ["AWS_ENDPOINT_URL"])
 
 

@@ -101,15 +101,15 @@ class AwsEnvironment(Environment):
         return [one["Key"] for page in listed for one in page.get("Contents", ())]
 
     def check_covered(self, step: Step, report: Mapping[str, Any]) -> None:
-        """Check that the run was ok and that every account which is active now is covered."""
+        """Check that the run was ok and that every active account is covered."""
         scopes, active = report["scopes"], len(self.active())
         self.check_ok(step, report)
-        well = scopes["covered"] + scopes["pending"]
+        good = scopes["covered"] + scopes["pending"]
         detail = f"{scopes['covered']} of {active}" + (f", {scopes['pending']} pending" if scopes["pending"] else "")
-        step.check("every active account is covered, or on its way", well == scopes["active"] == active, detail)
+        step.check("every active account is covered or pending", good == scopes["active"] == active, detail)
 
     def check_export(self, step: Step, what: str) -> None:
-        """Check that the export is there, healthy, and delivers into the bucket."""
+        """Check that the export exists, is healthy, and delivers to the bucket."""
         bucket, exports = self.aws.deployment.bucket, self.aws.client("bcm-data-exports")
         listed = {one["ExportName"]: one for one in exports.list_exports()["Exports"]}
         if EXPORT not in listed:
@@ -121,7 +121,7 @@ class AwsEnvironment(Environment):
         step.check(
             what,
             status == "HEALTHY" and target == bucket,
-            f"{EXPORT} is {status}" + (f", but writes into {target}" if target != bucket else ""),
+            f"{EXPORT} is {status}" + (f", but delivers to {target}" if target != bucket else ""),
         )
 
     def check_statement(self, step: Step, what: str) -> None:
@@ -143,6 +143,6 @@ class AwsEnvironment(Environment):
             except ClientError:
                 missing += 1
         detail = f"{current} of {len(accounts)} stack instances CURRENT" + (
-            f", {missing} roles absent" if missing else ""
+            f", {missing} roles missing" if missing else ""
         )
         step.check(what, current == len(accounts) and not missing, detail)

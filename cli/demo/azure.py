@@ -1,6 +1,7 @@
 """The Azure scenario: a tenant is onboarded, left alone, damaged, throttled and repaired, in virtual time.
 
-The function runs as on Azure: its real app in a child process, in Azure's own worker runtime, by timer and by HTTP.
+The function runs as it does on Azure: the real app in a child process, in Azure's own worker runtime, triggered by a
+timer and by HTTP.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Damage:
-    """What happened to the tenant: subscriptions that joined, were disabled, or whose exports were changed by hand."""
+    """The subscriptions that joined, were disabled, or whose exports an operator changed."""
 
     joined: str
     disabled: str
@@ -40,14 +41,14 @@ class Damage:
 
 
 class AzureScenario:
-    """Plays in one local tenant; each part is a method, so that a test can spoil one."""
+    """Runs in one local tenant; each part is a method, so that a test can break one."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Play the scenario with so many subscriptions; every tenth (one at least) has an offer without FOCUS."""
+        """Run the scenario with `scopes` subscriptions; one in ten, and at least one, has an offer without FOCUS."""
         offers = {"ea": max(1, min(scopes, 10) - 1), WITHOUT_FOCUS: 1}
         behavior = Behavior(cost_lag_s=RIGHTS_LAG.total_seconds())
         with LocalAzure(subscriptions=scopes, clock=VirtualClock(), agreements=offers, behavior=behavior) as azure:
-            # With this budget one run looks at everything: the scenario does not wait for a second round.
+            # This budget lets a single run check everything, so that the scenario needs no second round.
             budget = max(1000, 3 * scopes)
             variables = {**azure.environment(), "EXPORTS": "actual,focus", "CALL_BUDGET": str(budget)}
             variables["EVENT_SCHEDULE"] = "0 4-59/5 * * * *"
@@ -58,10 +59,10 @@ class AzureScenario:
             with AzureWorker(APP, variables, task_root=CODE, on_line=lines.take) as function:
                 environment = AzureEnvironment(runner, azure, function, lines)
                 runner.introduce(
-                    f"A local Azure with {scopes} subscriptions answers on {azure.endpoint}.",
-                    "In it runs the real function, by its timer and by HTTP, in a process of its own,",
-                    f"under {function.worker or 'nothing: it does not start'}.",
-                    f"Its time is virtual, so {QUOTA} Cost Management calls a minute are over at once.",
+                    f"A local Azure with {scopes} subscriptions listens on {azure.endpoint}.",
+                    "It runs the real function in its own process, triggered by a timer and by HTTP,",
+                    f"under {function.worker or 'no worker, because none could be started'}.",
+                    f"Time is virtual, so the quota of {QUOTA} Cost Management calls a minute costs no real time.",
                 )
                 self.onboard(environment)
                 self.leave_alone(environment)
@@ -75,8 +76,8 @@ class AzureScenario:
                 environment.keep()
 
     def onboard(self, environment: AzureEnvironment) -> None:
-        """Run 1, by the timer, creates what is missing."""
-        about = "The timer ticks. No export exists yet: the run creates two for each subscription."
+        """Run 1, triggered by the timer, creates what is missing."""
+        about = "The timer fires. No export exists yet; the run creates two for each subscription."
         with environment.runner.step("First run", about) as step:
             report = environment.tick(step)
             environment.check_covered(step, report)
@@ -88,43 +89,43 @@ class AzureScenario:
             }
             skipped = report["outcomes"].get("CREATE", {}).get("excluded", 0)
             step.check(
-                "where the agreement offers no FOCUS, it is skipped and Usage taken instead",
+                "subscriptions whose agreement lacks FOCUS get a Usage export instead",
                 len(made) == len(refusing) == skipped and kinds == {"Usage"},
                 f"{len(made)} of {len(refusing)} have one export, of type {', '.join(sorted(kinds)) or '-'}",
             )
             others = [one for one in environment.active() if one not in refusing]
             both = sum(environment.types(one) == {"ActualCost", "FocusCost"} for one in others)
-            step.check("all others have FOCUS too", both == len(others), f"{both} of {len(others)}")
+            step.check("all others also have a FOCUS export", both == len(others), f"{both} of {len(others)}")
             environment.check_quota(step)
-            remembered = environment.memory().get("scopes", {})
+            known = environment.memory().get("scopes", {})
             everyone = set(environment.azure.subscription_ids)
-            detail = f"{len(remembered)} subscriptions in its state"
-            step.check("the run remembers every subscription", everyone <= remembered.keys(), detail)
+            detail = f"{len(known)} subscriptions in the state"
+            step.check("the state lists every subscription", everyone <= known.keys(), detail)
 
     def leave_alone(self, environment: AzureEnvironment) -> None:
-        """Run 2, by HTTP, changes nothing."""
-        about = "A day later the exports have delivered their data; there is nothing to do. Somebody asks by HTTP."
+        """Run 2, triggered by HTTP, changes nothing."""
+        about = "A day later the exports have delivered their data; there is nothing to do. HTTP triggers the run."
         with environment.runner.step("Second run", about) as step:
             environment.pass_time(DAY)
             delivered = environment.azure.deliver()
             environment.runner.event(f"{delivered} exports deliver their data")
             environment.clear_calls()
             refused = environment.function.invoke_http("POST", "/api/reconcile", FULL_RUN, key="guessed")
-            step.check("a wrong function key is refused", refused.status == 401, f"status {refused.status}")
+            step.check("an invalid function key is rejected", refused.status == 401, f"status {refused.status}")
             report = environment.invoke(step, FULL_RUN)
             environment.check_covered(step, report)
             environment.check_unwritten(step, report)
             environment.check_quota(step)
 
     def damage(self, environment: AzureEnvironment) -> Damage:
-        """Let the world change between two runs."""
+        """Change the tenant between two runs."""
         azure, say = environment.azure, environment.runner.event
         standard = [one for one in environment.active() if one not in environment.without_focus()]
-        # The first holds the storage account and stays; with few subscriptions, one takes several kinds of damage.
+        # The first holds the storage account and stays enabled; with few subscriptions, several changes hit the same.
         deleted, disabled, *rest = standard
         damage = Damage(azure.join_subscription("newcomer"), disabled, deleted, rest[0], rest[-1])
         environment.runner.heading("Meanwhile", "The cloud changes, and the function is not notified.")
-        say(f"subscription {damage.joined} joins; Cost Management will know of its rights in {spoken(RIGHTS_LAG)}")
+        say(f"subscription {damage.joined} joins; its role assignments reach Cost Management in {spoken(RIGHTS_LAG)}")
         azure.suspend_subscription(damage.disabled)
         say(f"subscription {damage.disabled} is disabled")
         gone = azure.delete_export(damage.deleted)
@@ -134,31 +135,35 @@ class AzureScenario:
         azure.change_destination(damage.diverted, name=f"TailpipeDataExport-{damage.diverted[-6:]}", folder="elsewhere")
         say(f"an operator sends an export of subscription {damage.diverted} to another folder")
         azure.throttle(THROTTLED_S)
-        say(f"and others use up the tenant's quota: every call gets 429 for {THROTTLED_S} s")
+        say(f"other callers exhaust the tenant's quota: every call returns 429 for {THROTTLED_S} s")
         return damage
 
     def heal(self, environment: AzureEnvironment, damage: Damage) -> None:
         """Run 3 repairs what it can while it is throttled."""
-        about = "The timer ticks. One run has to wait out the burst, repair everything, and defer the newcomer."
+        about = (
+            "The timer fires. One run must wait out the throttling, repair everything, and defer the new subscription."
+        )
         with environment.runner.step("Third run", about) as step:
             environment.clear_calls()
             report = self.run_to_heal(environment, step)
             environment.check_ok(step, report)
             refused = environment.azure.calls.count(COST, status=429)
             answered = environment.azure.calls.count(COST) - refused
-            detail = f"{refused} refused, {answered} answered"
-            step.check("it met the burst, and slowed down", 0 < refused < answered, detail)
+            detail = f"{refused} throttled, {answered} answered"
+            step.check("the run was throttled and slowed down", 0 < refused < answered, detail)
             environment.check_exports(step, "the deleted exports are back", [damage.deleted], both=True)
-            environment.check_exports(step, "the paused exports run again", [damage.paused], both=True)
+            environment.check_exports(step, "the paused exports are active again", [damage.paused], both=True)
             environment.check_exports(
                 step, "the diverted export delivers to its folder again", [damage.diverted], both=True
             )
             left = len(environment.azure.exports(damage.disabled))
             writes = environment.writes(damage.disabled)
             step.check("the disabled subscription is left alone", left == 2 and not writes, f"{len(writes)} writes")
-            deferred, seen = report["scopes"]["deferred"], len(environment.azure.exports(damage.joined))
-            detail = f"{deferred} deferred, {seen} exports in it"
-            step.check("the newcomer is deferred, for its rights are not there yet", deferred == 1 and not seen, detail)
+            deferred, exports = report["scopes"]["deferred"], len(environment.azure.exports(damage.joined))
+            detail = f"{deferred} deferred, {exports} exports in it"
+            step.check(
+                "the new subscription is deferred until its rights take effect", deferred == 1 and not exports, detail
+            )
             others = len(environment.active()) - 1 - len(environment.without_focus())
             covered = report["scopes"]["covered"] + report["scopes"]["pending"]
             step.check(
@@ -175,24 +180,22 @@ class AzureScenario:
         return environment.tick(step)
 
     def cover_the_newcomer(self, environment: AzureEnvironment, damage: Damage) -> None:
-        """Run 4, by the timer, finds the newcomer's rights."""
-        about = "An hour later the newcomer's rights have spread, and the timer ticks again."
+        """Run 4, triggered by the timer, covers the new subscription because its rights are now in effect."""
+        about = "An hour later the new subscription's rights are in effect, and the timer fires again."
         with environment.runner.step("Fourth run", about) as step:
             environment.pass_time(HOUR)
             environment.clear_calls()
             report = environment.tick(step)
             environment.check_covered(step, report)
-            environment.check_exports(step, "the newcomer has its exports", [damage.joined], both=True)
+            environment.check_exports(step, "the new subscription has its exports", [damage.joined], both=True)
             others = [one for one in environment.azure.subscription_ids if one != damage.joined]
             elsewhere = [call for one in others for call in environment.writes(one)]
-            step.check("nothing else was written", not elsewhere, f"{len(elsewhere)} writes to others")
+            step.check("nothing else was written", not elsewhere, f"{len(elsewhere)} writes to other subscriptions")
 
     def hear_of_a_deletion(self, environment: AzureEnvironment, damage: Damage) -> None:
-        """Between two runs, the activity log names deleted exports, and a look creates them again."""
-        about = (
-            "Exports are deleted. The next scheduled run is far; the other timer looks for changes every five minutes."
-        )
-        with environment.runner.step("A look between two runs", about) as step:
+        """Between two scheduled runs, the activity log reports deleted exports, and an event run recreates them."""
+        about = "Exports are deleted long before the next scheduled run. A second timer checks for events regularly."
+        with environment.runner.step("An event run", about) as step:
             environment.pass_time(LOG_DELAY)
             environment.azure.delete_export(damage.joined)
             environment.runner.event(f"the exports of subscription {damage.joined} are deleted")
@@ -202,22 +205,26 @@ class AzureScenario:
             latency = report.get("events", {}).get("latency_s") or 0
             environment.check_exports(step, "the deleted exports are back", [damage.joined], both=True)
             soon = 0 < latency < HOUR.total_seconds()
-            step.check("before the next scheduled run", soon, f"{latency / 60:.0f} minutes after they were deleted")
+            step.check(
+                "they are back before the next scheduled run",
+                soon,
+                f"{latency / 60:.0f} minutes after they were deleted",
+            )
             others = [one for one in environment.azure.subscription_ids if one != damage.joined]
             elsewhere = [call for one in others for call in environment.writes(one)]
-            step.check("nothing else was written", not elsewhere, f"{len(elsewhere)} writes to others")
+            step.check("nothing else was written", not elsewhere, f"{len(elsewhere)} writes to other subscriptions")
 
     def fall_silent(self, environment: AzureEnvironment, damage: Damage) -> None:
-        """Run 5 detects exports whose runs deliver nothing while all others do."""
+        """Run 5 detects exports whose runs deliver nothing while all others deliver data."""
         silent = damage.paused
         environment.azure.deliver()
-        environment.runner.heading("Meanwhile", "Correct exports stop delivering.")
+        environment.runner.heading("Meanwhile", "Correctly configured exports stop delivering.")
         environment.azure.stop_data(silent)
         environment.runner.event(f"the exports of subscription {silent} finish their runs without data")
         environment.pass_time(SILENCE)
         environment.azure.deliver()
         environment.runner.event(f"{SILENCE.days} days later all others have delivered")
-        with environment.runner.step("Fifth run", "An export may exist and deliver nothing.") as step:
+        with environment.runner.step("Fifth run", "An export can exist and still deliver nothing.") as step:
             report = environment.invoke(step, FULL_RUN)
             scopes, late = report["scopes"], report["deliveries"]["late"]
             step.check("both silent exports are reported as late", late == 2, f"{late} late")
@@ -231,15 +238,15 @@ class AzureScenario:
         environment.pass_time(DAY)
         environment.azure.deliver()
         environment.runner.event("a day later all exports deliver again")
-        with environment.runner.step("Sixth run", "Data arrives again, and the reported problem is over.") as step:
+        with environment.runner.step("Sixth run", "Data arrives again, and the problem is no longer reported.") as step:
             report = environment.tick(step)
             environment.check_covered(step, report)
             late = report["deliveries"]["late"]
             step.check("nothing is late", late == 0, f"{late} late")
 
     def look_again(self, environment: AzureEnvironment) -> None:
-        """Plan again, and find nothing left to do."""
-        with environment.runner.step("A plan", "A dry run looks at everything once more and writes nothing.") as step:
+        """Run a plan and expect nothing left to do."""
+        with environment.runner.step("A plan", "A dry run checks everything once more and writes nothing.") as step:
             report = environment.plan_again(step)
             environment.check_covered(step, report)
             calls = environment.azure.calls.count()

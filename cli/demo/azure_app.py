@@ -1,7 +1,7 @@
-"""The Azure function as it is deployed, by the local Azure's virtual clock instead of the machine's.
+"""The deployed Azure function, on the local Azure's virtual clock instead of the machine's.
 
-The triggers have the names and routes of the deployed ones. The quota of 200 calls a minute is kept in virtual time, so
-that a scenario of days takes seconds.
+The triggers have the deployed names and routes. The quota of 200 calls a minute applies to virtual time, so that a
+scenario of several days takes seconds.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _clock = RemoteClock(os.environ["ARM_ENDPOINT"])
 @app.function_name("reconcile_timer")
 @app.timer_trigger(arg_name="timer", schedule="%SCHEDULE%", run_on_startup=False, use_monitor=True)
 def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
-    """Run once for a tick of the schedule."""
+    """Run once when the schedule fires."""
     handler.on_tick(_clock.sync())
 
 
 def changes_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
-    """Look for changes, and run for what they concern."""
+    """Check for events and run for the scopes that they affect."""
     handler.on_look(_clock.sync())
 
 
@@ -41,12 +41,12 @@ if os.environ.get("EVENT_SCHEDULE"):  # as in the deployed app
 @app.function_name("reconcile_http")
 @app.route(route="reconcile", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
-    """Run once for a request and answer the report."""
+    """Run once for a request and return the report."""
     return handler.on_request(req, _clock.sync())
 
 
 @app.function_name("status")
 @app.route(route="status", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 def status(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the binding's name
-    """Answer the coverage that the last runs saw."""
+    """Return the coverage that the last runs recorded."""
     return handler.on_status(_clock.sync())

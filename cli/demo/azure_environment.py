@@ -43,12 +43,12 @@ class AzureEnvironment(Environment):
         return bool(call.method != "GET")
 
     def tick(self, step: Step, timer: str = "reconcile_timer") -> Mapping[str, Any]:
-        """Let a timer tick and return the run's report, from the state's container. Raises ScenarioEnded."""
+        """Trigger a timer and return the run's report from the state container. Raises ScenarioEnded."""
         with self.watched():
             done = self.function.invoke_timer(timer)
         report = self._stored(done)
         if report is None:
-            self._no_answer(step, done, "the run left no report")
+            self._no_answer(step, done, "the run stored no report")
         return self._ran(step, report, done)
 
     def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -61,14 +61,14 @@ class AzureEnvironment(Environment):
 
     def _ran(self, step: Step, report: Mapping[str, Any], done: Invocation) -> Mapping[str, Any]:
         self.runner.ran(step, report, done.duration_s)
-        self.runner.say(f"In the local Azure's time it took {spoken(timedelta(seconds=round(report['duration_s'])))}.")
+        self.runner.say(f"The run took {spoken(timedelta(seconds=round(report['duration_s'])))} of virtual time.")
         return report
 
     def _no_answer(self, step: Step, done: Invocation, detail: str) -> NoReturn:
         self.no_report(step, str(done.error.get("errorMessage", "")) if done.error else detail)
 
     def _stored(self, done: Invocation) -> Mapping[str, Any] | None:
-        """Return the report of the run in these log lines; the caller of a timer gets no answer."""
+        """Return the stored report of the run that wrote these log lines; a timer trigger has no response."""
         runs = [parsed[2].get("run_id") for line in done.logs if (parsed := parse_line(line))]
         found = self.stored(report_name(str(runs[-1]))) if runs else None
         return None if found is None else _object(found)
@@ -90,7 +90,7 @@ class AzureEnvironment(Environment):
             return list(storage.get_container_client(STATE_CONTAINER).list_blob_names(name_starts_with=prefix))
 
     def pass_time(self, span: timedelta) -> None:
-        """Let time pass between two runs."""
+        """Advance the virtual clock between two runs."""
         self.azure.advance(span.total_seconds())
         self.azure.sync()
 
@@ -108,47 +108,47 @@ class AzureEnvironment(Environment):
         return {export["properties"]["definition"]["type"] for export in self.azure.exports(subscription)}
 
     def writes(self, subscription: str) -> list[Any]:
-        """Return the accepted writes to a subscription since the calls were last cleared."""
+        """Return the accepted writes to a subscription since the call log was last cleared."""
         calls = self.azure.calls.select(COST)
         return [call for call in calls if subscription in call.resource and call.method != "GET" and call.status < 300]
 
     def check_covered(self, step: Step, report: Mapping[str, Any]) -> None:
-        """Check that the run was ok, and that every active subscription is covered, on its way, or lacks FOCUS."""
+        """Check that the run was ok, and that every active subscription is covered, is pending, or lacks FOCUS."""
         scopes, active, refused = report["scopes"], len(self.active()), len(self.without_focus())
         self.check_ok(step, report)
-        well = scopes["covered"] + scopes["pending"]
+        good = scopes["covered"] + scopes["pending"]
         detail = f"{scopes['covered']} of {active}" + (f", {scopes['pending']} pending" if scopes["pending"] else "")
-        right = well == active - refused and scopes["active"] == active
+        right = good == active - refused and scopes["active"] == active
         step.check("every subscription whose agreement offers both exports is covered", right, detail)
         reasons = {one["reason"]: one["count"] for one in report["excluded"]}
         right = scopes["excluded"] == refused and reasons == ({"type-refused": refused} if refused else {})
         step.check("those without FOCUS are reported as excluded", right, f"{scopes['excluded']} of {refused}")
 
     def check_exports(self, step: Step, what: str, subscriptions: Sequence[str], both: bool = False) -> None:
-        """Check that each has its export (`both`: and the FOCUS one), active, and delivering to its own folder."""
+        """Check that each export (`both`: the FOCUS export too) is active and delivers to its subscription's folder."""
         account = self.azure.destinations[0].id
         wrong = []
         for one in subscriptions:
             found = {export["name"]: export["properties"] for export in self.azure.exports(one)}
             name = f"TailpipeDataExport-{one[-6:]}"
             for each in (name, f"{name}-focus") if both else (name,):
-                fault = _fault(found.get(each), account, f"tailpipe/subscriptions/{one}")
-                if fault:
-                    wrong.append(f"{each} {fault}")
+                problem = _problem(found.get(each), account, f"tailpipe/subscriptions/{one}")
+                if problem:
+                    wrong.append(f"{each} {problem}")
         good = len(subscriptions) - len({one.partition(" ")[0].removesuffix("-focus") for one in wrong})
         detail = f"{good} of {len(subscriptions)}" + (f"; {', '.join(wrong[:3])}" if wrong else "")
         step.check(what, not wrong, detail)
 
     def check_quota(self, step: Step) -> None:
-        """Check that Cost Management refused no call for its quota since the calls were last cleared."""
+        """Check that Cost Management has throttled no call since the call log was last cleared."""
         peak, refused = self.azure.calls.peak(COST, 60), self.azure.calls.count(COST, status=429)
-        step.check("no call is above the quota", refused == 0, f"{refused} refused, at most {peak} in a minute")
+        step.check("no call exceeds the quota", refused == 0, f"{refused} throttled, at most {peak} in a minute")
 
 
-def _fault(export: Mapping[str, Any] | None, account: str, folder: str) -> str:
-    """Return what is wrong with an export, "" if nothing is."""
+def _problem(export: Mapping[str, Any] | None, account: str, folder: str) -> str:
+    """Return what is wrong with an export, or "" if it is correct."""
     if export is None:
-        return "is not there"
+        return "does not exist"
     if export["schedule"]["status"] != "Active":
         return f"is {export['schedule']['status']}"
     target = export["deliveryInfo"]["destination"]
@@ -166,7 +166,7 @@ def _object(data: bytes) -> Mapping[str, Any]:
 
 
 def spoken(span: timedelta) -> str:
-    """Return a span in minutes and seconds."""
+    """Return a time span as text, in minutes and seconds."""
     minutes, seconds = divmod(round(span.total_seconds()), 60)
     return " ".join(
         filter(None, (f"{minutes} min" if minutes else "", f"{seconds} s" if seconds or not minutes else ""))

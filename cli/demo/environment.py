@@ -1,4 +1,4 @@
-"""What every scenario asks of its local cloud and of the function in it, whatever the cloud."""
+"""The environment of a scenario on any cloud: the local cloud, the function in it, and the common checks."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ WRITES_SHOWN = 5
 
 
 class Lines:
-    """Passes the function's log lines, as they are written, to the view of the present run."""
+    """Forwards the function's log lines, as they are written, to the view of the current run."""
 
     def __init__(self) -> None:
         self._watcher: Watcher | None = None
 
     def take(self, line: str) -> None:
-        """Take one line, from the runtime's thread."""
+        """Forward one line; called from the runtime's thread."""
         watcher = self._watcher
         if watcher is not None:
             watcher.line(line)
 
     @contextmanager
     def shown_by(self, watcher: Watcher) -> Iterator[None]:
-        """Pass lines on to `watcher` for as long as the context is open."""
+        """Forward lines to `watcher` while the context is open."""
         self._watcher = watcher
         try:
             yield
@@ -46,7 +46,7 @@ class Lines:
 class Environment(ABC):
     """The local cloud, the function in it, and the checks that every scenario makes of both.
 
-    What is checked is the live local cloud and the report; neither is trusted without the other.
+    The checks read both the live local cloud and the report.
     """
 
     title: ClassVar[str]
@@ -58,23 +58,23 @@ class Environment(ABC):
 
     @abstractmethod
     def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Call the function and return its report. Raises ScenarioEnded where it gives none."""
+        """Call the function and return its report. Raises ScenarioEnded if there is none."""
 
     @abstractmethod
     def calls(self) -> Sequence[Any]:
-        """Return the calls that the local cloud has answered since they were last cleared."""
+        """Return the calls that the local cloud has answered since the call log was last cleared."""
 
     @abstractmethod
     def clear_calls(self) -> None:
-        """Forget the calls so far."""
+        """Clear the call log."""
 
     @abstractmethod
     def operation(self, call: Any) -> str:
-        """Return what one call did, in a few words."""
+        """Return the name of the operation that a call performed."""
 
     @abstractmethod
     def is_write(self, call: Any) -> bool:
-        """Return whether a call wrote anything but the function's own state and reports."""
+        """Return whether a call wrote anything other than the function's own state and reports."""
 
     @abstractmethod
     def now(self) -> datetime:
@@ -82,7 +82,7 @@ class Environment(ABC):
 
     @abstractmethod
     def stored(self, name: str) -> bytes | None:
-        """Return a document that the function stored, None if none has that name."""
+        """Return a document that the function stored, or None if it does not exist."""
 
     @abstractmethod
     def stored_names(self, prefix: str) -> Sequence[str]:
@@ -94,19 +94,19 @@ class Environment(ABC):
         return {} if found is None else dict(json.loads(found))
 
     def keep(self) -> None:
-        """Hand what the function stored to the runner: it can be looked at when the local cloud is gone."""
-        beside = self.state[: self.state.rfind("/") + 1]
+        """Copy the stored documents to the runner, so that they outlive the local cloud."""
+        folder = self.state[: self.state.rfind("/") + 1]
         names = {
             STATE: self.state,
-            DELIVERIES: f"{beside}{DELIVERIES}",
+            DELIVERIES: f"{folder}{DELIVERIES}",
             **{name: name for name in self.stored_names(REPORTS)},
         }
-        found = {name: self.stored(theirs) for name, theirs in names.items()}
+        found = {name: self.stored(path) for name, path in names.items()}
         self.runner.documents = Documents({name: data for name, data in found.items() if data is not None}, self.now())
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Show a run while it goes on: its log lines, and how many calls the local cloud has answered."""
+        """Show a run in progress: its log lines and the number of calls that the local cloud has answered."""
         before = len(self.calls())
 
         def answered() -> str:
@@ -117,8 +117,8 @@ class Environment(ABC):
             yield
 
     def no_report(self, step: Step, detail: str) -> NoReturn:
-        """End the scenario because the function gave no report, and say why."""
-        step.check("the function answers with a report", ok=False, detail=detail)
+        """End the scenario because the function returned no report; `detail` gives the reason."""
+        step.check("the function returns a report", ok=False, detail=detail)
         raise ScenarioEnded
 
     def plan_again(self, step: Step) -> Mapping[str, Any]:
@@ -131,20 +131,22 @@ class Environment(ABC):
         return report
 
     def check_ok(self, step: Step, report: Mapping[str, Any]) -> None:
-        """Check that the run was ok; the detail is what stands behind one that was not."""
+        """Check that the run was ok; the detail lists its failures."""
         failures = [f"{one['code']}: {one['message']}" for one in report["failures"][:3]]
         step.check("the run reports ok", report["status"] == "ok", "; ".join([str(report["status"]), *failures]))
 
     def check_unwritten(self, step: Step, report: Mapping[str, Any]) -> None:
-        """Check that the run wrote nothing, by its report and by the local cloud."""
-        step.check("the report has no write", written(report) == 0, f"{written(report)} writes")
+        """Check that the run wrote nothing, according to both its report and the local cloud."""
+        step.check("the report counts no writes", written(report) == 0, f"{written(report)} writes")
         self.check_no_write(step)
 
     def check_no_write(self, step: Step) -> None:
-        """Check that since the calls were last cleared nothing was written but the function's own state and reports."""
+        """Check that only the function's own state and reports were written since the call log was last cleared."""
         writes = [self.operation(one) for one in self.calls() if self.is_write(one)]
-        detail = ", ".join(writes[:WRITES_SHOWN]) or f"{len(self.calls())} calls, only reads and its own state"
-        step.check(f"the local {self.title} saw no write", not writes, detail)
+        detail = (
+            ", ".join(writes[:WRITES_SHOWN]) or f"{len(self.calls())} calls: only reads, and writes of its own state"
+        )
+        step.check(f"the local {self.title} received no write", not writes, detail)
 
 
 def accepted(report: Mapping[str, Any], verb: str) -> int:

@@ -1,8 +1,7 @@
 """The GCP scenario: manual steps are reported, changes to exports and copies are detected and repaired.
 
-The function runs as on Cloud Run: served by Google's functions-framework in a child process, called over HTTP. What is
-checked is the live local cloud, through Google's own clients, and the report; neither is trusted without the
-other.
+The function runs as it does on Cloud Run: served by Google's functions-framework in a child process and called over
+HTTP. Every expectation is checked against the live local cloud, through Google's own clients, and against the report.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ FUNCTION = "cli.demo.gcp_app:reconcile"
 DAYS = 6  # of billing data
 ROWS = 12  # a day in each table
 LATE_ROWS = 5
-# An account counts as silent only after rows came on three days: before, it may be billed once a month.
+# An account counts as silent only after rows arrived on three days; before that, it may be billed monthly.
 STALE_DAYS, OLD_DAYS = 36, 40
 
 
 @dataclass(frozen=True)
 class Cast:
-    """The accounts: those with the console step done from the start, those where it is done later, the closed one."""
+    """The billing accounts: console step done from the start, console step done later, and closed."""
 
     early: Sequence[str]
     later: Sequence[str]
@@ -43,9 +42,9 @@ class Cast:
 
 @dataclass(frozen=True)
 class Damage:
-    """What happened: (account, day, kind) of the partition that got late rows and of the copy that was deleted.
+    """The changes: (account, day, kind) of the partition with late rows (`moved`) and of the deleted copy (`lost`).
 
-    `stale` is the account whose data stopped, `outside` one of another organization that became visible.
+    `stale` is the account whose data stopped, `outside` an account of another organization that became visible.
     """
 
     moved: tuple[str, str, str]
@@ -56,12 +55,12 @@ class Damage:
 
 
 class GcpScenario:
-    """Plays in one local project; each part is a method, so that a test can spoil one."""
+    """Runs in one local project; each part is a method, so that a test can break one."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Play the scenario with so many billing accounts, the last of them closed."""
+        """Run the scenario with `scopes` billing accounts, the last of them closed."""
         early = (scopes - 1) // 2
-        # It begins early on this day, for no run may fall on another day than the data.
+        # Virtual time starts early today, so that every run falls on the same day as the data.
         clock = VirtualClock(SystemClock().now().replace(hour=6, minute=0, second=0))
         with LocalGcp(accounts=scopes, done=early, history_days=DAYS, rows=ROWS, clock=clock) as gcp:
             names = list(gcp.accounts())
@@ -73,10 +72,10 @@ class GcpScenario:
                 GcpEnvironment(runner, gcp, function, lines) as environment,
             ):
                 runner.introduce(
-                    f"A local GCP with {scopes} billing accounts, one of them closed, answers on {gcp.endpoint}.",
-                    "In it runs the real HTTP function, in a process of its own,",
+                    f"A local GCP with {scopes} billing accounts, one of them closed, listens on {gcp.endpoint}.",
+                    "It runs the real HTTP function in its own process,",
                     "served by Google's own functions-framework as on Cloud Run.",
-                    "Its time is virtual, so the hour between two runs is over at once.",
+                    "Time is virtual, so the hour between two runs takes no real time.",
                 )
                 self.begin(environment, cast)
                 self.leave_alone(environment, cast)
@@ -90,13 +89,13 @@ class GcpScenario:
 
     def begin(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Run 1 copies what is exported, and reports the manual steps."""
-        why = f"The console step is done for {len(cast.early)} accounts. Google has no API for it: a person has to."
+        why = f"The console step is done for {len(cast.early)} accounts. Google has no API for it: it is manual."
         with environment.runner.step("First run", why) as step:
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
             environment.check_copied(step, "every partition has its copy, each row once", cast.early)
             environment.check_manual(
-                step, report, "the manual step of the others is reported, with its link", cast.later
+                step, report, "the manual step of all other accounts is reported, with its link", cast.later
             )
             environment.show_step(report)
             copies = [name for name in environment.gcp.copies() if name.startswith(cast.closed)]
@@ -114,27 +113,27 @@ class GcpScenario:
             environment.check_manual(step, report, "the same steps are reported", cast.later)
 
     def take_the_step(self, environment: GcpEnvironment, cast: Cast) -> None:
-        """Run 3 detects that an operator switched exports on in the console."""
+        """Run 3 detects that an operator enabled exports in the console."""
         gcp = environment.gcp
-        environment.runner.heading("Meanwhile", "A person follows the links.")
+        environment.runner.heading("Meanwhile", "An operator follows the links.")
         for account in cast.later:
             gcp.console_step(account)
-        environment.runner.event(f"the billing export of {len(cast.later)} more accounts is switched on in the console")
+        environment.runner.event(f"the billing export of {len(cast.later)} more accounts is enabled in the console")
         gcp.stream(days=1, rows=ROWS, accounts=cast.later, kinds=["pricing"])
-        environment.runner.event("their prices arrive; their usage takes Google some hours more")
+        environment.runner.event("their pricing data arrives; usage data takes Google a few more hours")
         with environment.runner.step("Third run", "The function detects that the step is done.") as step:
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
             environment.check_manual(step, report, "no manual step is left", [])
             awaiting = report["scopes"]["awaiting_first_data"]
-            detail = f"{awaiting} accounts wait for their first rows"
+            detail = f"{awaiting} accounts await their first rows"
             step.check("the new exports await their first data", awaiting == len(cast.later), detail)
 
     def damage(self, environment: GcpEnvironment, cast: Cast) -> Damage:
-        """Let the world change between two runs."""
+        """Change billing data, copies and visible accounts between two runs."""
         gcp, say = environment.gcp, environment.runner.event
         today = gcp.clock.now().date()
-        # The stale account is a new one: in a table that was copied before, the local cloud would have to remove rows.
+        # The stale account is a new one: making an already copied table stale would require removing rows from it.
         account, stale = cast.early[0], cast.later[0]
         moved = (account, (today - timedelta(days=4)).isoformat(), "standard")
         lost = (account, (today - timedelta(days=2)).isoformat(), "detailed")
@@ -143,41 +142,41 @@ class GcpScenario:
         environment.runner.heading("Meanwhile", "The cloud changes, and the function is not notified.")
         gcp.stream(days=DAYS, rows=ROWS, accounts=cast.later[1:])
         gcp.stream(days=OLD_DAYS, rows=ROWS, accounts=[stale])
-        say(f"the first rows of the new exports arrive, for {DAYS} days, for {stale} for {OLD_DAYS}")
+        say(f"the first rows of the new exports arrive: {OLD_DAYS} days for {stale}, {DAYS} days for all others")
         gcp.late_data(account, moved[1], moved[2], rows=LATE_ROWS)
         say(f"{LATE_ROWS} late rows arrive in partition {moved[1]} of {account} ({moved[2]})")
         gone = gcp.delete_copy(account, lost[1], lost[2])
         say(f"an operator deletes the copy of {lost[1]} of {account} ({lost[2]}): {len(gone)} files")
         gcp.make_stale(stale, STALE_DAYS * 24)
-        say(f"after that Google delivers nothing for account {stale}: its tables are {STALE_DAYS} days old")
-        say(f"and the function gets to see {outside}, which is another organization's")
+        say(f"then Google delivers nothing more for account {stale}: its tables are {STALE_DAYS} days old")
+        say(f"account {outside} of another organization becomes visible to the function")
         return damage
 
     def heal(self, environment: GcpEnvironment, cast: Cast, damage: Damage) -> None:
         """Run 4 repairs what it can, and reports the rest."""
         expected = environment.partitions_without_current_copy(cast.open)
         with environment.runner.step(
-            "Fourth run", "One run has to detect all five, and repair what can be repaired."
+            "Fourth run", "One run must detect all five changes and repair what can be repaired."
         ) as step:
             environment.clear_calls()
             report = environment.invoke(step, self.healing_request())
             status = str(report["status"])
-            step.check("the run is degraded, for data has stopped", status == "degraded", status)
+            step.check("the run is degraded because data stopped arriving", status == "degraded", status)
             environment.check_jobs(step, expected)
             now = environment.files_of(*damage.moved)
             detail = f"{environment.rows_named(*damage.moved)} rows named by the manifest"
             fresh = bool(now) and not set(now) & set(damage.files_before)
-            step.check("the partition that moved was copied again", fresh, detail)
-            there = set(environment.gcp.copies()) >= set(damage.files_before)
-            detail = f"{len(damage.files_before)} files of the set before"
-            step.check("readers of the earlier files can go on", there, detail)
+            step.check("the partition that changed was copied again", fresh, detail)
+            kept = set(environment.gcp.copies()) >= set(damage.files_before)
+            detail = f"{len(damage.files_before)} files of the previous copy"
+            step.check("readers of the previous copy can continue", kept, detail)
             step.check("the deleted copy is back", bool(environment.files_of(*damage.lost)), f"{damage.lost[1]}")
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
             environment.check_manual(step, report, "the stale export is reported, with its link", [damage.stale])
             scopes, late = report["scopes"], report["deliveries"]["late"]
             right = late > 0 and scopes["delivering"] == len(cast.open) - 1
             step.check(
-                "accounts whose data arrives are counted apart",
+                "accounts that receive data are counted separately",
                 right,
                 f"{scopes['delivering']} delivering, {late} late",
             )
@@ -196,7 +195,7 @@ class GcpScenario:
         environment.gcp.resume(damage.stale)
         environment.gcp.stream(days=1, rows=ROWS, accounts=[damage.stale])
         environment.runner.event(f"rows of account {damage.stale} arrive again")
-        with environment.runner.step("Fifth run", "Data arrives again, and the reported problem is over.") as step:
+        with environment.runner.step("Fifth run", "Data arrives again, and the problem is no longer reported.") as step:
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
             environment.check_manual(step, report, "no manual step is left", [])
@@ -204,28 +203,28 @@ class GcpScenario:
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
 
     def heal_by_event(self, environment: GcpEnvironment, cast: Cast) -> None:
-        """Run 6 is asked for by an event, and heals what was lost before the schedule comes round."""
+        """Run 6 is triggered by an event and restores the deleted copy before the next scheduled run."""
         gcp, runner, account = environment.gcp, environment.runner, cast.early[0]
         day = (gcp.clock.now().date() - timedelta(days=1)).isoformat()
-        runner.heading("Meanwhile", "A copy is deleted, in a project that logs accesses to data.")
+        runner.heading("Meanwhile", "A copy is deleted in a project with Data Access audit logs.")
         gcp.log_data_access()
         gone = gcp.delete_copy(account, day)
         runner.event(f"an operator deletes the copy of {day} of {account}: {len(gone)} files")
         runner.event("the audit log's entries go to Pub/Sub, which pushes them to the function")
-        why = "Nobody waits for the schedule: the events name what changed, and a run looks at just that."
+        why = "The events identify what changed, and a run checks only that, without waiting for the schedule."
         with runner.step("An event", why) as step:
             report = environment.deliver_events(step)
             events = report.get("events") or {}
             detail = f"{events.get('count')} events, {events.get('latency_s')} s after the first"
-            step.check("the events asked for one run", report["trigger"] == "event", detail)
-            looked = {one["scope"] for one in report["actions"]} - {gcp.project, "*"}
-            step.check("it looks at that account alone", looked == {account}, ", ".join(sorted(looked)))
-            there = bool(environment.files_of(account, day, "standard"))
-            step.check("the copy is there again before the next schedule", there, day)
+            step.check("the events triggered one run", report["trigger"] == "event", detail)
+            checked = {one["scope"] for one in report["actions"]} - {gcp.project, "*"}
+            step.check("the run checks only that account", checked == {account}, ", ".join(sorted(checked)))
+            back = bool(environment.files_of(account, day, "standard"))
+            step.check("the copy is back before the next scheduled run", back, day)
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
 
     def look_again(self, environment: GcpEnvironment) -> None:
-        """Plan again, and find nothing left to do."""
-        with environment.runner.step("A plan", "A dry run looks at everything once more and writes nothing.") as step:
+        """Run a plan and expect nothing left to do."""
+        with environment.runner.step("A plan", "A dry run checks everything once more and writes nothing.") as step:
             report = environment.plan_again(step)
             environment.check_ok(step, report)

@@ -1,6 +1,6 @@
-"""The HTTP function as it is deployed, by the local GCP's virtual clock instead of the machine's.
+"""The deployed HTTP function, on the local GCP's virtual clock instead of the machine's.
 
-The hour between two runs of the schedule then passes at once.
+The hour between two scheduled runs then takes no real time.
 """
 
 from __future__ import annotations
@@ -21,5 +21,5 @@ _clock = RemoteClock(os.environ["GOOGLE_API_ENDPOINT"])
 
 
 def reconcile(request: Request) -> Answer:
-    """Run once for a call and answer with the report."""
+    """Run once for a request and return the report."""
     return handler.reconcile(request, clock=_clock.sync())  # type: ignore[call-arg,return-value]  # the framework's decorator keeps neither in its type

@@ -29,7 +29,7 @@ WRITING = ("insert", "update", "patch", "delete", "create", "copy", "rewrite", "
 HOUR_S, MINUTE_S = 3600, 60  # between two runs of the schedule, and of events
 JOBS = "bigquery.jobs.insert"
 
-Rows = dict[str, Counter[str]]  # day → how often each row is there, by its name in a label
+Rows = dict[str, Counter[str]]  # day → number of occurrences of each row, by the name in its label
 
 
 class GcpEnvironment(Environment):
@@ -45,7 +45,7 @@ class GcpEnvironment(Environment):
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        credentials, options = AnonymousCredentials(), {"api_endpoint": self.gcp.endpoint}  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
+        credentials, options = AnonymousCredentials(), {"api_endpoint": self.gcp.endpoint}  # type: ignore[no-untyped-call]  # the library is only partly annotated
         project = self.gcp.project
         self._bigquery = bigquery.Client(project, credentials=credentials, client_options=options)
         self._stack.callback(self._bigquery.close)
@@ -75,7 +75,7 @@ class GcpEnvironment(Environment):
         return report
 
     def deliver_events(self, step: Step) -> Mapping[str, Any]:
-        """Let Pub/Sub push the event that waits, a minute after the last run; return the report of the run for it."""
+        """Push the waiting events a minute after the last run and return the report of the run that they trigger."""
         self.gcp.advance(MINUTE_S)
         answers: list[Response] = []
 
@@ -87,7 +87,7 @@ class GcpEnvironment(Environment):
             EventDelivery(self.gcp.world, push).deliver()
         report = next((one.payload for one in answers if isinstance(one.payload, Mapping)), None)
         if report is None or "outcomes" not in report:
-            self.no_report(step, f"{len(answers)} pushes were answered with {[one.status for one in answers]}")
+            self.no_report(step, f"{len(answers)} pushes returned the statuses {[one.status for one in answers]}")
         self.runner.ran(step, report, answers[0].duration_s)
         return report
 
@@ -105,7 +105,7 @@ class GcpEnvironment(Environment):
         return call.method.rpartition(".")[2] in WRITING and own not in call.path
 
     def show_step(self, report: Mapping[str, Any]) -> None:
-        """Show the first manual step as `tailpipe-exports plan` shows it, and how many are like it."""
+        """Show the first manual step as `tailpipe-exports plan` shows it, and how many more there are."""
         steps = self.manual_steps(report)
         if steps:
             self.runner.say("")
@@ -114,10 +114,10 @@ class GcpEnvironment(Environment):
                 self.runner.say(f"… and {len(steps) - 1} more, one for each account and kind of export")
             self.runner.say("")
 
-    # What is there
+    # Observed state
 
     def manual_steps(self, report: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return all manual steps of a run: the answer's list is cut where it is long, the stored report's is not."""
+        """Return all manual steps of a run, from the stored report if the response's list is truncated."""
         steps = list(report["manual"])
         if steps and steps[-1]["scope"] == "*":
             steps = json.loads(self.stored(report_name(report["run_id"])) or b"{}").get("manual", [])
@@ -148,11 +148,11 @@ class GcpEnvironment(Environment):
         return [file["name"] for file in self.manifest(account, day, kind).get("files", ())]
 
     def rows_named(self, account: str, day: str, kind: str) -> int:
-        """Return how many rows a partition's manifest names."""
+        """Return the row count in a partition's manifest."""
         return int(self.manifest(account, day, kind).get("rows", 0))
 
     def exported(self, account: str, kind: str) -> Rows:
-        """Return the rows that BigQuery has of an account's export, by partition."""
+        """Return the rows of an account's export in BigQuery, by partition."""
         table = f"{self.gcp.project}.{self.gcp.deployment.dataset}.{KINDS[kind]}{account.replace('-', '_')}"
         query = (
             "SELECT CAST(DATE(_PARTITIONTIME) AS STRING) AS day, labels[OFFSET(0)].value AS name "  # noqa: S608 - the table is the scenario's own
@@ -176,7 +176,7 @@ class GcpEnvironment(Environment):
         return Counter(str(value) for (value,) in rows)
 
     def partitions_without_current_copy(self, accounts: Collection[str]) -> int:
-        """Return how many partitions have no copy, or one of other rows."""
+        """Return how many partitions have no copy, or a copy with a different row count."""
         return sum(
             self.rows_named(account, day, kind) != rows.total()
             for account in accounts
@@ -189,10 +189,10 @@ class GcpEnvironment(Environment):
     def check_covered(
         self, step: Step, report: Mapping[str, Any], accounts: Sequence[str], excluded: Sequence[str]
     ) -> None:
-        """Check that these accounts and the excluded ones are all that is active, and that these are covered."""
+        """Check that the open accounts are exactly `accounts` and `excluded`, and that all `accounts` are covered."""
         scopes, active = report["scopes"], len(accounts)
-        standing = self.gcp.accounts()
-        right = {account for account, state in standing.items() if state == "OPEN"} == {*accounts, *excluded}
+        states = self.gcp.accounts()
+        right = {account for account, state in states.items() if state == "OPEN"} == {*accounts, *excluded}
         ok = right and scopes["covered"] == active == scopes["active"] - len(excluded)
         step.check("every open account is covered", ok, f"{scopes['covered']} of {active}")
 
@@ -217,7 +217,7 @@ class GcpEnvironment(Environment):
         linked = all(f"/billing/{one['scope']}/export" in one.get("url", "") and one["steps"] for one in steps)
         ok = linked and report["scopes"]["manual"] == len(accounts) and named == set(accounts)
         shown = ", ".join(sorted(map(str, named))[:3]) + (", …" if len(named) > 3 else "")
-        detail = f"{len(steps)} steps for {shown}" if steps else "no step"
+        detail = f"{len(steps)} steps for {shown}" if steps else "no manual step"
         step.check(what, ok, detail)
 
     def check_jobs(self, step: Step, expected: int) -> None:

@@ -1,7 +1,7 @@
-"""What the functions stored in the last demonstration, kept for `status`, `history` and `page`.
+"""Documents that the functions stored in the last demonstration, kept for `status`, `history` and `page`.
 
-The files lie in the operator's own state folder, a folder a cloud: the state document, the reports, and a note of when
-the demonstration ended. They can be read when the local cloud no longer runs.
+The files are in the operator's state folder, one folder per cloud: the state document, the reports, and a note of when
+the demonstration ended. They stay readable after the local cloud has stopped.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Kept:
         return (self.folder / STATE).read_bytes()
 
     def now(self) -> datetime:
-        """Return the local cloud's time, had it gone on since the demonstration ended."""
+        """Return the local cloud's time, as if its clock had kept running since the demonstration ended."""
         return SystemClock().now() + (self.note.ended_at - self.note.played_at)
 
     def load(self, limit: int, document: str) -> Blob:
-        """Return a document that lay beside the state, empty where none was kept."""
+        """Return a document that was stored beside the state, or an empty one if it was not kept."""
         try:
             data = (self.folder / document).read_bytes()
         except FileNotFoundError:
@@ -55,7 +55,7 @@ class Kept:
         return Blob(data if len(data) <= limit else b"", "kept", len(data))
 
     def report(self, run_id: str) -> bytes:
-        """Return a run's whole report. Raises NotFound."""
+        """Return a run's full report. Raises NotFound."""
         if run_id not in self.report_ids(""):
             raise NotFound("report-missing", f"the demonstration kept no report of run {run_id}")
         return (self.folder / report_name(run_id)).read_bytes()
@@ -66,28 +66,28 @@ class Kept:
 
 
 def home() -> Path:
-    """Return the folder of what demonstrations keep."""
+    """Return the folder that holds the kept documents."""
     return state_folder(os.environ) / "demo"
 
 
 def forget(cloud: str) -> None:
-    """Remove what an earlier demonstration of a cloud kept. Raises OSError."""
+    """Remove the documents kept from an earlier demonstration of a cloud. Raises OSError."""
     if (home() / cloud).exists():
         shutil.rmtree(home() / cloud)
 
 
 def keep(cloud: str, documents: Mapping[str, bytes], ended_at: datetime) -> None:
-    """Keep a state document, under the name STATE, and reports under theirs. Raises OSError."""
+    """Keep a state document, named STATE, and reports, each under its own name. Raises OSError."""
     folder = home() / cloud
     for name, data in documents.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-    # Written last: without it, nothing is kept.
+    # Written last: without the note, the folder counts as empty.
     (folder / NOTE).write_bytes(msgspec.json.encode(Note(SystemClock().now(), ended_at)))
 
 
 def kept(cloud: str) -> Kept | None:
-    """Return what the last demonstration of a cloud kept, None if nothing."""
+    """Return the documents kept from a cloud's last demonstration, or None."""
     folder = home() / cloud
     try:
         note = msgspec.json.decode((folder / NOTE).read_bytes(), type=Note)

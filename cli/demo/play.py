@@ -1,4 +1,4 @@
-"""`tailpipe-exports demo`: plays each cloud's scenario on this machine and checks every expectation."""
+"""`tailpipe-exports demo`: runs each cloud's scenario on this machine and checks every expectation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from localcloud import Unavailable
 
 
 class Cloud(Protocol):
-    """A cloud of the tool's registry, as far as its demonstration uses it."""
+    """The attributes of a registered cloud that its demonstration uses."""
 
     @property
     def name(self) -> str: ...
@@ -35,10 +35,10 @@ class Cloud(Protocol):
 
 
 def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, screen: Console | None = None) -> int:
-    """Play the clouds' scenarios and return 0 if every expectation was met, else 1.
+    """Run the clouds' scenarios and return 0 if every expectation was met, else 1.
 
-    `scopes` is how many scopes each has, None for as many as its scenario is meant for. A cloud that this machine
-    cannot run is left out with the reason; that is an error only if it is the only one. `json_file` gets
+    `scopes` is the number of scopes per cloud; None uses each scenario's default. A cloud that this machine cannot run
+    is skipped with the reason, which is an error only if no other cloud was requested. `json_file` receives
     `{cloud: {"steps": [{"name", "report", "checks": [{"what", "ok", "detail"}], "duration_s"}], "ok", "left_out"?}}`.
     """
     screen = screen or out()
@@ -56,11 +56,11 @@ def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, sc
         except ScenarioEnded:
             pass
         except Unavailable as error:
-            say(screen, ("- ", "bold yellow"), f"{cloud.title} is not shown. {error}")
+            say(screen, ("- ", "bold yellow"), f"{cloud.title} was skipped. {error}")
             document[cloud.name] = {"steps": [], "ok": False, "left_out": str(error)}
             left_out.append(cloud.name)
             continue
-        except Exception as error:  # noqa: BLE001 - a scenario that breaks is an expectation that was not met
+        except Exception as error:  # noqa: BLE001 - a scenario that fails counts as an unmet expectation
             detail = f"{type(error).__name__}: {error}"
             runner.steps.append(Step("scenario", checks=[Check("the local cloud works", ok=False, detail=detail)]))
         ok = bool(runner.steps) and all(step.ok for step in runner.steps)
@@ -77,11 +77,11 @@ def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, sc
 
 
 def _forget(screen: Console, cloud: Cloud) -> None:
-    """Remove what an earlier demonstration kept: it must not be taken for this one's."""
+    """Remove an earlier demonstration's documents, so that they are not mistaken for the current ones."""
     try:
         kept.forget(cloud.name)
     except OSError as error:
-        say(screen, ("- ", "bold yellow"), f"{error.filename} could not be removed: {error.strerror}.")
+        say(screen, ("- ", "bold yellow"), f"Could not remove {error.filename}: {error.strerror}.")
 
 
 def _keep(screen: Console, cloud: Cloud, documents: Documents) -> None:

@@ -1,4 +1,4 @@
-"""Running a scenario: its steps and their checks, shown as they happen."""
+"""Runs a scenario and shows its steps and checks as they happen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from localcloud import Unavailable
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation: what, whether it is met, and what was seen."""
+    """One expectation, whether it is met, and the observed detail."""
 
     what: str
     ok: bool
@@ -31,7 +31,7 @@ class Check:
 
 @dataclass
 class Step:
-    """One step of a scenario. `report` is the run's, None where none came; `duration_s` is the step's wall time."""
+    """One step of a scenario. `report` is the run's report, or None; `duration_s` is the step's wall time."""
 
     name: str
     report: Mapping[str, Any] | None = None
@@ -43,7 +43,7 @@ class Step:
         return bool(self.checks) and all(check.ok for check in self.checks)
 
     def check(self, what: str, ok: bool, detail: str = "") -> None:
-        """Note whether an expectation is met, and what was seen."""
+        """Record whether an expectation is met, and the observed detail."""
         self.checks.append(Check(what, ok, detail))
 
     def document(self) -> dict[str, Any]:
@@ -58,26 +58,26 @@ class Step:
 
 @dataclass(frozen=True)
 class Documents:
-    """What the function stored by the end of a scenario, by name, and when that was by the local cloud's clock."""
+    """The documents stored by the end of a scenario, by name, and the end time on the local cloud's clock."""
 
     stored: Mapping[str, bytes]
     ended_at: datetime
 
 
 class ScenarioEnded(Exception):
-    """The scenario cannot go on; the reason is already a failed check."""
+    """The scenario cannot continue; the reason is recorded as a failed check."""
 
 
 class Scenario(Protocol):
     """One cloud's demonstration: acts on a local cloud and checks how the function reacts."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Play it with so many scopes. What goes wrong is a failed check, or an exception."""
+        """Run the scenario with `scopes` scopes. A problem becomes a failed check or an exception."""
         ...
 
 
 class Runner:
-    """Shows a scenario on `screen` and collects its steps, and at its end what the function stored."""
+    """Shows a scenario on `screen` and collects its steps and, at its end, the stored documents."""
 
     def __init__(self, screen: Console) -> None:
         self.screen = screen
@@ -103,7 +103,7 @@ class Runner:
             self._show(step)
 
     def heading(self, title: str, why: str) -> None:
-        """Print a heading with one sentence on what is about to happen."""
+        """Print a heading with a sentence about what happens next."""
         say(self.screen)
         say(self.screen, (title, "bold"))
         say(self.screen, (why, "dim"), indent=3)
@@ -114,7 +114,7 @@ class Runner:
 
     def introduce(self, *lines: str) -> None:
         """Print what runs where, and how it is checked."""
-        for line in (*lines, "Each ✓ was looked up in that cloud, not only in the report."):
+        for line in (*lines, "Each ✓ is verified in the local cloud, not only in the report."):
             self.say(line)
 
     def event(self, text: str) -> None:
@@ -122,11 +122,11 @@ class Runner:
         say(self.screen, ("• ", "yellow"), text, indent=3)
 
     def watch(self) -> Watcher:
-        """Return a view of one run, to be fed with its log lines."""
+        """Return a view of one run that receives the run's log lines."""
         return Watcher(self.screen, lines=False, title="   ")
 
     def ran(self, step: Step, report: Mapping[str, Any], duration_s: float) -> None:
-        """Take a run's report and show it in one line."""
+        """Record a run's report and show it in one line."""
         step.report = report
         if self.screen.is_terminal:
             self._show_coverage(report["scopes"])

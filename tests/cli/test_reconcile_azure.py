@@ -245,7 +245,7 @@ def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
     assert "under azure-functions-runtime" in result.output
     document = json.loads(file.read_text(encoding="utf-8"))
     steps = document["azure"]["steps"]
-    look = "A look between two runs"
+    look = "An event run"
     names = ["First run", "Second run", "Third run", "Fourth run", look, "Fifth run", "Sixth run", "A plan"]
     assert [step["name"] for step in steps] == names
     assert all(check["ok"] for step in steps for check in step["checks"])
@@ -263,7 +263,7 @@ def test_demo_without_a_repair_exits_with_1(monkeypatch: pytest.MonkeyPatch, tmp
     unmet = {check["what"] for check in healing["checks"] if not check["ok"]}
     assert {
         "the deleted exports are back",
-        "the paused exports run again",
+        "the paused exports are active again",
         "the diverted export delivers to its folder again",
     } <= unmet
 
@@ -273,7 +273,7 @@ def test_refused_call_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(clouds.CLOUDS, "azure", _with_story(Mistaken))
     result = tailpipe("demo", "azure", "--scopes", "4")
     assert result.exit_code == 1
-    assert "the function answers with a report" in result.output
+    assert "the function returns a report" in result.output
     assert "dryrun" in result.output
     assert "A plan" not in result.output
 

@@ -79,7 +79,7 @@ def test_demo_without_a_repair_exits_with_1(monkeypatch: pytest.MonkeyPatch, tmp
     unmet = {check["what"] for check in healing["checks"] if not check["ok"]}
     assert unmet == {
         "each copy took one extract job",
-        "the partition that moved was copied again",
+        "the partition that changed was copied again",
         "the deleted copy is back",
         "every partition has its copy, each row once",
     }
@@ -91,5 +91,5 @@ def test_refused_call_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPa
     """The response is the detail of a failed check."""
     result = play(monkeypatch, Mistaken, "--scopes", "4")
     assert result.exit_code == 1
-    assert re.search(r"✗ +the function answers with a report +HTTP 400.*dryrun", result.output)
+    assert re.search(r"✗ +the function returns a report +HTTP 400.*dryrun", result.output)
     assert "Second run" not in result.output

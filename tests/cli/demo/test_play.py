@@ -134,7 +134,7 @@ def test_failed_run_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatc
     """The handler's message is the detail of a failed check."""
     result = play(monkeypatch, Mistaken, "aws", "--scopes", "4")
     assert result.exit_code == 1
-    assert re.search(r"✗ +the function answers with a report .*dryrun", result.output)
+    assert re.search(r"✗ +the function returns a report .*dryrun", result.output)
     assert "A plan" not in result.output
 
 
@@ -192,7 +192,7 @@ def test_cloud_that_this_machine_cannot_run_is_skipped(monkeypatch: pytest.Monke
         monkeypatch.setitem(clouds.CLOUDS, name, replace(clouds.CLOUDS[name], scenario=scenario))
     result = CliRunner().invoke(main, ["demo", "--json", str(tmp_path / "demo.json")])
     assert result.exit_code == 0, result.output
-    assert result.output.count("Azure is not shown. Node.js was not found. Install it.") == 1
+    assert result.output.count("Azure was skipped. Node.js was not found. Install it.") == 1
     assert result.output.count("all 1 expectations met") == 2
     document = json.loads((tmp_path / "demo.json").read_text())
     assert [document[name]["ok"] for name in ("aws", "azure", "gcp")] == [True, False, True]
