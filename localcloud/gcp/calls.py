@@ -11,10 +11,10 @@ from localcloud.common import call_log
 
 @dataclass(frozen=True)
 class Call:
-    """One answered request: the caller, the method, and every (permission, resource) that it needed.
+    """One answered request: the caller, the method, and every (permission, resource) that it required.
 
-    `method` is spelled as in Google's discovery documents (``bigquery.tables.get``); `error` is the reason of a
-    refusal, or None.
+    `method` is spelled as in Google's discovery documents (``bigquery.tables.get``); `error` is the reason of the
+    error response, or None.
     """
 
     at: datetime
@@ -34,7 +34,7 @@ class CallLog(call_log.CallLog[Call]):
     """Calls by method and identity."""
 
     def select(self, method: str | None = None, identity: str | None = None) -> list[Call]:
-        """Return the calls of a method (or of all that begin with it, if it ends in a dot)."""
+        """Return the calls of a method, or of all methods with that prefix if it ends in a dot."""
         return [
             call
             for call in self
@@ -51,5 +51,5 @@ class CallLog(call_log.CallLog[Call]):
         return self._counted(lambda call: call.method)
 
     def permissions(self) -> set[str]:
-        """Return every permission that the calls so far needed."""
+        """Return every permission that the calls so far required."""
         return {permission for call in self for permission, _ in call.rights}

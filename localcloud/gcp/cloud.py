@@ -29,11 +29,11 @@ from localcloud.gcp.services.catalog import LOCATIONS
 from localcloud.gcp.state import Behavior, World
 from shared.runtime.clock import Clock, SystemClock
 
-# Variables of the operator, which the function is not started with.
+# Prefixes of the operator's variables, which are kept out of the function's environment.
 _OPERATORS = ("GOOGLE_OAUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_", "CLOUDSDK_CORE_", "TF_VAR_")
-# gcloud's override of each API ends where the API's own paths begin (`gcloud topic configurations`).
+# The path that gcloud's endpoint override of each API must include (`gcloud topic configurations`).
 _PATHS = {
-    # `bq` takes what is here for the root, and finds the path in the discovery document.
+    # `bq` treats the override as the root URL and reads the path from the discovery document.
     "bigquery": "",
     "storage": "storage/v1/",
     **dict.fromkeys(
@@ -57,7 +57,7 @@ _PATHS = {
     ),
     "compute": "compute/v1/",
 }
-# The google provider's variables, one a product, so that no plan of it reaches Google from here.
+# The Google provider's endpoint variables, one per product, so that no Terraform plan reaches Google.
 _TERRAFORM = {
     "ARTIFACT_REGISTRY": "v1/",
     "BIG_QUERY": "bigquery/v2/",
@@ -82,18 +82,18 @@ _USAGE = ("standard", "detailed", "pricing")
 class LocalGcp(LocalCloud):
     """A context manager that serves a local GCP on 127.0.0.1 while it is open.
 
-    In the state after a deployment: project, dataset, both buckets, APIs on, rights in effect, `accounts` open billing
-    accounts with the console step taken for `done` of them (default: all but the last), and `history_days` days of
-    data with `rows` rows a day in each table. `bare` has the project and the rights, and nothing else.
+    It starts in the state after a deployment: project, dataset, both buckets, enabled APIs, effective permissions,
+    `accounts` open billing accounts with the console step done for `done` of them (default: all but the last), and
+    `history_days` days of data with `rows` rows a day in each table. `bare` creates only the project and its grants.
 
-    `runtime` serves the deployed function at an address of its own, from its first call on; without it the address
-    answers 503.
+    `runtime` serves the deployed function at its own address, starting with the first call; without it, the address
+    returns 503.
 
-    `actions` (also methods here: `cloud.late_data(...)`) act on the live state, and so does
+    `actions` (also available as methods: `cloud.late_data(...)`) change the live state, as does
     `POST {endpoint}/_local/<action>` from other processes; see `GcpActions`.
     `faults`, `calls`, `iam` and `clock` are the local cloud's own.
 
-    Raises ValueError for settings that do not fit, OSError when the port is taken.
+    Raises ValueError for invalid settings, OSError if the port is in use.
     """
 
     ACTIONS = GcpActions
@@ -134,7 +134,7 @@ class LocalGcp(LocalCloud):
 
     @property
     def world(self) -> World:
-        """The state. Raises RuntimeError when the cloud is not open."""
+        """The state. Raises RuntimeError if the local cloud is not open."""
         if self._world is None:
             raise RuntimeError("the local GCP is not open")
         return self._world
@@ -174,19 +174,19 @@ class LocalGcp(LocalCloud):
             "GOOGLE_CLOUD_PROJECT": self.project,
             "BIGQUERY_EMULATOR_HOST": self.endpoint,
             "STORAGE_EMULATOR_HOST": self.endpoint,
-            # Where Google's auth library gets a token from, as it does on Cloud Run.
+            # Google's auth library fetches its token from here, as on Cloud Run.
             "GCE_METADATA_HOST": host,
             "GCE_METADATA_IP": host,
-            # For what has no emulator variable of its own: Cloud Billing, Resource Manager, Service Usage.
+            # For APIs without an emulator variable: Cloud Billing, Resource Manager, Service Usage.
             "GOOGLE_API_ENDPOINT": self.endpoint,
-            # What Terraform's provider signs in by, and with it the operator's commands.
+            # Authenticates Terraform's provider and the operator's commands.
             "GOOGLE_OAUTH_ACCESS_TOKEN": OPERATOR,
-            # gcloud signs in by the file; without it a person's own credentials would be shown to this machine.
+            # gcloud authenticates with this file; without it, gcloud would send the user's own credentials.
             "PUBSUB_EMULATOR_HOST": host,
             "CLOUDSDK_CORE_PROJECT": self.project,
             "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(self._token_file),
             "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-            # The issuer that the deployment trusts is this local cloud; the tenant is the one that it admits.
+            # The deployment trusts this local cloud as the issuer and admits this tenant only.
             "TF_VAR_tailpipe_issuer": self.world.issuer,
             "TF_VAR_tailpipe_audience": AUDIENCE,
             "TF_VAR_tailpipe_tenant": TENANT,
@@ -198,7 +198,7 @@ class LocalGcp(LocalCloud):
         return variables if self._bare else variables | self.deployment.settings()
 
     def _function_environment(self) -> dict[str, str]:
-        """Return what the function is started with: the emulators, and the settings as they are deployed now."""
+        """Return the function's environment: the emulator variables and the settings currently deployed."""
         deployed: dict[str, str] = self.world.platform.find(self.deployment.function)["serviceConfig"][
             "environmentVariables"
         ]
@@ -237,7 +237,7 @@ class LocalGcp(LocalCloud):
             self.deployment.make(world)
             self._open_accounts(world)
         self._server.start()
-        # Callers end before what they call: the function's address, the function, then the cloud that it works with.
+        # Callers stop before the services they call: the function's address, the function, then the local cloud.
         self._stack.callback(functions.close)
         self.delivery = EventDelivery(world, functions.push)
         self._stack.callback(self.delivery.close)

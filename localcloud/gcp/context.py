@@ -19,7 +19,7 @@ _TESTED = 100  # permissions in one testIamPermissions
 
 @dataclass
 class Context:
-    """A matched and validated request. `ids` are the path's values in order; `body` is the JSON object, if any."""
+    """A matched and validated request. `ids` are the path parameters in order; `body` is the JSON object, if any."""
 
     world: World
     request: Request
@@ -31,24 +31,24 @@ class Context:
     rights: list[tuple[str, str]] = field(default_factory=list)
 
     def may(self, permission: str, resource: str) -> bool:
-        """Return whether the caller has a permission that shows more, and note that it was used."""
+        """Return whether the caller has an optional permission, and record its use."""
         held = self.world.iam.allows(self.identity, permission, self.world.chain(resource))
         if held:
-            self._note(permission, resource)
+            self._record(permission, resource)
         return held
 
-    def _note(self, permission: str, resource: str) -> None:
+    def _record(self, permission: str, resource: str) -> None:
         if (permission, resource) not in self.rights:
             self.rights.append((permission, resource))
 
     def need(self, permission: str, resource: str, message: str = "The caller does not have permission") -> None:
-        """Note that a permission was needed. Raises the 403 answer unless the caller has it."""
-        self._note(permission, resource)
+        """Record a required permission. Raises GoogleError 403 unless the caller has it."""
+        self._record(permission, resource)
         if not self.may(permission, resource):
             raise GoogleError(403, "accessDenied" if self.method.startswith("bigquery") else "forbidden", message)
 
     def tested(self, resource: str) -> dict[str, list[str]]:
-        """Answer a method `testIamPermissions`: which of the permissions that it names the caller has."""
+        """Return the response of `testIamPermissions`: the permissions named in the request that the caller has."""
         asked = self.body.get("permissions", [])
         if len(asked) > _TESTED:
             raise GoogleError(400, "badRequest", f"At most {_TESTED} permissions are tested at once.")
@@ -62,9 +62,9 @@ Handler = Callable[[Context], Answer]
 
 
 def page(items: Sequence[T], token: str, size: int, salt: str) -> tuple[Sequence[T], str]:
-    """Return one page and the token of the next ("" on the last). `salt` ties a token to its own listing.
+    """Return one page and the token of the next page, or "" on the last. `salt` binds a token to its listing.
 
-    Raises GoogleError for a token that this listing did not give out.
+    Raises GoogleError for a token that this listing did not issue.
     """
     start = 0
     if token:

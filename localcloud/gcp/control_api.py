@@ -1,4 +1,4 @@
-"""The control actions of the local GCP: what people and Google do while the function looks after the exports."""
+"""The control actions of the local GCP: changes by operators and by Google that the function must handle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from localcloud.gcp.control.platform import PlatformActions
 
 
 class GcpActions(ExportActions, ObstacleActions, PlatformActions):
-    """All actions. Accounts are ids such as ``01AB23-…``, days ``2026-01-05``; raises GoogleError, too."""
+    """All actions. Accounts are ids such as ``01AB23-…``, days ``2026-01-05``. Actions may also raise GoogleError."""
 
     # Faults and calls
 

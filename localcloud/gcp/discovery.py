@@ -1,4 +1,4 @@
-"""Google's discovery documents as a router and a validator: what is unknown in a request is reported by its name."""
+"""Routes and validates requests by Google's discovery documents; an unknown field is reported by its name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from localcloud.gcp.errors import GoogleError
 
-# Resource Manager is asked in two versions by Google's own tools.
+# Google's own tools call two versions of Resource Manager.
 DOCUMENTS = (
     "bigquery.v2",
     "storage.v1",
@@ -23,7 +23,7 @@ DOCUMENTS = (
     "serviceusage.v1",
     "cloudresourcemanager.v1",
     "cloudresourcemanager.v3",
-    # What a deployment consists of.
+    # The APIs of the deployed resources.
     "artifactregistry.v1",
     "cloudfunctions.v2",
     "cloudscheduler.v1",
@@ -37,11 +37,11 @@ DOCUMENTS = (
     "pubsub.v1",
     "run.v2",
 )
-DISCOVERY = "/$discovery/rest"  # where `bq` asks for BigQuery's
+DISCOVERY = "/$discovery/rest"  # where `bq` fetches BigQuery's document
 IN_LIBRARY = Path("googleapiclient", "discovery_cache", "documents")
 EXTRACTED = Path(sys.prefix, "google-discovery")
 _COMMON = {"uploadType", "upload_id", "upload_protocol", "userProject"}
-# What Google's own client sends and the document does not name: BigQuery takes it.
+# Undocumented parameters that Google's own client sends and BigQuery accepts.
 _TOLERATED = {("bigquery.jobs.get", "projection"), ("bigquery.jobs.insert", "projection")}
 _PLACEHOLDER = re.compile(r"\{\+?([^}]+)\}")
 _INTEGER = re.compile(r"-?\d+")
@@ -76,7 +76,7 @@ def _documents() -> dict[str, Any]:
 
 
 def _folder() -> Path:
-    """Return where the documents are: extracted when this environment was set up, or in Google's client library."""
+    """Return the documents' folder: extracted when this environment was set up, or in Google's client library."""
     if all((EXTRACTED / f"{name}.json").is_file() for name in DOCUMENTS):
         return EXTRACTED
     library = importlib.util.find_spec("googleapiclient")
@@ -86,7 +86,7 @@ def _folder() -> Path:
 
 
 def described(name: str, host: str) -> dict[str, Any]:
-    """Return an API's discovery document as this local cloud's own: `bq` finds the methods and their paths by it."""
+    """Return an API's discovery document with this local cloud's URLs; `bq` reads methods and paths from it."""
     document = _documents()[name]
     root = f"http://{host}/"
     own = {"rootUrl": root, "baseUrl": root + document["servicePath"], "mtlsRootUrl": root}
@@ -95,12 +95,12 @@ def described(name: str, host: str) -> dict[str, Any]:
 
 @cache
 def _routes() -> Mapping[tuple[str, int], tuple[Route, ...]]:
-    """Return the methods by verb and number of slashes: a value in a path never holds one."""
+    """Return the methods by verb and number of slashes; a path parameter never contains one."""
     routes: list[Route] = []
     for name, document in _documents().items():
         _collect(name, document, document, routes)
     found: dict[tuple[str, int], tuple[Route, ...]] = {}
-    # A verb after a colon, and what is spelled out, win over a placeholder.
+    # A custom verb after a colon and literal segments take precedence over a placeholder.
     for route in sorted(routes, key=lambda route: -len(_literal(route.pattern.pattern))):
         key = (route.verb, _literal(route.pattern.pattern).count("/"))
         found[key] = (*found.get(key, ()), route)
@@ -134,13 +134,13 @@ def _collect(name: str, document: Mapping[str, Any], node: Mapping[str, Any], ro
 
 
 def match(verb: str, path: str) -> Match | None:
-    """Return the method that a request calls; `path` is still percent-encoded. None: Google has no such method."""
+    """Return the method that a request calls; `path` is percent-encoded. None if Google has no such method."""
     media = ""
     for prefix in ("upload", "download"):
         if path.startswith((f"/{prefix}/", f"/resumable/{prefix}/")):
             media = prefix
             path = path[path.index(f"/{prefix}/") + len(prefix) + 1 :]
-    # The chunks of a resumable upload are put where the upload was begun by a post.
+    # Chunks of a resumable upload are sent by PUT to the path where a POST started it.
     if media == "upload" and verb in ("PUT", "DELETE"):
         verb = "POST"
     for route in _routes().get((verb, path.count("/")), ()):
@@ -150,7 +150,7 @@ def match(verb: str, path: str) -> Match | None:
 
 
 def check_parameters(route: Route, query: Mapping[str, list[str]]) -> None:
-    """Raise GoogleError for a query parameter that the method has not, or whose value is of another type."""
+    """Raise GoogleError for an unknown query parameter or a value of the wrong type."""
     for name, values in query.items():
         spec = route.parameters.get(name)
         if spec is None:
@@ -182,14 +182,14 @@ def _check_parameter(name: str, spec: Mapping[str, Any], value: str) -> None:
 
 
 def check_body(route: Route, body: Any) -> None:
-    """Raise GoogleError that names the first field which the request's schema has not, or has otherwise."""
+    """Raise GoogleError that names the first field that is unknown or of the wrong type."""
     if route.request:
         schemas = _documents()[route.document]["schemas"]
         _check(schemas, {"$ref": route.request}, body, "")
 
 
 def _check(schemas: Mapping[str, Any], spec: Mapping[str, Any], value: Any, where: str) -> None:
-    # A null unsets a field in a patch, and is nothing anywhere else.
+    # A null unsets a field in a patch and has no effect elsewhere.
     if value is None:
         return
     if "$ref" in spec:

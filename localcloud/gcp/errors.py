@@ -1,4 +1,4 @@
-"""Google's error answers: one exception, two bodies (the older APIs' `errors`, the newer ones' `details`)."""
+"""Google's error responses: one exception, two bodies (`errors` in older APIs, `details` in newer ones)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RPC = {
     501: "UNIMPLEMENTED",
     503: "UNAVAILABLE",
 }
-# The status with which a failed job's reason is answered where the answer is not the job itself
+# The HTTP status for a failed job's reason where the response is not the job itself
 # (https://cloud.google.com/bigquery/docs/error-messages).
 STATUS_OF_REASON = {
     "accessDenied": 403,
@@ -38,7 +38,7 @@ STATUS_OF_REASON = {
 
 
 class GoogleError(Exception):
-    """A refused request. `reason` is the older APIs' word, `details` the newer APIs' `google.rpc` messages."""
+    """An error response. `reason` is the code of the older APIs, `details` the newer APIs' `google.rpc` messages."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class GoogleError(Exception):
         self.headers = headers or {}
 
     def body(self, *, legacy: bool) -> dict[str, Any]:
-        """Return the JSON document. `legacy`: as BigQuery and Cloud Storage write it."""
+        """Return the JSON document; with `legacy`, in the form of BigQuery and Cloud Storage."""
         error: dict[str, Any] = {"code": self.status, "message": self.message}
         if legacy:
             error["errors"] = [{"message": self.message, "domain": "global", "reason": self.reason}]
@@ -83,27 +83,27 @@ def error_info(reason: str, **metadata: str) -> dict[str, Any]:
 
 
 def job_error(reason: str, message: str) -> GoogleError:
-    """Return what a job of this reason fails with."""
+    """Return the error of a job that fails for this reason."""
     return GoogleError(STATUS_OF_REASON[reason], reason, message)
 
 
 def invalid(message: str) -> GoogleError:
-    """Return the refusal of a request that cannot be right."""
+    """Return the 400 error for an invalid request."""
     return GoogleError(400, "invalid", message)
 
 
 def not_found(message: str) -> GoogleError:
-    """Return the answer to what does not exist."""
+    """Return the 404 error for a missing resource."""
     return GoogleError(404, "notFound", message)
 
 
 def unimplemented(what: str) -> GoogleError:
-    """Return the answer to what the local cloud does not cover: said, never guessed."""
+    """Return the 501 error for a feature that the local cloud does not support."""
     return GoogleError(501, "notImplemented", f"{what} is not covered by the local GCP")
 
 
 def unauthenticated() -> GoogleError:
-    """Return the refusal of a token that is expired or none."""
+    """Return the 401 error for an invalid or expired token."""
     return GoogleError(
         401,
         "authError",
@@ -113,7 +113,7 @@ def unauthenticated() -> GoogleError:
 
 
 def unpaid(state: str) -> GoogleError:
-    """Return Cloud Storage's refusal where no open account pays for a bucket's project: it is ``absent`` or ``closed``.
+    """Return Cloud Storage's error for a bucket whose project's billing account is ``absent`` or ``closed``.
 
     Source: "HTTP status and error codes for JSON", Cloud Storage.
     """
@@ -123,7 +123,7 @@ def unpaid(state: str) -> GoogleError:
 
 
 def outside_perimeter(service: str, number: str, identifier: str) -> GoogleError:
-    """Return the refusal of VPC Service Controls; `identifier` is what administrators find it by.
+    """Return the error of VPC Service Controls; administrators look up the violation by `identifier`.
 
     Source: "Troubleshoot common issues", VPC Service Controls.
     """
@@ -140,7 +140,7 @@ def outside_perimeter(service: str, number: str, identifier: str) -> GoogleError
 
 
 def quota_project_missing(service: str) -> GoogleError:
-    """Return the refusal of a person's credentials that name no quota project: the call counts on gcloud's own.
+    """Return the error for user credentials without a quota project, which default to gcloud's own project.
 
     Source: "Troubleshoot your ADC setup", Google Cloud authentication.
     """
@@ -155,7 +155,7 @@ def quota_project_missing(service: str) -> GoogleError:
 
 
 def service_disabled(title: str, service: str, project: str, number: str) -> GoogleError:
-    """Return the refusal of an API that is off in the project that is billed for the call."""
+    """Return the error for an API that is disabled in the project that is billed for the call."""
     url = f"https://console.developers.google.com/apis/api/{service}/overview?project={project}"
     return GoogleError(
         403,

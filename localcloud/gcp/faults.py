@@ -1,4 +1,4 @@
-"""The faults of the local GCP: errors on demand, throttling, latency, and answers that never come."""
+"""Fault injection of the local GCP: errors, throttling, latency, hanging calls and lost responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.runtime.clock import Clock
 
 @dataclass
 class _Fault(Order):
-    """An error; without one the call hangs, or `hook` runs before it. `after`: the call takes effect first."""
+    """An error, a `hook` that runs before the call, or else a hang. `after`: the call takes effect first."""
 
     method: str
     resource: str
@@ -30,10 +30,10 @@ class _JobFault(Order):
 
 
 class Faults(FaultInjector[_Fault]):
-    """Faults in the order they were added; the first that fits happens.
+    """Faults in the order they were added; the first match applies.
 
-    Methods are spelled as in the discovery documents (``storage.objects.insert``) and take `*` wildcards, as does the
-    path to which a fault may be limited. `times=None` means all further calls.
+    Methods are spelled as in the discovery documents (``storage.objects.insert``) and accept `*` wildcards, as does the
+    path to which a fault can be limited. `times=None` means all further calls.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -51,35 +51,35 @@ class Faults(FaultInjector[_Fault]):
         path: str = "*",
         retry_after: int | None = None,
     ) -> None:
-        """Answer the next matching calls with an error; they have no effect."""
+        """Fail the next matching calls with an error; they have no effect."""
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         self._put(_Fault(method, path, GoogleError(status, reason, message, headers=headers), left=times))
 
     def lose_answer(self, method: str, *, times: int | None = 1, path: str = "*") -> None:
-        """Carry the next matching calls out, then answer 503, as when an answer is lost on its way."""
+        """Execute the next matching calls, then return 503, as if the response had been lost."""
         self._put(_Fault(method, path, GoogleError(503, "backendError", "Backend Error"), after=True, left=times))
 
     def hang(self, method: str, *, times: int | None = 1, path: str = "*") -> None:
-        """Leave the next matching calls without any answer until the client gives up; they have no effect."""
+        """Hang the next matching calls until the client gives up; they have no effect."""
         self._put(_Fault(method, path, None, left=times))
 
     def before(self, method: str, hook: Callable[[], None], *, times: int | None = 1, path: str = "*") -> None:
-        """Run `hook` before the next matching calls, such as a concurrent write."""
+        """Run `hook`, for example a concurrent write, before each of the next matching calls."""
         self._put(_Fault(method, path, None, hook=hook, left=times))
 
     def fail_jobs(self, kind: str, reason: str, message: str = "", *, times: int | None = 1) -> None:
-        """Let the next accepted jobs of a kind (``query``, ``extract``) fail with a reason of BigQuery's table."""
+        """Fail the next accepted jobs of a kind (``query``, ``extract``) with a reason from `STATUS_OF_REASON`."""
         if reason not in STATUS_OF_REASON:
             raise ValueError(f"{reason} is not one of {', '.join(sorted(STATUS_OF_REASON))}")
         with self._lock:
             self._jobs.append(_JobFault(kind, reason, message or f"{reason}, injected by the local cloud", left=times))
 
     def throttle(self, method: str, *, per_second: float, burst: float = 1) -> None:
-        """Refuse more than `per_second` matching calls (after a `burst`) as the service does."""
+        """Throttle matching calls above `per_second` (after a `burst`) as the service does."""
         self._set_limit(method, per_second, burst)
 
     def latency(self, seconds: float, method: str = "*") -> None:
-        """Let `seconds` pass on the clock before each matching call is answered."""
+        """Advance the clock by `seconds` before each matching call is answered."""
         self._set_latency(method, seconds)
 
     def clear(self) -> None:
@@ -89,7 +89,7 @@ class Faults(FaultInjector[_Fault]):
             self._jobs.clear()
 
     def meet(self, method: str, path: str) -> bool:
-        """Apply the faults that match a call; returns whether it hangs. Raises GoogleError where it fails."""
+        """Apply the first fault that matches a call and return whether it hangs. Raises the injected GoogleError."""
         self._wait(method)
         if self._over_limit(method):
             raise throttled(method)
@@ -104,12 +104,12 @@ class Faults(FaultInjector[_Fault]):
         return True
 
     def lost(self, method: str, path: str) -> GoogleError | None:
-        """Return the error that replaces the answer of a call which was carried out, if one was ordered."""
+        """Return the injected error that replaces the response of an executed call, or None."""
         fault = self._next(method, path, after=True)
         return fault.error if fault else None
 
     def job(self, kind: str) -> tuple[str, str] | None:
-        """Return (reason, message) with which a job that begins now is to fail, or None."""
+        """Return the injected (reason, message) for a job that begins now, or None."""
         fault = self._take(self._jobs, lambda one: one.kind == kind)
         return (fault.reason, fault.message) if fault else None
 
@@ -121,7 +121,7 @@ class Faults(FaultInjector[_Fault]):
 
 
 def throttled(method: str) -> GoogleError:
-    """Return each service's own word for too many calls."""
+    """Return the service's own error for too many calls."""
     if method.startswith("bigquery."):
         return GoogleError(
             403,

@@ -1,4 +1,4 @@
-"""Partial answers: the `fields` parameter, as Google's APIs read it (``items(name,size),nextPageToken``)."""
+"""Partial responses: the `fields` parameter, as Google's APIs parse it (``items(name,size),nextPageToken``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Mask = dict[str, Any]
 
 
 def parse_mask(text: str) -> Mask:
-    """Return a tree of names; an empty tree stands for everything below. Raises GoogleError for a wrong expression."""
+    """Return a tree of names; an empty tree selects everything below. Raises GoogleError for an invalid one."""
     mask, position = _list(text, 0)
     if position != len(text):
         raise invalid(f"Invalid field selection {text[:80]}")
@@ -49,7 +49,7 @@ def _list(text: str, position: int) -> tuple[Mask, int]:
 
 
 def select(document: Any, mask: Mask) -> Any:
-    """Return what a mask selects; in lists it applies to every element."""
+    """Return the selected part of a document; in lists, the mask applies to every element."""
     if not mask or "*" in mask:
         return document
     if isinstance(document, list):

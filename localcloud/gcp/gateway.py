@@ -1,4 +1,4 @@
-"""The gateway of the local GCP: matches, identifies, validates, answers and logs every request."""
+"""The gateway of the local GCP: routes, authenticates, validates, answers and logs every request."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from localcloud.gcp.services.secrets_api import match_secret
 from localcloud.gcp.state import World
 
 _LEGACY = ("bigquery", "storage")
-# The APIs that count a call on the caller's project, and not on that of the resource.
+# The APIs that charge quota to the caller's project instead of the resource's project.
 _OF_QUOTA_PROJECT = frozenset(
     f"{name}.googleapis.com" for name in ("cloudbilling", "cloudresourcemanager", "serviceusage", "iam")
 )
@@ -45,7 +45,7 @@ _JSON = "application/json; charset=UTF-8"
 class Gateway:
     """Answers all requests; `default_identity` is the caller of requests without a token.
 
-    Google's clients send no token to an emulator (`STORAGE_EMULATOR_HOST`), so such requests are the function's.
+    Google's clients send no token to an emulator (`STORAGE_EMULATOR_HOST`), so such requests count as the function's.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Gateway:
         return self._method(found, request)
 
     def _of_bucket(self, request: Request) -> Match | None:
-        """Return a read by the older XML API, ``/bucket/object``: so Google's Go client reads, and Terraform by it."""
+        """Return a read by the XML API, ``/bucket/object``, which Google's Go client and therefore Terraform use."""
         bucket, _, name = request.path.lstrip("/").partition("/")
         if request.method != "GET" or not name or unquote(bucket) not in self._world.buckets.all:
             return None
@@ -114,7 +114,7 @@ class Gateway:
         except GoogleError as refusal:
             error = refusal
             response = Response()
-        except Exception:  # noqa: BLE001 - a fault of ours is answered and shown, never a dropped connection
+        except Exception:  # noqa: BLE001 - an internal error is returned and shown, never a dropped connection
             error = GoogleError(500, "internalError", f"The local cloud failed:\n{traceback.format_exc()[-2000:]}")
             response = Response()
         if error:
@@ -152,7 +152,7 @@ class Gateway:
             raise unimplemented(route.id)
         self._check_service(route.service, context)
         check_parameters(route, request.query)
-        # An upload's body is content, and its metadata are validated where they are found in it.
+        # An upload's body is content; its metadata is validated where it is parsed.
         if request.body and found.media != "upload":
             context.body = _parsed(request.body)
             check_body(route, context.body)
@@ -167,7 +167,7 @@ class Gateway:
         return _response(answer, request.one("fields"))
 
     def _check_service(self, service: str, context: Context) -> None:
-        """Refuse an API that is off in the project that the call is billed to."""
+        """Reject a call to an API that is disabled in the billed project or outside a service perimeter."""
         name = f"{service}.googleapis.com"
         named = context.request.headers.get("x-goog-user-project")
         if name in _OF_QUOTA_PROJECT and not named and context.identity in self._world.without_quota_project:

@@ -1,4 +1,4 @@
-"""The state of one local GCP, and how its resources hang together."""
+"""The state of one local GCP, and the hierarchy of its resources."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from shared.runtime.clock import Clock
 
 @dataclass(frozen=True)
 class Behavior:
-    """How the local cloud behaves where Google may behave in several ways. Seconds are on the clock.
+    """The local cloud's choice where Google's behavior varies. Seconds are on the local cloud's clock.
 
     `page_size` caps every page of Cloud Storage and BigQuery (below each API's own maximum). `table_delay_s`: from the
-    console step to the first table. `buffer_s`: how long rows that are streamed stay in the buffer. `extract_s`: how
-    long an extract job runs. `extract_jobs_per_day` and `extract_concurrent` are quotas, `extract_file_bytes` the most
-    that one file may hold, `extract_shard_rows` how many rows fill a shard (0: only the size counts).
-    `mutations_per_s`: how often one object may be written (0: no limit; Google allows one a second).
+    console step to the first table. `buffer_s`: how long streamed rows stay in the buffer. `extract_s`: the
+    run time of an extract job. `extract_jobs_per_day` and `extract_concurrent` are quotas, `extract_file_bytes` is the
+    maximum size of a file, `extract_shard_rows` the number of rows per shard (0: only the size counts).
+    `mutations_per_s`: the write rate limit per object (0: no limit; Google allows one write a second).
     """
 
     page_size: int = 1000
@@ -49,7 +49,7 @@ class Behavior:
 
 
 class World:
-    """The state of one local GCP. `lock` serializes whatever changes it, but for the work of DuckDB.
+    """The state of one local GCP. `lock` serializes all changes except DuckDB's own work.
 
     `function_uri` is the address of the deployed function.
     """
@@ -77,15 +77,15 @@ class World:
         self.pubsub = PubSub(clock)
         self.audit = AuditLog(clock, self.iam, self.platform, self.pubsub)
         self.function_uri = ""
-        # The issuer that the connector's identity pool trusts, which this local cloud is itself.
+        # The issuer that the connector's identity pool trusts: this local cloud itself.
         self.issuer = ""
-        # What organization policies say of the project, by constraint, in the form of Resource Manager v1.
+        # The project's effective organization policies by constraint, in the form of Resource Manager v1.
         self.policies: dict[str, dict[str, Any]] = {}
-        # The versions of each secret in Secret Manager, the oldest first; None is one that is disabled.
+        # The versions of each secret in Secret Manager, oldest first; None is a disabled version.
         self.secrets: dict[str, list[str | None]] = {}
-        # The APIs that a perimeter of VPC Service Controls refuses.
+        # The APIs that a VPC Service Controls perimeter blocks.
         self.perimeter: frozenset[str] = frozenset()
-        # Identities of gcloud's own client without a quota project.
+        # Identities whose credentials come from gcloud's own client and have no quota project.
         self.without_quota_project: set[str] = set()
         self.billing = Billing()
         self.buckets = Buckets()
@@ -103,7 +103,7 @@ class World:
         )
 
     def chain(self, resource: str) -> tuple[str, ...]:
-        """Return a resource and everything above it, the special first."""
+        """Return a resource and its ancestors, the most specific first."""
         kind, _, rest = resource.partition("/")
         chain = [resource]
         if kind == "buckets":
@@ -115,7 +115,7 @@ class World:
         elif kind == "projects":
             parts = resource.split("/")
             chain += ["/".join(parts[:size]) for size in range(len(parts) - 2, 0, -2)]
-            # Some services write a project's number where bindings have its id.
+            # Some services use the project number where bindings use the project id.
             numbered = next((one.id for one in self.projects.all.values() if one.number == parts[1]), "")
             chain[-1] = f"projects/{numbered}" if numbered else chain[-1]
         elif kind == "billingAccounts":
@@ -130,7 +130,7 @@ class World:
         return tuple(chain)
 
     def check_project(self, name: str) -> Project:
-        """Return a project that may be worked in. Raises GoogleError 403 for one that is deleted, 404 for none."""
+        """Return an active project. Raises GoogleError 403 for a deleted project, 404 for an unknown one."""
         project = self.projects.find(name, self.clock.now())
         if project is None:
             raise GoogleError(404, "notFound", f"The project {name} was not found.")
@@ -144,11 +144,11 @@ class World:
         return project
 
     def unpaid(self, name: str) -> str:
-        """Return the state of a billing account that does not pay for a project; "" where one pays."""
+        """Return why a project is not billed, ``absent`` or ``closed``; "" if an open account pays for it."""
         return unpaid(self.projects, self.billing, name, self.clock.now())
 
     def settle(self) -> None:
-        """Apply what is due by now: tables that appear, buffers that are flushed, jobs that end."""
+        """Apply all due changes: new tables, flushed buffers, finished jobs, expired tables."""
         self.catalog.expire(self.clock.now())
         self.exports.settle()
         self.jobs.settle()

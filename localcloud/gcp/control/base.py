@@ -1,4 +1,4 @@
-"""What the GCP control actions share: the state, and names that are left out."""
+"""The base of the GCP control actions: the state, and defaults for omitted names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from localcloud.gcp.state import World
 
 
 class DeployedActions(ControlActions):
-    """Actions on the state of one cloud; names that are left out are the deployment's. Raises GoogleError, too."""
+    """Actions on the state of one cloud; omitted names default to the deployment's. They may also raise GoogleError."""
 
     def __init__(self, world: World, deployment: Deployment) -> None:
         super().__init__(world)

@@ -28,10 +28,10 @@ class ExportActions(DeployedActions):
         return {key: "OPEN" if account.open else "CLOSED" for key, account in self.world.billing.accounts.items()}
 
     def add_account(self, name: str = "", master: str = "", parent: str = ORGANIZATION, currency: str = "USD") -> str:
-        """Add an account, as a sub-account if it has a master; returns its id."""
+        """Add an account, as a sub-account if it has a master, and return its id."""
         number = len(self.world.billing.accounts)
         if master and master not in self.world.billing.accounts:
-            raise ValueError(f"there is no account {master}")
+            raise ValueError(f"unknown master account {master}")
         identifier = account_id(number, self.world.seed)
         account = BillingAccount(identifier, name or f"Billing account {number}", parent, True, master, currency)
         self.world.billing.add(account)
@@ -71,10 +71,10 @@ class ExportActions(DeployedActions):
         buffered: bool = False,
         late: int = 0,
     ) -> int:
-        """Deliver rows for each of the last `days` days up to today, for every export; returns how many.
+        """Deliver rows for each of the last `days` days up to today, for every export, and return the row count.
 
-        `buffered`: they are in the streaming buffer first. `late`: as many rows more for one of the ten days before,
-        another for each export and time, the same for the same seed.
+        `buffered`: the rows enter the streaming buffer first. `late`: adds that many rows for one of the ten preceding
+        days, which varies by export and call but is the same for the same seed.
         """
         today = self.world.clock.now().date()
         span = [today - timedelta(days=back) for back in range(days - 1, -1, -1)]
@@ -86,12 +86,12 @@ class ExportActions(DeployedActions):
         return total
 
     def late_data(self, account: str, day: str, kind: str = "standard", rows: int = 5) -> int:
-        """Deliver rows for the partition of a past day now: its watermark moves."""
+        """Deliver rows for the partition of a past day now, which advances its watermark."""
         export = self.world.exports.enabled[(account, kind)]
         return self.world.exports.deliver([export], [date.fromisoformat(day)], rows)
 
     def flush_buffer(self, account: str | None = None) -> int:
-        """Move the rows in the streaming buffers into their partitions; returns how many."""
+        """Move the rows in the streaming buffers into their partitions and return the row count."""
         return sum(
             self.world.exports.flush(table)
             for export in self.world.exports.enabled.values()
@@ -99,9 +99,9 @@ class ExportActions(DeployedActions):
         )
 
     def make_stale(self, account: str, hours: float = 72, kinds: tuple[str, ...] | list[str] = _USAGE) -> None:
-        """Let an export be stale: newer rows are removed, and none are delivered until `resume`.
+        """Make an export stale: newer rows are removed, and none are delivered until `resume`.
 
-        Raises ValueError where no older rows would be left, which would be a table that never had any.
+        Raises ValueError if no older rows would be left, which would look like a table that never had any.
         """
         moment = self.world.clock.now() - timedelta(hours=hours)
         text = literal(moment.strftime("%Y-%m-%d %H:%M:%S"))
@@ -120,13 +120,13 @@ class ExportActions(DeployedActions):
             export.paused = True
 
     def resume(self, account: str) -> None:
-        """Let Google deliver again."""
+        """Resume Google's deliveries."""
         for export in self.world.exports.enabled.values():
             if export.account == account:
                 export.paused = False
 
     def tables(self, dataset: str = "") -> dict[str, int]:
-        """Return the rows of every table of a dataset, streaming buffer included."""
+        """Return the row count of every table of a dataset, including the streaming buffer."""
         return {
             name: sum(count for count, _ in self.world.warehouse.partitions(table.uid).values())
             for name, table in sorted(self._dataset(dataset).tables.items())
@@ -142,7 +142,7 @@ class ExportActions(DeployedActions):
         return {day: [moment.isoformat(), count] for day, moment, count in found}
 
     def rename_column(self, account: str, column: str, to: str, kind: str = "standard") -> None:
-        """Change Google's schema of a table: one column is removed and another is added, without values."""
+        """Change Google's schema of a table: replace a column with an empty one of another name."""
         table = self._table(account, kind)
         fields = [field | {"name": to} if field["name"] == column else field for field in table.fields]
         self.world.catalog.reshape(table, fields)
@@ -156,13 +156,13 @@ class ExportActions(DeployedActions):
         self.world.catalog.reshape(table, [*table.fields, {"name": column, "type": type, "mode": "NULLABLE"}])
 
     def delete_table(self, account: str, kind: str = "standard") -> None:
-        """Delete a table; Google makes it again with the next delivery."""
+        """Delete a table; Google recreates it with the next delivery."""
         export = self.world.exports.enabled[(account, kind)]
         self.world.catalog.drop_table(self.world.catalog.dataset(export.project, export.dataset), export.table)
         self.world.audit.write(table_deleted(export.project, export.dataset, export.table))
 
     def delete_dataset(self, dataset: str = "") -> None:
-        """Delete a dataset with everything in it, and with the rights that were bound on it."""
+        """Delete a dataset, everything in it, and its IAM policy."""
         found = self._dataset(dataset)
         for name in list(found.tables):
             self.world.catalog.drop_table(found, name)

@@ -1,4 +1,4 @@
-"""Control actions on what surrounds the exports: buckets, the project, its APIs and rights."""
+"""Control actions on the exports' surroundings: buckets, the project, its APIs and permissions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DISABLE = "google.api.serviceusage.v1.ServiceUsage.DisableService"
 
 
 class PlatformActions(DeployedActions):
-    """Actions on buckets, objects, the project, its APIs and rights."""
+    """Actions on buckets, objects, the project, its APIs and permissions."""
 
     # Cloud Storage
 
@@ -30,7 +30,7 @@ class PlatformActions(DeployedActions):
         return self._bucket("").objects.names(prefix)
 
     def delete_copy(self, account: str, day: str, kind: str = "standard", manifest: bool = True) -> list[str]:
-        """Delete a day's copy, its manifest too or not; returns what was deleted."""
+        """Delete a day's copy, optionally without its manifest, and return the names of the deleted objects."""
         bucket = self._bucket("")
         names = [
             name
@@ -43,7 +43,7 @@ class PlatformActions(DeployedActions):
         return names
 
     def put_object(self, name: str, text: str, bucket: str = "") -> None:
-        """Write an object (default: into the export bucket)."""
+        """Write an object (default: to the export bucket)."""
         found = self._bucket(bucket)
         found.objects.put(name, self.world.spool.keep(text.encode()), {}, _ANY, self.world.clock.now())
 
@@ -55,7 +55,7 @@ class PlatformActions(DeployedActions):
         return self._bucket(bucket).objects.names(prefix)
 
     def delete_objects(self, bucket: str = "", prefix: str = "") -> int:
-        """Delete all objects that begin with a prefix; returns how many."""
+        """Delete all objects with a prefix and return how many there were."""
         found = self._bucket(bucket)
         names = found.objects.names(prefix)
         for name in names:
@@ -70,27 +70,27 @@ class PlatformActions(DeployedActions):
         self.world.audit.write(bucket_changed(found.name, "delete"))
 
     def apply_lifecycle(self, bucket: str = "") -> dict[str, int]:
-        """Apply the bucket's lifecycle rules (by age, prefix and class); returns what was done."""
+        """Apply the bucket's lifecycle rules and return the number of objects by action."""
         return apply_rules(self._bucket(bucket), self.world.clock.now())
 
     # Events
 
     def log_data_access(self) -> None:
-        """Switch on the audit log of accesses to data in Cloud Storage."""
+        """Enable Data Access audit logs for Cloud Storage."""
         self.world.audit.data_access = True
 
     def event_faults(self, lose: int = 0, duplicate: int = 0, delay_s: float = 0.0, newest_first: bool = False) -> None:
-        """Lose the next events, deliver some twice, all late, or the newest first."""
+        """Lose or duplicate the next events, delay all events, or deliver the newest first."""
         self.world.pubsub.faults = EventFaults(lose, duplicate, delay_s, newest_first)
 
     def emit_event(self, text: str) -> None:
-        """Publish a message of any content to the topic of events."""
+        """Publish a message with any content to the events topic."""
         self.world.pubsub.publish(self.deployment.topic, text.encode("utf-8", "surrogateescape"))
 
-    # What the deployment consists of
+    # Deployed resources
 
     def resources(self, part: str = "") -> list[str]:
-        """Return the full names, as their APIs have them, that hold a text: ``/functions/``."""
+        """Return the full resource names that contain a text such as ``/functions/``."""
         return [name for name in sorted(self.world.platform.all) if part in name]
 
     def resource(self, name: str) -> dict[str, Any]:
@@ -98,11 +98,11 @@ class PlatformActions(DeployedActions):
         return deepcopy(self.world.platform.find(name))
 
     def put_resource(self, name: str, document: dict[str, Any]) -> None:
-        """Make a resource, or gives one another content."""
+        """Create or replace a resource."""
         self.world.platform.add(name, document)
 
     def delete_resource(self, name: str) -> None:
-        """Delete a resource for good."""
+        """Delete a resource permanently."""
         self.world.platform.find(name)
         del self.world.platform.all[name]
 
@@ -113,7 +113,7 @@ class PlatformActions(DeployedActions):
         self.world.platform.find(self.deployment.function)["serviceConfig"]["ingressSettings"] = setting
 
     def earlier_setup(self, location: str = "us-central1") -> None:
-        """Add what the scripts before this project make, where nothing else is, and its grants."""
+        """Add the resources that the earlier setup scripts created, unless they exist, and their grants."""
         world, project, now = self.world, self._project(""), self.world.clock.now()
         place = canonical_location(location)
         if (project.id, self.deployment.dataset) not in world.catalog.datasets:
@@ -128,10 +128,10 @@ class PlatformActions(DeployedActions):
         for member, role, resource in legacy_exports.grants(self.deployment, project.number):
             world.iam.grant(member, role, resource, at_once=True)
 
-    # The project and its rights
+    # The project and its permissions
 
     def delete_project(self, project: str = "") -> None:
-        """Request the project's deletion: for thirty days it can be undone."""
+        """Request the project's deletion, which can be undone for thirty days."""
         self._project(project).deleted = self.world.clock.now()
         self.world.audit.write(project_changed(self._project(project).id, "DeleteProject"))
 
@@ -140,7 +140,7 @@ class PlatformActions(DeployedActions):
         self.world.audit.write(project_changed(self._project(project).id, "UndeleteProject"))
 
     def disable_api(self, service: str, project: str = "") -> None:
-        """Switch an API (``bigquery.googleapis.com``) off."""
+        """Disable an API (``bigquery.googleapis.com``)."""
         self._project(project).services.discard(service)
         self.world.audit.write(project_changed(self._project(project).id, DISABLE))
 
@@ -148,14 +148,14 @@ class PlatformActions(DeployedActions):
         self._project(project).services.add(service)
 
     def grant(self, role: str, resource: str, identity: str = "") -> None:
-        """Grant a role, or a permission by its name; in effect after the propagation time."""
+        """Grant a role, or a permission by its name; it takes effect after the propagation time."""
         self.world.iam.grant(identity or self.deployment.identity, role, resource)
 
     def revoke(self, role: str, resource: str = "*", identity: str = "") -> int:
         return self.world.iam.revoke(identity or self.deployment.identity, role, resource)
 
     def deny(self, permission: str, resource: str = "*", identity: str = "*") -> None:
-        """Refuse a permission (wildcards allowed) to all identities, or to one."""
+        """Deny a permission (wildcards allowed) to all identities, or to one."""
         self.world.iam.deny(permission, identity=identity, resource=resource)
 
     def allow(self, permission: str) -> None:

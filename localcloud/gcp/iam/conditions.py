@@ -1,7 +1,7 @@
-"""Conditions in the part of CEL that the deployment uses: comparisons of text, joined by ``&&`` and ``||``.
+"""Conditions in the subset of CEL that the deployment uses: string comparisons joined by ``&&`` and ``||``.
 
 A term is ``path == 'text'`` or ``path.startsWith('text')`` (https://cloud.google.com/iam/docs/conditions-overview).
-Anything else is refused where the condition is given, so that none is ever taken for true unread.
+Anything else is rejected when the condition is set, so that an unsupported condition never evaluates to true.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _JOINT = re.compile(r"&&|\|\|")
 
 @dataclass(frozen=True)
 class Term:
-    """One comparison: with `prefix` the value need only begin with the text."""
+    """One comparison; with `prefix`, the value only has to start with the text."""
 
     path: str
     text: str
     prefix: bool
 
     def holds(self, values: Mapping[str, str]) -> bool:
-        # CEL ends with an error for an attribute that is not there, and IAM takes that for false.
+        # CEL fails on a missing attribute, which IAM treats as false.
         value = values.get(self.path)
         return value is not None and (value.startswith(self.text) if self.prefix else value == self.text)
 
@@ -36,23 +36,23 @@ class Term:
 # difference: GCP-5
 @cache
 def parse(expression: str) -> tuple[tuple[Term, ...], ...]:
-    """Return the terms of a condition: one of the groups must hold with all of its terms.
+    """Return the terms of a condition in groups: it holds if all terms of any group hold.
 
-    Raises ValueError for what is not in the covered part of CEL.
+    Raises ValueError for anything outside the supported subset of CEL.
     """
     groups: list[list[Term]] = [[]]
     position = 0
     while True:
         found = _TERM.match(expression, position)
         if found is None:
-            raise ValueError(f"the condition is not of a covered form from {expression[position:][:60]!r} on")
+            raise ValueError(f"the condition is not supported from {expression[position:][:60]!r} on")
         groups[-1].append(_term(found))
         position = found.end()
         if position == len(expression):
             return tuple(tuple(group) for group in groups)
         joint = _JOINT.match(expression, position)
         if joint is None:
-            raise ValueError(f"the condition is not of a covered form from {expression[position:][:60]!r} on")
+            raise ValueError(f"the condition is not supported from {expression[position:][:60]!r} on")
         if joint[0] == "||":
             groups.append([])
         position = joint.end()

@@ -1,7 +1,7 @@
-"""Workload identity federation: a token of a foreign issuer becomes one of Google's, and that a service account's.
+"""Workload identity federation: exchanges an external token for a federated token, then for a service account's.
 
 Sources: "Workload Identity Federation" (IAM documentation), and the references of the Security Token Service and of IAM
-Credentials. Keys are those that the provider was given (`oidc.jwksJson`): nothing is fetched from an issuer.
+Credentials. Keys come from the provider's `oidc.jwksJson`; nothing is fetched from an issuer.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from localcloud.gcp.platform.resources_api import name_of
 from localcloud.gcp.state import World
 
 PATH = "/v1/token"
-# Where the local cloud stands for the issuer that its deployment trusts.
+# The path under which the local cloud acts as the issuer that its deployment trusts.
 ISSUER = "/_local/issuer"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 LIFE = timedelta(hours=1)
-LONGEST = timedelta(hours=24)  # between `iat` and `exp` of a token that is admitted
+LONGEST = timedelta(hours=24)  # maximum time between `iat` and `exp` of an accepted token
 SKEW = timedelta(seconds=60)
 _ALGORITHMS = ["RS256", "ES256"]
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -38,8 +38,8 @@ _RIGHT = "iam.serviceAccounts.getAccessToken"
 _CLAIMS = ["exp", "iat", "iss", "aud", "sub"]
 
 
-class _Refused(Exception):
-    """An exchange that is refused: OAuth's word for it, and why."""
+class _Rejected(Exception):
+    """A rejected exchange: OAuth's error code, and the reason."""
 
     def __init__(self, error: str, why: str) -> None:
         super().__init__(why)
@@ -47,7 +47,7 @@ class _Refused(Exception):
 
 
 class Federation:
-    """The Security Token Service, and tokens of service accounts."""
+    """The Security Token Service, and access tokens of service accounts."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -75,15 +75,15 @@ class Federation:
         return Response(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
     def answer(self, request: Request) -> Response:
-        """Exchange a token, as RFC 8693 has it."""
+        """Exchange a token (RFC 8693)."""
         at = self._world.clock.now()
         fields = {name: values[0] for name, values in parse_qs(request.body.decode("utf-8", "replace")).items()}
         identity, status = "", 200
         try:
             with self._world.lock:
                 identity, document = self._exchanged(fields, at)
-        except _Refused as refused:
-            status, document = 400, {"error": refused.error, "error_description": str(refused)}
+        except _Rejected as rejected:
+            status, document = 400, {"error": rejected.error, "error_description": str(rejected)}
         error = str(document["error"]) if status == 400 else None
         self._world.calls.add(Call(at, identity, "sts.token", request.path, (), status, error))
         return Response(status, {"Content-Type": "application/json; charset=UTF-8"}, json.dumps(document).encode())
@@ -91,20 +91,20 @@ class Federation:
     # difference: GCP-8
     def _exchanged(self, fields: Mapping[str, str], now: datetime) -> tuple[str, dict[str, Any]]:
         if fields.get("grant_type") != _EXCHANGE or fields.get("requested_token_type") != _ACCESS:
-            raise _Refused("invalid_request", "Only a token exchange for an access token is possible.")
+            raise _Rejected("invalid_request", "Only a token exchange for an access token is possible.")
         if fields.get("subject_token_type") not in _SUBJECTS:
-            raise _Refused("invalid_request", 'Invalid value for "subject_token_type".')
+            raise _Rejected("invalid_request", 'Invalid value for "subject_token_type".')
         pool, provider = self._provider(fields.get("audience", ""))
         claims = _verified(fields.get("subject_token", ""), provider, fields.get("audience", ""), now)
         values = {f"assertion.{name}": value for name, value in claims.items() if isinstance(value, str)}
         mapped = {name: values.get(source, "") for name, source in provider.get("attributeMapping", {}).items()}
         if not mapped.get("google.subject"):
-            raise _Refused(
+            raise _Rejected(
                 "invalid_grant", "The mapped attribute 'google.subject' must be of type STRING and not empty."
             )
         condition = str(provider.get("attributeCondition", ""))
         if condition and not holds(condition, values | mapped):
-            raise _Refused("unauthorized_client", "The given credential is rejected by the attribute condition.")
+            raise _Rejected("unauthorized_client", "The given credential is rejected by the attribute condition.")
         identity = f"principal://iam.googleapis.com/{pool}/subject/{mapped['google.subject']}"
         sets = {f"principalSet://iam.googleapis.com/{pool}/{name}/{value}" for name, value in mapped.items() if value}
         self._world.iam.members[identity] = frozenset({*sets, f"principalSet://iam.googleapis.com/{pool}/*"})
@@ -118,7 +118,7 @@ class Federation:
         }
 
     def _provider(self, audience: str) -> tuple[str, dict[str, Any]]:
-        """Return the pool's full name, with the project's number, and the provider that an audience names."""
+        """Return the pool's full name, with the project number, and the provider that an audience identifies."""
         name = audience.removeprefix("//iam.googleapis.com/")
         parts = name.split("/")
         project = self._world.projects.all.get(self._world.project)
@@ -132,7 +132,7 @@ class Federation:
                 and all(one.get("state") == "ACTIVE" and not one.get("disabled") for one in (pool, provider))
             ):
                 return name.rpartition("/providers/")[0], provider
-        raise _Refused(
+        raise _Rejected(
             "invalid_target",
             'The target service indicated by the "audience" parameters is invalid. This might either be because the '
             "pool or provider is disabled or deleted or because it doesn't exist.",
@@ -157,11 +157,11 @@ class Federation:
 
 
 def _verified(token: str, provider: Mapping[str, Any], audience: str, now: datetime) -> dict[str, Any]:
-    """Return the claims of a token that the provider's issuer signed, for it and for now."""
+    """Return the claims of a token after checking its signature, issuer, audience and validity period."""
     oidc = provider.get("oidc", {})
     allowed = oidc.get("allowedAudiences") or [f"https:{audience}", audience]
     if not oidc.get("jwksJson"):
-        raise _Refused("invalid_grant", "Error connecting to the given credential's issuer.")
+        raise _Rejected("invalid_grant", "Error connecting to the given credential's issuer.")
     try:
         keys = jwt.PyJWKSet.from_json(oidc["jwksJson"])
         key = keys[jwt.get_unverified_header(token).get("kid", "")]
@@ -171,12 +171,14 @@ def _verified(token: str, provider: Mapping[str, Any], audience: str, now: datet
             algorithms=_ALGORITHMS,
             audience=allowed,
             issuer=oidc["issuerUri"],
-            # Time is the local cloud's.
+            # Times are checked below, by the local cloud's clock.
             options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
         )
         issued, expires = (datetime.fromtimestamp(float(claims[name]), now.tzinfo) for name in ("iat", "exp"))
     except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
-        raise _Refused("invalid_grant", f"The given credential is refused: {error}") from error
+        raise _Rejected("invalid_grant", f"The given credential is refused: {error}") from error
     if expires + SKEW <= now or issued - SKEW > now or expires - issued > LONGEST:
-        raise _Refused("invalid_grant", "The given credential is expired, not yet valid, or valid for more than a day.")
+        raise _Rejected(
+            "invalid_grant", "The given credential is expired, not yet valid, or valid for more than a day."
+        )
     return claims

@@ -1,4 +1,4 @@
-"""The grants of a deployment, read from the same file as the Terraform module reads."""
+"""The grants of a deployment, read from the same file that the Terraform module reads."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ROLE_PREFIX = "tailpipeExports"
 
 @dataclass(frozen=True)
 class Grant:
-    """One grant: `role` is a predefined one's name or empty, `actions` are then the permissions of a custom role.
+    """One grant: `role` names a predefined role; if it is empty, `actions` are the permissions of a custom role.
 
-    `scope` is a word of the file; `condition` has a title and an expression, or is empty. `when` is empty where the
-    grant always holds.
+    `scope` is a scope name of the file; `condition` has a title and an expression, or is empty. `when` is empty if the
+    grant is unconditional.
     """
 
     id: str
@@ -44,7 +44,7 @@ def _text(file: Path) -> str:
 def grants(holder: str, names: Mapping[str, str], file: Path = FILE) -> list[Grant]:
     """Return the grants of ``function`` or ``connector``; `names` fills in the file's variables.
 
-    Raises KeyError for a holder that the file has not, or a variable that is not in `names`.
+    Raises KeyError for a holder that is not in the file or a variable that is not in `names`.
     """
     return [
         Grant(

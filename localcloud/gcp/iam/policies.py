@@ -1,8 +1,8 @@
 """IAM policies: roles granted to identities on resources, with their propagation delay.
 
-Resources are paths from general to special: ``organizations/1``, ``projects/p``, ``projects/p/datasets/d``,
-``buckets/b``, ``buckets/b/objects/o``, ``billingAccounts/ID``. A grant on one of them holds for everything below it, as
-far as its condition says.
+Resources are paths from general to specific: ``organizations/1``, ``projects/p``, ``projects/p/datasets/d``,
+``buckets/b``, ``buckets/b/objects/o``, ``billingAccounts/ID``. A grant on a resource also applies to everything below
+it, limited by its condition.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from localcloud.common.data_file import read_table
 from localcloud.gcp.iam.conditions import holds, parse
 from shared.runtime.clock import Clock
 
-# The permissions of each role as far as the local cloud asks for them
-# (https://cloud.google.com/iam/docs/understanding-roles). "*" is every permission there is.
+# The permissions of each role, limited to those that the local cloud checks
+# (https://cloud.google.com/iam/docs/understanding-roles). "*" stands for every permission.
 ROLES = read_table(__file__, "roles.json", dict[str, frozenset[str]])
 
 
@@ -26,9 +26,9 @@ ROLES = read_table(__file__, "roles.json", dict[str, frozenset[str]])
 class Binding:
     """One grant: a role's permissions, or a single permission, on a resource and everything below it.
 
-    A grant with a `condition` stands in the policy of `bound_on`, above the `resource` to which the condition limits
-    it; else both are the same. What decides is the condition's expression, never the `resource`, which only says
-    grants apart.
+    A grant with a `condition` is in the policy of `bound_on`, an ancestor of the `resource` to which the condition
+    limits it; otherwise both are the same. Only the condition's expression is evaluated; `resource` just tells grants
+    apart.
     """
 
     identity: str
@@ -51,7 +51,7 @@ class Iam:
         self._denials: list[tuple[str, str, str]] = []
         self.tokens: dict[str, str] = {}
         self.expired: set[str] = set()
-        # The sets that a federated identity belongs to, by the names under which policies grant to them.
+        # The principal sets that a federated identity belongs to, as policies name them.
         self.members: dict[str, frozenset[str]] = {}
         self._until: dict[str, datetime] = {}
 
@@ -68,7 +68,7 @@ class Iam:
     ) -> None:
         """Grant a role of `ROLES`, a permission by its own name, or a custom role with its `permissions`.
 
-        Raises ValueError for an unknown role, or a condition of a form that is not covered.
+        Raises ValueError for an unknown role or an unsupported condition.
         """
         if condition:
             parse(condition["expression"])
@@ -79,9 +79,9 @@ class Iam:
         self._bindings.append(Binding(identity, role, held, resource, since, bound_on or resource, condition))
 
     def revoke(self, identity: str, role: str, resource: str = "*") -> int:
-        """Take grants back, at once; `*` matches any part of the resource. Returns how many there were.
+        """Revoke grants immediately and return how many there were; `*` matches any part of the resource.
 
-        A permission is taken out of the custom roles that hold it, too.
+        A permission is also removed from the custom roles that contain it.
         """
         kept: list[Binding] = []
         gone = 0
@@ -97,11 +97,11 @@ class Iam:
         return gone
 
     def strip(self, identity: str) -> None:
-        """Take everything back that an identity was granted, at once."""
+        """Revoke all grants of an identity immediately."""
         self._bindings = [binding for binding in self._bindings if binding.identity != identity]
 
     def forget(self, resource: str) -> None:
-        """Drop the policy of a resource that is deleted, and of what was below it."""
+        """Drop the policies of a deleted resource and of everything below it."""
         self._bindings = [one for one in self._bindings if not f"{one.bound_on}/".startswith(f"{resource}/")]
 
     def policy(self, resource: str) -> dict[str, Any]:
@@ -120,11 +120,11 @@ class Iam:
         return policy | ({"bindings": [found[key] for key in sorted(found)]} if found else {})
 
     def deny(self, permission: str, *, identity: str = "*", resource: str = "*") -> None:
-        """Refuse a permission (wildcards allowed) whatever was granted, as a deny policy does."""
+        """Deny a permission (wildcards allowed) regardless of grants, as a deny policy does."""
         self._denials.append((permission, identity, resource))
 
     def allow(self, permission: str) -> None:
-        """Take back what `deny` refused under the same name."""
+        """Remove the denials that `deny` added under the same permission pattern."""
         self._denials = [denial for denial in self._denials if denial[0] != permission]
 
     def allows(self, identity: str, permission: str, chain: tuple[str, ...]) -> bool:
@@ -149,12 +149,12 @@ class Iam:
         )
 
     def issue(self, token: str, identity: str, until: datetime) -> None:
-        """Register a token that holds until a moment."""
+        """Register a token that is valid until a given time."""
         self.tokens[token] = identity
         self._until[token] = until
 
     def identity_of(self, token: str) -> str | None:
-        """Return whose token it is: a registered one's owner, else the token itself. None: expired or malformed."""
+        """Return a registered token's owner, or else the token itself; None if it is expired or malformed."""
         if token in self.expired or not token or " " in token:
             return None
         if token in self._until and self._until[token] <= self._clock.now():
@@ -163,7 +163,7 @@ class Iam:
 
 
 def member_of(identity: str) -> str:
-    """Return an identity as policies name it."""
+    """Return an identity in the form that policies use."""
     if identity in ("allUsers", "allAuthenticatedUsers") or "://" in identity:
         return identity
     kind = "serviceAccount" if identity.endswith(".gserviceaccount.com") else "user"
@@ -171,7 +171,7 @@ def member_of(identity: str) -> str:
 
 
 def resource_name(resource: str) -> str:
-    """Return a resource's full name as conditions see it (https://cloud.google.com/iam/docs/conditions-resource-attributes)."""
+    """Return a resource's full name as conditions use it (https://cloud.google.com/iam/docs/conditions-resource-attributes)."""
     return f"projects/_/{resource}" if resource.startswith("buckets/") else resource
 
 
