@@ -1,1 +1,1 @@
-"""What a deployment consists of: the function, its schedule and the resources around it."""
+"""The deployed resources: the function, its schedule and everything around it."""

@@ -1,7 +1,7 @@
-"""Cloud Audit Logs: what changed, by whom, as entries that sinks send to Pub/Sub.
+"""Cloud Audit Logs: entries for changes, which sinks route to Pub/Sub.
 
-Only changes that the function may heal are logged. Those of admin activity always are, the deletion of an object where
-`data_access` is on, as a customer may switch it on. Sources: "Cloud Audit Logs overview", `AuditLog`, "Configure
+Only changes that the function may repair are logged. Admin Activity entries are always written, the deletion of an
+object only if `data_access` is on, a customer's choice. Sources: "Cloud Audit Logs overview", `AuditLog`, "Configure
 and manage sinks" and "Permissions for the sink's service account" (Cloud Logging).
 """
 
@@ -19,7 +19,7 @@ from localcloud.gcp.platform.resources import Resources
 from localcloud.gcp.services.pubsub import PubSub
 from shared.runtime.clock import Clock
 
-PERSON = "person@example.com"  # who changes what the control actions change
+PERSON = "person@example.com"  # the principal of changes made by control actions
 _TOPIC = "pubsub.googleapis.com/"
 _PUBLISH = "pubsub.topics.publish"
 _BIGQUERY = "google.cloud.bigquery.v2."
@@ -27,7 +27,7 @@ _BIGQUERY = "google.cloud.bigquery.v2."
 
 @dataclass(frozen=True)
 class Change:
-    """A change: the API, its method as audit logs name it, and the full name of what was changed."""
+    """A change: the API, its method as named in audit logs, and the full name of the changed resource."""
 
     service: str
     method: str
@@ -68,7 +68,7 @@ def project_changed(project: str, method: str) -> Change:
 
 # difference: GCP-21
 class AuditLog:
-    """Writes an entry for each change, and sends it through the sinks whose filters it matches."""
+    """Writes an entry for each change and routes it through the sinks whose filters it matches."""
 
     def __init__(self, clock: Clock, iam: Iam, resources: Resources, pubsub: PubSub) -> None:
         self._clock = clock
@@ -80,7 +80,7 @@ class AuditLog:
         self.data_access = False
 
     def write(self, change: Change, principal: str = PERSON, status: int = 0) -> None:
-        """Log a change that a principal made; one with a `status` (a gRPC code) was refused."""
+        """Log a principal's change; a nonzero `status` (a gRPC code) means that it was rejected."""
         now = f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ}"
         payload: dict[str, Any] = {
             "@type": "type.googleapis.com/google.cloud.audit.AuditLog",
@@ -105,7 +105,7 @@ class AuditLog:
                 self._pubsub.publish(topic, json.dumps(entry).encode())
 
     def write_data(self, change: Change) -> None:
-        """Log an access to data, where that is switched on."""
+        """Log a data access if Data Access audit logs are on."""
         if self.data_access:
             self.write(change)
 

@@ -1,4 +1,4 @@
-"""Which answered requests the audit log names as changes."""
+"""The mapping of successful requests to audit log entries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHANGES: Mapping[str, Callable[[Context], Change]] = {
 
 
 def change_of(context: Context) -> Change | None:
-    """Return the change that an answered request made; None for a read, or what the audit log has no entry for."""
+    """Return the change that a successful request made, or None for a read or an unlogged change."""
     read = _CHANGES.get(context.method)
     return read(context) if read else None
 

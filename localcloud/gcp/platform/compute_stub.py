@@ -1,4 +1,4 @@
-"""Reads of metrics and machines: this project has no machine."""
+"""Reads of metrics and virtual machines: the project has none."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 from localcloud.gcp.platform.names import Names
 from tailpipe_exports import FILES
 
-# What the tokens of the local issuer are for.
+# The audience of the local issuer's tokens.
 AUDIENCE = "https://audience.example.com"
 LABELS = {"managed-by": "tailpipe-exports"}
 _ACCOUNTS = ("function", "connector", "scheduler", "build", "events")
@@ -28,9 +28,9 @@ Named = tuple[str, dict[str, Any]]
 
 
 def deployed(deployment: Names, number: str, uri: str, issuer: str, now: datetime) -> Iterator[Named]:
-    """Yield full name and document of each; `number` is the project's, `uri` the function's address.
+    """Yield (full name, document) of each; `number` is the project's number, `uri` the function's address.
 
-    `issuer` is the one whose tokens the connector's identity pool admits.
+    `issuer` is the issuer whose tokens the connector's identity pool accepts.
     """
     stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     project = f"projects/{deployment.project}"
@@ -66,7 +66,7 @@ def deployed(deployment: Names, number: str, uri: str, issuer: str, now: datetim
         document = {"displayName": f"{function}: {title}", "userLabels": dict(LABELS), "enabled": True}
         yield f"{project}/alertPolicies/{index}", document
     title = f"Tailpipe Exports: {function}"
-    # Shown by the project's number, asked for by its id.
+    # Returned with the project number, requested with the project id.
     shown = f"projects/{number}/dashboards/1"
     yield f"{project}/dashboards/1", {"name": shown, "displayName": title, "labels": dict(LABELS)}
 
@@ -95,7 +95,7 @@ def _identities(deployment: Names, number: str, issuer: str) -> Iterator[Named]:
                 {"title": f"Tailpipe Exports: {grant.id}", "includedPermissions": list(grant.actions), "stage": "GA"},
             )
     pool = "locations/global/workloadIdentityPools/tailpipe-pool"
-    # Shown by the project's number, asked for by its id.
+    # Returned with the project number, requested with the project id.
     shown = f"projects/{number}/{pool}"
     yield f"{project}/{pool}", {"name": shown, "displayName": "Tailpipe", "state": "ACTIVE"}
     yield (

@@ -35,23 +35,23 @@ LIFECYCLE: dict[str, Any] = {
 STATE_LIFECYCLE: dict[str, Any] = {
     "rule": [{"action": {"type": "Delete"}, "condition": {"age": 90, "matchesPrefix": ["runs/"]}}]
 }
-EVENTS_KEPT = timedelta(hours=1)  # by then a scheduled run has looked at everything
+EVENTS_KEPT = timedelta(hours=1)  # by then a scheduled run has checked everything
 _ON_PROJECT = ("project", "export_bucket", "state_bucket", "notify_secret")
-# BigQuery shows these roles by their older names in a dataset's entries.
+# BigQuery shows these roles under their legacy names in a dataset's access entries.
 _LEGACY = {"roles/bigquery.dataViewer": "READER", "roles/bigquery.dataEditor": "WRITER"}
 _PRIVATE = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"}
 
 
 @dataclass(frozen=True)
 class Deployment(Names):
-    """One deployment, which can be made in a local cloud."""
+    """One deployment, which can be created in a local cloud."""
 
     def permissions(self) -> set[str]:
-        """Return every permission that the function is granted, those of its predefined roles included."""
+        """Return every permission granted to the function, including those of its predefined roles."""
         return {name for one in self.grants("function") for name in one.actions or ROLES[one.role]}
 
     def grant(self, world: World) -> None:
-        """Give the function its rights, and the operator all."""
+        """Grant the function its permissions and the operator all permissions."""
         world.iam.grant(OPERATOR, "roles/owner", ORGANIZATION, at_once=True)
         self._bind(world, "function", self.identity)
 
@@ -59,7 +59,7 @@ class Deployment(Names):
         self.bind(world.iam, identity, self.grants(holder))
 
     def bind(self, iam: Iam, identity: str, given: Iterable[Grant], accounts: Iterable[str] = ()) -> None:
-        """Bind grants as the module does; `accounts` are billing accounts that are named instead of an organization.
+        """Bind grants as the Terraform module does; `accounts` are billing accounts used instead of an organization.
 
         Raises KeyError for a scope that the module does not know.
         """
@@ -88,7 +88,7 @@ class Deployment(Names):
                 )
 
     def make(self, world: World) -> None:
-        """Make what Terraform makes: the dataset and both buckets, then everything around the function."""
+        """Create what Terraform creates: the dataset and both buckets, then everything around the function."""
         now = world.clock.now()
         project = world.projects.all[self.project]
         location = canonical_location(self.location)
@@ -119,7 +119,7 @@ class Deployment(Names):
             world.platform.add(name, one)
 
     def _events(self, world: World) -> None:
-        """Make the topic of events, its two subscriptions, and the sinks' right to publish."""
+        """Create the events topic, its two subscriptions, and the sink's permission to publish."""
         world.pubsub.topics.add(self.topic)
         for name, push in ((self.subscription, ""), (f"{self.subscription}-push", world.function_uri)):
             world.pubsub.subscriptions[name] = Subscription(
@@ -128,7 +128,7 @@ class Deployment(Names):
         world.iam.grant(SINK_WRITER, "roles/pubsub.publisher", self.topic, at_once=True)
 
     def _access(self) -> list[dict[str, Any]]:
-        """Return the dataset's entries after the module has bound the function and the connector to it."""
+        """Return the dataset's access entries with the module's bindings of the function and the connector."""
         entries = default_access(OPERATOR)
         for holder, identity in (("function", self.identity), ("connector", self.connector)):
             entries += [
@@ -139,7 +139,7 @@ class Deployment(Names):
         return entries
 
     def found(self, world: World) -> Project:
-        """Make the project, with every API on."""
+        """Create the project with every API enabled."""
         project = Project(self.project, ORGANIZATION, world.clock.now(), billing=account_id(0, world.seed))
         world.projects.all[self.project] = project
         return project

@@ -14,15 +14,15 @@ from localcloud.gcp.services.pubsub import Message, Subscription
 from localcloud.gcp.state import World
 from shared.runtime.clock import SystemClock
 
-_TAKEN = frozenset({102, 200, 201, 202, 204})
+_ACKNOWLEDGING = frozenset({102, 200, 201, 202, 204})
 _POLL_S = 1.0
 
-# A request's body and the identity that sends it, to the status of the answer.
+# Called with a request body and the sender's identity; returns the response status.
 Push = Callable[[bytes, str], int]
 
 
 class EventDelivery:
-    """Pushes what is due: in a thread of its own on the machine's clock, else whenever `deliver` is called."""
+    """Pushes due messages: in a thread if the clock is the machine's, otherwise whenever `deliver` is called."""
 
     def __init__(self, world: World, push: Push) -> None:
         self._world = world
@@ -31,19 +31,19 @@ class EventDelivery:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to push on time, if the world's time is the machine's."""
+        """Start pushing in a thread if the local cloud uses the machine's clock."""
         if isinstance(self._world.clock, SystemClock):
-            self._thread = threading.Thread(target=self._keep_on, name="pubsub-push", daemon=True)
+            self._thread = threading.Thread(target=self._poll, name="pubsub-push", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """Push nothing more, once the request that is under way has ended."""
+        """Stop pushing and wait for the request in progress."""
         self._ended.set()
         if self._thread:
             self._thread.join()
 
     def deliver(self) -> list[int]:
-        """Push every message that is due, once; return the statuses that the function answered."""
+        """Push every due message once and return the statuses of the function's responses."""
         with self._world.lock:
             due = [
                 (one, message)
@@ -53,7 +53,7 @@ class EventDelivery:
             ]
         return [self._send(subscription, message) for subscription, message in due if not self._ended.is_set()]
 
-    def _keep_on(self) -> None:
+    def _poll(self) -> None:
         while not self._ended.wait(_POLL_S):
             self.deliver()
 
@@ -69,7 +69,7 @@ class EventDelivery:
         }
         status = self._push(json.dumps(document).encode(), subscription.identity)
         with self._world.lock:
-            if status in _TAKEN:
+            if status in _ACKNOWLEDGING:
                 subscription.messages = [one for one in subscription.messages if one is not message]
             else:
                 self._world.pubsub.retry_later(message)

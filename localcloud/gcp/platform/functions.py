@@ -1,4 +1,4 @@
-"""The deployed function: Cloud Functions' and Cloud Scheduler's view of it, and its address, which Cloud Run guards."""
+"""The deployed function: its Cloud Functions and Cloud Scheduler APIs, and its access-checked address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from localcloud.gcp.state import World
 
 INVOKE = "run.routes.invoke"
 INTERNAL = "ALLOW_INTERNAL_ONLY"
-# How long a request waits for the one instance, shorter than Google's ten seconds
+# How long a request waits for the only instance; shorter than Google's ten seconds
 # (https://cloud.google.com/run/docs/about-concurrency).
 QUEUE_S = 1.0
 TOKEN_LIFE = timedelta(hours=1)
@@ -31,7 +31,7 @@ _FUNCTION = "cloudfunctions.functions.get"
 
 
 class Answered(Protocol):
-    """What a function answered."""
+    """A function's response."""
 
     @property
     def status(self) -> int: ...
@@ -46,12 +46,12 @@ class Answered(Protocol):
 
 
 class Runner(Protocol):
-    """A function that is served."""
+    """A running function."""
 
     def invoke(self, body: object = None, headers: Mapping[str, str] | None = None) -> Answered: ...
 
 
-# From the function's environment to the function in its runtime; entered at the first call.
+# Called with the function's environment; returns the runtime's context, which is entered at the first call.
 Runtime = Callable[[Mapping[str, str]], AbstractContextManager[Runner]]
 
 
@@ -63,7 +63,7 @@ class _Token:
 
 
 class Functions:
-    """One function in its project, with the log that its lines go to.
+    """One function in its project, with its log.
 
     `environment` returns what the platform adds to the function's own settings; `service` is its Cloud Run service.
     """
@@ -96,7 +96,7 @@ class Functions:
         }
 
     def close(self) -> None:
-        """Let calls that are under way come to their end, then end the function; later ones are answered 503."""
+        """Wait for calls in progress, then stop the function; later calls get 503."""
         for thread in self._threads:
             thread.join()
         with self._instance:
@@ -104,7 +104,7 @@ class Functions:
             self._stack.close()
 
     def push(self, body: bytes, identity: str) -> int:
-        """Call the function as Pub/Sub does, from inside the project; return the status of the answer."""
+        """Call the function as Pub/Sub does, from inside the project, and return the response status."""
         with self._world.lock:
             service = self._service()
             allowed = service is not None and self._world.iam.allows(
@@ -117,7 +117,7 @@ class Functions:
     # Its address
 
     def serve(self, request: Request) -> Response:
-        """Answer a call of the function's own address, as from outside the project."""
+        """Answer a call to the function's own address, as from outside the project."""
         at = self._world.clock.now()
         with self._world.lock:
             service = self._service()
@@ -142,7 +142,7 @@ class Functions:
         return found[0] if found else None
 
     def _admitted(self, request: Request, service: Mapping[str, Any] | None) -> tuple[Response | None, str]:
-        """Return the refusal or None, and the caller ("" if unknown)."""
+        """Return the error response or None, and the caller ("" if unknown)."""
         if service is None or service.get("ingress") == "INGRESS_TRAFFIC_INTERNAL_ONLY":
             return _page(404, "The requested URL was not found on this server."), ""
         kind, _, token = request.headers.get("authorization", "").partition(" ")
@@ -160,7 +160,7 @@ class Functions:
             return _page(429, "The request was aborted because there was no available instance.")
         try:
             if self._runtime is None:
-                return _page(503, "The local GCP was opened without a runtime for its function, or is ending.")
+                return _page(503, "The local GCP was opened without a runtime for its function, or is shutting down.")
             if self._runner is None:
                 self._runner = self._stack.enter_context(self._runtime(self._environment()))
             answer = self._runner.invoke(body, headers)
@@ -246,6 +246,6 @@ class Functions:
 
 
 def _page(status: int, text: str) -> Response:
-    """Return a page as Google's front ends write it: HTML, not JSON."""
+    """Return an HTML error page, as Google's front ends do."""
     body = f"<html><head><title>{status}</title></head><body><h1>Error</h1><h2>{text}</h2></body></html>"
     return Response(status, {"Content-Type": "text/html; charset=UTF-8"}, body.encode())

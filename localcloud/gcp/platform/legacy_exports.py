@@ -1,4 +1,4 @@
-"""Resources as the scripts before this project created them; customers still have them."""
+"""Resources that the earlier setup scripts created and that customers still have."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ ROLES = (
     "roles/compute.viewer",
 )
 KEY = "0123456789abcdef0123456789abcdef01234567"
-# Copies older than this were deleted.
+# The scripts deleted copies older than this.
 LIFECYCLE: dict[str, Any] = {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 90}}]}
 
 
 def bucket(deployment: Deployment, location: str) -> dict[str, Any]:
-    """Return the body by which they made the bucket: Google's defaults, and the rule."""
+    """Return the scripts' request body for the bucket: Google's defaults and the lifecycle rule."""
     return {"name": deployment.bucket, "location": location, "lifecycle": LIFECYCLE}
 
 
 def resources(deployment: Deployment, number: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield full name and document of the identity that they made, with its key, pool and provider.
+    """Yield (full name, document) of the scripts' service account, its key, the pool and the provider.
 
-    The provider has no condition: every customer's token was admitted.
+    The provider has no condition: it accepted every customer's token.
     """
     account = f"projects/{deployment.project}/serviceAccounts/{deployment.connector}"
     yield account, {"projectId": deployment.project, "email": deployment.connector, "uniqueId": str(10**20)}
@@ -51,10 +51,10 @@ def resources(deployment: Deployment, number: str) -> Iterator[tuple[str, dict[s
 
 
 def grants(deployment: Deployment, number: str) -> Iterator[tuple[str, str, str]]:
-    """Yield who was granted which role on what, none of it under a condition."""
+    """Yield (identity, role, resource) of the scripts' grants, which have no conditions."""
     for role in ROLES:
         yield deployment.connector, role, f"projects/{deployment.project}"
     yield deployment.connector, "roles/billing.viewer", ORGANIZATION
-    everybody = f"principalSet://iam.googleapis.com/projects/{number}/locations/global/workloadIdentityPools/{POOL}"
+    pool_members = f"principalSet://iam.googleapis.com/projects/{number}/locations/global/workloadIdentityPools/{POOL}"
     account = f"projects/{deployment.project}/serviceAccounts/{deployment.connector}"
-    yield f"{everybody}/attribute.tenant/*", "roles/iam.workloadIdentityUser", account
+    yield f"{pool_members}/attribute.tenant/*", "roles/iam.workloadIdentityUser", account

@@ -1,4 +1,4 @@
-"""Cloud Logging: the lines that the deployed function wrote, and searches of them.
+"""Cloud Logging: stores the deployed function's log lines and searches them.
 
 Source: "Logging query language" and "Structured logging" (Cloud Logging), "Logging and viewing logs" (Cloud Run).
 """
@@ -19,12 +19,12 @@ from localcloud.gcp.platform.log_filter import Entry, groups
 KEPT = 50_000  # entries
 _PERMISSION = "logging.logEntries.list"
 _DENIED = f"Permission '{_PERMISSION}' denied (or it may not exist)."
-_DEFAULT, _MOST = 50, 1000  # entries of a page
+_DEFAULT, _MOST = 50, 1000  # entries per page
 
 
 # difference: GCP-16
 class LogEntries:
-    """Keeps the newest entries; may be called by any thread."""
+    """Keeps the newest entries; thread-safe."""
 
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=KEPT)
@@ -33,7 +33,7 @@ class LogEntries:
         self.handlers: dict[str, Handler] = {"logging.entries.list": self._list}
 
     def keep(self, service: str, lines: Iterable[str]) -> None:
-        """Keep what a service wrote, by the machine's time; a JSON object is structured, and names its severity."""
+        """Store a service's log lines with the machine's time; a JSON object becomes a structured entry."""
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         with self._lock:
             for line in lines:
@@ -64,7 +64,7 @@ class LogEntries:
 
 
 def _payload(line: str) -> Entry:
-    """Return the payload of a line as the logging agent makes it: `severity` leaves a structured one."""
+    """Return a line's payload as the logging agent does: `severity` moves out of a structured payload."""
     try:
         document = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The part of Cloud Logging's query language that the deployment and its tools use.
+"""The subset of Cloud Logging's query language that the deployment and its tools use.
 
 Source: "Logging query language" (Cloud Logging).
 """
@@ -23,12 +23,12 @@ Test = Callable[[Entry], bool]
 
 
 def matches(text: str, entry: Entry) -> bool:
-    """Return whether an entry passes a filter. Raises GoogleError 501 for a filter that is not covered."""
+    """Return whether an entry matches a filter. Raises GoogleError 501 for an unsupported filter."""
     return all(test(entry) for test in groups(" ".join(text.split())))
 
 
 def groups(text: str) -> Iterator[Test]:
-    """Yield a test for each part of a filter that AND joins."""
+    """Yield a test for each AND term of a filter."""
     position = 0
     while position < len(text):
         found = _GROUP.match(text, position)
@@ -36,7 +36,7 @@ def groups(text: str) -> Iterator[Test]:
         if not found or not joined:
             unknown = text[position:]
             raise GoogleError(
-                501, "notImplemented", f"The local GCP does not know this part of a log filter: {unknown}"
+                501, "notImplemented", f"The local GCP does not support this part of a log filter: {unknown}"
             )
         yield _any_of([_test(one) for one in _COMPARISON.finditer(found[0])])
         position = joined.end()

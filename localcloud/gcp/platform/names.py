@@ -1,4 +1,4 @@
-"""The names of a deployment, and what its function and its connector are granted."""
+"""The names of a deployment, and the grants of its function and its connector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DATASET = "billing_export"
 FUNCTION = "tailpipe-exports"
 REGION = "us-central1"
 EVENTS = "tailpipe-exports-events"
-# What holds in this deployment, of the conditions that a right may be tied to.
+# The `when` conditions of grants that are met in this deployment.
 CONDITIONS = frozenset({"organization", "focus", "events"})
 NOTIFY_SECRET = "tailpipe-webhook"  # noqa: S105 - the name of a secret, not one
 
@@ -43,17 +43,17 @@ class Names:
 
     @property
     def connector(self) -> str:
-        """The service account that Tailpipe reads as."""
+        """The service account that Tailpipe impersonates to read the data."""
         return self.account("connector")
 
     @property
     def scheduler(self) -> str:
-        """The service account with which the schedule calls the function."""
+        """The service account that Cloud Scheduler uses to call the function."""
         return self.account("scheduler")
 
     @property
     def function(self) -> str:
-        """The function's full name; that of its Cloud Run service ends alike."""
+        """The function's full name; its Cloud Run service has the same last segment."""
         return f"projects/{self.project}/locations/{REGION}/functions/{FUNCTION}"
 
     @property
@@ -62,12 +62,12 @@ class Names:
 
     @property
     def events(self) -> str:
-        """The service account with which Pub/Sub pushes events to the function."""
+        """The service account that Pub/Sub uses to push events to the function."""
         return self.account("events")
 
     @property
     def topic(self) -> str:
-        """The topic of events; its two subscriptions are named after it."""
+        """The events topic; its two subscriptions are named after it."""
         return f"projects/{self.project}/topics/{EVENTS}"
 
     @property
@@ -91,7 +91,7 @@ class Names:
         }
 
     def grants(self, holder: str, met: Collection[str] = CONDITIONS, file: Path = FILE) -> list[Grant]:
-        """Return what ``function`` or ``connector`` is granted where the conditions `met` of the rights' file hold."""
+        """Return the grants of ``function`` or ``connector`` whose condition is empty or in `met`."""
         names = {
             "export_bucket": self.bucket,
             "state_bucket": self.state_bucket,

@@ -1,4 +1,4 @@
-"""The resources around the data by their full names: identities, roles, pools, images, logs and alarms."""
+"""The resources around the data by full name: identities, roles, pools, images, logs and alerts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from localcloud.gcp.errors import GoogleError
 
 
 class Resources:
-    """Everything by its full name (``projects/p/serviceAccounts/a@…``), each as its own API shows it."""
+    """Resources by full name (``projects/p/serviceAccounts/a@…``), each in the form of its own API."""
 
     def __init__(self) -> None:
         self.all: dict[str, dict[str, Any]] = {}
 
     def add(self, name: str, document: Mapping[str, Any]) -> None:
-        """Keep a resource; its ``name`` is the full one unless the document has another."""
+        """Add a resource; its ``name`` is the full name unless the document sets another."""
         self.all[name] = {"name": name, **document}
 
     def find(self, name: str) -> dict[str, Any]:
@@ -25,7 +25,7 @@ class Resources:
         return self.all[name]
 
     def below(self, collection: str) -> list[dict[str, Any]]:
-        """Return what lies directly in a collection (``projects/p/locations/-/functions``: of all locations)."""
+        """Return the direct members of a collection (``projects/p/locations/-/functions``: of all locations)."""
         wanted = collection.split("/")
         return [
             document

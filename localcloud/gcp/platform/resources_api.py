@@ -1,4 +1,4 @@
-"""The methods that read the resources around the data, and the permission that each one asks for."""
+"""The methods that read the resources around the data, and the permission that each requires."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from localcloud.gcp.context import Answer, Context, Handler, page
 
 _PAGE = 100
 _POOLS = "iam.projects.locations.workloadIdentityPools"
-# The methods that read one thing, and the permission that each asks for on the project
+# The methods that read one resource, and the permission that each requires on the project
 # (https://cloud.google.com/iam/docs/permissions-reference).
 _GET = {
     "artifactregistry.projects.locations.repositories.get": "artifactregistry.repositories.get",
@@ -21,7 +21,7 @@ _GET = {
     "logging.projects.sinks.get": "logging.sinks.get",
     "run.projects.locations.services.get": "run.services.get",
 }
-# Those that list, with the answer's key.
+# The methods that list a collection: permission and response key.
 _LIST = {
     "cloudfunctions.projects.locations.functions.list": ("cloudfunctions.functions.list", "functions"),
     "cloudscheduler.projects.locations.jobs.list": ("cloudscheduler.jobs.list", "jobs"),
@@ -41,13 +41,13 @@ _POLICIES = {
 
 
 def name_of(context: Context) -> str:
-    """Return the full name of what a request is about: its path without the version and the verb."""
+    """Return the full name of a request's resource: the path without the version and the custom verb."""
     name = unquote(context.request.path).split("/", 2)[2].partition(":")[0]
     return name.replace("/-/serviceAccounts/", f"/{context.world.project}/serviceAccounts/")
 
 
 def owner_of(name: str) -> str:
-    """Return the project in a full name."""
+    """Return the project part of a full name."""
     return "/".join(name.split("/")[:2])
 
 

@@ -1,4 +1,4 @@
-"""Writes that the local cloud does not support: without the right they are refused as by Google, else with 501.
+"""Writes that the local cloud does not support: 403 without the permission, as from Google, otherwise 501.
 
 Permissions are those of https://cloud.google.com/iam/docs/permissions-reference.
 """
@@ -55,7 +55,7 @@ _WRITES: dict[str, tuple[str, Place]] = {
 
 
 class UnsupportedWrites:
-    """The methods above, each by its right."""
+    """Checks the permission of each method above, then returns 501."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = dict.fromkeys(_WRITES, self._refuse)

@@ -26,7 +26,7 @@ from typing import Self
 from localcloud.common.child_process import ChildProcess
 from localcloud.common.foreground import uninterrupted
 
-# Cloud Run gives a container four minutes to listen; a loaded laptop needs seconds.
+# Cloud Run gives a container four minutes to listen; even a loaded laptop needs only seconds.
 START_LIMIT_S = 60.0
 # Between SIGTERM and SIGKILL.
 GRACE_S = 10.0
@@ -39,15 +39,14 @@ _TRACE = "x-cloud-trace-context"
 
 @dataclass(frozen=True)
 class Response:
-    """What came of one call.
+    """The outcome of one call.
 
-    `status` and `headers` (names in lower case) are those of the function's HTTP answer, `body` its bytes and `payload`
-    its decoded JSON, None where it is not JSON. Where the function gave no answer, `error` says why, and `status` is
-    Cloud Run's own: 504 past the timeout, 503 for an instance that did not start or died. `trace` is the id of the
-    trace that the call belonged to. `logs` are the lines written since the call before, those of the start with the
-    first.
-    `duration_s` counts from the request to its answer. `peak_mb` (MiB) is the peak resident memory so far of the
-    process that served; None where it is unknown or the process is gone.
+    `status` and `headers` (lowercase names) are those of the function's HTTP response, `body` its bytes and `payload`
+    its decoded JSON, or None if it is not JSON. If the function did not respond, `error` gives the reason, and `status`
+    is Cloud Run's own: 504 after the timeout, 503 for an instance that did not start or died. `trace` is the call's
+    trace id. `logs` are the lines written since the previous call; those of the startup belong to the first call.
+    `duration_s` is the time from request to response. `peak_mb` (MiB) is the peak resident memory so far of the
+    serving process, or None if it is unknown or the process has ended.
     """
 
     status: int
@@ -70,17 +69,17 @@ class _Raw:
 
 
 class FunctionsFramework:
-    """Serves one HTTP function as Cloud Run does, until the context ends.
+    """Serves one HTTP function as Cloud Run does, while the context is open.
 
     `function` is ``module:name``. As in the deployed archive, a ``main.py`` at the root imports it from its package;
-    `source` is the folder that holds the packages. A function in the module ``main`` is that of an unpacked archive:
-    the ``main.py`` in `source` is served. The instance starts with the first call and is kept warm; after a crash or a
-    failed start the next call gets a new one. Calls are served one at a time, the concurrency that functions are
-    deployed with. After a timeout the instance goes on with its work, as on Cloud Run.
+    `source` is the folder that holds the packages. The module ``main`` stands for an unpacked archive: the ``main.py``
+    in `source` is served. The instance starts with the first call and is kept warm; after a crash or a failed start,
+    the next call gets a new one. Calls are served one at a time, as with the deployed concurrency of one. After a
+    timeout the instance continues its work, as on Cloud Run.
 
-    `on_line` gets each line of the function's output as it is written, from another thread.
+    `on_line` receives each line of the function's output as it is written, on another thread.
 
-    Raises ValueError for an `env` that sets what Cloud Run reserves to another value, and for a malformed `function`.
+    Raises ValueError for an `env` that overrides a reserved variable of Cloud Run, and for a malformed `function`.
     """
 
     def __init__(
@@ -135,10 +134,10 @@ class FunctionsFramework:
     def invoke(
         self, body: object = None, headers: Mapping[str, str] | None = None, *, method: str = "POST", path: str = "/"
     ) -> Response:
-        """Call the function and wait for its answer, at most for the start's time and the timeout.
+        """Call the function and wait for its response, at most for the start limit plus the timeout.
 
-        `body`: bytes are sent as they are, anything else as JSON, None as no body at all. Like Cloud Run it adds a
-        trace header unless there is one. Raises ValueError for a body that is no JSON.
+        `body`: bytes are sent unchanged, anything else as JSON, and None as an empty body. Like Cloud Run, this adds a
+        trace header unless one is set. Raises ValueError for a body that JSON cannot represent.
         """
         sent = {name.lower(): value for name, value in (headers or {}).items()}
         data = body if isinstance(body, bytes) else b""
@@ -198,7 +197,7 @@ class FunctionsFramework:
 
 
 class _Instance:
-    """One child process with its port, its output, and a home and source directory of its own."""
+    """One child process with its port, its output, and its own home and source directories."""
 
     def __init__(
         self,
@@ -227,7 +226,7 @@ class _Instance:
         return self.child.alive
 
     def wait_ready(self, limit_s: float) -> _Raw | None:
-        """Wait until it listens; return the refusal of a call if it does not in time."""
+        """Wait until the instance listens; return the error response if it does not do so in time."""
         until = time.monotonic() + limit_s
         while not self._ready:
             if not self.alive:
@@ -248,7 +247,7 @@ class _Instance:
         try:
             connection.request(method, path, data, {**headers, "connection": "close"})
             answer = connection.getresponse()
-            # The time is for the whole answer, not for each piece of it.
+            # The timeout applies to the whole response, not to each read.
             if connection.sock is not None:
                 connection.sock.settimeout(max(0.01, began + timeout_s - time.monotonic()))
             found = {name.lower(): value for name, value in answer.getheaders()}
@@ -259,12 +258,12 @@ class _Instance:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.child.process.wait(0.1)
             how = "" if self.alive else f"; {self._how()}"
-            return _Raw(503, error=f"the instance gave no whole answer: {type(error).__name__}{how}")
+            return _Raw(503, error=f"the instance did not send a complete response: {type(error).__name__}{how}")
         finally:
             connection.close()
 
     def close(self, grace_s: float) -> None:
-        """End it as Cloud Run does: asked first, then made to."""
+        """Stop the instance as Cloud Run does: SIGTERM, then SIGKILL after the grace period."""
         if self.alive:
             self.child.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -280,8 +279,8 @@ class _Instance:
 def _reserved_port() -> Iterator[int]:
     """Yield a free port that no other process gets before the child does.
 
-    On Linux a socket that is bound but does not listen keeps the port from everybody but those who, like the child's
-    server, ask for the address's reuse; elsewhere such a bind is refused, so that the port is let go at once.
+    On Linux, a socket that is bound but not listening blocks the port for all processes except those that, like the
+    child's server, set SO_REUSEADDR. Other systems reject that second bind, so the port is released immediately.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

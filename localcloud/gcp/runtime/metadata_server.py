@@ -1,4 +1,4 @@
-"""The metadata server, from which a function gets its token: Google's auth library finds it by GCE_METADATA_HOST."""
+"""The metadata server that issues the function's token; Google's auth library finds it through GCE_METADATA_HOST."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 class MetadataServer:
     """Answers for one identity in one project (https://cloud.google.com/compute/docs/metadata/overview).
 
-    A fault of the method ``metadata`` makes it fail, as it may for moments.
+    A fault for the method ``metadata`` makes it fail, as the real one does briefly.
     """
 
     def __init__(self, identity: str, project: str, number: str, faults: Faults) -> None:
