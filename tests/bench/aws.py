@@ -40,11 +40,11 @@ def run_function(cloud: LocalAws) -> dict[str, Any]:
         raise RuntimeError(f"the function's process failed: {done.stderr[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if not figures["ok"] or figures["served"] != figures["active"]:
-        raise RuntimeError(f"the run was not ok: {figures}; {done.stderr[-2000:]}")
+        raise RuntimeError(f"the run failed: {figures}; {done.stderr[-2000:]}")
     return figures
 
 
-def keep(cloud: LocalAws) -> int:
+def add_history(cloud: LocalAws) -> int:
     """Add the files of past months to the export; return the number of objects that a run has to list."""
     s3, now = cloud.client("s3"), cloud.clock.now()
     root, expected = f"{cloud.environment().get('EXPORT_PREFIX', 'dataexport')}/{EXPORT}", 0
@@ -67,7 +67,7 @@ def measures() -> Iterator[Measure]:
         cold = run_function(cloud)
         run_function(cloud)  # observes what later runs remember for a day
         steady = run_function(cloud)
-        recent = keep(cloud)
+        recent = add_history(cloud)
         run_function(cloud)
         old = run_function(cloud)
     setting = f"{ACCOUNTS} accounts in a local organization over HTTP, the function in its own process"

@@ -90,9 +90,9 @@ def storm(cloud: LocalAws, events: int = 10_000, seconds: float = 600) -> tuple[
     """Send events for distinct accounts; return the largest rate of runs per minute, and the events without a run."""
     clock = cast(VirtualClock, cloud.clock)
     path = EventPath(cloud)
-    begun = clock.monotonic()
+    started = clock.monotonic()
     for number in range(events):
-        clock.wait_until(begun + seconds * number / events)
+        clock.wait_until(started + seconds * number / events)
         path.put(instance_changed("DELETE", f"{number:012d}"))
         path.settle(clock.monotonic())
     path.settle()

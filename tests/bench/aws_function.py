@@ -21,7 +21,7 @@ from shared.runtime.clock import SystemClock
 PAGES = ("ListAccounts", "ListStackInstances")
 
 
-class Spy:
+class CallCounter:
     """Counts the SDK's calls and their CPU seconds."""
 
     def __init__(self) -> None:
@@ -29,38 +29,38 @@ class Spy:
         self.cpu_s = 0.0
         self._lock = threading.Lock()
         self._original = BaseClient._make_api_call  # type: ignore[attr-defined]  # the stubs show public names only
-        spy = self
+        counter = self
 
-        def watched(client: BaseClient, operation: str, parameters: dict[str, Any]) -> Any:
-            begun = time.thread_time()
+        def counted(client: BaseClient, operation: str, parameters: dict[str, Any]) -> Any:
+            started = time.thread_time()
             try:
-                return spy._original(client, operation, parameters)
+                return counter._original(client, operation, parameters)
             finally:
-                with spy._lock:
-                    spy.calls[operation] += 1
-                    spy.cpu_s += time.thread_time() - begun
+                with counter._lock:
+                    counter.calls[operation] += 1
+                    counter.cpu_s += time.thread_time() - started
 
-        BaseClient._make_api_call = watched  # type: ignore[attr-defined]  # every SDK call goes through it
+        BaseClient._make_api_call = counted  # type: ignore[attr-defined]  # every SDK call goes through it
 
 
 def main() -> None:
     """Print {calls, beyond_pages, engine_cpu_s, peak_mb, status, …} as one line of JSON."""
-    spy = Spy()
+    counter = CallCounter()
     sys.stdout, stdout = sys.stderr, sys.stdout  # keep the function's log lines out of the output
-    begun = time.process_time()
+    started = time.process_time()
     finished = run_once(RunRequest(), os.environ, powertools_sink, SystemClock(), 900.0, os.environ["BENCH_ACCOUNT"])
-    cpu_s = time.process_time() - begun
+    cpu_s = time.process_time() - started
     report = finished.report
     figures = {
-        "calls": spy.calls.total(),
-        "beyond_pages": spy.calls.total() - sum(spy.calls[page] for page in PAGES),
-        "engine_cpu_s": cpu_s - spy.cpu_s,
+        "calls": counter.calls.total(),
+        "beyond_pages": counter.calls.total() - sum(counter.calls[page] for page in PAGES),
+        "engine_cpu_s": cpu_s - counter.cpu_s,
         "peak_mb": peak_mb_of(os.getpid()),
         "ok": report["status"] == "ok",
         "active": report["scopes"]["active"],
         # Roles that the first run created are pending for a few minutes.
         "served": report["scopes"]["covered"] + report["scopes"]["pending"],
-        "operations": dict(spy.calls),
+        "operations": dict(counter.calls),
     }
     stdout.write(json.dumps(figures) + "\n")
 

@@ -69,7 +69,7 @@ def run_function(azure: LocalAzure, request: dict[str, Any]) -> dict[str, Any]:
     scopes = figures["scopes"]
     all_covered = scopes["covered"] == scopes["active"] == SUBSCRIPTIONS
     if figures["status"] != "ok" or not figures["complete"] or not all_covered:
-        raise RuntimeError(f"the run was not ok: {figures}")
+        raise RuntimeError(f"the run failed: {figures}")
     figures["cost_calls"] = azure.calls.count(COST)
     figures["refused"] = azure.calls.count(COST, status=429)
     return figures

@@ -22,7 +22,7 @@ from tests.bench.azure_healing import quantile
 from tests.bench.measure import Measure
 
 SUBSCRIPTIONS, DAMAGED, NEW = 9_980, 0.01, 20  # 10,000 in Resource Graph, including the new ones
-LOOK_S, DAY_S, HOURS = 300.0, 86_400.0, 24
+CHECK_S, DAY_S, HOURS = 300.0, 86_400.0, 24
 LATE_S = (180.0, 1200.0)  # source: "Log data ingestion time in Azure Monitor"
 GRAPH_S = 60.0
 
@@ -59,7 +59,7 @@ class Tenant:
         calls: dict[str, int] = done.report["calls"]
         return calls
 
-    def look(self) -> bool:
+    def check_events(self) -> bool:
         """Check for events once; return whether a run started."""
         return look_once(self.environment, Lines(), self.cloud.clock, seed=1) is not None
 
@@ -76,9 +76,9 @@ class Tenant:
 def live(tenant: Tenant, damaged: int, new: int, seed: int = 1) -> Day:
     """Delete exports and add subscriptions at random times of a day, with an event check every five minutes."""
     rng = random.Random(seed)
-    cloud, begun = tenant.cloud, tenant.now
+    cloud, started = tenant.cloud, tenant.now
     cloud.calls.clear()
-    assert not tenant.look()
+    assert not tenant.check_events()
     steady = cloud.calls.count() + 1  # plus the read of the state
     changes: list[tuple[float, str]] = [
         (rng.uniform(0, DAY_S), one) for one in rng.sample(cloud.subscription_ids, damaged)
@@ -87,19 +87,19 @@ def live(tenant: Tenant, damaged: int, new: int, seed: int = 1) -> Day:
     changes.sort(reverse=True)
     open_ones: dict[str, tuple[float, bool]] = {}
     took: dict[bool, list[float]] = {True: [], False: []}
-    slot = begun
+    slot = started
     while changes or open_ones:
-        slot = max(slot + LOOK_S, tenant.now)
-        while changes and begun + changes[-1][0] <= slot:
+        slot = max(slot + CHECK_S, tenant.now)
+        while changes and started + changes[-1][0] <= slot:
             after, subscription = changes.pop()
-            tenant.advance(begun + after - tenant.now)
+            tenant.advance(started + after - tenant.now)
             if subscription:
                 cloud.delete_export(subscription)
             name = subscription or cloud.join_subscription(f"new-{len(changes)}")
             open_ones[name] = (tenant.now, bool(subscription))
         tenant.advance(slot - tenant.now)
-        assert slot - begun < 2 * DAY_S, f"{len(open_ones)} changes had no effect"
-        tenant.look()
+        assert slot - started < 2 * DAY_S, f"{len(open_ones)} changes had no effect"
+        tenant.check_events()
         for one in [one for one in open_ones if cloud.exports(one)]:
             since, was_damaged = open_ones.pop(one)
             took[was_damaged].append(tenant.now - since)
@@ -108,18 +108,18 @@ def live(tenant: Tenant, damaged: int, new: int, seed: int = 1) -> Day:
 
 def storm(tenant: Tenant) -> tuple[int, float, int]:
     """Log a write of every export at the same time; return runs, minutes, and exports that no run has read since."""
-    cloud, at, begun = tenant.cloud, tenant.cloud.clock.now(), tenant.now
+    cloud, at, started = tenant.cloud, tenant.cloud.clock.now(), tenant.now
     names = {one["id"].split("/")[-5].lower(): one["id"] for one in cloud.exports()}
     for identifier in names.values():
         cloud.world.note("Microsoft.CostManagement/exports/write", f"/{identifier.lstrip('/')}")
     runs = quiet = 0
     while quiet < 5:
-        tenant.advance(LOOK_S)
-        if tenant.look():
+        tenant.advance(CHECK_S)
+        if tenant.check_events():
             runs, quiet = runs + 1, 0
         else:
             quiet += 1
-    minutes = (tenant.now - begun) / 60
+    minutes = (tenant.now - started) / 60
     return runs, minutes, sum(1 for one in _states(cloud) if str(one.get("looked_at", "")) < f"{at:%Y-%m-%dT%H:%M:%S}")
 
 
@@ -157,9 +157,13 @@ def measures(subscriptions: int = SUBSCRIPTIONS) -> Iterator[Measure]:
     )
     yield Measure("azure.storm.10k_events.runs", runs, "runs", minutes, f"{how}; at most one per minute")
     yield Measure("azure.storm.lost", lost, "exports", 0, f"{how}; exports that no run read after the storm")
-    looks = DAY_S / LOOK_S * day.steady
+    checks = DAY_S / CHECK_S * day.steady
     yield Measure(
-        "azure.events.calls_per_day", looks, "calls", None, f"{day.steady} calls per event check without changes; {how}"
+        "azure.events.calls_per_day",
+        checks,
+        "calls",
+        None,
+        f"{day.steady} calls per event check without changes; {how}",
     )
-    share = looks / (HOURS * day.scheduled)
+    share = checks / (HOURS * day.scheduled)
     yield Measure("azure.events.share_of_schedule", share, "share", 0.05, f"of the calls of 24 scheduled runs; {how}")

@@ -48,11 +48,11 @@ class Listings:
 def run(payload: Mapping[str, Any], clock: RemoteClock) -> dict[str, Any]:
     """Run once, and return time, memory and values of the report."""
     listings = Listings()
-    began, real, cpu = clock.monotonic(), time.perf_counter(), time.process_time()
+    started, real, cpu = clock.monotonic(), time.perf_counter(), time.process_time()
     finished = run_once(parse_request(payload), os.environ, logging_sink, clock, None, seed=1)
     report = finished.report
     return {
-        "makespan_s": clock.monotonic() - began,
+        "makespan_s": clock.monotonic() - started,
         "real_s": time.perf_counter() - real,
         "cpu_s": time.process_time() - cpu,
         "peak_mb": peak_mb_of(os.getpid()),
@@ -71,8 +71,8 @@ def load_and_save(clock: RemoteClock) -> dict[str, Any]:
     clients = warm_clients(settings, os.environ)
     taken = []
     for _ in range(ROUNDS):
-        begun = RunContext("azure", settings.engine, logging_sink, clock, 600, RATES, translate, 1)
-        session = StateSession(BlobStore(settings, clients, begun), begun)
+        context = RunContext("azure", settings.engine, logging_sink, clock, 600, RATES, translate, 1)
+        session = StateSession(BlobStore(settings, clients, context), context)
         real = time.perf_counter()
         session.open()
         session.lock(session.document.owner)

@@ -92,11 +92,11 @@ def simulated(scopes: int, budget: int, hours: int, each_hour: float, seed: int 
         nonlocal number
         number += 1
         one = RunContext(
-            "memory", EngineSettings(call_budget=budget), _silent, clock, RUN_SECONDS, RATES, _defect, number
+            "memory", EngineSettings(call_budget=budget), _ignore, clock, RUN_SECONDS, RATES, _defect, number
         )
         report = reconcile(Exports(world, one, delivered), store, RunRequest(), one).report
         if report["status"] != "ok":
-            raise RuntimeError(f"the run was not ok: {report['failures']}")
+            raise RuntimeError(f"the run failed: {report['failures']}")
 
     def names() -> list[Key]:
         return sorted(key for key in world.things if key.kind == EXPORT.name)
@@ -108,7 +108,9 @@ def simulated(scopes: int, budget: int, hours: int, each_hour: float, seed: int 
         thing = world.things.get(key)
         return None if thing is None else _seconds(clock, thing.visible_at)
 
-    return _days(clock, run, deliver, names, world.things.pop, healed_at, scopes // budget, hours, each_hour, seed)
+    return _simulate_days(
+        clock, run, deliver, names, world.things.pop, healed_at, scopes // budget, hours, each_hour, seed
+    )
 
 
 def over_http(scopes: int, budget: int, hours: int, each_hour: float, seed: int = 1) -> Healed:
@@ -120,13 +122,13 @@ def over_http(scopes: int, budget: int, hours: int, each_hour: float, seed: int 
 
         def run() -> None:
             azure.calls.clear()
-            report = run_once(RunRequest(), environment, _silent, clock, None, seed=1).report
+            report = run_once(RunRequest(), environment, _ignore, clock, None, seed=1).report
             if report["status"] != "ok":
-                raise RuntimeError(f"the run was not ok: {report['failures']}")
+                raise RuntimeError(f"the run failed: {report['failures']}")
             for call in azure.calls.select("Microsoft.CostManagement/exports/write", status=201):
                 made[call.resource.split("/")[2]] = call.at
 
-        return _days(
+        return _simulate_days(
             clock,
             run,
             azure.deliver,
@@ -157,7 +159,7 @@ def naive(scopes: int, hours: int, each_hour: float, seed: int = 1) -> tuple[flo
     return tuple(sorted(latencies))
 
 
-def _days(
+def _simulate_days(
     clock: VirtualClock,
     run: Callable[[], None],
     deliver: Callable[[], object],
@@ -204,7 +206,7 @@ def _seconds(clock: VirtualClock, moment: datetime | None) -> float:
     return clock.monotonic() if moment is None else clock.monotonic() - (clock.now() - moment).total_seconds()
 
 
-def _silent(_level: str, _event: str, _fields: Mapping[str, object]) -> None:
+def _ignore(_level: str, _event: str, _fields: Mapping[str, object]) -> None:
     """Drop a log line."""
 
 

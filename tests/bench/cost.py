@@ -46,7 +46,7 @@ def counted(environment: Mapping[str, str], cloud: str) -> dict[str, Any]:
         raise RuntimeError(f"the function's process failed: {done.stderr[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if figures["status"] != "ok":
-        raise RuntimeError(f"the run was not ok: {figures}")
+        raise RuntimeError(f"the run failed: {figures}")
     return figures
 
 

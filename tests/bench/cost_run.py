@@ -64,7 +64,7 @@ def _metrics(lines: str) -> int:
 def main(cloud: str) -> dict[str, Any]:
     """Run once and return the measured values."""
     clock, log = clock_of(cloud), io.StringIO()
-    began, cpu = clock.monotonic(), time.process_time()
+    started, cpu = clock.monotonic(), time.process_time()
     with redirect_stdout(log), redirect_stderr(log):
         finished = {"aws": aws, "azure": azure, "gcp": gcp}[cloud](clock)
     report = finished.report
@@ -72,7 +72,7 @@ def main(cloud: str) -> dict[str, Any]:
     return {
         "cpu_s": time.process_time() - cpu,
         # Real time depends on this machine; virtual time advances only while waiting for a quota.
-        "waited_s": 0.0 if isinstance(clock, SystemClock) else clock.monotonic() - began,
+        "waited_s": 0.0 if isinstance(clock, SystemClock) else clock.monotonic() - started,
         "calls": dict(report["calls"]),
         "metrics": _metrics(lines),
         "log_lines": len(lines.splitlines()),

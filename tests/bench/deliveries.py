@@ -24,7 +24,7 @@ def main(file: str, step: str) -> None:
     if step == "fill":
         Path(file).write_bytes(_ledger(MONTHS, NOW - timedelta(days=1)).encode(NOW))
         return
-    before, begun = _peak_mb(), time.process_time()
+    before, started = _peak_mb(), time.process_time()
     news = _ledger(MONTHS[-2:], NOW)
     made = time.process_time()
     stored = decode(Path(file).read_bytes(), "azure", OWNER)
@@ -33,7 +33,7 @@ def main(file: str, step: str) -> None:
     assert stored.encode(NOW)
     seconds = time.process_time() - made
     sys.stdout.write(f"{seconds} {_peak_mb() - before}\n")
-    sys.stderr.write(f"generating the new deliveries took {made - begun:.1f} s\n")
+    sys.stderr.write(f"generating the new deliveries took {made - started:.1f} s\n")
 
 
 def _ledger(months: list[str], now: datetime) -> Ledger:

@@ -61,11 +61,11 @@ def _export_observation(number: int, scope: str) -> Observation:
 def main() -> None:
     """Print {cpu_s, peak_mb, targets, writes} as JSON."""
     targets, scopes, observations, memory = world()
-    begun = time.process_time()
+    started = time.process_time()
     targets = memory.pair(targets)
     plan = make_plan(targets, scopes, observations, NOW)
     guard(plan, EngineSettings(), NOW, force=False)
-    cpu_s = time.process_time() - begun
+    cpu_s = time.process_time() - started
     peak_mb = peak_mb_of(os.getpid())
     figures = {"cpu_s": cpu_s, "peak_mb": peak_mb, "targets": len(plan.actions), "writes": len(plan.writes())}
     print(json.dumps(figures))

@@ -15,7 +15,7 @@ from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.runtime.framework import FunctionsFramework, Response
 from tests.bench import gcp_events
-from tests.bench.gcp_copies import fill, keep
+from tests.bench.gcp_copies import add_history, fill
 from tests.bench.imports import import_ratio
 from tests.bench.measure import ROOT, Measure
 from tests.limits import HANG_S
@@ -58,7 +58,7 @@ def call(function: FunctionsFramework) -> Response:
         raise RuntimeError(f"HTTP {response.status}: {response.error or response.body[:2000]!r}")
     scopes = report["scopes"]
     if report["status"] != "ok" or not report["run_complete"] or scopes["covered"] != scopes["active"]:
-        raise RuntimeError(f"the run was not ok: {json.dumps(report)[:2000]}")
+        raise RuntimeError(f"the run failed: {json.dumps(report)[:2000]}")
     return response
 
 
@@ -125,7 +125,7 @@ def history() -> Iterator[Measure]:
         settings = read_settings(cloud.environment())
         fill(cloud, settings)
         window = len(cloud.copies())
-        keep(cloud, settings, OLD_DAYS)
+        add_history(cloud, settings, OLD_DAYS)
         objects = len(cloud.copies())
         with serve(cloud) as function:
             call(function)

@@ -54,7 +54,7 @@ def fill(cloud: LocalGcp, settings: GcpSettings) -> int:
     return count
 
 
-def keep(cloud: LocalGcp, settings: GcpSettings, days: int) -> None:
+def add_history(cloud: LocalGcp, settings: GcpSettings, days: int) -> None:
     """Put copies for `days` days before the window into the bucket; their partitions no longer exist."""
     world = cloud.world
     objects, now, free = world.buckets.find(settings.bucket).objects, world.clock.now(), Conditions()

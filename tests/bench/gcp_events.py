@@ -121,14 +121,14 @@ def _day(deployed: _Deployed) -> tuple[list[float], list[float], int]:
     for _ in range(3600):
         deployed.step()
     idle = len(cloud.calls.select()) - before
-    doings: list[Callable[[], str]] = [lambda: _delete_dataset(cloud), lambda: _delete_bucket(cloud)]
+    deletions: list[Callable[[], str]] = [lambda: _delete_dataset(cloud), lambda: _delete_bucket(cloud)]
     plan = sorted((rng.uniform(0, DAY), number < DAMAGED) for number in range(DAMAGED + ADDED))
     healed: list[float] = []
     onboarded: list[float] = []
-    kinds = itertools.cycle(doings)
-    begun = cloud.clock.monotonic()
+    kinds = itertools.cycle(deletions)
+    started = cloud.clock.monotonic()
     for at, damage in plan:
-        cloud.advance(max(0.0, begun + at - cloud.clock.monotonic()))
+        cloud.advance(max(0.0, started + at - cloud.clock.monotonic()))
         since, known = cloud.clock.monotonic(), len(deployed.ends)
         wanted = next(kinds)() if damage else cloud.add_account()
         while not any(_is_handled(report, wanted, damage=damage) for _, report in deployed.ends[known:]):

@@ -17,7 +17,7 @@ from shared.runtime.calls import Calls
 from shared.runtime.clock import SystemClock
 
 
-class Spy:
+class CallCounter:
     """Counts the calls to Google's services and their CPU seconds, including the SDKs' own."""
 
     def __init__(self) -> None:
@@ -25,21 +25,21 @@ class Spy:
         self.cpu_s = 0.0
         self._lock = threading.Lock()
         self._original = Calls.__call__
-        spy = self
+        counter = self
 
-        def watched(calls: Calls, quota: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def counted(calls: Calls, quota: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             def timed(*args: Any, **kwargs: Any) -> Any:
-                begun = time.thread_time()
+                started = time.thread_time()
                 try:
                     return function(*args, **kwargs)
                 finally:
-                    with spy._lock:
-                        spy.calls += 1
-                        spy.cpu_s += time.thread_time() - begun
+                    with counter._lock:
+                        counter.calls += 1
+                        counter.cpu_s += time.thread_time() - started
 
-            return spy._original(calls, quota, timed, *args, **kwargs)
+            return counter._original(calls, quota, timed, *args, **kwargs)
 
-        Calls.__call__ = watched  # type: ignore[assignment,method-assign]  # every call goes through it
+        Calls.__call__ = counted  # type: ignore[assignment,method-assign]  # every call goes through it
 
 
 def main() -> None:
@@ -47,20 +47,20 @@ def main() -> None:
     # The first call would import these; imported here, their CPU time is not counted as planning.
     from google.cloud import bigquery, storage  # noqa: F401 - see the line above
 
-    spy = Spy()
+    counter = CallCounter()
     sink = cloud_logging({}, sys.stderr)
-    begun = time.process_time()
+    started = time.process_time()
     finished = run_once(RunRequest(dry_run=True), os.environ, sink, SystemClock(), 900.0)
-    cpu_s = time.process_time() - begun
+    cpu_s = time.process_time() - started
     actions = finished.plan.actions if finished.plan else ()
     copies = [action for action in actions if action.key.kind == "copy"]
     figures = {
         "copies": len(copies),
         "creates": sum(action.verb == "CREATE" for action in copies),
         "keeps": sum(action.verb == "KEEP" for action in copies),
-        "cpu_s": cpu_s - spy.cpu_s,
-        "calls_cpu_s": spy.cpu_s,
-        "calls": spy.calls,
+        "cpu_s": cpu_s - counter.cpu_s,
+        "calls_cpu_s": counter.cpu_s,
+        "calls": counter.calls,
         "peak_mb": peak_mb_of(os.getpid()),
         "ok": finished.report["status"] == "ok",
     }

@@ -10,7 +10,7 @@ from tests.bench.measure import ROOT, Measure
 from tests.limits import HANG_S
 
 PROCESSES = 11
-TIMED = "import time; begun = time.perf_counter(); {code}; print(time.perf_counter() - begun)"
+TIMED = "import time; started = time.perf_counter(); {code}; print(time.perf_counter() - started)"
 
 
 def import_ratio(cloud: str, function: str, packages: str, most: float = 1.2) -> Measure:

@@ -65,7 +65,7 @@ _METHOD = "parse, evaluate and print the stored state of 10,000 scopes; wall tim
 
 
 def _status_s(stored: bytes) -> float:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     found = overview(parse(stored, "azure", NOW), [], NOW)
     show_overview(console(io.StringIO()), CLOUDS["azure"].title, found, everything=False)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started

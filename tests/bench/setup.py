@@ -40,10 +40,10 @@ def measures() -> Iterator[Measure]:
 def _demo(clone: Path, home: Path) -> tuple[float, Path]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PYTHON"))}
     environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "npm_config_cache": str(home / "npm")}
-    begun = time.monotonic()
+    started = time.monotonic()
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     done = subprocess.run(["make", "demo"], cwd=clone, env=environment, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, "make demo", done.stdout, done.stderr)
     return seconds, clone

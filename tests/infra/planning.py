@@ -22,7 +22,7 @@ from tests.infra.standin.provider import Provider
 from tests.limits import HANG_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_LEFT_OUT = shutil.ignore_patterns(".terraform", "*.tfstate*", ".terraform.lock.hcl")
+_IGNORED = shutil.ignore_patterns(".terraform", "*.tfstate*", ".terraform.lock.hcl")
 
 # Provider arguments that the examples and tests use; the published schemas contain only resources.
 _TEXT, _BOOL = {"type": "string", "optional": True}, {"type": "bool", "optional": True}
@@ -65,7 +65,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Done:
+class CommandResult:
     """The result of a Terraform command: its exit code and its output."""
 
     code: int
@@ -94,7 +94,7 @@ class Workspace:
     path: str = field(default_factory=lambda: os.environ["PATH"])
 
     def __post_init__(self) -> None:
-        shutil.copytree(REPOSITORY / "infra" / self.cloud, self.module, ignore=_LEFT_OUT)
+        shutil.copytree(REPOSITORY / "infra" / self.cloud, self.module, ignore=_IGNORED)
         self.package.parent.mkdir()
         self.package.write_bytes(b"a package")
 
@@ -106,20 +106,20 @@ class Workspace:
     def package(self) -> Path:
         return self.folder / "dist" / f"tailpipe-exports-{self.cloud}.zip"
 
-    def terraform(self, place: Path, *arguments: str) -> Done:
+    def terraform(self, folder: Path, *arguments: str) -> CommandResult:
         """Run Terraform in a folder, without the user's settings."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "AWS_", "TOFU_"))}
         environment = inherited | {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
         done = subprocess.run(
             [terraform.binary(), *arguments],
-            cwd=place, env=environment | {"HOME": str(self.folder)} | self.environment,
+            cwd=folder, env=environment | {"HOME": str(self.folder)} | self.environment,
             capture_output=True, text=True, timeout=HANG_S, check=False,
         )  # fmt: skip
-        return Done(done.returncode, done.stdout + done.stderr)
+        return CommandResult(done.returncode, done.stdout + done.stderr)
 
-    def init(self, place: Path) -> None:
+    def init(self, folder: Path) -> None:
         """Run `terraform init` in a folder; if it fails, the test fails with its output."""
-        done = self.terraform(place, "init", "-backend=false", "-no-color", *self.init_arguments)
+        done = self.terraform(folder, "init", "-backend=false", "-no-color", *self.init_arguments)
         assert done.code == 0, done
 
     def refusals(
@@ -130,43 +130,43 @@ class Workspace:
         `root` is the rest of the root module in Terraform's JSON; a case has the module's arguments, including
         `providers`. A case without errors has no entry.
         """
-        place = self._root(name, root)
-        for case, given in cases.items():
-            self._call(place, case, given)
-        self.init(place)
-        return self._refused(place)
+        folder = self._root(name, root)
+        for case, arguments in cases.items():
+            self._call(folder, case, arguments)
+        self.init(folder)
+        return self._refused(folder)
 
     def refusals_apart(
         self, name: str, root: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, list[Refusal]]:
         """Do the same with one run of Terraform for each case, for errors that end the whole plan."""
-        place = self._root(name, root)
+        folder = self._root(name, root)
         found: dict[str, list[Refusal]] = {}
-        for number, (case, given) in enumerate(cases.items()):
-            self._call(place, "case", given)
+        for number, (case, arguments) in enumerate(cases.items()):
+            self._call(folder, "case", arguments)
             if number == 0:
-                self.init(place)
-            found[case] = self._refused(place)["case"]
+                self.init(folder)
+            found[case] = self._refused(folder)["case"]
         return found
 
     def _root(self, name: str, root: Mapping[str, Any]) -> Path:
-        place = self.folder / name
-        place.mkdir()
-        (place / "main.tf.json").write_text(json.dumps(root), encoding="utf-8")
-        return place
+        folder = self.folder / name
+        folder.mkdir()
+        (folder / "main.tf.json").write_text(json.dumps(root), encoding="utf-8")
+        return folder
 
-    def _call(self, place: Path, case: str, given: Mapping[str, Any]) -> None:
+    def _call(self, folder: Path, case: str, arguments: Mapping[str, Any]) -> None:
         # Terraform reports a failed precondition with its file, not its module, so each case has its own files.
-        copy = place / "modules" / case
+        copy = folder / "modules" / case
         if not copy.exists():
             copy.mkdir(parents=True)
             for file in self.module.glob("*.*"):
                 shutil.copy(file, copy)
-        called = {"module": {case: {"source": f"./modules/{case}", **given}}}
-        (place / f"{case}.tf.json").write_text(json.dumps(called, indent=1), encoding="utf-8")
+        called = {"module": {case: {"source": f"./modules/{case}", **arguments}}}
+        (folder / f"{case}.tf.json").write_text(json.dumps(called, indent=1), encoding="utf-8")
 
-    def _refused(self, place: Path) -> dict[str, list[Refusal]]:
-        done = self.terraform(place, "plan", "-json", "-refresh=false", "-lock=false", "-parallelism=8")
+    def _refused(self, folder: Path) -> dict[str, list[Refusal]]:
+        done = self.terraform(folder, "plan", "-json", "-refresh=false", "-lock=false", "-parallelism=8")
         found: dict[str, list[Refusal]] = defaultdict(list)
         for diagnostic in _errors(done.text):
             found[_case(diagnostic)].append(_refusal(diagnostic))

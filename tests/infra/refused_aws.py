@@ -94,7 +94,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "tags": ({"tags": {"aws:team": "x"}}, 'Set tags without "managed-by"'),
 }
 
-TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
+COMBINATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "partition_without_exports": (
         {"account_kind": "standalone", "providers": {"aws": "aws.secret", "aws.home": "aws.secret"}},
         "Deploy in a partition that has BCM Data Exports",

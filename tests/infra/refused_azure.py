@@ -108,7 +108,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 # Preconditions on several variables.
-TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
+COMBINATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "no_scope": ({"management_group_id": None}, "Write management_group_id (the tenant's id for all subscriptions)"),
     "in_and_out": (
         {"include_subscriptions": [ONE], "exclude_subscriptions": [ONE]},

@@ -96,7 +96,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "labels": ({"labels": {"managed-by": "me"}}, "managed-by is the module's own"),
 }
 
-TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
+COMBINATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "no_scope": ({"organization_id": None}, "Set organization_id, which covers all billing accounts"),
     "both_scopes": ({"billing_accounts": [ACCOUNT]}, "Set organization_id, which covers all billing accounts"),
     "in_and_out": (

@@ -40,17 +40,17 @@ def plans(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def _planned(
     workspace: Workspace, root: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]], good: Mapping[str, Any]
 ) -> Planned:
-    place = workspace.folder / "root"
-    place.mkdir()
+    folder = workspace.folder / "root"
+    folder.mkdir()
     given = {**good, "package": str(workspace.package)}
     calls = {case: {"source": str(workspace.module), **given, **values} for case, values in cases.items()}
     outputs = {case: {"value": f"${{module.{case}.granted}}"} for case in cases}
     document = {**root, "module": calls, "output": outputs}
-    (place / "main.tf.json").write_text(json.dumps(document), encoding="utf-8")
-    workspace.init(place)
-    done = workspace.terraform(place, "plan", "-refresh=false", "-lock=false", "-out=plan.bin", "-no-color")
+    (folder / "main.tf.json").write_text(json.dumps(document), encoding="utf-8")
+    workspace.init(folder)
+    done = workspace.terraform(folder, "plan", "-refresh=false", "-lock=false", "-out=plan.bin", "-no-color")
     assert done.code == 0, done
-    shown = workspace.terraform(place, "show", "-json", "plan.bin")
+    shown = workspace.terraform(folder, "show", "-json", "plan.bin")
     assert shown.code == 0, shown
     found: Planned = json.loads(shown.text.splitlines()[-1])
     return found
@@ -65,8 +65,8 @@ def _of(plan: Planned, case: str, type_: str) -> Iterator[tuple[str, Mapping[str
 
 def _made_on_gcp(plan: Planned, case: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {"function": set(), "connector": set()}
-    for place in ("project", "organization", "billing_account", "bigquery_dataset", "pubsub_subscription"):
-        for address, _ in _of(plan, case, f"google_{place}_iam_member"):
+    for scope in ("project", "organization", "billing_account", "bigquery_dataset", "pubsub_subscription"):
+        for address, _ in _of(plan, case, f"google_{scope}_iam_member"):
             # this["function/RunJobs"], this["function/SeeBillingAccounts/012345-6789AB-CDEF01"]
             if address.startswith('this["'):
                 holder, grant = address.removeprefix('this["').rstrip('"]').split("/")[:2]

@@ -79,7 +79,7 @@ def _plan(workspace: Workspace, cases: ModuleType, root: dict[str, Any]) -> Plan
     missing = {f"missing_{name}": {key: good[key] for key in good if key != name} for name in cases.MISSING}
     wrong = {f"wrong_{name}": good | given for name, (given, _) in cases.BY_VARIABLE.items()}
     accepted = {f"good_{name}": good | given for name, given in cases.ACCEPTED.items()}
-    clashing = {f"clash_{name}": good | given for name, (given, _) in cases.TOGETHER.items()}
+    clashing = {f"clash_{name}": good | given for name, (given, _) in cases.COMBINATIONS.items()}
     refusals = workspace.refusals_apart("missing", root, missing)
     refusals |= workspace.refusals("wrong", root, wrong)
     refusals |= workspace.refusals("together", root, accepted | clashing)
@@ -90,7 +90,7 @@ def _plan(workspace: Workspace, cases: ModuleType, root: dict[str, Any]) -> Plan
 MARKS = {"aws": [pytest.mark.slow]}
 
 
-def every(table: str) -> list[Any]:
+def cases_of(table: str) -> list[Any]:
     """Return the cases of one table for all clouds."""
     return [
         pytest.param(cloud, name, id=f"{cloud}-{name}", marks=MARKS.get(cloud, []))
@@ -99,25 +99,25 @@ def every(table: str) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("cloud", "name"), every("MISSING"))
+@pytest.mark.parametrize(("cloud", "name"), cases_of("MISSING"))
 def test_missing_variable_is_reported_by_name(plans: Plans, cloud: str, name: str) -> None:
     """The plan fails with one error that names the variable."""
     assert f'"{name}" is required' in plans(cloud).one(f"missing_{name}").message
 
 
-@pytest.mark.parametrize(("cloud", "name"), every("BY_VARIABLE"))
+@pytest.mark.parametrize(("cloud", "name"), cases_of("BY_VARIABLE"))
 def test_invalid_value_is_refused_with_a_remedy(plans: Plans, cloud: str, name: str) -> None:
     """The plan fails with one error, whose text is the module's own."""
     assert CASES[cloud].BY_VARIABLE[name][1] in plans(cloud).one(f"wrong_{name}").message
 
 
-@pytest.mark.parametrize(("cloud", "name"), every("TOGETHER"))
+@pytest.mark.parametrize(("cloud", "name"), cases_of("COMBINATIONS"))
 def test_conflicting_values_are_refused_with_a_remedy(plans: Plans, cloud: str, name: str) -> None:
     """Values that are each valid but conflict fail the plan with one error, whose text is the module's own."""
-    assert CASES[cloud].TOGETHER[name][1] in plans(cloud).one(f"clash_{name}").message
+    assert CASES[cloud].COMBINATIONS[name][1] in plans(cloud).one(f"clash_{name}").message
 
 
-@pytest.mark.parametrize(("cloud", "name"), every("ACCEPTED"))
+@pytest.mark.parametrize(("cloud", "name"), cases_of("ACCEPTED"))
 def test_valid_input_is_planned(plans: Plans, cloud: str, name: str) -> None:
     """No rule refuses valid input, such as the longest name and each option."""
     assert plans(cloud).refusals.get(f"good_{name}", []) == []

@@ -53,7 +53,7 @@ ROOTS: dict[str, Any] = {
     "closed": ROOT | {"module": {"tailpipe_exports": GOOD | CLOSED}},
 }
 # The conditions in rights.yaml that hold.
-HOLDS = {
+CONDITIONS_MET = {
     "minimal": {"management_group", "export_key", "monitoring"},
     "complete": {"management_group", "export_identity", "monitoring"},
     "own": {"management_group", "export_identity", "monitoring", "policy_deploy", "policy_deploy_identity"},
@@ -138,7 +138,7 @@ def test_role_assignments_match_rights_yaml(deployed: Deployed, name: str) -> No
         names = [*(role.get("actions") or ()), *(role.get("data_actions") or ())] or [one["role_definition_name"]]
         found |= {(holder, one["scope"], right) for right in names}
 
-    assert found == expected(applied, HOLDS[name])
+    assert found == expected(applied, CONDITIONS_MET[name])
 
 
 def expected(applied: Applied, holds: set[str]) -> set[tuple[str, str, str]]:
@@ -177,7 +177,7 @@ def test_role_assignment_permission_is_limited_to_one_role(deployed: Deployed, n
         in (roles.get(one["role_definition_id"] or "", {}).get("actions") or ())
     ]
 
-    assert bool(writers) is ("export_identity" in HOLDS[name])
+    assert bool(writers) is ("export_identity" in CONDITIONS_MET[name])
     for one in writers:
         assert one["condition"].count("{ba92f5b4-2d11-453d-a403-e96b0029c9fe}") == 2
         assert one["condition"].count("{'ServicePrincipal'}") == 2

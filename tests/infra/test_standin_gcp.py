@@ -16,7 +16,7 @@ from tests.infra.standin.values import PROJECT_NUMBER
 PROJECT = "tailpipe-dataexport"
 EXAMPLES = ("minimal", "complete")
 ACCOUNTS = ["012345-6789AB-CDEF01", "0A1B2C-3D4E5F-678901"]
-HOLDS = {"minimal": {"organization", "focus", "events"}, "complete": {"billing_accounts", "events"}}
+CONDITIONS_MET = {"minimal": {"organization", "focus", "events"}, "complete": {"billing_accounts", "events"}}
 Deployed = Callable[[str], Applied]
 Binding = tuple[str, str, str, bool]
 
@@ -130,7 +130,7 @@ def granted(name: str) -> Iterator[Binding]:
     places["events_subscription"] = ["subscription"]
     for holder, grants in rights.items():
         for grant in grants:
-            if grant.get("when") is None or grant["when"] in HOLDS[name]:
+            if grant.get("when") is None or grant["when"] in CONDITIONS_MET[name]:
                 for place in places.get(grant["scope"], ["project"]):
                     for right in grant.get("actions", [grant.get("role")]):
                         yield holder, place, right, "condition" in grant

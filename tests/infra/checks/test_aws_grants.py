@@ -11,7 +11,7 @@ from tools import modules
 ACTION = re.compile(r'"((?!aws:|arn:)[a-z][a-z0-9-]*:(?:[A-Z]\w*\*?|\*))\\?"')
 CONDITIONS = {"sts:ExternalId"}  # a condition key, which looks like an action
 # docs/aws.md explains each of them ("The schedule", "The bucket policy", …).
-WRITTEN = {
+LISTED = {
     "aws_iam_role.collector": {"sts:AssumeRole"},
     "aws_iam_role.connector": {"sts:AssumeRole"},
     "aws_iam_role.function": {"sts:AssumeRole"},
@@ -35,35 +35,35 @@ WRITTEN = {
         "kms:ReEncrypt*",
     },
 }
-TAKES_AWAY = {"aws_iam_role_policies_exclusive", "aws_iam_role_policy_attachments_exclusive"}
+EXCLUSIVE = {"aws_iam_role_policies_exclusive", "aws_iam_role_policy_attachments_exclusive"}
 # Resources that grant permissions through a policy's name or ARN, without listing actions.
-BY_NAME = re.compile(
+ATTACHMENT = re.compile(
     r"aws_iam_(policy|role_policy_attachment|policy_attachment|user|group|access_key)\w*|aws_kms_grant"
 )
 
 
-def written(read: modules.Module) -> dict[str, set[str]]:
+def explicit_actions(read: modules.Module) -> dict[str, set[str]]:
     """Return the actions in a module's resources, locals and outputs, by address."""
-    places = {
+    values = {
         **read.resources,
         **{f"local.{name}": value for name, value in read.locals.items()},
         **{f"output.{name}": body["value"] for name, body in read.outputs.items()},
     }
-    found = {address: set(ACTION.findall(json.dumps(value))) - CONDITIONS for address, value in places.items()}
+    found = {address: set(ACTION.findall(json.dumps(value))) - CONDITIONS for address, value in values.items()}
     return {address: actions for address, actions in found.items() if actions}
 
 
-def by_name(read: modules.Module) -> list[str]:
+def attached_policies(read: modules.Module) -> list[str]:
     """Return the resources that grant permissions through an existing policy."""
     kinds = {name: name.partition(".")[0] for name in read.resources}
-    return [name for name, kind in kinds.items() if BY_NAME.fullmatch(kind) and kind not in TAKES_AWAY]
+    return [name for name, kind in kinds.items() if ATTACHMENT.fullmatch(kind) and kind not in EXCLUSIVE]
 
 
 def test_additional_permissions_are_listed(repository: Path) -> None:
     """The list covers the schedule, events, queues, topic, bucket and key; no existing policy is attached."""
     read = modules.read(repository / "infra" / "aws")
-    assert written(read) == WRITTEN
-    assert by_name(read) == []
+    assert explicit_actions(read) == LISTED
+    assert attached_policies(read) == []
     policies = {name for name in read.resources if name.startswith("aws_iam_role_policy.")}
     assert policies == {
         f"aws_iam_role_policy.{one}" for one in ("collector", "connector", "forward", "function", "schedule")
@@ -86,5 +86,5 @@ def test_additional_grant_is_detected(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     read = modules.read(tmp_path)
-    assert written(read) == {"aws_iam_role_policy.schedule": {"lambda:InvokeFunction", "lambda:*"}}
-    assert by_name(read) == ["aws_iam_role_policy_attachment.more"]
+    assert explicit_actions(read) == {"aws_iam_role_policy.schedule": {"lambda:InvokeFunction", "lambda:*"}}
+    assert attached_policies(read) == ["aws_iam_role_policy_attachment.more"]

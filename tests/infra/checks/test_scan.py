@@ -18,7 +18,7 @@ from tests.limits import HANG_S
 
 BIN = Path(sys.executable).parent
 CHECKOV = Path(sys.prefix) / "infra-check" / "bin" / "checkov"
-LEFT_OUT = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfplan", ".terraform.lock.hcl")
+IGNORED = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfplan", ".terraform.lock.hcl")
 # Concatenated, so that this file contains no exception.
 SKIP = "checkov" + ":skip"
 EXCEPTION = re.compile(
@@ -41,12 +41,12 @@ def exceptions(infra: Path) -> Iterator[tuple[str, str]]:
                 yield f"/{path.relative_to(infra).as_posix()}", found["check"] if found else ""
 
 
-def scanned(command: Path, infra: Path, scratch: Path) -> list[dict[str, Any]]:
+def scan(command: Path, infra: Path, scratch: Path) -> list[dict[str, Any]]:
     """Return the results of checkov's frameworks; raise ValueError if it prints no report.
 
     The scan uses no configuration or API key of the user, and downloads nothing.
     """
-    copy = shutil.copytree(infra, scratch.resolve() / "infra", ignore=LEFT_OUT)
+    copy = shutil.copytree(infra, scratch.resolve() / "infra", ignore=IGNORED)
     options = ["--framework", "terraform", "cloudformation", "arm", "--skip-download", "--compact", "--output", "json"]
     done = subprocess.run(
         [str(command), "--directory", str(copy), *options],
@@ -62,7 +62,7 @@ def test_checkov_reports_no_violations(repository: Path, tmp_path: Path) -> None
     """Every check passes, every file is parsed, and every exception is still needed."""
     if not CHECKOV.exists():
         pytest.skip("checkov is not installed; tools/setup.sh check installs it")
-    reports = scanned(CHECKOV, repository / "infra", tmp_path)
+    reports = scan(CHECKOV, repository / "infra", tmp_path)
 
     failed = {(one["file_path"], one["check_id"], one["resource"]) for each in reports for one in each["failed_checks"]}
     assert failed == set()
@@ -78,7 +78,7 @@ def test_scan_without_a_report_fails(tmp_path: Path) -> None:
     broken.chmod(0o755)
     (tmp_path / "modules").mkdir()
     with pytest.raises(ValueError, match="Expecting value"):
-        scanned(broken, tmp_path / "modules", tmp_path)
+        scan(broken, tmp_path / "modules", tmp_path)
 
 
 def test_every_exception_has_a_reason(repository: Path) -> None:

@@ -20,7 +20,7 @@ PLATFORM = {
 NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 
 
-def known(*folders: Path) -> set[str]:
+def setting_names(*folders: Path) -> set[str]:
     """Return the setting names in Python files: upper-case strings, between two `%` in Azure's bindings."""
     return {
         node.value.strip("%")
@@ -33,7 +33,7 @@ def known(*folders: Path) -> set[str]:
 
 def test_settings_of_function_and_engine_are_found(repository: Path) -> None:
     """The names are those that function and engine read from the environment."""
-    names = known(repository / "gcp_function", repository / "shared")
+    names = setting_names(repository / "gcp_function", repository / "shared")
 
     assert {"EXPORT_BUCKET", "CALL_BUDGET", "EXPORTS", "ORGANIZATION"} <= names
     assert "DESTINATION" not in names
@@ -43,7 +43,7 @@ def test_settings_of_function_and_engine_are_found(repository: Path) -> None:
 def test_module_sets_only_settings_that_its_function_reads(repository: Path, cloud: str) -> None:
     """The function would ignore a misspelled setting and use its default."""
     given = set(settings_doc.set_by(modules.read(repository / "infra" / cloud)))
-    read = known(repository / FOLDERS[cloud], repository / "shared")
+    read = setting_names(repository / FOLDERS[cloud], repository / "shared")
 
     assert {"EXPORTS", "CALL_BUDGET"} <= given
     assert {name for name in given - read if not PLATFORM[cloud].fullmatch(name)} == set()

@@ -33,7 +33,7 @@ output "more" {
 
 
 @contextmanager
-def provided(cloud: str, folder: Path) -> Iterator[Workspace]:
+def with_providers(cloud: str, folder: Path) -> Iterator[Workspace]:
     """Yield a copy of a module with all its providers; skip the test if they are not available."""
     workspace = Workspace(folder, cloud)
     # The stand-in has no published schema for AWS.
@@ -58,7 +58,7 @@ def diagnostics(workspace: Workspace, example: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("cloud", [pytest.param("aws", marks=pytest.mark.slow), "azure", "gcp"])
 def test_module_and_its_examples_are_valid(cloud: str, tmp_path: Path) -> None:
     """Names, arguments and types match the provider's schema."""
-    with provided(cloud, tmp_path) as workspace:
+    with with_providers(cloud, tmp_path) as workspace:
         examples = sorted((workspace.module / "examples").glob("*/"))
         assert [one.name for one in examples] == ["complete", "minimal"]
         for example in examples:

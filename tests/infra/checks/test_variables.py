@@ -30,7 +30,7 @@ COMMON: dict[str, tuple[str, Any]] = {
     "dashboard": ("bool", ...),
 }
 # The variable for tags, by each cloud's own term.
-MARKS = {"aws": "tags", "azure": "tags", "gcp": "labels"}
+TAGS = {"aws": "tags", "azure": "tags", "gcp": "labels"}
 OUTPUTS = {
     *("function_name", "function_id", "function_identity", "destination", "state", "schedule", "connector", "logs"),
     *("alarms", "settings", "onboarding"),
@@ -39,7 +39,7 @@ OUTPUTS = {
 HOURLY = re.compile(r"rate\(1 hour\)|[0-5]?\d (?:[0-5]?\d )?\* \* \* \*")
 SENTENCE = re.compile(r"\S+( \S+){3,}.*[.?]")
 # Resource types without tags. Add a new type here if its provider has no argument for them.
-UNMARKED = {
+UNTAGGED = {
     "aws": """
         aws_cloudwatch_dashboard aws_cloudwatch_event_target aws_iam_role_policies_exclusive aws_iam_role_policy
         aws_iam_role_policy_attachments_exclusive aws_lambda_event_source_mapping
@@ -104,7 +104,7 @@ def test_every_variable_has_a_type_description_and_validation(module: modules.Mo
         assert modules.type_of(body) != "any", name
         assert body.get("description"), name
         rules = body.get("validation", [])
-        assert rules or body["type"] == "bool" or name == MARKS[cloud], f"{name} has no validation"
+        assert rules or body["type"] == "bool" or name == TAGS[cloud], f"{name} has no validation"
         for rule in rules:
             assert f"var.{name}" in rule["condition"], name
             assert SENTENCE.fullmatch(rule["error_message"]), (name, rule["error_message"])
@@ -126,10 +126,12 @@ def test_every_variable_is_used(repository: Path, cloud: str, module: modules.Mo
 
 def test_every_resource_has_the_operators_tags(cloud: str, module: modules.Module) -> None:
     """Resources have the operator's tags or labels and `managed-by`, if their type supports them."""
-    mark = MARKS[cloud]
-    assert 'managed-by = "tailpipe-exports"' in module.locals[mark]
-    without = {name.partition(".")[0] for name, body in module.resources.items() if f"local.{mark}" not in str(body)}
-    assert without - {"terraform_data"} == set(UNMARKED[cloud].split())
+    variable = TAGS[cloud]
+    assert 'managed-by = "tailpipe-exports"' in module.locals[variable]
+    without = {
+        name.partition(".")[0] for name, body in module.resources.items() if f"local.{variable}" not in str(body)
+    }
+    assert without - {"terraform_data"} == set(UNTAGGED[cloud].split())
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)

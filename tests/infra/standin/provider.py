@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # it ships no types
 
-from tests.infra.standin.values import made
-from tests.infra.standin.wire import UNKNOWN, is_unknown, message, packed, unpacked
+from tests.infra.standin.values import assigned
+from tests.infra.standin.wire import UNKNOWN, decode, encode, is_unknown, message
 
 Json = dict[str, Any]
 _NESTING = {"single": 1, "list": 2, "set": 3, "map": 4}
@@ -32,15 +32,15 @@ class Provider:
         self._port = 0
 
     def __enter__(self) -> Provider:
-        # Call → request message, response message, handler. Source: the service Provider in tfplugin5.proto.
+        # Call → request type, response type, handler. Source: the service Provider in tfplugin5.proto.
         calls: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
             "GetSchema": ("Nothing", "Schemas", self._schemas),
             "PrepareProviderConfig": ("PrepareRequest", "PrepareResponse", _prepared),
-            "Configure": ("ConfigureRequest", "Diagnostics", _no_objection),
-            "ValidateResourceTypeConfig": ("NamedConfig", "Diagnostics", _no_objection),
-            "ValidateDataSourceConfig": ("NamedConfig", "Diagnostics", _no_objection),
+            "Configure": ("ConfigureRequest", "Diagnostics", _no_diagnostics),
+            "ValidateResourceTypeConfig": ("NamedConfig", "Diagnostics", _no_diagnostics),
+            "ValidateDataSourceConfig": ("NamedConfig", "Diagnostics", _no_diagnostics),
             "UpgradeResourceState": ("UpgradeRequest", "State", _upgraded),
-            "ReadResource": ("ReadRequest", "State", lambda asked: message("State")(state=asked.current_state)),
+            "ReadResource": ("ReadRequest", "State", lambda request: message("State")(state=request.current_state)),
             "PlanResourceChange": ("PlanRequest", "PlanResponse", self._planned),
             "ApplyResourceChange": ("ApplyRequest", "ApplyResponse", self._applied),
             "ReadDataSource": ("NamedConfig", "State", self._data),
@@ -48,11 +48,11 @@ class Provider:
         }
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
-                lambda asked, _, answer=answer: answer(asked),
-                request_deserializer=message(request).FromString,
-                response_serializer=message(response).SerializeToString,
+                lambda request, _, handle=handle: handle(request),
+                request_deserializer=message(request_type).FromString,
+                response_serializer=message(response_type).SerializeToString,
             )
-            for name, (request, response, answer) in calls.items()
+            for name, (request_type, response_type, handle) in calls.items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tfplugin5.Provider", handlers),))
         self._port = self._server.add_insecure_port("127.0.0.1:0")
@@ -75,65 +75,65 @@ class Provider:
         return {"Protocol": "grpc", "ProtocolVersion": 5, "Pid": os.getpid(), "Test": True, "Addr": address}
 
     def _schemas(self, _: Any) -> Any:
-        answer = message("Schemas")(provider=_schema(self._configuration))
+        response = message("Schemas")(provider=_schema(self._configuration))
         for name, block in self._blocks.items():
             kind, _, type_name = name.partition(".")
-            entries = answer.resources if kind == "resource" else answer.data_sources
+            entries = response.resources if kind == "resource" else response.data_sources
             entries.append(message("NamedSchema")(key=type_name, value=_schema(block)))
-        return answer
+        return response
 
-    def _planned(self, asked: Any) -> Any:
-        value = unpacked(asked.proposed_new_state)
+    def _planned(self, request: Any) -> Any:
+        value = decode(request.proposed_new_state)
         if value is not None:
-            for attributes, place in _places(self._blocks[f"resource.{asked.type_name}"], value):
+            for attributes, values in _nested_values(self._blocks[f"resource.{request.type_name}"], value):
                 for name, entry in attributes.items():
-                    if place.get(name) is None and _is_made(name, entry):
-                        place[name] = UNKNOWN
-        return message("PlanResponse")(planned_state=packed(value), legacy_type_system=True)
+                    if values.get(name) is None and _is_computed(name, entry):
+                        values[name] = UNKNOWN
+        return message("PlanResponse")(planned_state=encode(value), legacy_type_system=True)
 
-    def _applied(self, asked: Any) -> Any:
-        value = unpacked(asked.planned_state)
+    def _applied(self, request: Any) -> Any:
+        value = decode(request.planned_state)
         if value is not None:
-            for attributes, place in _places(self._blocks[f"resource.{asked.type_name}"], value):
+            for attributes, values in _nested_values(self._blocks[f"resource.{request.type_name}"], value):
                 for name, entry in attributes.items():
-                    if is_unknown(place.get(name)):
-                        place[name] = made(asked.type_name, name, _type(entry), value)
-        return message("ApplyResponse")(new_state=packed(value), legacy_type_system=True)
+                    if is_unknown(values.get(name)):
+                        values[name] = assigned(request.type_name, name, _type(entry), value)
+        return message("ApplyResponse")(new_state=encode(value), legacy_type_system=True)
 
-    def _data(self, asked: Any) -> Any:
-        value = unpacked(asked.config)
-        for attributes, place in _places(self._blocks[f"data.{asked.type_name}"], value):
+    def _data(self, request: Any) -> Any:
+        value = decode(request.config)
+        for attributes, values in _nested_values(self._blocks[f"data.{request.type_name}"], value):
             for name, entry in attributes.items():
-                if place.get(name) is None and _is_made(name, entry):
-                    place[name] = made(asked.type_name, name, _type(entry), value)
-        return message("State")(state=packed(value))
+                if values.get(name) is None and _is_computed(name, entry):
+                    values[name] = assigned(request.type_name, name, _type(entry), value)
+        return message("State")(state=encode(value))
 
 
-def _prepared(asked: Any) -> Any:
-    return message("PrepareResponse")(prepared_config=asked.config)
+def _prepared(request: Any) -> Any:
+    return message("PrepareResponse")(prepared_config=request.config)
 
 
-def _no_objection(_: Any) -> Any:
+def _no_diagnostics(_: Any) -> Any:
     return message("Diagnostics")()
 
 
-def _upgraded(asked: Any) -> Any:
-    return message("State")(state=message("Value")(json=asked.raw_state.json))
+def _upgraded(request: Any) -> Any:
+    return message("State")(state=message("Value")(json=request.raw_state.json))
 
 
-def _is_made(name: str, entry: Json) -> bool:
+def _is_computed(name: str, entry: Json) -> bool:
     # The bindings do not mark an optional `id` as computed; the provider sets it unless the module does.
     return bool(entry.get("computed")) or name == "id"
 
 
-def _places(block: Json, value: Json) -> Iterator[tuple[Json, Json]]:
+def _nested_values(block: Json, value: Json) -> Iterator[tuple[Json, Json]]:
     """Yield the schema's attributes and the value of each block, outer blocks first."""
     yield block.get("attributes", {}), value
     for name, nested in block.get("block_types", {}).items():
         found = value.get(name) or []
         for one in [found] if isinstance(found, dict) else found:
             if isinstance(one, dict):
-                yield from _places(nested["block"], one)
+                yield from _nested_values(nested["block"], one)
 
 
 def _schema(block: Json) -> Any:
@@ -141,19 +141,19 @@ def _schema(block: Json) -> Any:
 
 
 def _block(block: Json) -> Any:
-    answer = message("Block")()
+    response = message("Block")()
     for name, entry in block.get("attributes", {}).items():
-        answer.attributes.append(
+        response.attributes.append(
             message("Attribute")(
                 name=name,
                 type=json.dumps(_type(entry)).encode(),
                 required=bool(entry.get("required")),
                 optional=bool(entry.get("optional")),
-                computed=_is_made(name, entry) and not entry.get("required"),
+                computed=_is_computed(name, entry) and not entry.get("required"),
             )
         )
     for name, nested in block.get("block_types", {}).items():
-        answer.block_types.append(
+        response.block_types.append(
             message("NestedBlock")(
                 type_name=name,
                 block=_block(nested["block"]),
@@ -162,7 +162,7 @@ def _block(block: Json) -> Any:
                 max_items=nested.get("max_items", 0) if nested["nesting_mode"] != "single" else 0,
             )
         )
-    return answer
+    return response
 
 
 def _type(entry: Json) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.infra.planning import Done, Workspace
+from tests.infra.planning import CommandResult, Workspace
 from tests.infra.standin.publish import AZ, TOKEN, RecordedRequest, serve_azure
 from tests.infra.standin.values import SUBSCRIPTION
 
@@ -39,7 +39,7 @@ class Applied:
 
     workspace: Workspace
     folder: Path
-    steps: dict[str, Done] = field(default_factory=dict)
+    steps: dict[str, CommandResult] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
     requests: list[RecordedRequest] = field(default_factory=list)  # sent to Azure by the module's scripts
@@ -70,24 +70,24 @@ def apply(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
 
 def _apply(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
     if isinstance(root, str):
-        place = workspace.module / "examples" / root
+        folder = workspace.module / "examples" / root
         workspace.environment |= {f"TF_VAR_{name}": value for name, value in VARIABLES[workspace.cloud].items()}
     else:
-        place = workspace.module / "examples" / "own"
-        place.mkdir()
-        (place / "main.tf.json").write_text(json.dumps(root), encoding="utf-8")
+        folder = workspace.module / "examples" / "own"
+        folder.mkdir()
+        (folder / "main.tf.json").write_text(json.dumps(root), encoding="utf-8")
     shown = {f"all_{name}": {"value": f"${{module.tailpipe_exports.{name}}}", "sensitive": True} for name in OUTPUTS}
-    (place / "all_outputs.tf.json").write_text(json.dumps({"output": shown}), encoding="utf-8")
-    workspace.init(place)
-    applied = Applied(workspace, place)
+    (folder / "all_outputs.tf.json").write_text(json.dumps({"output": shown}), encoding="utf-8")
+    workspace.init(folder)
+    applied = Applied(workspace, folder)
     steps = {
         "validate": ("validate", "-no-color"),
         "apply": ("apply", "-auto-approve", "-no-color"),
         "again": ("plan", "-detailed-exitcode", "-no-color"),
     }
     for name, arguments in steps.items():
-        applied.steps[name] = workspace.terraform(place, *arguments)
-    state = json.loads((place / "terraform.tfstate").read_text(encoding="utf-8"))
+        applied.steps[name] = workspace.terraform(folder, *arguments)
+    state = json.loads((folder / "terraform.tfstate").read_text(encoding="utf-8"))
     applied.outputs = {name.removeprefix("all_"): one["value"] for name, one in state["outputs"].items()}
     applied.resources = [
         {"type": resource["type"], "name": resource["name"], "values": instance["attributes"]}

@@ -29,7 +29,7 @@ def _pool(planned: Mapping[str, Any]) -> str:
 
 
 # By type and attribute, computed from the planned resource. Any other string is `<type>.<attribute>`.
-_MADE: dict[str, Callable[[Mapping[str, Any]], str]] = {
+_ASSIGNED: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "azurerm_client_config.subscription_id": lambda _: SUBSCRIPTION,
     "azurerm_client_config.tenant_id": lambda _: TENANT,
     "azurerm_resource_group.id": lambda one: f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{one['name']}",
@@ -65,9 +65,9 @@ _MADE: dict[str, Callable[[Mapping[str, Any]], str]] = {
 _EMPTY: dict[str, Any] = {"number": 0, "bool": False, "map": {}, "list": [], "set": []}
 
 
-def made(type_name: str, attribute: str, kind: Any, planned: Mapping[str, Any]) -> Any:
+def assigned(type_name: str, attribute: str, kind: Any, planned: Mapping[str, Any]) -> Any:
     """Return the value that a cloud would assign to an attribute of a planned resource."""
-    by_name = _MADE.get(f"{type_name}.{attribute}")
+    by_name = _ASSIGNED.get(f"{type_name}.{attribute}")
     if by_name is not None:
         return by_name(planned)
     return _EMPTY.get(kind if isinstance(kind, str) else kind[0], f"{type_name}.{attribute}")

@@ -72,8 +72,8 @@ def _classes() -> dict[str, Any]:
         message = file.message_type.add(name=name)
         for field, (number, kind) in fields.items():
             entry = message.field.add(name=field, number=number)
-            many, kind = kind.endswith("*"), kind.removesuffix("*")
-            entry.label = entry.LABEL_REPEATED if many else entry.LABEL_OPTIONAL
+            repeated, kind = kind.endswith("*"), kind.removesuffix("*")
+            entry.label = entry.LABEL_REPEATED if repeated else entry.LABEL_OPTIONAL
             if kind in _SIMPLE:
                 entry.type = _SIMPLE[kind]
             else:
@@ -91,12 +91,12 @@ def message(name: str) -> Any:
     return _CLASSES[name]
 
 
-def packed(value: Any) -> Any:
+def encode(value: Any) -> Any:
     """Return a message with one value, in which `UNKNOWN` marks unknown values."""
     return message("Value")(msgpack=msgpack.packb(value))
 
 
-def unpacked(value: Any) -> Any:
+def decode(value: Any) -> Any:
     """Return the value in a message, None for null."""
     return msgpack.unpackb(value.msgpack, raw=False, strict_map_key=False) if value.msgpack else None
 
