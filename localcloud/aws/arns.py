@@ -82,8 +82,8 @@ class Arns:
         name, given = str(params["Bucket"]), str(params.get("SSEKMSKeyId") or "")
         if self._buckets.owner(name) is None:
             return ""
-        found = self._buckets.reading_key(name, str(params.get("Key", "")))
-        key = (given or self._buckets.writing_key(name)) if writing else found
+        used = self._buckets.reading_key(name, str(params.get("Key", "")))
+        key = (given or self._buckets.writing_key(name)) if writing else used
         place = Where(self._buckets.owner(name) or "", self._buckets.region(name))
         return self._key("", {"KeyId": key}, place)[0] if key else ""
 
@@ -112,17 +112,17 @@ class Arns:
     def _stack(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         if not params.get("StackSetName"):
             return _ANY
-        found = self._stack_set(where, params)
+        stack_set = self._stack_set(where, params)
         name, _, known = str(params["StackSetName"]).partition(":")
-        identity = found.id if found else f"{name}:{known or '*'}"
-        home = Where(found.home[0] if found else where.account, where.region)
+        identity = stack_set.id if stack_set else f"{name}:{known or '*'}"
+        home = Where(stack_set.home[0] if stack_set else where.account, where.region)
         resources = [self._arn("cloudformation", home, f"stackset/{identity}")]
         if operation in _TARGETED:
             targets = params.get("DeploymentTargets") or {}
             chosen = [*targets.get("OrganizationalUnitIds", []), *(targets.get("Accounts") or [])]
             resources += [self._arn("cloudformation", home, f"stackset-target/{identity}/{one}") for one in chosen]
         if operation in _DEPLOYING:
-            kinds = found.types if found else ()
+            kinds = stack_set.types if stack_set else ()
             place = Where("", where.region)
             resources += [
                 self._arn("cloudformation", place, f"type/resource/{kind.replace('::', '-')}") for kind in kinds
@@ -153,7 +153,7 @@ class Arns:
     def _function(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         if params.get("UUID"):
             return (self._arn("lambda", where, f"event-source-mapping:{params['UUID']}"),)
-        # "Actions, resources, and condition keys for AWS Lambda": a mapping has no ARN before it is made.
+        # "Actions, resources, and condition keys for AWS Lambda": a mapping has no ARN before it is created.
         made = operation == "CreateEventSourceMapping"
         named = "" if made else str(params.get("FunctionName") or params.get("Resource") or "")
         if not named:

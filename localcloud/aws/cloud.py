@@ -53,8 +53,8 @@ class LocalAws(LocalCloud):
     everything. Uploaded functions run when they are invoked, when their schedule fires, or when a rule sends them
     an event (see `Functions`, `Schedules` and `EventBuses`).
 
-    `package` gives the function's zip, for this machine's Python, when it is first called; without it there is no
-    function, only its role.
+    `package` returns the function's zip, built for this machine's Python, on the first call; without it, the
+    deployment has no function, only its role.
 
     Raises RuntimeError when another LocalAws is open in this process, ValueError for invalid settings.
     """
@@ -184,7 +184,7 @@ class LocalAws(LocalCloud):
     def _deploy(self) -> None:
         conditions = self._deploy_all()
         if self._package is not None:
-            # Last, so that no event of what was deployed reaches the function.
+            # Last, so that the events of the deployment itself do not reach the function.
             make_events(self.deployment, self.client, RUNTIME, conditions | {"connector_events"})
 
     def _deploy_all(self) -> set[str]:

@@ -65,8 +65,8 @@ class AwsActions(ControlActions):
     def fail_instance(self, account: str, reason: str = "ResourceLogicalId:Role was not stabilised") -> None:
         """Set the account's instances to OUTDATED / FAILED and delete their roles, as after a failed operation."""
         for place in self._places(account):
-            found = self._stack_set().instances[place]
-            found.status, found.detailed, found.reason = "OUTDATED", "FAILED", reason
+            instance = self._stack_set().instances[place]
+            instance.status, instance.detailed, instance.reason = "OUTDATED", "FAILED", reason
             self.world.roles.remove(account, (self._stack_set().id, place[1]))
 
     def fail_deployments(self, account: str, reason: str = "Account gate check failed", times: int | None = 1) -> None:
@@ -76,15 +76,15 @@ class AwsActions(ControlActions):
     def break_instance(self, account: str) -> None:
         """Set the account's instances to INOPERABLE."""
         for place in self._places(account):
-            found = self._stack_set().instances[place]
-            found.status = found.detailed = "INOPERABLE"
-            found.reason = "The stack could not be deleted"
+            instance = self._stack_set().instances[place]
+            instance.status = instance.detailed = "INOPERABLE"
+            instance.reason = "The stack could not be deleted"
 
     def strand_instance(self, account: str) -> None:
         """Leave the account's instances pending after their operation has ended, and delete their roles."""
         for place in self._places(account):
-            found = self._stack_set().instances[place]
-            found.status, found.detailed, found.reason = "OUTDATED", "PENDING", ""
+            instance = self._stack_set().instances[place]
+            instance.status, instance.detailed, instance.reason = "OUTDATED", "PENDING", ""
             self.world.roles.remove(account, (self._stack_set().id, place[1]))
 
     # difference: AWS-11
@@ -118,11 +118,11 @@ class AwsActions(ControlActions):
 
     def exports(self) -> dict[str, str]:
         """Return export names with their status codes and any reasons."""
-        found = {}
+        statuses = {}
         for export in self.world.exports.of(self.account):
             status = export.status()
-            found[export.name] = " ".join(filter(None, (status["StatusCode"], status.get("StatusReason"))))
-        return found
+            statuses[export.name] = " ".join(filter(None, (status["StatusCode"], status.get("StatusReason"))))
+        return statuses
 
     def set_export_health(self, name: str, reason: str | None) -> None:
         """Make the export UNHEALTHY for `reason` (e.g. BILL_OWNER_CHANGED) across refreshes; None clears it."""
@@ -254,19 +254,19 @@ class AwsActions(ControlActions):
         return self.world.schedules.fire(Where(self.account, region or self.region), name, group, limit_s)
 
     def event_deliveries(self) -> list[dict[str, Any]]:
-        """Return what EventBridge did with the events that matched a rule, oldest first."""
+        """Return EventBridge's deliveries of the events that matched a rule, oldest first."""
         return [one.as_json() for one in self.world.buses.deliveries]
 
     def disturb_events(
         self, delay_s: float = 0, copies: int = 1, reverse: bool = False, lose: bool = False
     ) -> dict[str, Any]:
-        """Let services' events from now on come late, repeatedly, newest first, or not at all; see `Disturbance`."""
+        """Delay, repeat, reorder or drop events of AWS services from now on; see `Disturbance`."""
         self.world.events.disturbance = Disturbance(delay_s, copies, reverse, lose)
         return self.world.events.as_json()
 
     @unlocked
     def settle_events(self, limit_s: float = 60) -> list[dict[str, Any]]:
-        """Deliver the events and hand over the batches that are due, and wait for the functions that they invoke.
+        """Deliver the events and batches that are due, and wait for the functions that they invoke.
 
         Returns what `await_functions` returns. Raises TimeoutError.
         """
@@ -287,9 +287,9 @@ class AwsActions(ControlActions):
         return organization
 
     def _stack_set(self) -> StackSet:
-        for found in self.world.stacks.stack_sets.values():
-            if found.name == self.stack_set:
-                return found
+        for stack_set in self.world.stacks.stack_sets.values():
+            if stack_set.name == self.stack_set:
+                return stack_set
         raise KeyError(f"no StackSet {self.stack_set!r}")
 
     def _places(self, account: str) -> list[Place]:

@@ -65,91 +65,91 @@ class Gateway:
 
     def _answer(self, request: Request) -> Answer:
         request_id = wire.new_request_id()
-        inquiry = wire.read(request)
-        attempt = Attempt(Identity("", ""), inquiry.service, inquiry.operation, (), {}, inquiry.headers, {})
+        aws_request = wire.read(request)
+        attempt = Attempt(Identity("", ""), aws_request.service, aws_request.operation, (), {}, aws_request.headers, {})
         try:
-            attempt = self._understand(inquiry)
+            attempt = self._understand(aws_request)
             self._world.faults.meet(attempt)
-            if inquiry.service in validate.CHECKED:
-                validate.check(inquiry)
+            if aws_request.service in validate.CHECKED:
+                validate.check(aws_request)
             self._world.enforcement.check(attempt)
-            answer = self._serve(inquiry, attempt, request_id)
+            answer = self._serve(aws_request, attempt, request_id)
         except AwsError as error:
-            answer = render(error, inquiry.protocol, inquiry.service, request_id)
-        self._world.call_events.record(attempt, inquiry.region, self._log(attempt, answer))
-        order = self._world.faults.spoils(f"{inquiry.service}.{inquiry.operation}")
+            answer = render(error, aws_request.protocol, aws_request.service, request_id)
+        self._world.call_events.record(attempt, aws_request.region, self._log(attempt, answer))
+        order = self._world.faults.spoils(f"{aws_request.service}.{aws_request.operation}")
         if order is not None:
             answer = (order.status or answer[0], {**answer[1], **order.headers}, order.change(answer[2]))
         # From the local clock, like the times in response bodies: clients may compare the two.
         headers = {name: value for name, value in answer[1].items() if name.lower() != "date"}
         return answer[0], {**headers, "Date": http_date(self._world.clock.now())}, answer[2]
 
-    def _understand(self, inquiry: AwsRequest) -> Attempt:
+    def _understand(self, aws_request: AwsRequest) -> Attempt:
         """Return the caller and the operation. Raises AwsError for unknown credentials or operations."""
-        identity = self._identify(inquiry)
-        service, operation = inquiry.service, inquiry.operation
+        identity = self._identify(aws_request)
+        service, operation = aws_request.service, aws_request.operation
         if not operation and service in validate.CHECKED:
             raise AwsError("UnknownOperationException", "The operation is not known to the service.", 404)
         if operation and wire.known(service):
-            wire.parse(inquiry)
+            wire.parse(aws_request)
         with self._world.lock:
             if identity.session is not None or service in ("iam", "sts"):
                 self._world.roles.materialise(identity.account)
-            place = Where(identity.account, inquiry.region)
-            needs = needs_of(service, operation, inquiry.params, place, self._world.arns)
-        context = context_of(inquiry, identity, self._world.partition)
-        return Attempt(identity, service, operation, needs, inquiry.params, inquiry.headers, context)
+            place = Where(identity.account, aws_request.region)
+            needs = needs_of(service, operation, aws_request.params, place, self._world.arns)
+        context = context_of(aws_request, identity, self._world.partition)
+        return Attempt(identity, service, operation, needs, aws_request.params, aws_request.headers, context)
 
-    def _identify(self, inquiry: AwsRequest) -> Identity:
+    def _identify(self, aws_request: AwsRequest) -> Identity:
         """Return the identity of a request's credentials."""
         partition = self._world.partition.name
-        own = _KEY.match(inquiry.access_key)
+        own = _KEY.match(aws_request.access_key)
         if own:
             return Identity(own[1], f"arn:{partition}:iam::{own[1]}:user/local")
-        if not inquiry.access_key:
+        if not aws_request.access_key:
             raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
         for account in list(dict.keys(iam_backends)):
-            key = iam_backends[account][partition].access_keys.get(inquiry.access_key)
+            key = iam_backends[account][partition].access_keys.get(aws_request.access_key)
             if key is None:
                 continue
             role = getattr(key, "role_arn", None)
             if role is None:
                 return Identity(account, f"arn:{partition}:iam::{account}:user/{key.user_name}")
-            session = sts_backends[account][partition].get_assumed_role_from_access_key(inquiry.access_key)
+            session = sts_backends[account][partition].get_assumed_role_from_access_key(aws_request.access_key)
             return Identity(account, str(role), session)
-        raise unknown_key(inquiry.service)
+        raise unknown_key(aws_request.service)
 
-    def _serve(self, inquiry: AwsRequest, attempt: Attempt, request_id: str) -> Answer:
+    def _serve(self, aws_request: AwsRequest, attempt: Attempt, request_id: str) -> Answer:
         world = self._world
-        environ = inquiry.raw.environ
+        environ = aws_request.raw.environ
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = attempt.account
-        if (inquiry.service, inquiry.operation) == ("lambda", "Invoke"):
+        if (aws_request.service, aws_request.operation) == ("lambda", "Invoke"):
             # Never hold the lock here: the running function calls this cloud itself.
-            return world.lambda_api.invoke(inquiry, attempt, request_id)
-        handler = world.handler(inquiry.service, inquiry.operation)
+            return world.lambda_api.invoke(aws_request, attempt, request_id)
+        handler = world.handler(aws_request.service, aws_request.operation)
         if handler is not None:
-            checked = inquiry.service in validate.ANSWERED
+            checked = aws_request.service in validate.ANSWERED
             try:
                 with world.lock:
-                    result = handler(Caller(attempt.account, inquiry.region, attempt.principal), inquiry.params)
+                    result = handler(Caller(attempt.account, aws_request.region, attempt.principal), aws_request.params)
             except AwsError as error:
                 if checked:
-                    validate.check_refusal(inquiry, error)
+                    validate.check_refusal(aws_request, error)
                 raise
             if checked:
-                validate.check_answer(inquiry, result)
-            return wire.write(inquiry, result, request_id)
-        if world.owns(inquiry.service):
-            raise AwsError("NotImplemented", f"the local cloud does not offer {inquiry.operation}", 501)
+                validate.check_answer(aws_request, result)
+            return wire.write(aws_request, result, request_id)
+        if world.owns(aws_request.service):
+            raise AwsError("NotImplemented", f"the local cloud does not offer {aws_request.operation}", 501)
         with world.lock:
-            if inquiry.service == "s3":
-                world.s3.before(inquiry, environ, attempt)
-            if inquiry.operation == "AssumeRole":
+            if aws_request.service == "s3":
+                world.s3.before(aws_request, environ, attempt)
+            if aws_request.operation == "AssumeRole":
                 world.roles.check_trust(attempt)
-        with world.corrected(inquiry, attempt), world.s3.alone(inquiry):
+        with world.corrected(aws_request, attempt), world.s3.alone(aws_request):
             answer = self._pass_on(environ)
-            if inquiry.service == "s3":
-                world.s3.after(inquiry, attempt, answer[0], world.enforcement)
+            if aws_request.service == "s3":
+                world.s3.after(aws_request, attempt, answer[0], world.enforcement)
         return answer
 
     def _pass_on(self, environ: dict[str, Any]) -> Answer:
@@ -175,8 +175,8 @@ class Gateway:
         """Log the call, and return the code it was refused with, if any."""
         code = None
         if answer[0] >= 400:
-            found = _ERROR_CODE.search(answer[2])
-            code = (found[1] or found[2]).decode() if found else str(answer[0])
+            match = _ERROR_CODE.search(answer[2])
+            code = (match[1] or match[2]).decode() if match else str(answer[0])
         identity = attempt.identity
         self._world.calls.add(
             Call(

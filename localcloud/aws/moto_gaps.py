@@ -20,28 +20,28 @@ from localcloud.aws.platform.event_sources import EventSources
 from localcloud.aws.runtime.functions_api import LambdaApi
 from localcloud.aws.wire import AwsRequest
 
-# AWS returns a queue's redrive policy as it was written, and Terraform compares its text; moto writes it with blanks.
+# AWS returns a queue's redrive policy unchanged, and Terraform compares the text; moto inserts spaces.
 vars(sqs_models)["json"] = SimpleNamespace(**{**vars(json), "dumps": partial(json.dumps, separators=(",", ":"))})
 
 
 @contextmanager
-def corrected(inquiry: AwsRequest, attempt: Attempt, functions: LambdaApi, sources: EventSources) -> Iterator[None]:
+def corrected(aws_request: AwsRequest, attempt: Attempt, functions: LambdaApi, sources: EventSources) -> Iterator[None]:
     """Correct a request that moto answers. Raises AwsError for a request that AWS refuses and moto accepts."""
-    where = Where(attempt.account, inquiry.region)
-    called = (inquiry.service, inquiry.operation)
+    where = Where(attempt.account, aws_request.region)
+    called = (aws_request.service, aws_request.operation)
     if called == ("scheduler", "CreateScheduleGroup"):
-        _refuse_second_group(str(inquiry.params.get("Name", "")), where)
-    of_lambda = inquiry.service == "lambda"
-    function = functions.before(inquiry.operation, inquiry.params, where) if of_lambda else None
+        _refuse_second_group(str(aws_request.params.get("Name", "")), where)
+    of_lambda = aws_request.service == "lambda"
+    function = functions.before(aws_request.operation, aws_request.params, where) if of_lambda else None
     mapped = called == ("lambda", "CreateEventSourceMapping")
     if mapped:
-        sources.check(inquiry.params, where)
-    kept = _policy(inquiry.params, where) if called == ("sqs", "SetQueueAttributes") else None
+        sources.check(aws_request.params, where)
+    kept = _policy(aws_request.params, where) if called == ("sqs", "SetQueueAttributes") else None
     yield
     if mapped:
         sources.watch(where)
     if function is not None:
-        functions.after(inquiry.operation, function)
+        functions.after(aws_request.operation, function)
     if kept is not None:
         queue, policy = kept
         queue.policy = policy

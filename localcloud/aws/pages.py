@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 def page(
-    service: str, items: Sequence[T], token: str | None, wanted: int | None, most: int
+    service: str, items: Sequence[T], token: str | None, requested: int | None, maximum: int
 ) -> tuple[list[T], str | None]:
-    """Return a page of at most `most` items and the token of the next page, None on the last page.
+    """Return a page of at most `maximum` items and the token of the next page, None on the last page.
 
     Raises AwsError with the service's validation code for an invalid token.
     """
     start = read_token(service, token)
-    size = min(wanted or most, most)
+    size = min(requested or maximum, maximum)
     end = start + size
     return list(items[start:end]), (make_token(end) if end < len(items) else None)
 

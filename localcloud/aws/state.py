@@ -107,9 +107,9 @@ class World:
         """Return the handler of an operation, or None if moto handles it."""
         return self._handlers.get(service, {}).get(operation)
 
-    def corrected(self, inquiry: AwsRequest, attempt: Attempt) -> AbstractContextManager[None]:
+    def corrected(self, aws_request: AwsRequest, attempt: Attempt) -> AbstractContextManager[None]:
         """Return a context in which moto answers a request, which corrects its differences from AWS."""
-        return corrected(inquiry, attempt, self.lambda_api, self.event_sources)
+        return corrected(aws_request, attempt, self.lambda_api, self.event_sources)
 
     def owns(self, service: str) -> bool:
         """Return whether moto must not answer for this service, because the state is kept here."""

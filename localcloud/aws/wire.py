@@ -97,42 +97,42 @@ def read(received: http_server.Request) -> AwsRequest:
     service, region, access_key = _signed_for(request, headers)
     service = _MODEL_OF.get(service, service)
     model = _model(service)
-    inquiry = AwsRequest(service, region, access_key, "", "query", {}, headers, request, body, {})
+    aws_request = AwsRequest(service, region, access_key, "", "query", {}, headers, request, body, {})
     if model is None:
-        inquiry.operation = headers.get("x-amz-target", "").rpartition(".")[2]
-        return inquiry
+        aws_request.operation = headers.get("x-amz-target", "").rpartition(".")[2]
+        return aws_request
     try:
-        inquiry.protocol = determine_request_protocol(model, headers.get("content-type"))
+        aws_request.protocol = determine_request_protocol(model, headers.get("content-type"))
     except NotImplementedError:
-        inquiry.protocol = str(model.protocol)
-    inquiry.operation, inquiry.uri_params = _operation(inquiry)
+        aws_request.protocol = str(model.protocol)
+    aws_request.operation, aws_request.uri_params = _operation(aws_request)
     environ["wsgi.input"] = io.BytesIO(body)
-    return inquiry
+    return aws_request
 
 
-def parse(inquiry: AwsRequest) -> None:
+def parse(aws_request: AwsRequest) -> None:
     """Fill in a request's parameters from the service model, or `malformed` if they cannot be parsed."""
-    environ = dict(inquiry.raw.environ)
-    environ["wsgi.input"] = io.BytesIO(inquiry.body)
+    environ = dict(aws_request.raw.environ)
+    environ["wsgi.input"] = io.BytesIO(aws_request.body)
     request = Request(environ)
-    model = get_service_model(inquiry.service).operation_model(inquiry.operation)
-    parser = PROTOCOL_PARSERS[inquiry.protocol](model, map_type=dict)
+    model = get_service_model(aws_request.service).operation_model(aws_request.operation)
+    parser = PROTOCOL_PARSERS[aws_request.protocol](model, map_type=dict)
     try:
-        inquiry.params = dict(
+        aws_request.params = dict(
             parser.parse(
                 {
                     "method": request.method,
                     "values": request.values,
                     "headers": request.headers,
-                    "body": inquiry.body,
+                    "body": aws_request.body,
                     "url_path": request.path,
-                    "url_params": inquiry.uri_params,
+                    "url_params": aws_request.uri_params,
                 }
             )
             or {}
         )
     except Exception as error:  # noqa: BLE001 - moto's parsers raise arbitrary exceptions for invalid bodies
-        inquiry.malformed = f"{type(error).__name__}: {error}"
+        aws_request.malformed = f"{type(error).__name__}: {error}"
 
 
 def known(service: str) -> bool:
@@ -140,10 +140,10 @@ def known(service: str) -> bool:
     return _model(service) is not None
 
 
-def write(inquiry: AwsRequest, result: dict[str, Any], request_id: str) -> tuple[int, dict[str, str], bytes]:
+def write(aws_request: AwsRequest, result: dict[str, Any], request_id: str) -> tuple[int, dict[str, str], bytes]:
     """Serialize a result, in the shape that boto3 returns, to status, headers and body."""
-    model = get_service_model(inquiry.service).operation_model(inquiry.operation)
-    serializer = get_serializer_class(inquiry.service, inquiry.protocol)
+    model = get_service_model(aws_request.service).operation_model(aws_request.operation)
+    serializer = get_serializer_class(aws_request.service, aws_request.protocol)
     answer = serializer(model, SerializationContext(request_id)).serialize(result)
     body = answer["body"]
     headers = {**answer["headers"], "x-amzn-RequestId": request_id}
@@ -176,18 +176,18 @@ def _signed_for(request: Request, headers: dict[str, str]) -> tuple[str, str, st
     return (host["service"], host["region"], "") if host else ("s3", "us-east-1", "")
 
 
-def _operation(inquiry: AwsRequest) -> tuple[str, dict[str, Any]]:
-    target = inquiry.headers.get("x-amz-target", "")
-    model = get_service_model(inquiry.service)
+def _operation(aws_request: AwsRequest) -> tuple[str, dict[str, Any]]:
+    target = aws_request.headers.get("x-amz-target", "")
+    model = get_service_model(aws_request.service)
     if target:
         name = target.rpartition(".")[2]
         return (name if name in model.operation_names else ""), {}
-    if inquiry.protocol in ("query", "ec2"):
-        request = Request({**inquiry.raw.environ, "wsgi.input": io.BytesIO(inquiry.body)})
+    if aws_request.protocol in ("query", "ec2"):
+        request = Request({**aws_request.raw.environ, "wsgi.input": io.BytesIO(aws_request.body)})
         action = request.values.get("Action", "")
         return (action if action in model.operation_names else ""), {}
     try:
-        operation, uri_params = get_service_router(inquiry.service).match(inquiry.raw)
+        operation, uri_params = get_service_router(aws_request.service).match(aws_request.raw)
     except (NotFound, NotImplementedError):
         return "", {}
     return str(operation.name), dict(uri_params)

@@ -18,19 +18,19 @@ _KEYS = {
 }
 
 
-def context_of(inquiry: AwsRequest, identity: Identity, partition: Partition) -> dict[str, str]:
+def context_of(aws_request: AwsRequest, identity: Identity, partition: Partition) -> dict[str, str]:
     """Return condition keys in lower case with their values; loopback requests count as sent over TLS."""
     context = {
         "aws:securetransport": "true",
         "aws:principalarn": identity.principal,
         "aws:principalaccount": identity.account,
-        "aws:requestedregion": inquiry.region,
+        "aws:requestedregion": aws_request.region,
     }
-    if inquiry.service == "s3":
+    if aws_request.service == "s3":
         # S3 uses a bucket's KMS key on behalf of the caller, in the region of the request.
-        context["kms:viaservice"] = f"s3.{inquiry.region}.{partition.dns}"
-    for key, parameter in _KEYS.get(inquiry.service, {}).items():
-        value: Any = inquiry.params.get(parameter)
+        context["kms:viaservice"] = f"s3.{aws_request.region}.{partition.dns}"
+    for key, parameter in _KEYS.get(aws_request.service, {}).items():
+        value: Any = aws_request.params.get(parameter)
         if value is not None:
             context[key] = str(value)
     return context

@@ -134,7 +134,7 @@ def _plain(statement: dict[str, Any], resource: str, context: dict[str, str]) ->
 
 def _filled(text: str, context: dict[str, str]) -> str:
     # A variable without a value matches nothing, as in IAM.
-    return _VARIABLE.sub(lambda found: context.get(found[1].lower(), "\0"), text)
+    return _VARIABLE.sub(lambda match: context.get(match[1].lower(), "\0"), text)
 
 
 def _escaped(pattern: str) -> str:

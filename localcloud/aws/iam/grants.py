@@ -19,7 +19,7 @@ def policy(holder: str, names: Mapping[str, str], conditions: Collection[str], p
 
     `names` are the values of the file's ``${…}`` placeholders. Raises KeyError for a missing name.
     """
-    text = _VARIABLE.sub(lambda found: names[found[1]], path.read_text(encoding="utf-8"))
+    text = _VARIABLE.sub(lambda match: names[match[1]], path.read_text(encoding="utf-8"))
     statements = [
         {"Sid": one["id"], "Effect": "Allow", "Action": one["actions"], "Resource": one["resources"]}
         | ({"Condition": one["condition"]} if "condition" in one else {})

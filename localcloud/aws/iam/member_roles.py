@@ -111,8 +111,8 @@ class MemberRoles:
         account = parts[4] if len(parts) > 5 else ""
         self.materialise(account)
         roles = self._iam(account).get_roles() if account else []
-        found = next((role for role in roles if role.arn == arn), None)
-        return found is not None and allows(found.assume_role_policy_document, access)
+        role = next((role for role in roles if role.arn == arn), None)
+        return role is not None and allows(role.assume_role_policy_document, access)
 
     def exists(self, arn: str) -> bool:
         """Return whether an ARN's role or user exists; those of other accounts count as existing."""
@@ -158,5 +158,5 @@ def _create(iam: Any, role: Role, before: Any) -> str:
 
 def _drop(iam: Any, name: str) -> Any:
     """Delete a role and return its record, or None if it does not exist."""
-    found = next((role for role in iam.get_roles() if role.name == name), None)
-    return iam.roles.pop(found.id, None) if found is not None else None
+    role = next((role for role in iam.get_roles() if role.name == name), None)
+    return iam.roles.pop(role.id, None) if role is not None else None

@@ -97,11 +97,11 @@ def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[Required
         return (RequiredAction(f"s3:{_ACTIONS.s3.get(operation, operation)}", ("*",)),)
     bucket = arns.bucket(str(params["Bucket"]))
     if operation == "DeleteObjects":
-        found: dict[str, list[str]] = {}
+        keys_by_action: dict[str, list[str]] = {}
         for one in params.get("Delete", {}).get("Objects", []):
             action = "s3:DeleteObjectVersion" if one.get("VersionId") else "s3:DeleteObject"
-            found.setdefault(action, []).append(f"{bucket}/{one.get('Key', '')}")
-        return tuple(RequiredAction(action, tuple(keys)) for action, keys in found.items())
+            keys_by_action.setdefault(action, []).append(f"{bucket}/{one.get('Key', '')}")
+        return tuple(RequiredAction(action, tuple(keys)) for action, keys in keys_by_action.items())
     target = f"{bucket}/{params['Key']}" if params.get("Key") is not None else bucket
     if operation == "CopyObject":
         source = params.get("CopySource", "")

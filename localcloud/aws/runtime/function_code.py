@@ -43,13 +43,13 @@ def check_fits(root: Path, runtime: str) -> None:
 
 
 def _foreign_wheels(root: Path) -> list[str]:
-    found = []
+    foreign = []
     for metadata in root.rglob("*.dist-info/WHEEL"):
         lines = metadata.read_text(encoding="utf-8", errors="replace").splitlines()
         tags = [line.partition(":")[2].strip() for line in lines if line.startswith("Tag:")]
         if tags and not any(parse_tag(tag) & _host_tags() for tag in tags):
-            found.append(f"{metadata.parent.name.partition('-')[0]} ({tags[0]})")
-    return found
+            foreign.append(f"{metadata.parent.name.partition('-')[0]} ({tags[0]})")
+    return foreign
 
 
 def _foreign_modules(root: Path) -> list[str]:

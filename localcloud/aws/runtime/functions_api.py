@@ -20,8 +20,8 @@ from localcloud.aws.runtime.lambda_runtime_api import MAX_PAYLOAD_BYTES
 from localcloud.aws.wire import AwsRequest
 
 # Quota "Invocation payload" of asynchronous invocations: 1 MB.
-_MOST_LATER = 1_048_576
-_TAIL = 4096
+_MAX_EVENT_BYTES = 1_048_576
+_LOG_TAIL_BYTES = 4096
 _RECURSION = ("Allow", "Terminate")
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -62,17 +62,17 @@ class LambdaApi:
             "AccountUsage": {"TotalCodeSize": size, "FunctionCount": len(functions)},
         }
 
-    def invoke(self, inquiry: AwsRequest, attempt: Attempt, request_id: str) -> Answer:
+    def invoke(self, aws_request: AwsRequest, attempt: Attempt, request_id: str) -> Answer:
         """Run the function, queue the event, or only check the request (DryRun). Raises AwsError."""
-        place, name = self._named(attempt, inquiry.region, str(inquiry.params["FunctionName"]))
-        if inquiry.params.get("Qualifier", "$LATEST") != "$LATEST":
+        place, name = self._named(attempt, aws_request.region, str(aws_request.params["FunctionName"]))
+        if aws_request.params.get("Qualifier", "$LATEST") != "$LATEST":
             raise AwsError("ResourceNotFoundException", "the local cloud supports only $LATEST", 404)
-        kind = inquiry.headers.get("x-amz-invocation-type", "RequestResponse")
-        most = _MOST_LATER if kind == "Event" else MAX_PAYLOAD_BYTES
-        if len(inquiry.body) > most:
-            raise AwsError("RequestTooLargeException", f"Request must be smaller than {most} bytes", 413)
+        kind = aws_request.headers.get("x-amz-invocation-type", "RequestResponse")
+        limit = _MAX_EVENT_BYTES if kind == "Event" else MAX_PAYLOAD_BYTES
+        if len(aws_request.body) > limit:
+            raise AwsError("RequestTooLargeException", f"Request must be smaller than {limit} bytes", 413)
         try:
-            event = json.loads(inquiry.body or b"{}")
+            event = json.loads(aws_request.body or b"{}")
         except ValueError as error:
             message = f"Could not parse request body into json: {error}"
             raise AwsError("InvalidRequestContentException", message, 400) from error
@@ -87,9 +87,9 @@ class LambdaApi:
         headers["X-Amz-Executed-Version"] = "$LATEST"
         if done.error is not None:
             headers["X-Amz-Function-Error"] = "Unhandled"
-        if inquiry.headers.get("x-amz-log-type") == "Tail":
+        if aws_request.headers.get("x-amz-log-type") == "Tail":
             lines = platform_lines(self._functions.find(place, name), done)
-            headers["X-Amz-Log-Result"] = base64.b64encode("\n".join(lines).encode()[-_TAIL:]).decode()
+            headers["X-Amz-Log-Result"] = base64.b64encode("\n".join(lines).encode()[-_LOG_TAIL_BYTES:]).decode()
         return 200, headers, json.dumps(done.payload if done.error is None else done.error).encode()
 
     def before(self, operation: str, params: Mapping[str, Any], where: Where) -> Any:

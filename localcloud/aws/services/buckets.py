@@ -31,8 +31,8 @@ class Buckets:
 
     def owner(self, name: str) -> str | None:
         """Return the account that owns a bucket, or None if the bucket does not exist."""
-        found = s3_backends.bucket_accounts.get(name)
-        return str(found[1]) if found else None
+        location = s3_backends.bucket_accounts.get(name)
+        return str(location[1]) if location else None
 
     def region(self, name: str) -> str:
         return str(self._bucket(name).region_name)
@@ -59,9 +59,9 @@ class Buckets:
 
     def retain(self, name: str, mode: str, days: int) -> None:
         """Enable Object Lock, also on an existing bucket, with a default retention (0 days: no default)."""
-        found = self._bucket(name)
-        found.object_lock_enabled, found.versioning_status = True, "Enabled"
-        found.default_lock_mode, found.default_lock_days, found.default_lock_years = (
+        bucket = self._bucket(name)
+        bucket.object_lock_enabled, bucket.versioning_status = True, "Enabled"
+        bucket.default_lock_mode, bucket.default_lock_days, bucket.default_lock_years = (
             (mode, days, 0) if days else (None, 0, 0)
         )
 

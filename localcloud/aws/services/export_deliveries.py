@@ -22,13 +22,13 @@ class Deliveries:
     def __init__(self, exports: Exports, clock: Clock) -> None:
         self._exports = exports
         self._clock = clock
-        self._ordered: dict[str, list[tuple[str, str]]] = {}
+        self._failures: dict[str, list[tuple[str, str]]] = {}
 
     def order_failure(self, export: Export, status: str = "DELIVERY_FAILURE", reason: str = "INTERNAL_FAILURE") -> None:
         """Make the next execution fail with `status` (QUERY_FAILURE or DELIVERY_FAILURE) and `reason`."""
         if status not in _FAILED:
             raise ValueError(f"status {status!r} is not one of {', '.join(_FAILED)}")
-        self._ordered.setdefault(export.arn, []).append((status, reason))
+        self._failures.setdefault(export.arn, []).append((status, reason))
 
     def deliver(self, export: Export, billing_period: str | None = None) -> Execution:
         """Run one execution for the billing period `YYYY-MM` (default: the current one) and record it.
@@ -43,9 +43,9 @@ class Deliveries:
         execution = Execution(str(uuid.uuid4()), export.read(), "INITIATION_IN_PROCESS", None, now, None)
         export.executions.append(execution)
         manifest, part = _keys(export, execution, period)
-        ordered = self._ordered.get(export.arn)
-        if ordered:
-            execution.status, execution.reason = ordered.pop(0)
+        failures = self._failures.get(export.arn)
+        if failures:
+            execution.status, execution.reason = failures.pop(0)
         elif export.stuck:
             execution.status, execution.reason = "QUERY_FAILURE", export.stuck
         elif not (self._exports.may_write(export, part) and self._exports.may_write(export, manifest)):

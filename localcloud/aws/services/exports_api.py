@@ -11,15 +11,15 @@ from localcloud.aws.services.export_query import SERVICE, check_properties
 from localcloud.aws.services.export_tables import Table
 from localcloud.aws.services.exports import Execution, Export, Exports
 
-_MOST = 300
+_MAX_PAGE_SIZE = 300
 
 
 class ExportsApi:
     """Maps operation names to handlers; `page_size` caps every page, even if the caller requests more."""
 
-    def __init__(self, exports: Exports, page_size: int = _MOST) -> None:
+    def __init__(self, exports: Exports, page_size: int = _MAX_PAGE_SIZE) -> None:
         self._exports = exports
-        self.page_size = min(page_size, _MOST)
+        self.page_size = min(page_size, _MAX_PAGE_SIZE)
         self.operations: dict[str, Handler] = {
             "CreateExport": self._create,
             "UpdateExport": self._update,

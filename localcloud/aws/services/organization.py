@@ -131,9 +131,9 @@ class Organization:
         for listener in self.on_join:
             listener(account)
         if method == "CREATED":
-            self._tell("CreateAccountResult", account)
+            self._notify("CreateAccountResult", account)
         else:
-            self._tell("AccountJoinedOrganization", account, joinedMethod=method)
+            self._notify("AccountJoinedOrganization", account, joinedMethod=method)
         return account
 
     def move(self, identity: str, source: str, target: str) -> None:
@@ -150,7 +150,7 @@ class Organization:
             leaving(account, source)
         for joining in self.on_join:
             joining(account)
-        self._tell("MoveAccount", account, source=source, target=target)
+        self._notify("MoveAccount", account, source=source, target=target)
 
     def set_state(self, identity: str, state: str) -> None:
         """Set an account's state. Raises ValueError for a state that does not exist on AWS."""
@@ -178,7 +178,7 @@ class Organization:
         self.delegated.pop(identity, None)
         for listener in self.on_leave:
             listener(account, account.parent)
-        self._tell("AccountDepartedOrganization", account, departureMethod="REMOVED")
+        self._notify("AccountDepartedOrganization", account, departureMethod="REMOVED")
 
     def settle(self) -> None:
         """Complete the closures that are due."""
@@ -201,7 +201,7 @@ class Organization:
             inside[identity] = any(above in units for above in self.lineage(identity))
         return [account for account in self.listed() if inside[account.parent]]
 
-    def _tell(self, name: str, account: Account, **about: str) -> None:
+    def _notify(self, name: str, account: Account, **about: str) -> None:
         for listener in self.on_event:
             listener(name, account, about)
 

@@ -15,7 +15,7 @@ from localcloud.aws.services.organization_admin_api import administration
 from shared.runtime.clock import Clock
 
 SERVICE = "organizations"
-_MOST = 20
+_MAX_PAGE_SIZE = 20
 
 
 class OrganizationsApi:
@@ -25,11 +25,13 @@ class OrganizationsApi:
     (0: none); `fields` selects which of an account's `state` and `status` are returned: "both", "state" or "status".
     """
 
-    def __init__(self, clock: Clock, partition: Partition, page_size: int = _MOST, empty_every: int = 3) -> None:
+    def __init__(
+        self, clock: Clock, partition: Partition, page_size: int = _MAX_PAGE_SIZE, empty_every: int = 3
+    ) -> None:
         self._clock = clock
         self._partition = partition
         self.organization: Organization | None = None
-        self.page_size = min(page_size, _MOST)
+        self.page_size = min(page_size, _MAX_PAGE_SIZE)
         self.empty_every = empty_every
         self.fields = "both"
         self.on_create: list[Callable[[Organization], None]] = []

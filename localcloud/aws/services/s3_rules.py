@@ -21,8 +21,8 @@ from localcloud.aws.wire import AwsRequest
 
 _LISTS = {"ListObjects": "max-keys", "ListObjectsV2": "max-keys", "ListObjectVersions": "max-keys"}
 _WRITES = ("PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects")
-_MOST = 1000
-_LEAST_DAYS_IA = 30
+_MAX_PAGE_SIZE = 1000
+_MIN_DAYS_BEFORE_IA = 30
 # The bucket owner can always replace a policy that locks everyone out.
 _ALWAYS = ("s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy")
 
@@ -31,23 +31,25 @@ _ALWAYS = ("s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy")
 class S3Rules:
     """Checks and corrections before and after each request that moto's S3 answers."""
 
-    def __init__(self, buckets: Buckets, partition: str, exists: Callable[[str], bool], page_size: int = _MOST) -> None:
+    def __init__(
+        self, buckets: Buckets, partition: str, exists: Callable[[str], bool], page_size: int = _MAX_PAGE_SIZE
+    ) -> None:
         self._buckets = buckets
         self._partition = partition
         self._exists = exists
-        self._page_size = min(page_size, _MOST)
+        self._page_size = min(page_size, _MAX_PAGE_SIZE)
         self._writing = threading.Lock()
 
-    def before(self, inquiry: AwsRequest, environ: dict[str, Any], attempt: Attempt) -> None:
+    def before(self, aws_request: AwsRequest, environ: dict[str, Any], attempt: Attempt) -> None:
         """Raise AwsError if the bucket's owner, its policy or the expected owner does not permit the request."""
-        name = inquiry.params.get("Bucket")
-        self._cap(inquiry, environ)
-        if not name or inquiry.operation == "CreateBucket":
+        name = aws_request.params.get("Bucket")
+        self._cap(aws_request, environ)
+        if not name or aws_request.operation == "CreateBucket":
             return
         owner = self._buckets.owner(name)
         if owner is None:
             return
-        expected = inquiry.headers.get("x-amz-expected-bucket-owner")
+        expected = aws_request.headers.get("x-amz-expected-bucket-owner")
         if expected is not None and expected != owner:
             raise AwsError("AccessDenied", "Access Denied", 403)
         policy = self._buckets.policy(name)
@@ -58,38 +60,38 @@ class S3Rules:
                 refused = denies(policy, access) and not (need.action in _ALWAYS and own)
                 if refused or (not own and not allows(policy, access)):
                     raise AwsError("AccessDenied", "Access Denied", 403)
-        if inquiry.operation == "PutBucketPolicy":
-            text, arn = str(inquiry.params.get("Policy", "")), f"arn:{self._partition}:s3:::{name}"
+        if aws_request.operation == "PutBucketPolicy":
+            text, arn = str(aws_request.params.get("Policy", "")), f"arn:{self._partition}:s3:::{name}"
             bucket_policies.check(text, arn, self._buckets.blocks_public_policies(name), self._exists)
-        if inquiry.operation == "PutBucketLifecycleConfiguration":
-            _check_transitions(inquiry.params.get("LifecycleConfiguration", {}).get("Rules", []))
-        if inquiry.operation in ("PutBucketPolicy", "DeleteBucketPolicy"):
+        if aws_request.operation == "PutBucketLifecycleConfiguration":
+            _check_transitions(aws_request.params.get("LifecycleConfiguration", {}).get("Rules", []))
+        if aws_request.operation in ("PutBucketPolicy", "DeleteBucketPolicy"):
             self._buckets.note_change(name)
 
-    def alone(self, inquiry: AwsRequest) -> AbstractContextManager[object]:
+    def alone(self, aws_request: AwsRequest) -> AbstractContextManager[object]:
         """Return a context for a request that serializes writes, so that conditional writes are atomic as on S3."""
-        writes = inquiry.service == "s3" and inquiry.operation in _WRITES
+        writes = aws_request.service == "s3" and aws_request.operation in _WRITES
         return self._writing if writes else nullcontext()
 
-    def after(self, inquiry: AwsRequest, attempt: Attempt, status: int, enforcement: Enforcement) -> None:
+    def after(self, aws_request: AwsRequest, attempt: Attempt, status: int, enforcement: Enforcement) -> None:
         """Set modification times from the local clock, and hide missing keys from callers who may not list.
 
         Raises AwsError (AccessDenied) instead of a 404 for callers without s3:ListBucket, as S3 does.
         """
         written = ("PutObject", "CopyObject", "CompleteMultipartUpload")
-        if inquiry.operation in written and status < 300:
-            self._buckets.stamp_key(inquiry.params["Bucket"], inquiry.params["Key"])
-        if inquiry.operation in ("GetObject", "HeadObject") and status == 404:
+        if aws_request.operation in written and status < 300:
+            self._buckets.stamp_key(aws_request.params["Bucket"], aws_request.params["Key"])
+        if aws_request.operation in ("GetObject", "HeadObject") and status == 404:
             bucket = attempt.needs[0].resources[0].partition("/")[0]
             if not enforcement.allows(attempt.identity, "s3:ListBucket", bucket, attempt.context):
                 raise AwsError("AccessDenied", "Access Denied", 403)
 
-    def _cap(self, inquiry: AwsRequest, environ: dict[str, Any]) -> None:
-        name = _LISTS.get(inquiry.operation)
-        if name is None or self._page_size >= _MOST:
+    def _cap(self, aws_request: AwsRequest, environ: dict[str, Any]) -> None:
+        name = _LISTS.get(aws_request.operation)
+        if name is None or self._page_size >= _MAX_PAGE_SIZE:
             return
         query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
-        query[name] = str(min(int(query.get(name, _MOST)), self._page_size))
+        query[name] = str(min(int(query.get(name, _MAX_PAGE_SIZE)), self._page_size))
         environ["QUERY_STRING"] = urlencode(query)
 
 
@@ -100,7 +102,7 @@ def _check_transitions(rules: list[dict[str, Any]]) -> None:
     """
     for one in (one for rule in rules for one in rule.get("Transitions", [])):
         storage, days = str(one.get("StorageClass", "")), one.get("Days")
-        if storage.endswith("_IA") and days is not None and int(days) < _LEAST_DAYS_IA:
+        if storage.endswith("_IA") and days is not None and int(days) < _MIN_DAYS_BEFORE_IA:
             message = f"'Days' in Transition action must be greater than or equal to 30 for storageClass '{storage}'"
             raise AwsError("InvalidArgument", message, 400)
 

@@ -8,7 +8,7 @@ from localcloud.aws.errors import AwsError, invalid
 from localcloud.aws.services.organization import Organization
 from localcloud.aws.services.stacksets import SERVICE
 
-MOST_UNITS = 50
+MAX_UNITS = 50
 
 
 def resolve(
@@ -35,8 +35,8 @@ def resolve(
         return {account: organization.accounts[account].parent for account in known}, set(named)
     if not units:
         raise invalid(SERVICE, "OrganizationalUnitIds are required for stack sets with SERVICE_MANAGED permissions")
-    if len(units) > MOST_UNITS:
-        raise invalid(SERVICE, f"At most {MOST_UNITS} OrganizationalUnitIds can be given")
+    if len(units) > MAX_UNITS:
+        raise invalid(SERVICE, f"At most {MAX_UNITS} OrganizationalUnitIds can be given")
     if named and how is None:
         raise invalid(SERVICE, "AccountFilterType should be specified when both OrganizationalUnitIds and Accounts are")
     if how not in (None, "NONE") and not named:

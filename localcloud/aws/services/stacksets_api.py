@@ -62,10 +62,10 @@ class StackSetsApi:
     def _find(self, caller: Caller, params: dict[str, Any]) -> StackSet:
         self._engine.settle()
         home, name = self._home(caller, params), params["StackSetName"].partition(":")[0]
-        found = self._engine.stack_sets.get((home, caller.region, name))
-        if found is None or (":" in params["StackSetName"] and found.id != params["StackSetName"]):
+        stack_set = self._engine.stack_sets.get((home, caller.region, name))
+        if stack_set is None or (":" in params["StackSetName"] and stack_set.id != params["StackSetName"]):
             raise AwsError("StackSetNotFoundException", f"StackSet {params['StackSetName']} not found", 404)
-        return found
+        return stack_set
 
     def _operable(self, home: str) -> Organization:
         organization = self._organization()
@@ -135,121 +135,129 @@ class StackSetsApi:
         return {"StackSetId": made.id}
 
     def _update(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        found = self._find(caller, params)
-        organization = self._operable(found.home[0])
-        self._engine.check_idle(found)
+        stack_set = self._find(caller, params)
+        organization = self._operable(stack_set.home[0])
+        self._engine.check_idle(stack_set)
         if params.get("Accounts"):
             resolve(organization, params)
-        before = (found.body, found.given, found.tags, found.capabilities)
+        before = (stack_set.body, stack_set.given, stack_set.tags, stack_set.capabilities)
         if not params.get("UsePreviousTemplate"):
             if "TemplateBody" not in params:
                 raise invalid(SERVICE, "Either TemplateBody or UsePreviousTemplate must be given")
-            found.body = params["TemplateBody"]
+            stack_set.body = params["TemplateBody"]
         if "Parameters" in params:
-            found.given = {
-                one["ParameterKey"]: found.given.get(one["ParameterKey"], "")
+            stack_set.given = {
+                one["ParameterKey"]: stack_set.given.get(one["ParameterKey"], "")
                 if one.get("UsePreviousValue")
                 else one.get("ParameterValue", "")
                 for one in params["Parameters"]
             }
         if "Tags" in params:
-            found.tags = {tag["Key"]: tag["Value"] for tag in params["Tags"]}
-        found.capabilities = list(params.get("Capabilities", found.capabilities))
+            stack_set.tags = {tag["Key"]: tag["Value"] for tag in params["Tags"]}
+        stack_set.capabilities = list(params.get("Capabilities", stack_set.capabilities))
         try:
-            found.load()
+            stack_set.load()
         except AwsError:
-            found.body, found.given, found.tags, found.capabilities = before
-            found.load()
+            stack_set.body, stack_set.given, stack_set.tags, stack_set.capabilities = before
+            stack_set.load()
             raise
-        found.description = params.get("Description", found.description)
+        stack_set.description = params.get("Description", stack_set.description)
         automatic = params.get("AutoDeployment", {})
-        found.auto = bool(automatic.get("Enabled", found.auto))
-        found.retain = bool(automatic.get("RetainStacksOnAccountRemoval", found.retain))
+        stack_set.auto = bool(automatic.get("Enabled", stack_set.auto))
+        stack_set.retain = bool(automatic.get("RetainStacksOnAccountRemoval", stack_set.retain))
         if "ManagedExecution" in params:
-            found.managed_execution = bool(params["ManagedExecution"].get("Active", False))
-        changed = before != (found.body, found.given, found.tags, found.capabilities)
+            stack_set.managed_execution = bool(params["ManagedExecution"].get("Active", False))
+        changed = before != (stack_set.body, stack_set.given, stack_set.tags, stack_set.capabilities)
         places: dict[Place, str] = {}
         if params.get("DeploymentTargets"):
             chosen, _ = resolve(organization, params, accounts_alone=True)
-            places = self._existing(found, chosen, params.get("Regions") or found.regions)
+            places = self._existing(stack_set, chosen, params.get("Regions") or stack_set.regions)
         elif changed:
-            places = {place: one.unit for place, one in found.instances.items()}
+            places = {place: one.unit for place, one in stack_set.instances.items()}
         if changed:
-            found.outdate()
-        answer = self._submitted(found, "UPDATE", places, params)
+            stack_set.outdate()
+        answer = self._submitted(stack_set, "UPDATE", places, params)
         if changed:
             # A selective update leaves the other instances PENDING without an operation.
-            for place, instance in found.instances.items():
+            for place, instance in stack_set.instances.items():
                 if place not in places and instance.status != "INOPERABLE":
                     instance.detailed = "PENDING"
         return answer
 
     def _delete(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         try:
-            found = self._find(caller, params)
+            stack_set = self._find(caller, params)
         except AwsError as error:
             if error.code != "StackSetNotFoundException":
                 raise
             return {}
-        if found.active():
-            raise AwsError("OperationInProgressException", f"StackSet {found.name} has an operation in progress", 409)
-        if found.instances:
-            raise AwsError("StackSetNotEmptyException", f"StackSet {found.name} is not empty", 409)
-        del self._engine.stack_sets[(*found.home, found.name)]
+        if stack_set.active():
+            raise AwsError(
+                "OperationInProgressException", f"StackSet {stack_set.name} has an operation in progress", 409
+            )
+        if stack_set.instances:
+            raise AwsError("StackSetNotEmptyException", f"StackSet {stack_set.name} is not empty", 409)
+        del self._engine.stack_sets[(*stack_set.home, stack_set.name)]
         return {}
 
     def _create_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        found = self._find(caller, params)
-        organization = self._operable(found.home[0])
+        stack_set = self._find(caller, params)
+        organization = self._operable(stack_set.home[0])
         self._check_accounts(params)
         chosen, _ = resolve(organization, params)
         regions = _regions(params)
         places = {(account, region): unit for region in regions for account, unit in chosen.items()}
-        answer = self._submitted(found, "CREATE", places, params)
+        answer = self._submitted(stack_set, "CREATE", places, params)
         for unit in params["DeploymentTargets"]["OrganizationalUnitIds"]:
-            if unit not in found.units:
-                found.units.append(unit)
-        found.regions += [region for region in regions if region not in found.regions]
+            if unit not in stack_set.units:
+                stack_set.units.append(unit)
+        stack_set.regions += [region for region in regions if region not in stack_set.regions]
         return answer
 
     def _update_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        found = self._find(caller, params)
-        organization = self._operable(found.home[0])
+        stack_set = self._find(caller, params)
+        organization = self._operable(stack_set.home[0])
         self._check_accounts(params)
         chosen, explicit = resolve(organization, params, accounts_alone=True)
         regions = _regions(params)
         for account in sorted(explicit):
             for region in regions:
-                found.instance((account, region))
-        return self._submitted(found, "UPDATE", self._existing(found, chosen, regions), params)
+                stack_set.instance((account, region))
+        return self._submitted(stack_set, "UPDATE", self._existing(stack_set, chosen, regions), params)
 
     def _delete_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        found = self._find(caller, params)
-        organization = self._operable(found.home[0])
+        stack_set = self._find(caller, params)
+        organization = self._operable(stack_set.home[0])
         chosen, _ = resolve(organization, params)
-        places = self._existing(found, chosen, _regions(params))
-        return self._submitted(found, "DELETE", places, params, bool(params["RetainStacks"]))
+        places = self._existing(stack_set, chosen, _regions(params))
+        return self._submitted(stack_set, "DELETE", places, params, bool(params["RetainStacks"]))
 
     def _detect_drift(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        found = self._find(caller, params)
-        places = {place: one.unit for place, one in found.instances.items()}
-        return self._submitted(found, "DETECT_DRIFT", places, params)
+        stack_set = self._find(caller, params)
+        places = {place: one.unit for place, one in stack_set.instances.items()}
+        return self._submitted(stack_set, "DETECT_DRIFT", places, params)
 
     def _stop(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         self._engine.stop(self._find(caller, params), params["OperationId"])
         return {}
 
     def _submitted(
-        self, found: StackSet, action: str, places: dict[Place, str], params: dict[str, Any], retain: bool = False
+        self, stack_set: StackSet, action: str, places: dict[Place, str], params: dict[str, Any], retain: bool = False
     ) -> dict[str, Any]:
-        if found.permissions != "SERVICE_MANAGED":
+        if stack_set.permissions != "SERVICE_MANAGED":
             raise invalid(SERVICE, "the local cloud runs only operations of SERVICE_MANAGED StackSets")
         preferences = params.get("OperationPreferences", {})
         for kind in ("FailureTolerance", "MaxConcurrent"):
             if f"{kind}Count" in preferences and f"{kind}Percentage" in preferences:
                 raise invalid(SERVICE, f"Only one of {kind}Count and {kind}Percentage can be specified")
         operation: Operation = self._engine.submit(
-            found, action, places, preferences, params.get("DeploymentTargets", {}), params.get("OperationId"), retain
+            stack_set,
+            action,
+            places,
+            preferences,
+            params.get("DeploymentTargets", {}),
+            params.get("OperationId"),
+            retain,
         )
         return {"OperationId": operation.id}
 
@@ -257,12 +265,12 @@ class StackSetsApi:
         if self._engine.rejected & set(params.get("DeploymentTargets", {}).get("Accounts", [])):
             raise invalid(SERVICE, "Account(s) are not valid deployment targets")
 
-    def _existing(self, found: StackSet, chosen: dict[str, str], regions: list[str]) -> dict[Place, str]:
+    def _existing(self, stack_set: StackSet, chosen: dict[str, str], regions: list[str]) -> dict[Place, str]:
         return {
-            (account, region): found.instances[(account, region)].unit
+            (account, region): stack_set.instances[(account, region)].unit
             for region in regions
             for account in chosen
-            if (account, region) in found.instances
+            if (account, region) in stack_set.instances
         }
 
 

@@ -10,7 +10,7 @@ from localcloud.aws.pages import page
 from localcloud.aws.services.stackset_operations import Operations
 from localcloud.aws.services.stacksets import SERVICE, Instance, Operation, StackSet
 
-_MOST = 100
+_MAX_PAGE_SIZE = 100
 
 
 class StackSetReads:
@@ -21,10 +21,10 @@ class StackSetReads:
         engine: Operations,
         find: Callable[[Caller, dict[str, Any]], StackSet],
         home: Callable[[Caller, dict[str, Any]], str],
-        page_size: int = _MOST,
+        page_size: int = _MAX_PAGE_SIZE,
     ) -> None:
         self._engine, self._find, self._home = engine, find, home
-        self._page_size = min(page_size, _MOST)
+        self._page_size = min(page_size, _MAX_PAGE_SIZE)
         self.operations: dict[str, Handler] = {
             "DescribeStackSet": self._describe,
             "ListStackSets": self._list,
@@ -36,36 +36,36 @@ class StackSetReads:
         }
 
     def _describe(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        found = self._find(caller, params)
+        stack_set = self._find(caller, params)
         return {
-            "StackSet": _summary(found)
+            "StackSet": _summary(stack_set)
             | {
-                "TemplateBody": found.body,
-                "Parameters": found.shown_parameters(),
-                "Capabilities": found.capabilities,
-                "Tags": [{"Key": key, "Value": value} for key, value in found.tags.items()],
-                "StackSetARN": found.arn,
-                "OrganizationalUnitIds": found.units,
-                "Regions": found.regions,
+                "TemplateBody": stack_set.body,
+                "Parameters": stack_set.shown_parameters(),
+                "Capabilities": stack_set.capabilities,
+                "Tags": [{"Key": key, "Value": value} for key, value in stack_set.tags.items()],
+                "StackSetARN": stack_set.arn,
+                "OrganizationalUnitIds": stack_set.units,
+                "Regions": stack_set.regions,
             }
         }
 
     def _list(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         self._engine.settle()
         home = self._home(caller, params)
-        found = [one for one in self._engine.stack_sets.values() if one.home == (home, caller.region)]
+        stack_sets = [one for one in self._engine.stack_sets.values() if one.home == (home, caller.region)]
         if params.get("Status", "ACTIVE") != "ACTIVE":
-            found = []
-        return self._summaries([_summary(one) for one in found], params)
+            stack_sets = []
+        return self._summaries([_summary(one) for one in stack_sets], params)
 
     def _describe_instance(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        found = self._find(caller, params)
+        stack_set = self._find(caller, params)
         place = (params["StackInstanceAccount"], params["StackInstanceRegion"])
-        return {"StackInstance": _instance(found, found.instance(place))}
+        return {"StackInstance": _instance(stack_set, stack_set.instance(place))}
 
     def _list_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        found = self._find(caller, params)
-        listed = list(found.instances.values())
+        stack_set = self._find(caller, params)
+        listed = list(stack_set.instances.values())
         account, region = params.get("StackInstanceAccount"), params.get("StackInstanceRegion")
         if account:
             listed = [one for one in listed if one.account == account]
@@ -75,12 +75,12 @@ class StackSetReads:
             wanted = set(rule.get("Values", "").split(","))
             listed = [one for one in listed if _filtered(one, rule["Name"]) in wanted]
         shown, token = page(SERVICE, listed, params.get("NextToken"), params.get("MaxResults"), self._page_size)
-        return {"Summaries": [_instance(found, one) for one in shown], "NextToken": token}
+        return {"Summaries": [_instance(stack_set, one) for one in shown], "NextToken": token}
 
     def _describe_operation(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        found = self._find(caller, params)
-        operation = found.operation(params["OperationId"])
-        shown = _operation(operation) | {"StackSetId": found.id, "DeploymentTargets": operation.targets}
+        stack_set = self._find(caller, params)
+        operation = stack_set.operation(params["OperationId"])
+        shown = _operation(operation) | {"StackSetId": stack_set.id, "DeploymentTargets": operation.targets}
         if operation.action == "DELETE":
             shown["RetainStacks"] = operation.retain
         return {"StackSetOperation": shown}
@@ -116,24 +116,24 @@ def _filtered(one: Instance, name: str) -> str:
     return {"DETAILED_STATUS": one.detailed, "LAST_OPERATION_ID": one.operation}.get(name, one.drift)
 
 
-def _summary(found: StackSet) -> dict[str, Any]:
-    automatic: dict[str, Any] = {"Enabled": found.auto}
-    if found.auto:
-        automatic["RetainStacksOnAccountRemoval"] = found.retain
+def _summary(stack_set: StackSet) -> dict[str, Any]:
+    automatic: dict[str, Any] = {"Enabled": stack_set.auto}
+    if stack_set.auto:
+        automatic["RetainStacksOnAccountRemoval"] = stack_set.retain
     return {
-        "StackSetName": found.name,
-        "StackSetId": found.id,
-        **({"Description": found.description} if found.description else {}),
+        "StackSetName": stack_set.name,
+        "StackSetId": stack_set.id,
+        **({"Description": stack_set.description} if stack_set.description else {}),
         "Status": "ACTIVE",
-        **({"AutoDeployment": automatic} if found.permissions == "SERVICE_MANAGED" else {}),
-        "PermissionModel": found.permissions,
-        "ManagedExecution": {"Active": found.managed_execution},
+        **({"AutoDeployment": automatic} if stack_set.permissions == "SERVICE_MANAGED" else {}),
+        "PermissionModel": stack_set.permissions,
+        "ManagedExecution": {"Active": stack_set.managed_execution},
     }
 
 
-def _instance(found: StackSet, one: Instance) -> dict[str, Any]:
+def _instance(stack_set: StackSet, one: Instance) -> dict[str, Any]:
     shown = {
-        "StackSetId": found.id,
+        "StackSetId": stack_set.id,
         "Region": one.region,
         "Account": one.account,
         "StackId": one.stack_id,

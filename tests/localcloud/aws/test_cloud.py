@@ -81,8 +81,8 @@ def test_environment_can_be_that_of_a_member_account(kind: str) -> None:
     ("settings", "message"),
     [
         ({"partition": "aws-mars"}, "is not one of"),
-        ({"accounts": 0}, "too few"),
-        ({"accounts": 1, "kind": "member"}, "too few"),
+        ({"accounts": 0}, "not enough"),
+        ({"accounts": 1, "kind": "member"}, "not enough"),
         ({"page_size": 0}, "at least 1"),
     ],
 )

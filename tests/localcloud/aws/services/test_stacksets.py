@@ -381,7 +381,7 @@ def test_self_managed_stack_set_can_be_read_but_not_deployed(cloud: LocalAws) ->
     client.create_stack_set(StackSetName="own", TemplateBody=body, PermissionModel="SELF_MANAGED")
     found = client.describe_stack_set(StackSetName="own")["StackSet"]
     assert (found["PermissionModel"], "AutoDeployment" in found) == ("SELF_MANAGED", False)
-    with pytest.raises(ClientError, match="SERVICE_MANAGED StackSets only"):
+    with pytest.raises(ClientError, match="runs only operations of SERVICE_MANAGED StackSets"):
         client.create_stack_instances(
             StackSetName="own",
             DeploymentTargets={"OrganizationalUnitIds": [root(cloud)]},
