@@ -62,15 +62,15 @@ class CallLog(call_log.CallLog[Call]):
         self, action: str = "*", window_s: float = 60.0, app: str | None = None, resource: str | None = None
     ) -> int:
         """Return the maximum number of matching calls in any `window_s` seconds; `resource` is a prefix."""
-        inside: deque[float] = deque()
-        most = 0
+        window: deque[float] = deque()
+        peak = 0
         for at in sorted(c.at for c in self.select(action, app) if not resource or c.resource.startswith(resource)):
-            inside.append(at)
+            window.append(at)
             # Allow for floating-point error in times that are exactly one window apart.
-            while at - inside[0] >= window_s - 1e-6:
-                inside.popleft()
-            most = max(most, len(inside))
-        return most
+            while at - window[0] >= window_s - 1e-6:
+                window.popleft()
+            peak = max(peak, len(window))
+        return peak
 
     def clear(self) -> None:
         """Remove all calls and links."""

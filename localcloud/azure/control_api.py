@@ -114,11 +114,11 @@ class AzureActions(EventActions):
 
     def delete_export(self, subscription: str, name: str = "") -> int:
         """Delete one export, or all exports of the subscription if `name` is empty; return the number deleted."""
-        gone = self._chosen([subscription], name)
-        for export in gone:
+        deleted = self._chosen([subscription], name)
+        for export in deleted:
             self._world.exports.remove(export.scope, export.name)
             self._world.note("Microsoft.CostManagement/exports/delete", f"/{export.id.lstrip('/')}")
-        return len(gone)
+        return len(deleted)
 
     def set_schedule_inactive(self, subscription: str, name: str = "") -> int:
         return self._change(subscription, name, {"schedule.status": "Inactive"})

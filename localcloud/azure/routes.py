@@ -93,5 +93,5 @@ def operator_routes(
         ("DELETE", _KEPT, "{1}/delete", kept.delete),
     ]
     # Resource Graph rejects no caller; it returns only what the caller can read.
-    asked = ("POST", "/providers/Microsoft.ResourceGraph/resources", "Microsoft.ResourceGraph/resources/read")
-    return routes([*((*one, True) for one in table), (*asked, graph.query, False)])
+    graph_query = ("POST", "/providers/Microsoft.ResourceGraph/resources", "Microsoft.ResourceGraph/resources/read")
+    return routes([*((*one, True) for one in table), (*graph_query, graph.query, False)])

@@ -87,15 +87,15 @@ def _assign_roles(
         "activity_log": [world.activity_workspace],
     }
     conditions = conditions_of(identity_exports, scopes[0].startswith("/providers/"), notify=True, activity_log=True)
-    own, theirs = (read_grants(who, conditions, rights) for who in ("function", "connector"))
-    roles = function_roles(site.name, own)
+    function_grants, connector_grants = (read_grants(who, conditions, rights) for who in ("function", "connector"))
+    roles = function_roles(site.name, function_grants)
     world.rights.roles |= {role.id: role for role in roles.values()}
-    conditioned = {grant.place: grant.condition for grant in own}
+    conditioned = {grant.place: grant.condition for grant in function_grants}
     for place, role in roles.items():
         for where in places[place]:
             _assign(world, where, site.principal, role.id, conditioned[place])
-    _assign_built_in(world, own, site.principal, places)
-    _assign_built_in(world, theirs, tailpipe, places)
+    _assign_built_in(world, function_grants, site.principal, places)
+    _assign_built_in(world, connector_grants, tailpipe, places)
 
 
 def _assign_built_in(

@@ -108,8 +108,8 @@ def _test(text: str) -> Test:
         since = datetime.fromisoformat(found[1]).astimezone(UTC)
         return lambda row: datetime.fromisoformat(row["TimeGenerated"]) >= since
     if found := _SEVERE.fullmatch(text):
-        least = int(found[1])
-        return lambda row: bool(row["SeverityLevel"] >= least)
+        minimum = int(found[1])
+        return lambda row: bool(row["SeverityLevel"] >= minimum)
     if found := _TEXT.fullmatch(text):
         term = re.escape(found[2][1:-1] if found[2].startswith("'") else str(json.loads(found[2])))
         # `has` matches whole terms, with no adjacent letter or digit.

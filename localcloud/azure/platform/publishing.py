@@ -113,10 +113,10 @@ class Publishing:
         host = self._world.accounts.get(self._site.settings.get("AzureWebJobsStorage__accountName", ""))
         allowed = host is not None and self._world.rights.allows(self._site.principal, BLOB_WRITE, host.id, data=True)
         if host is None or not allowed or host.firewall:
-            why = "operation" if host is not None and host.firewall else "operation using this permission"
+            suffix = "operation" if host is not None and host.firewall else "operation using this permission"
             return (
                 "Failed to upload because Azure Storage responded with Forbidden : Response status code does not "
-                f"indicate success: 403 (This request is not authorized to perform this {why}.)."
+                f"indicate success: 403 (This request is not authorized to perform this {suffix}.)."
             )
         return ""
 

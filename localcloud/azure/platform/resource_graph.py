@@ -33,7 +33,7 @@ class ResourceGraph:
 
     def __init__(self, world: World, resources: ResourcesApi) -> None:
         self._world, self._resources = world, resources
-        self._asked: dict[str, deque[float]] = defaultdict(deque)
+        self._query_times: dict[str, deque[float]] = defaultdict(deque)
 
     def query(self, request: Request) -> Answer:
         """Answer one of the two queries that the product makes: resources by tag, and states of subscriptions."""
@@ -44,22 +44,22 @@ class ResourceGraph:
             answer = self._resources.query(request)
         else:
             shown = self._shown(body.get("managementGroups") or [])
-            mine = [one for one in shown if self._may_read(request.caller.principal, one)]
-            answer = Answer(_document(mine[:MAX_SUBSCRIPTIONS] if states[1].lower() == self._world.tenant else []))
-            answer.headers["x-ms-tenant-subscription-limit-hit"] = str(len(mine) > MAX_SUBSCRIPTIONS).lower()
+            readable = [one for one in shown if self._can_read(request.caller.principal, one)]
+            answer = Answer(_document(readable[:MAX_SUBSCRIPTIONS] if states[1].lower() == self._world.tenant else []))
+            answer.headers["x-ms-tenant-subscription-limit-hit"] = str(len(readable) > MAX_SUBSCRIPTIONS).lower()
         answer.headers |= {"x-ms-user-quota-remaining": str(left), "x-ms-user-quota-resets-after": "00:00:05"}
         return answer
 
     def _left(self, principal: str) -> int:
         """Count a query and return how many are left in this window. Raises ArmError 429."""
-        now, asked = self._world.clock.monotonic(), self._asked[principal]
-        while asked and now - asked[0] >= WINDOW_S:
-            asked.popleft()
-        if len(asked) >= QUERIES:
+        now, times = self._world.clock.monotonic(), self._query_times[principal]
+        while times and now - times[0] >= WINDOW_S:
+            times.popleft()
+        if len(times) >= QUERIES:
             headers = {"x-ms-user-quota-remaining": "0", "x-ms-user-quota-resets-after": "00:00:05", "Retry-After": "5"}
             raise ArmError(429, "RateLimiting", "Please provide below info when asking for support.", headers)
-        asked.append(now)
-        return QUERIES - len(asked)
+        times.append(now)
+        return QUERIES - len(times)
 
     def _shown(self, groups: list[str]) -> Iterator[Subscription]:
         directory = self._world.directory
@@ -70,7 +70,7 @@ class ResourceGraph:
             if not groups or set(groups) & set(directory.chain(one.group)):
                 yield one
 
-    def _may_read(self, principal: str, subscription: Subscription) -> bool:
+    def _can_read(self, principal: str, subscription: Subscription) -> bool:
         return self._world.rights.allows(principal, _READ, f"/subscriptions/{subscription.id}", chooses=True)
 
 

@@ -86,12 +86,12 @@ class ResourcesApi:
 
     def query(self, request: Request) -> Answer:
         """Answer a Resource Graph query: ID and name of the readable resources of one type with one tag."""
-        asked = _QUERY.fullmatch(str(request.json().get("query", "")).strip())
-        if asked is None:
+        match = _QUERY.fullmatch(str(request.json().get("query", "")).strip())
+        if match is None:
             raise ArmError(
                 501, "NotImplemented", "The local Azure supports only queries by type and tag that project id and name."
             )
-        kind, tag, value = (one.lower() for one in asked.groups())
+        kind, tag, value = (one.lower() for one in match.groups())
         rows = [
             {"id": one["id"], "name": one["name"]}
             for one in self._everything()

@@ -89,7 +89,7 @@ class SitesApi:
         """Return the display names of the regions that offer a plan."""
         self._world.directory.get(request.path_args[0])
         if request.query.get("sku", "FlexConsumption") != "FlexConsumption":
-            raise ArmError(400, "BadRequest", "The local Azure knows only the regions of FlexConsumption.")
+            raise ArmError(400, "BadRequest", "The local Azure supports only the regions of FlexConsumption.")
         kind = "Microsoft.Web/geoRegions"
         return Answer({"value": [{"name": one, "type": kind, "properties": {"name": one}} for one in FLEX_REGIONS]})
 

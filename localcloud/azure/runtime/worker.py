@@ -214,7 +214,7 @@ class AzureWorker:
         answer = process.ask({"function": function["id"], "binding": binding["name"], "trigger": whole}, limit_s)
         if answer is None:
             late = limit_s < self._timeout_s
-            what = "no answer within" if late else "Timeout value exceeded by function:"
+            what = "no response within" if late else "Timeout value exceeded by function:"
             error = {"errorMessage": f"{what} {limit_s:g} s ({function['name']})"}
             if not late:
                 process.kill()  # the platform also restarts the worker when a function exceeds its timeout

@@ -66,8 +66,8 @@ class RuntimeWorker:
         protos = self._protos
         init = protos.WorkerInitRequest(host_version="4", worker_directory=folder, function_app_directory=folder)
         self._checked(await self._worker.worker_init_request(self._request(worker_init_request=init)))
-        asked = protos.FunctionsMetadataRequest(function_app_directory=folder)
-        found = await self._worker.functions_metadata_request(self._request(functions_metadata_request=asked))
+        request = protos.FunctionsMetadataRequest(function_app_directory=folder)
+        found = await self._worker.functions_metadata_request(self._request(functions_metadata_request=request))
         self._checked(found)
         functions = []
         for one in found.function_metadata_results:
@@ -125,7 +125,7 @@ class LibraryWorker:
     def __init__(self) -> None:
         from importlib.metadata import version
 
-        self.name = f"azure-functions {version('azure-functions')} (its FunctionApp alone, not the worker runtime)"
+        self.name = f"azure-functions {version('azure-functions')} (library only, without the worker runtime)"
         self._functions: dict[str, Any] = {}
         self._threads = ThreadPoolExecutor()
 
@@ -208,15 +208,15 @@ async def _serve(descriptor: int, folder: str, runtime: Path) -> None:
         sys.stdout.flush()  # deliver an invocation's output before its response
         writer.write(json.dumps(document).encode() + b"\n")
 
-    async def work(worker: Worker, asked: Mapping[str, Any]) -> None:
+    async def work(worker: Worker, request: Mapping[str, Any]) -> None:
         try:
-            answer = await worker.invoke(asked["function"], asked["binding"], asked["trigger"])
+            answer = await worker.invoke(request["function"], request["binding"], request["trigger"])
         except FunctionFailed as error:
-            send({"n": asked["n"], "error": error.document})
+            send({"n": request["n"], "error": error.document})
         except Exception as error:  # noqa: BLE001 - the parent waits for a response to every request
-            send({"n": asked["n"], "error": _error_document(error)})
+            send({"n": request["n"], "error": _error_document(error)})
         else:
-            send({"n": asked["n"], "answer": answer})
+            send({"n": request["n"], "answer": answer})
         await writer.drain()
 
     worker = _chosen(runtime)

@@ -140,7 +140,7 @@ class WorkerProcess:
 
     def _fail_all(self) -> None:
         status = self._child.process.poll()
-        how = "closed its connection" if status is None else f"exited with code {status}"
-        error = {"errorType": "WorkerProcessExit", "errorMessage": f"the worker process {how}"}
+        reason = "closed its connection" if status is None else f"exited with code {status}"
+        error = {"errorType": "WorkerProcessExit", "errorMessage": f"the worker process {reason}"}
         for number in list(self._pending):
             self._settle(number, Answer(error=error))

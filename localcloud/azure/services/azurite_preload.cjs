@@ -1,14 +1,14 @@
-// Loaded into Azurite's process before Azurite itself: ends it with its parent, and lets the local clock be its clock.
+// Loaded into the Azurite process before Azurite: stops it when its parent exits, and replaces its clock.
 "use strict";
 const fs = require("node:fs");
 
-// The parent holds the other end of stdin and never writes: an end means that the parent is gone, however it ended.
+// The parent keeps stdin open and never writes to it, so stdin ends only when the parent has exited or crashed.
 process.stdin.resume();
 process.stdin.on("end", () => process.exit(0));
-// Nothing is kept on disk, so there is nothing to close: Azurite itself would wait for every open connection.
+// Exit immediately: all data is in memory, and Azurite's own shutdown would wait for every open connection.
 process.on("SIGTERM", () => process.exit(0));
 
-// Eight bytes in this file are the milliseconds since 1970 (double, little-endian) that the parent's clock shows.
+// This file holds the time of the parent's clock: milliseconds since 1970 as a little-endian double.
 const path = process.env.LOCAL_AZURE_CLOCK;
 if (path) {
   const file = fs.openSync(path, "r");
@@ -25,9 +25,9 @@ if (path) {
   });
 }
 
-// Azurite looks a blob up by account, container, name and snapshot, in this order, and its database narrows by the
-// first one only, so that each write reads every blob of the account: 20,000 writes take two minutes. With the name
-// first they take seconds, and find the same.
+// Azurite looks up a blob by account, container, name and snapshot, in this order, but its database uses an index only
+// for the first field, so each write scans every blob of the account: 20,000 writes take two minutes. With the name
+// first, they take seconds and return the same result.
 const Collection = require(require.resolve("lokijs", { paths: [process.argv[1]] })).Collection;
 const findOne = Collection.prototype.findOne;
 Collection.prototype.findOne = function (query) {

@@ -21,8 +21,8 @@ class BillingApi:
 
     def accounts(self, request: Request) -> Answer:
         """List the billing accounts; a caller without a billing role gets an empty list with status 200."""
-        seen = [one.document() for one in self._world.billing.values()] if self._reads(request) else []
-        return self._paged(request, seen)
+        accounts = [one.document() for one in self._world.billing.values()] if self._reads(request) else []
+        return self._paged(request, accounts)
 
     def account(self, request: Request) -> Answer:
         return Answer(self._account(request).document())

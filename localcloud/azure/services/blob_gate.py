@@ -81,16 +81,16 @@ class BlobGate:
         logged.app = caller.principal
         self._check_open(account, container)
         kind, comp = request.query.get("restype", ""), request.query.get("comp", "")
-        asked = needed(account, request.method, container, blob, kind, comp)
-        if asked is None:
+        required = needed(account, request.method, container, blob, kind, comp)
+        if required is None:
             raise ArmError(403, "AuthorizationFailure", "This request does not accept a token.")
-        logged.action, logged.resource = asked.action, asked.scope
+        logged.action, logged.resource = required.action, required.scope
         with self._world.lock:
             now = self._world.clock.monotonic()
-            attempt = Attempt(logged.app, request.method, asked.action, asked.scope, request.headers, now)
+            attempt = Attempt(logged.app, request.method, required.action, required.scope, request.headers, now)
             self._world.faults.meet(attempt)
             self._identity.check(caller)
-            if not self._world.rights.allows(logged.app, asked.action, asked.scope, data=asked.data):
+            if not self._world.rights.allows(logged.app, required.action, required.scope, data=required.data):
                 raise ArmError(
                     403,
                     "AuthorizationPermissionMismatch",
@@ -125,12 +125,14 @@ class BlobGate:
         kept = () if signature else ("authorization",)
         headers = {n: v for n, v in request.headers.items() if n in kept or n not in _OWN_HEADERS}
         headers.setdefault("x-ms-version", _VERSION)
-        status, answered, body = self._connections.exchange(request.method, url, request.body, headers)
+        status, response_headers, body = self._connections.exchange(request.method, url, request.body, headers)
         hop = {"connection", "keep-alive", "transfer-encoding", "content-type", "date", "server"}
         if request.method != "HEAD":
             hop.add("content-length")
-        passed = {name: value for name, value in answered.items() if name.lower() not in hop}
-        return RawAnswer(None, status, passed, body, answered.get("Content-Type", answered.get("content-type", "")))
+        passed = {name: value for name, value in response_headers.items() if name.lower() not in hop}
+        return RawAnswer(
+            None, status, passed, body, response_headers.get("Content-Type", response_headers.get("content-type", ""))
+        )
 
 
 def refusal(status: int, code: str, message: str, headers: Mapping[str, str]) -> Answer:

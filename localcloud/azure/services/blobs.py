@@ -153,7 +153,7 @@ class Blobs:
         )
         if status not in expected:
             place = target.partition("?")[0]
-            raise OSError(f"Azurite answered {status} to {method} {account}/{place}: {body[:200]!r}")
+            raise OSError(f"Azurite returned {status} for {method} {account}/{place}: {body[:200]!r}")
         return status
 
 

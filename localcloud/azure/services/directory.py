@@ -110,7 +110,7 @@ class Directory:
             group = self.groups[group].parent
 
     def descendants(self, group: str) -> Iterator[Group | Subscription]:
-        """Yield the groups below a group, then its subscriptions and theirs."""
+        """Yield the groups below a group, then the subscriptions in the group and in those."""
         below = {group}
         for candidate in self.groups.values():
             if candidate.id != group and group in self.chain(candidate.id):

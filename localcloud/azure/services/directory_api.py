@@ -38,18 +38,18 @@ class DirectoryApi:
     def subscriptions(self, request: Request) -> Answer:
         """Return the subscriptions that the caller can read; without rights, an empty list rather than an error."""
         caller = request.caller.principal
-        seen = [
+        readable = [
             self._subscription(one)
             for one in self._world.directory.subscriptions.values()
             if self._world.rights.allows(caller, _READ, f"/subscriptions/{one.id}", chooses=True)
         ]
-        return self.paged(request, seen)
+        return self.paged(request, readable)
 
     def subscription(self, request: Request) -> Answer:
         return Answer(self._subscription(self._world.directory.get(request.path_args[0])))
 
     def paged(self, request: Request, items: list[Any]) -> Answer:
-        """Return one page; with `empty_pages_every`, every nth page that is served is empty."""
+        """Return one page; `empty_pages_every` inserts an empty page before every nth page."""
         self._world.pages_served += 1
         every = self._world.behavior.empty_pages_every
         top = request.query.get("$top", "")

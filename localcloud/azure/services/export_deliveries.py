@@ -100,17 +100,17 @@ class Deliveries:
     def _expire(self, exports: Iterable[Export]) -> None:
         """Delete the blobs that have expired under the lifecycle rules of their storage account."""
         now = self._world.clock.now()
-        gone: list[tuple[str, str, str]] = []
+        expired: list[tuple[str, str, str]] = []
         for export in exports:
             for days, blobs in list(export.blobs.items()):
                 account = self._world.accounts.get(blobs[0][0]) if blobs else None
                 limit = account.expires_after("/".join(blobs[0][1:])) if account else None
                 if limit is not None and days in export.written and now - export.written[days] > limit:
-                    gone += export.blobs.pop(days)
+                    expired += export.blobs.pop(days)
                     del export.written[days]
-        if gone:
+        if expired:
             self._world.before_blobs()
-            self._world.blobs.delete(gone)
+            self._world.blobs.delete(expired)
 
     def _refused(self, export: Export, run: Run) -> bool:
         now = self._world.clock.now()
@@ -165,8 +165,8 @@ class Deliveries:
             # These files never have rows, so the manifest has no row count unless the export is empty.
             data, rows = parquet_part(), 0 if export.empty else None
         else:
-            compressed, most = properties["compressionMode"] == "gzip", 0 if export.empty else MAX_ROWS
-            data, rows = csv_part(export.scope, run.start, run.end, compressed, most)
+            compressed, max_rows = properties["compressionMode"] == "gzip", 0 if export.empty else MAX_ROWS
+            data, rows = csv_part(export.scope, run.start, run.end, compressed, max_rows)
         if properties["partitionData"]:
             folder = f"{folder}/{run.id}"
             run.file = f"{folder}/part_0_0001.{suffix}"
@@ -252,7 +252,7 @@ def _own_period(definition: dict[str, Any], now: datetime) -> tuple[datetime, da
         case "WeekToDate":
             return today - timedelta(days=(today.weekday() + 1) % 7), today
         case "Custom":
-            return tuple(datetime.fromisoformat(definition["timePeriod"][end]) for end in ("from", "to"))  # type: ignore[return-value]  # two names give two moments
+            return tuple(datetime.fromisoformat(definition["timePeriod"][end]) for end in ("from", "to"))  # type: ignore[return-value]  # two keys give two values
         case _:
             return first, today
 

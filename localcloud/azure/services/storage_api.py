@@ -25,10 +25,10 @@ class StorageApi:
 
     def list(self, request: Request) -> Answer:
         subscription = self._world.directory.get(request.path_args[0]).id
-        mine = [
+        accounts = [
             one.document(self._endpoint) for one in self._world.accounts.values() if one.subscription == subscription
         ]
-        return Answer({"value": mine})
+        return Answer({"value": accounts})
 
     def get(self, request: Request) -> Answer:
         return Answer(self._account(request).document(self._endpoint))
@@ -105,7 +105,7 @@ class StorageApi:
         return Answer(status=200)
 
     def keys(self, request: Request) -> Answer:
-        """Return the keys of an account that allows key access."""
+        """Return the keys of an account."""
         account = self._account(request)
         return Answer({"keys": [{"keyName": "key1", "value": account.key, "permissions": "FULL"}]})
 

@@ -57,12 +57,12 @@ class Vault:
             raise ArmError(401, "Unauthorized", _REFUSED[error.code], {"WWW-Authenticate": challenge}) from None
 
     def _secret(self, request: Request, app: str) -> Answer:
-        asked = _SECRET.fullmatch(request.path[len(PREFIX) :])
-        if request.method != "GET" or asked is None:  # difference: AZURE-18
-            raise ArmError(501, "NotImplemented", "The local vault answers reads of secrets only.")
+        match = _SECRET.fullmatch(request.path[len(PREFIX) :])
+        if request.method != "GET" or match is None:  # difference: AZURE-18
+            raise ArmError(501, "NotImplemented", "The local vault supports only reads of secrets.")
         if "api-version" not in request.query:
             raise ArmError(400, "BadParameter", "api-version must be specified")
-        name, version = asked.groups()
+        name, version = match.groups()
         scope = f"{self._world.vault}/secrets/{name}"
         if not self._world.rights.allows(app, ACTION, scope, data=True):
             raise ArmError(
