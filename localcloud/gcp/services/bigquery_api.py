@@ -35,14 +35,14 @@ _ENTRIES_RIGHT = "bigquery.datasets.getIamPolicy"
 
 
 def denied(kind: str, name: str, permission: str) -> str:
-    """Return BigQuery's own words for a missing right."""
+    """Return BigQuery's error message for a missing permission."""
     return (
         f"Access Denied: {kind} {name}: Permission {permission} denied on {kind.lower()} {name} (or it may not exist)."
     )
 
 
 class BigQueryApi:
-    """The methods of ``bigquery.v2`` that are covered."""
+    """The supported methods of ``bigquery.v2``."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -105,7 +105,7 @@ class BigQueryApi:
         readable = context.may(_ENTRIES_RIGHT, resource)
         if not readable and view in ("ACL", "FULL"):
             raise GoogleError(403, "accessDenied", denied("Dataset", f"{dataset.project}:{dataset.id}", _ENTRIES_RIGHT))
-        # Without the right the entries are left out, which is not the same as there being none.
+        # Without the permission the entries are omitted, which differs from an empty list.
         return dataset.as_json(with_access=readable)
 
     def _list_datasets(self, context: Context) -> Answer:
@@ -208,7 +208,7 @@ class BigQueryApi:
 
 
 def _check_settable(body: dict[str, Any]) -> None:
-    """Say which field of a dataset the local BigQuery does not keep, instead of forgetting it; empty ones are fine."""
+    """Raise GoogleError 501 for a nonempty dataset field that the local BigQuery does not store."""
     known = (*_SETTABLE, *_IGNORED)
     others = [name for name, value in body.items() if value not in (None, {}, []) and name not in known]
     if others:

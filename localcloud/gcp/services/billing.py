@@ -11,7 +11,7 @@ ID = re.compile(r"[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}")
 
 
 def account_id(number: int, seed: int = 0) -> str:
-    """Return the id of the seed's account of that number, in Google's form: three groups of six digits."""
+    """Return an account id derived from number and seed, in Google's form: three groups of six hexadecimal digits."""
     digits = hashlib.sha256(f"billing account {seed}/{number}".encode()).hexdigest().upper()
     return "-".join(digits[start : start + 6] for start in (0, 6, 12))
 
@@ -39,13 +39,13 @@ class BillingAccount:
 
 
 class Billing:
-    """All billing accounts, in the order in which they were made."""
+    """All billing accounts, in order of creation."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, BillingAccount] = {}
 
     def add(self, account: BillingAccount) -> BillingAccount:
-        """Add an account. Raises ValueError for an id of another form, or one that is taken."""
+        """Add an account. Raises ValueError for a malformed or duplicate id."""
         if not ID.fullmatch(account.id):
             raise ValueError(f"{account.id!r} is not the id of a billing account")
         if account.id in self.accounts:

@@ -1,4 +1,4 @@
-"""Cloud Billing: the methods on accounts, which show only those that the caller may see."""
+"""Cloud Billing: the methods on accounts, which return only those that the caller may view."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from localcloud.gcp.context import Answer, Context, Handler, page
 from localcloud.gcp.errors import GoogleError, not_found
 from localcloud.gcp.services.billing import ID, BillingAccount
 
-PAGE = 100  # the most, and the default (https://cloud.google.com/billing/docs/reference/rest/v1/billingAccounts/list)
+PAGE = 100  # the maximum and the default (https://cloud.google.com/billing/docs/reference/rest/v1/billingAccounts/list)
 _MASTER = re.compile(r'\s*(?:master_billing_account|masterBillingAccount)\s*=\s*"?(billingAccounts/[0-9A-F-]+)"?\s*')
 
 
 class BillingApi:
-    """The methods of Cloud Billing that are covered."""
+    """The supported methods of Cloud Billing."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {
@@ -52,11 +52,11 @@ class BillingApi:
             and (not master or document["masterBillingAccount"] == master[1])
         ]
         items, token = page(shown, request.one("pageToken"), size, f"{parent}|{wanted}")
-        # An empty list is left out, as proto3's JSON form does.
+        # Empty lists are omitted, as in proto3's JSON encoding.
         return ({"billingAccounts": list(items)} if items else {}) | ({"nextPageToken": token} if token else {})
 
     def _visible(self, context: Context) -> list[BillingAccount]:
-        # One right on the organization shows them all: asked once, not once an account.
+        # A permission on the organization shows all its accounts: it is checked once, not per account.
         parents = {account.parent for account in context.world.billing.accounts.values()}
         whole = {parent for parent in parents if parent and context.may("billing.accounts.list", parent)}
         return [

@@ -2,7 +2,7 @@
 
 Standard and detailed usage cost: https://cloud.google.com/billing/docs/how-to/export-data-bigquery-tables/standard-usage
 and …/detailed-usage. Pricing: …/pricing-data. FOCUS: the columns of version 1.0 of the FinOps Open Cost and Usage
-Specification that Google fills, with its own ones prefixed ``x_``.
+Specification that Google fills, plus Google's own columns with the prefix ``x_``.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ SCHEMAS: dict[str, list[Field]] = {
 
 
 def table_name(kind: str, account: str) -> str:
-    """Return the name of the table into which Google exports a kind of data of an account."""
+    """Return the name of the table to which Google exports one kind of an account's data."""
     suffix = account.replace("-", "_")
     return {
         "standard": f"gcp_billing_export_v1_{suffix}",

@@ -1,4 +1,4 @@
-"""Cloud Storage buckets: names that the whole world shares, locations, public access, lifecycle rules."""
+"""Cloud Storage buckets: the global namespace, locations, public access, lifecycle rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from localcloud.gcp.errors import GoogleError, invalid, not_found
 from localcloud.gcp.services.objects import ObjectStore, StoredObject, rfc3339
 
 MULTI_REGIONS = ("US", "EU", "ASIA")
-# Regions that both Cloud Storage and BigQuery have (https://cloud.google.com/storage/docs/locations).
+# Regions of both Cloud Storage and BigQuery (https://cloud.google.com/storage/docs/locations).
 REGIONS = read_table(__file__, "regions.json", frozenset[str])
 CLASSES = ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{1,220})[a-z0-9]")
@@ -46,18 +46,18 @@ class Bucket:
         return int(self.document["metageneration"])
 
     def retained_until(self, found: StoredObject) -> datetime | None:
-        """Return until when the bucket's retention policy keeps an object, None without a policy."""
+        """Return the end of an object's retention by the bucket's policy, or None without a policy."""
         policy = self.document.get("retentionPolicy")
         return found.created + timedelta(seconds=int(policy["retentionPeriod"])) if policy else None
 
     def held(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return a new object's fields, with the hold that the bucket puts on every new object."""
+        """Return a new object's fields, with the bucket's default event-based hold if it is enabled."""
         return {"eventBasedHold": True, **fields} if self.document.get("defaultEventBasedHold") else fields
 
     def check_unprotected(self, found: StoredObject, now: datetime, *, deleted: bool) -> None:
         """Raise GoogleError 403 for an object that a hold or the retention policy protects.
 
-        With versions a replaced object stays as one, which the policy allows; a delete is refused all the same
+        With versioning, a replaced object stays as a noncurrent version, which the policy allows; a delete fails
         (https://cloud.google.com/storage/docs/bucket-lock, https://cloud.google.com/storage/docs/object-holds).
         """
         if found.fields.get("eventBasedHold") or found.fields.get("temporaryHold"):
@@ -79,7 +79,7 @@ class Bucket:
 
 
 def valid_name(name: str) -> bool:
-    """Return whether a bucket may be called so (https://cloud.google.com/storage/docs/buckets#naming)."""
+    """Return whether a bucket name is valid (https://cloud.google.com/storage/docs/buckets#naming)."""
     parts = name.split(".")
     return bool(
         _NAME.fullmatch(name)
@@ -91,7 +91,7 @@ def valid_name(name: str) -> bool:
 
 
 def new_document(body: dict[str, Any], project_number: str, now: datetime) -> dict[str, Any]:
-    """Return the metadata of a bucket that is made by this request. Raises GoogleError for what it may not have."""
+    """Return the metadata of a bucket created by this request. Raises GoogleError for invalid settings."""
     name = body.get("name", "")
     if not valid_name(name):
         raise invalid(f"Invalid bucket name: '{name[:80]}'")
@@ -120,7 +120,7 @@ def new_document(body: dict[str, Any], project_number: str, now: datetime) -> di
 
 
 def patched(bucket: Bucket, body: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """Return a bucket's metadata after a patch: what is given replaces, null removes, objects merge."""
+    """Return a bucket's metadata after a patch: values replace, null removes, objects merge."""
     for name in _IMMUTABLE:
         given = body.get(name, bucket.document.get(name))
         if str(given).upper() != str(bucket.document.get(name)).upper():
@@ -177,7 +177,7 @@ def _tagged(document: dict[str, Any]) -> dict[str, Any]:
 
 
 class Buckets:
-    """All buckets of the world, by name."""
+    """All buckets of the local cloud, by name."""
 
     def __init__(self) -> None:
         self.all: dict[str, Bucket] = {}
@@ -189,7 +189,7 @@ class Buckets:
         return self.all[name]
 
     def add(self, bucket: Bucket) -> None:
-        """Add a bucket. Raises GoogleError 409, whose message differs by the name's owner."""
+        """Add a bucket. Raises GoogleError 409 for a taken name; the message depends on the owner."""
         owner = self.all.get(bucket.name)
         if owner and owner.project == bucket.project:
             raise GoogleError(

@@ -21,7 +21,7 @@ _SPECIAL = {"OWNER": "projectOwners", "WRITER": "projectWriters", "READER": "pro
 
 
 def canonical_location(name: str) -> str:
-    """Return a location as BigQuery writes it (``US``, ``europe-west1``). Raises GoogleError for another one."""
+    """Return a location in BigQuery's spelling (``US``, ``europe-west1``). Raises GoogleError for an unknown one."""
     found = LOCATIONS.get(name.upper())
     if found is None:
         raise invalid(f"Invalid value for location: {name[:80]} is not a valid value")
@@ -30,7 +30,7 @@ def canonical_location(name: str) -> str:
 
 @dataclass
 class Table:
-    """One table: `uid` marks its rows in the DuckDB table `rows`."""
+    """One table: `uid` identifies its rows in the DuckDB table `rows`."""
 
     uid: int
     id: str
@@ -41,13 +41,13 @@ class Table:
     partitioned: bool = True
     description: str = ""
     buffered_at: datetime | None = None
-    # Whom the row access policies grant all rows (a TRUE filter); None without a policy.
+    # The identities to which row access policies grant all rows (a TRUE filter); None without a policy.
     readers: frozenset[str] | None = None
     expires: datetime | None = None
     partitions_ms: int = 0
 
     def shows_all(self, identity: str) -> bool:
-        """Return whether an identity sees the rows: with a policy, identities without a grant see no row, and no error.
+        """Return whether an identity can read the rows; without a grant it gets no rows and no error.
 
         Source: "Introduction to BigQuery row-level security".
         """
@@ -90,12 +90,12 @@ class Dataset:
 
 
 def millis(moment: datetime) -> str:
-    """Return whole milliseconds since 1970, as BigQuery writes moments."""
+    """Return whole milliseconds since 1970, BigQuery's format for times."""
     return str(int(moment.timestamp() * 1000))
 
 
 def default_access(creator: str) -> list[dict[str, Any]]:
-    """Return the entries that every dataset begins with."""
+    """Return the access entries of every new dataset."""
     special = [{"role": role, "specialGroup": group} for role, group in _SPECIAL.items()]
     return [*special, {"role": "OWNER", "userByEmail": creator}]
 
@@ -116,7 +116,7 @@ class Catalog:
         return found
 
     def add_dataset(self, dataset: Dataset) -> Dataset:
-        """Add a dataset. Raises GoogleError 409 for an id that is taken, 400 for an invalid one."""
+        """Add a dataset. Raises GoogleError 409 for an existing id, 400 for an invalid one."""
         if not _ID.fullmatch(dataset.id):
             raise invalid(
                 f'Invalid dataset ID "{dataset.id[:80]}". Dataset IDs must be alphanumeric (plus underscores) and must '
@@ -138,7 +138,7 @@ class Catalog:
     def add_table(
         self, dataset: Dataset, name: str, fields: Sequence[Field], now: datetime, *, partitioned: bool = True
     ) -> Table:
-        """Add a table. Raises GoogleError 409 for a name that is taken, 400 for an invalid name or schema."""
+        """Add a table. Raises GoogleError 409 for an existing name, 400 for an invalid name or schema."""
         if not re.fullmatch(r"[\w -]{1,1024}", name):
             raise invalid(f'Invalid table ID "{name[:80]}".')
         if name in dataset.tables:
@@ -150,7 +150,7 @@ class Catalog:
         table.partitions_ms = int(dataset.extra.get("defaultPartitionExpirationMs") or 0) if partitioned else 0
         lifetime = int(dataset.extra.get("defaultTableExpirationMs") or 0)
         if lifetime and not table.partitions_ms:
-            # For a partitioned table the default of partitions counts instead (datasets resource, BigQuery).
+            # For a partitioned table, the default partition expiration applies instead (datasets resource, BigQuery).
             table.expires = now + timedelta(milliseconds=lifetime)
         dataset.tables[name] = table
         self.warehouse.name(table.uid, dataset.project, dataset.id, name, now)
@@ -162,7 +162,7 @@ class Catalog:
         del dataset.tables[name]
 
     def expire(self, now: datetime) -> None:
-        """Delete the tables and partitions whose time is over."""
+        """Delete expired tables and partitions."""
         for dataset in self.datasets.values():
             for table in list(dataset.tables.values()):
                 if table.expires is not None and table.expires <= now:
@@ -177,7 +177,7 @@ class Catalog:
                         self.warehouse.delete(table.rows, table.uid, f"_PARTITIONTIME <= {moment}::TIMESTAMP")
 
     def reshape(self, table: Table, fields: Sequence[Field]) -> None:
-        """Give a table another schema; the columns that both schemas have keep their values."""
+        """Change a table's schema; columns in both schemas keep their values."""
         check_fields(fields)
         rows = self.warehouse.rows_table(fields)
         if rows != table.rows:
@@ -187,7 +187,7 @@ class Catalog:
         table.rows, table.fields = rows, [dict(field) for field in fields]
 
     def table_json(self, dataset: Dataset, table: Table, partition: str = "") -> dict[str, Any]:
-        """Return a table's resource; with a `partition` (``20260105``) its row count is that partition's."""
+        """Return a table's resource; with a `partition` (``20260105``), its row count is the partition's."""
         partitions = self.warehouse.partitions(table.uid)
         if partition:
             try:
@@ -222,7 +222,7 @@ class Catalog:
 
     @staticmethod
     def item_json(dataset: Dataset, table: Table) -> dict[str, Any]:
-        """Return a table as a listing shows it."""
+        """Return a table as an item of tables.list."""
         document: dict[str, Any] = {
             "kind": "bigquery#table",
             "id": f"{dataset.project}:{dataset.id}.{table.id}",

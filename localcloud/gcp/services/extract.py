@@ -1,4 +1,4 @@
-"""Extract jobs: one table, or one of its partitions, as real files in the local Cloud Storage."""
+"""Extract jobs: write a table, or one of its partitions, to real files in the local Cloud Storage."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Extract:
         self._bucket_name, self._pattern = found[1], found[2]
 
     def location(self, asked: str) -> str:
-        """Return where the job runs: where it is asked to, else where its dataset lies."""
+        """Return the job's location: the requested one, or the dataset's."""
         dataset = self._world.catalog.datasets.get((self._project, self._dataset_id))
         return asked or (dataset.location if dataset else "US")
 
     def run(self, location: str) -> tuple[Callable[[], None], dict[str, Any]]:
-        """Write the files of the data as they are now; returns what publishes them, and the job's statistics.
+        """Write the current data to files; return a function that publishes them, and the job's statistics.
 
         Raises GoogleError with the reason that the job fails with.
         """
@@ -77,7 +77,7 @@ class Extract:
         if self._partition:
             where += f" AND _PARTITIONTIME = {literal(self._day().isoformat())}::TIMESTAMP"
         elif table.partitioned:
-            # What is still in the streaming buffer is not extracted.
+            # Rows in the streaming buffer are not extracted.
             where += " AND _PARTITIONTIME IS NOT NULL"
         names = ", ".join(quoted(name) for name in columns)
         try:
@@ -149,11 +149,11 @@ class Extract:
 
     # difference: GCP-4
     def _write(self, select: str) -> tuple[list[tuple[str, Path]], int]:
-        """Write shards of at most the size that one file may have; returns (object name, file) and the rows."""
+        """Write shards of at most the maximum file size; return the (object name, file) pairs and the row count."""
         behavior = self._world.behavior
         many = "*" in self._pattern
         with self._world.warehouse.cursor() as cursor:
-            # One state of the data for all shards.
+            # The transaction gives all shards the same snapshot of the data.
             cursor.execute("BEGIN")
             first = self._world.spool.path()
             rows = self._copy(cursor, select, first)
@@ -194,7 +194,7 @@ class Extract:
         return self._pattern.replace("*", f"{number:012d}")
 
     def _publish(self, files: list[tuple[str, Path]]) -> None:
-        """Make the files visible, all at once. Raises GoogleError if the bucket has gone meanwhile."""
+        """Make all files visible together. Raises GoogleError if the bucket has been deleted in the meantime."""
         with self._world.lock:
             bucket = self._world.buckets.all.get(self._bucket_name)
             if bucket is None:
@@ -214,7 +214,7 @@ class Extract:
 
 
 def colocated(dataset: str, bucket: str) -> bool:
-    """Return whether a dataset may be extracted to a bucket, by their locations.
+    """Return whether a dataset's location allows an extract to a bucket's location.
 
     A multi-region reaches its own regions; the US multi-region reaches every bucket
     (https://cloud.google.com/bigquery/docs/exporting-data#data-locations).

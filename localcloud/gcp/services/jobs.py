@@ -1,4 +1,4 @@
-"""BigQuery jobs: ids that are used once, states, locations, quotas."""
+"""BigQuery jobs: unique ids, states, locations, quotas."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from localcloud.gcp.services.catalog import millis
 from shared.runtime.clock import Clock
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,1024}")
-_RESULTS_KEPT = timedelta(hours=24)  # how long a query's result can be read
+_RESULTS_KEPT = timedelta(hours=24)  # how long a query's result is readable
 _KEPT = timedelta(days=180)  # a job's history (https://cloud.google.com/bigquery/docs/managing-jobs)
 
 
 @dataclass
 class Job:
-    """One job. `result` is what a query found: its schema and all rows in DuckDB's values."""
+    """One job. `result` is a query's result: its schema and all rows as DuckDB values."""
 
     project: str
     id: str
@@ -76,7 +76,7 @@ class Jobs:
         self._by_day: dict[tuple[str, str, date], int] = {}
 
     def begin(self, job: Job) -> None:
-        """Take a job's id for good. Raises GoogleError 409 if it was used in its project and location."""
+        """Register a job. Raises GoogleError 409 if its id was already used in its project and location."""
         if not _ID.fullmatch(job.id):
             raise invalid(f'Invalid job ID "{job.id[:80]}".')
         key = (job.project, job.location.upper(), job.id)
@@ -105,12 +105,12 @@ class Jobs:
             return sum(1 for job in self._running if job.kind == kind)
 
     def run(self, job: Job) -> None:
-        """Let a job run until the moment it ends."""
+        """Keep a job running until its end time."""
         with self._lock:
             self._running.append(job)
 
     def settle(self) -> None:
-        """End the jobs whose time has come; what an extract job wrote becomes visible with its end."""
+        """End the jobs that are due; the files of an extract job become visible when it ends."""
         now = self._clock.now()
         with self._lock:
             due = [job for job in self._running if job.ends <= now]
@@ -119,7 +119,7 @@ class Jobs:
                 self._end(job, now)
 
     def cancel(self, job: Job) -> None:
-        """Stop a running job; one that has ended stays as it is."""
+        """Stop a running job; a finished job stays unchanged."""
         with self._lock:
             if job.done:
                 return
@@ -138,7 +138,7 @@ class Jobs:
         job.done, job.ended = True, max(now, job.created)
 
     def find(self, project: str, identifier: str, location: str) -> Job:
-        """Return a job; without a location only the multi-regions are searched. Raises GoogleError 404."""
+        """Return a job; without a location, only the multi-regions are searched. Raises GoogleError 404."""
         with self._lock:
             for place in [location] if location else ["US", "EU"]:
                 found = self._jobs.get((project, place.upper(), identifier))
@@ -148,7 +148,7 @@ class Jobs:
         raise not_found(f"Not found: Job {project}:{where}{identifier}")
 
     def of(self, project: str) -> list[Job]:
-        """Return a project's jobs, the newest first."""
+        """Return a project's jobs, newest first."""
         with self._lock:
             jobs = [job for job in self._jobs.values() if job.project == project]
         return jobs[::-1]

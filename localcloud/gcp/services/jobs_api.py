@@ -14,11 +14,11 @@ from localcloud.gcp.services.jobs import Job, Jobs
 from localcloud.gcp.services.query import Query
 from localcloud.gcp.services.schema import encode_row
 
-# Work of DuckDB goes on side by side: these take the world's lock themselves, and only for moments.
+# DuckDB's work runs concurrently: these methods take the lock themselves, and only briefly.
 UNLOCKED = frozenset({"bigquery.jobs.insert", "bigquery.jobs.query", "bigquery.jobs.getQueryResults"})
 _SAME_REQUEST = timedelta(minutes=15)
 _REQUESTS_KEPT = 1000
-_RESULT_ROWS = 50_000  # the most in one answer; BigQuery's own limit is a size
+_RESULT_ROWS = 50_000  # maximum rows in one response; BigQuery's own limit is a size
 
 
 class JobsApi:
@@ -133,7 +133,7 @@ class JobsApi:
     def _find(self, context: Context) -> Job:
         project, identifier = context.ids
         job = self._jobs.find(project, identifier, context.request.one("location"))
-        # The creator of a job may read it; others need the right.
+        # The creator of a job may read it; others need the permission.
         if job.identity != context.identity:
             context.need(
                 "bigquery.jobs.get", f"projects/{project}", f"Access Denied: Job {project}:{job.location}.{identifier}"
@@ -150,13 +150,13 @@ class JobsApi:
 
     def _list(self, context: Context) -> Answer:
         project = context.ids[0]
-        everybody = context.request.flag("allUsers")
-        if everybody:
+        all_users = context.request.flag("allUsers")
+        if all_users:
             context.need("bigquery.jobs.listAll", f"projects/{project}", f"Access Denied: Project {project}")
         else:
             context.need("bigquery.jobs.create", f"projects/{project}", f"Access Denied: Project {project}")
         states = context.request.query.get("stateFilter", [])
-        documents = [job.as_json() for job in self._jobs.of(project) if everybody or job.identity == context.identity]
+        documents = [job.as_json() for job in self._jobs.of(project) if all_users or job.identity == context.identity]
         shown = [
             document
             | {"state": document["status"]["state"]}
@@ -173,7 +173,7 @@ class JobsApi:
         project = self._may_begin(context)
         body = context.body
         request = (context.identity, str(body.get("requestId") or secrets.token_hex(12)))
-        # A request that is sent again is answered with the job that it made the first time, for fifteen minutes.
+        # For fifteen minutes, a repeated request returns the job that the first one created.
         job = self._requests.get(request)
         if job is None or context.world.clock.now() - job.created > _SAME_REQUEST:
             identifier, asked = f"job_{secrets.token_hex(12)}", str(body.get("location") or "")

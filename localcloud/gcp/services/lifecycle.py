@@ -1,4 +1,4 @@
-"""A bucket's lifecycle rules, carried out (https://cloud.google.com/storage/docs/lifecycle)."""
+"""Applies a bucket's lifecycle rules (https://cloud.google.com/storage/docs/lifecycle)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _ANY = Conditions()
 
 # difference: GCP-7
 def apply_rules(bucket: Bucket, now: datetime) -> dict[str, int]:
-    """Delete objects or make them colder where all of a rule's conditions hold; returns how often which was done.
+    """Delete objects, or move them to colder classes, by the rules that match; return the object count by action.
 
-    Deleting wins over a change of class, and the coldest class over the others. Raises GoogleError 501 for a
-    condition that is not covered.
+    Delete takes precedence over a class change, and the coldest class over the others. Raises GoogleError 501 for an
+    unsupported condition.
     """
     done: Counter[str] = Counter()
     rules = bucket.document.get("lifecycle", {}).get("rule", [])
     for name in bucket.objects.names():
         found = bucket.objects.get(bucket.name, name)
-        now_in = str(found.fields.get("storageClass") or bucket.document["storageClass"])
-        actions = [rule["action"] for rule in rules if _holds(rule["condition"], found, now_in, now)]
+        current_class = str(found.fields.get("storageClass") or bucket.document["storageClass"])
+        actions = [rule["action"] for rule in rules if _holds(rule["condition"], found, current_class, now)]
         if any(action["type"] == "Delete" for action in actions) and not _protected(bucket, found, now):
             bucket.objects.delete(bucket.name, name, None, _ANY)
             done["Delete"] += 1
             continue
         classes = [action["storageClass"] for action in actions if action["type"] == "SetStorageClass"]
-        coldest = max(classes, key=CLASSES.index, default=now_in)
-        if CLASSES.index(coldest) > CLASSES.index(now_in):
+        coldest = max(classes, key=CLASSES.index, default=current_class)
+        if CLASSES.index(coldest) > CLASSES.index(current_class):
             bucket.objects.reclass(found, coldest, now)
             done[coldest] += 1
     return dict(done)

@@ -1,4 +1,4 @@
-"""Contents of objects on their way in (simple, multipart and resumable uploads) and out (whole or in ranges)."""
+"""Object uploads (simple, multipart and resumable) and downloads (whole or in ranges)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from localcloud.gcp.services.buckets import Bucket
 from localcloud.gcp.services.objects import Conditions, StoredObject, check_name
 from localcloud.gcp.services.storage_access import reach
 
-_UNIT = 256 * 1024  # what every chunk but the last is a multiple of
+_UNIT = 256 * 1024  # every chunk but the last must be a multiple of this
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
 
 @dataclass
 class Upload:
-    """A resumable upload that has begun: what it will be, and what has arrived."""
+    """A started resumable upload: the target object and the received data."""
 
     name: str
     fields: dict[str, Any]
@@ -34,7 +34,7 @@ class Upload:
 
 
 class Media:
-    """Uploads and downloads. `mutations_per_s`: how often one object may be written (0: no limit)."""
+    """Uploads and downloads. `mutations_per_s` limits the write rate per object (0: no limit)."""
 
     def __init__(self, mutations_per_s: float) -> None:
         self._mutations_per_s = mutations_per_s
@@ -60,7 +60,7 @@ class Media:
         raise invalid(f"Unknown upload type {kind!r}")
 
     def replaces(self, context: Context, bucket: Bucket, name: str) -> None:
-        """Check what only overwriting needs: the right to delete, an unprotected object, and the pace of its writes."""
+        """Check an overwrite: the delete permission, the object's protection, and the write rate limit."""
         world = context.world
         if found := bucket.objects.find(name):
             permission = "storage.objects.delete"
@@ -138,7 +138,7 @@ class Media:
         return dict(upload.done)
 
     def _take(self, upload: Upload, header: str, body: bytes) -> int | None:
-        """Add a chunk; returns the whole upload's size once it is known."""
+        """Add a chunk and return the total size of the upload, or None while it is unknown."""
         if not header:
             upload.data += body
             return len(upload.data)
@@ -151,7 +151,7 @@ class Media:
         first, last = int(found[1]), int(found[2])
         if first > len(upload.data) or last - first + 1 != len(body):
             raise GoogleError(503, "backendError", "Invalid request. The chunk does not follow what has arrived.")
-        # What was sent twice is taken once.
+        # Bytes that were sent twice are stored once.
         upload.data += body[len(upload.data) - first :]
         if (total is None or last + 1 < total) and len(body) % _UNIT:
             raise invalid(f"Chunks of a resumable upload must be a multiple of {_UNIT} bytes.")
@@ -184,7 +184,7 @@ class Media:
             status = 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
         if isinstance(found.content, Path):
-            # Opened now, so that a later writer who replaces the object does not take it away.
+            # Opened now, so that the data stays readable if the object is replaced meanwhile.
             return Response(status, headers, FileRange(found.content.open("rb"), start, end - start))
         return Response(status, headers, found.content[start:end])
 
@@ -196,7 +196,7 @@ def _stretch(first: str, last: str, size: int) -> tuple[int, int]:
 
 
 def _writable(context: Context, name: str, item: str) -> Bucket:
-    # Imported late: both modules need a part of the other.
+    # Imported late: the two modules depend on each other.
     return reach(context, "storage.objects.create", name, item)
 
 
@@ -207,7 +207,7 @@ def _check(fields: dict[str, Any]) -> None:
 
 
 def _announced(context: Context) -> dict[str, str]:
-    """Return the checksums that the client announced in a header."""
+    """Return the checksums that the client sent in a header."""
     announced = {}
     for part in context.request.headers.get("x-goog-hash", "").split(","):
         name, _, value = part.strip().partition("=")

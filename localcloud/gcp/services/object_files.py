@@ -1,4 +1,4 @@
-"""The files that hold the contents of objects, and their checksums."""
+"""The files that store object contents, and their checksums."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Protocol
 
 import google_crc32c
 
-_SMALL = 4096  # bytes; larger contents lie in files
+_SMALL = 4096  # bytes; larger contents are stored in files
 
 
 class ObjectFiles:
-    """Where contents lie: small ones in memory, the others in a folder that is the spool's own."""
+    """Stores contents: small ones in memory, larger ones as files in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -22,7 +22,7 @@ class ObjectFiles:
         self._count = 0
 
     def keep(self, data: bytes) -> bytes | Path:
-        """Return a handle of this content."""
+        """Store a content and return its handle: the bytes themselves or the file's path."""
         if len(data) <= _SMALL:
             return data
         path = self.path()
@@ -30,19 +30,19 @@ class ObjectFiles:
         return path
 
     def path(self) -> Path:
-        """Return a path that is not used yet."""
+        """Return an unused path."""
         with self._lock:
             self._count += 1
             return self._folder / f"{self._count:08d}"
 
 
 def read(content: bytes | Path) -> bytes:
-    """Return a whole content."""
+    """Return the bytes of a content."""
     return content if isinstance(content, bytes) else content.read_bytes()
 
 
 class _Hash(Protocol):
-    """What the checksum package, which is untyped, gives."""
+    """The checksum object of the untyped package."""
 
     def update(self, data: bytes) -> None: ...
 

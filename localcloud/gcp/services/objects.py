@@ -76,7 +76,7 @@ def rfc3339(moment: datetime) -> str:
 
 @dataclass(frozen=True)
 class Conditions:
-    """The preconditions of a request; None where none was given."""
+    """The preconditions of a request; None where a precondition is not set."""
 
     generation: int | None = None
     not_generation: int | None = None
@@ -85,7 +85,7 @@ class Conditions:
 
     @classmethod
     def of(cls, query: Mapping[str, list[str]], prefix: str = "if") -> Conditions:
-        """Read them from a query; `prefix` is ``ifSource`` for a copy's source."""
+        """Return the preconditions in a query; `prefix` is ``ifSource`` for a copy's source."""
         values = [
             int(query[name][0]) if (name := f"{prefix}{part}") in query else None
             for part in ("GenerationMatch", "GenerationNotMatch", "MetagenerationMatch", "MetagenerationNotMatch")
@@ -93,7 +93,7 @@ class Conditions:
         return cls(*values)
 
     def check(self, found: StoredObject | None, *, reading: bool = False) -> None:
-        """Raise 412, or 304 for a read of what the reader already has. Generation 0 stands for no object."""
+        """Raise GoogleError 412, or 304 for a read of an unchanged object. Generation 0 means that no object exists."""
         generation = found.generation if found else 0
         metageneration = found.metageneration if found else 0
         fails = (self.generation is not None and self.generation != generation) or (
@@ -109,14 +109,14 @@ class Conditions:
 
 
 def precondition_failed() -> GoogleError:
-    """Return the 412 answer."""
+    """Return the 412 error for an unmet precondition."""
     return GoogleError(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
 
 
 # difference: GCP-15
 @cache
 def glob_pattern(glob: str) -> re.Pattern[str]:
-    """Return what a ``matchGlob`` matches. Raises GoogleError 400 where braces or brackets are not closed.
+    """Return the regular expression for a ``matchGlob``. Raises GoogleError 400 for unclosed braces or brackets.
 
     Source: "List objects and prefixes using glob", JSON API reference of objects.list.
     """
@@ -171,7 +171,7 @@ class ObjectStore:
     def put(
         self, name: str, content: bytes | Path, fields: Mapping[str, Any], conditions: Conditions, now: datetime
     ) -> StoredObject:
-        """Write an object as a new generation, if the conditions hold and its checksums are what was announced."""
+        """Write an object as a new generation. Raises GoogleError for an unmet condition or a checksum mismatch."""
         check_name(name)
         before = self._objects.get(name)
         conditions.check(before)
@@ -180,7 +180,7 @@ class ObjectStore:
             if given and given != is_:
                 raise invalid(f'Provided {what} "{given}" doesn\'t match calculated {what} "{is_}".')
         kept = {key: fields[key] for key in _METADATA if fields.get(key) is not None}
-        # Generations only ever grow, whatever the clock does.
+        # Generations always increase, even if the clock goes back.
         self._last = max(self._last + 1, int(now.timestamp() * 1_000_000))
         stored = StoredObject(name, content, size, md5, crc, self._last, 1, now, now, now, kept)
         if before is None:
@@ -235,13 +235,13 @@ class ObjectStore:
     ) -> tuple[list[StoredObject], list[str], str]:
         """Return (objects, common prefixes, next token), together at most `size`.
 
-        `whole`: an object that is itself named like a common prefix is listed too. `glob`: only objects that match it.
+        `whole`: an object whose name equals a common prefix is listed too. `glob`: only matching objects are listed.
         """
         matches = glob_pattern(glob).fullmatch if glob else None
         after = _token_name(token)
         position = bisect_left(self._names, max(prefix, start_at))
         if after:
-            position = self._behind(after, delimiter)
+            position = self._position_after(after, delimiter)
         objects: list[StoredObject] = []
         prefixes: list[str] = []
         last = ""
@@ -264,10 +264,10 @@ class ObjectStore:
             if whole and name == last:
                 objects.append(self._objects[name])
             prefixes.append(last)
-            position = self._behind(last, delimiter)
+            position = self._position_after(last, delimiter)
         return objects, prefixes, ""
 
-    def _behind(self, name: str, delimiter: str) -> int:
+    def _position_after(self, name: str, delimiter: str) -> int:
         if delimiter and name.endswith(delimiter):
             return bisect_left(self._names, name + "\U0010ffff")
         return bisect_right(self._names, name)
@@ -283,12 +283,12 @@ def _token_name(token: str) -> str:
 
 
 def _drop(content: bytes | Path, successor: bytes | Path) -> None:
-    # A reader that has opened the file keeps what it reads: the name goes, the data stays until it is closed.
+    # A reader with the file open can continue: the data stays available until the file is closed.
     if isinstance(content, Path) and content != successor:
         content.unlink(missing_ok=True)
 
 
 def check_name(name: str) -> None:
-    """Raise GoogleError for what cannot be an object's name (https://cloud.google.com/storage/docs/objects#naming)."""
+    """Raise GoogleError for an invalid object name (https://cloud.google.com/storage/docs/objects#naming)."""
     if not name or name in (".", "..") or "\r" in name or "\n" in name or len(name.encode()) > 1024:
         raise invalid(f"Invalid object name: {name[:80]!r}")

@@ -1,4 +1,4 @@
-"""Projects: their life, the APIs that are enabled in them, and the billing account that pays."""
+"""Projects: their lifecycle, their enabled APIs, and the billing account that pays."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from datetime import datetime, timedelta
 from localcloud.common.data_file import read_table
 from localcloud.gcp.services.billing import Billing
 
-KEPT = timedelta(days=30)  # between the request to delete a project and its end
+KEPT = timedelta(days=30)  # from the deletion request to the permanent deletion
 TITLES = read_table(__file__, "apis.json", dict[str, str])  # the APIs that a project may enable
 
 
 def number_of(project: str) -> str:
-    """Return the number that the local cloud gives a project of this id."""
+    """Return the local cloud's project number for a project id."""
     return str(10**11 + int(hashlib.sha256(project.encode()).hexdigest()[:9], 16))
 
 
 @dataclass
 class Project:
-    """A project, its organization, the APIs that are enabled in it, and the billing account that pays for it."""
+    """A project with its organization, its enabled APIs, and the billing account that pays for it."""
 
     id: str
     parent: str
@@ -39,13 +39,13 @@ class Project:
 
 
 class Projects:
-    """All projects; a deleted one is gone for good thirty days after the request."""
+    """All projects; a deleted project is removed permanently thirty days after the request."""
 
     def __init__(self) -> None:
         self.all: dict[str, Project] = {}
 
     def find(self, name: str, now: datetime) -> Project | None:
-        """Return a project by its id or number, unless it is gone for good."""
+        """Return a project by its id or number, or None if it is unknown or permanently deleted."""
         project = self.all.get(name) or next((item for item in self.all.values() if item.number == name), None)
         if project and project.deleted and now >= project.deleted + KEPT:
             return None
@@ -54,7 +54,7 @@ class Projects:
 
 # difference: GCP-10
 def unpaid(projects: Projects, billing: Billing, name: str, now: datetime) -> str:
-    """Return the state of a billing account that does not pay for a project, as Google names it; "" where one pays."""
+    """Return why a project is not billed, ``absent`` or ``closed`` as Google names it; "" if an open account pays."""
     project = projects.find(name, now)
     if project is None or not project.billing:
         return "absent"

@@ -12,7 +12,7 @@ _DENIED = "The caller does not have permission"
 
 
 class ProjectsApi:
-    """The methods of Resource Manager and Service Usage that are covered."""
+    """The supported methods of Resource Manager and Service Usage."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {
@@ -31,16 +31,16 @@ class ProjectsApi:
             "serviceusage.services.batchEnable": self._enable,
         }
 
-    def _seen(self, context: Context, name: str) -> Project:
+    def _visible(self, context: Context, name: str) -> Project:
         project = context.world.projects.find(name, context.world.clock.now())
-        # What does not exist is refused like what may not be seen.
+        # A missing project gets the same error as one that the caller may not view.
         context.need("resourcemanager.projects.get", f"projects/{project.id if project else name}", _DENIED)
         if project is None:
             raise GoogleError(403, "forbidden", _DENIED)
         return project
 
     def _get(self, context: Context) -> Answer:
-        project = self._seen(context, context.ids[0])
+        project = self._visible(context, context.ids[0])
         kind, _, number = project.parent.partition("/")
         created = project.created.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if context.request.path.startswith("/v1/"):
@@ -72,7 +72,7 @@ class ProjectsApi:
         return context.tested(f"organizations/{context.ids[0]}")
 
     def _ancestry(self, context: Context) -> Answer:
-        project = self._seen(context, context.ids[0])
+        project = self._visible(context, context.ids[0])
         kind, _, number = project.parent.partition("/")
         chain = [{"resourceId": {"type": "project", "id": project.id}}]
         return {
@@ -81,13 +81,13 @@ class ProjectsApi:
 
     # difference: GCP-17
     def _policy(self, context: Context) -> Answer:
-        project = self._seen(context, context.ids[0])
+        project = self._visible(context, context.ids[0])
         context.need("resourcemanager.projects.getIamPolicy", f"projects/{project.id}", _DENIED)
         return context.world.iam.policy(f"projects/{project.id}")
 
     def _constraint(self, context: Context) -> Answer:
-        """Return what a constraint comes to for the project: nothing is restricted unless a test says so."""
-        project = self._seen(context, context.ids[0])
+        """Return the effective policy of a constraint for the project; by default everything is allowed."""
+        project = self._visible(context, context.ids[0])
         context.need("orgpolicy.policy.get", f"projects/{project.id}", _DENIED)
         name = str(context.body.get("constraint") or "")
         if not name.startswith("constraints/"):
@@ -101,7 +101,7 @@ class ProjectsApi:
         return context.world.iam.policy(name)
 
     def _billing(self, context: Context) -> Answer:
-        project = self._seen(context, context.ids[0])
+        project = self._visible(context, context.ids[0])
         document = {"name": f"projects/{project.id}/billingInfo", "projectId": project.id}
         if project.billing:
             document["billingAccountName"] = f"billingAccounts/{project.billing}"
@@ -137,7 +137,7 @@ class ProjectsApi:
         return {"services": [_service(project, name.rpartition("/")[2]) for name in names]}
 
     def _enable(self, context: Context) -> Answer:
-        """Switch services on at once, and return the operation as one that is done."""
+        """Enable services immediately and return a finished operation."""
         project = self._project(context, "serviceusage.services.enable")
         names = [str(one) for one in context.body.get("serviceIds") or ()]
         if not 0 < len(names) <= 20:

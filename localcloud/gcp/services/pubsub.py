@@ -1,6 +1,6 @@
-"""Pub/Sub: topics, and the messages that wait in their subscriptions.
+"""Pub/Sub: topics, subscriptions, and their undelivered messages.
 
-At least once and in no order, as Google says; how often and in which order is set by faults. Sources: "Overview of the
+Delivery is at least once and unordered, as Google documents; `EventFaults` set both. Sources: "Overview of the
 Pub/Sub service", "Lease management", "Subscription retry policy" and "Push subscriptions" (Pub/Sub).
 """
 
@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 from localcloud.gcp.errors import GoogleError
 from shared.runtime.clock import Clock
 
-MOST = 1000  # messages of one pull
+MOST = 1000  # messages per pull
 _SHORTEST, _LONGEST = timedelta(seconds=10), timedelta(seconds=600)  # the retry policy's own defaults
 
 
 @dataclass
 class Message:
-    """One message in one subscription; `due` is when it may be delivered (again), `tries` how often it was."""
+    """One message in one subscription; `due` is the next delivery time, `tries` the number of deliveries so far."""
 
     id: str
     data: bytes
@@ -31,7 +31,7 @@ class Message:
 
 @dataclass
 class EventFaults:
-    """What becomes of the next events: so many are lost, so many arrive twice; all come late, or the newest first."""
+    """Faults of the next events: how many are lost or duplicated, the delay of all events, and their order."""
 
     lose: int = 0
     duplicate: int = 0
@@ -41,7 +41,7 @@ class EventFaults:
 
 @dataclass
 class Subscription:
-    """A subscription to a topic; with `push` its messages are sent to an address, else they are pulled."""
+    """A subscription to a topic; with `push`, its messages are sent to that address; otherwise they are pulled."""
 
     name: str
     topic: str
@@ -53,7 +53,7 @@ class Subscription:
 
 
 class PubSub:
-    """Used under the local cloud's lock."""
+    """All topics and subscriptions. The caller holds the local cloud's lock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -102,18 +102,18 @@ class PubSub:
         return found[::-1] if self.faults.newest_first else found
 
     def acknowledge(self, name: str, ack_ids: set[str]) -> None:
-        """Drop messages. An id that has expired is passed over: its message comes again."""
+        """Drop acknowledged messages. An expired id is ignored, so its message is redelivered."""
         found, now = self.find(name), self._clock.now()
         found.messages = [one for one in found.messages if one.ack_id not in ack_ids or one.due <= now]
 
     def modify(self, name: str, ack_ids: set[str], seconds: int) -> None:
-        """Set when the lease of messages ends; zero gives them back."""
+        """Set the remaining lease of messages; zero returns them for redelivery."""
         for message in self.find(name).messages:
             if message.ack_id in ack_ids:
                 message.due = self._clock.now() + timedelta(seconds=seconds)
 
     def retry_later(self, message: Message) -> None:
-        """Set when a push that was refused is tried again: the wait doubles with each try."""
+        """Schedule the retry of a failed push; the delay doubles with each try."""
         message.tries += 1
         wait = min(_LONGEST, _SHORTEST * 2 ** min(message.tries - 1, 10))
         message.due = self._clock.now() + wait

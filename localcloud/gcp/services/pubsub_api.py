@@ -1,4 +1,4 @@
-"""The methods of Pub/Sub by which the function takes events from its subscription."""
+"""The Pub/Sub methods that the function uses to pull events from its subscription."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PubSubApi:
         }
 
     def _pull(self, context: Context) -> Answer:
-        name = _needed(context)
+        name = _consumable(context)
         most = int(context.body.get("maxMessages") or 0)
         if not 0 < most <= MOST:
             raise GoogleError(400, "invalidArgument", f"Invalid value {most} for max_messages: 1 to {MOST}.")
@@ -42,12 +42,12 @@ class PubSubApi:
         return {"receivedMessages": received} if received else {}
 
     def _acknowledge(self, context: Context) -> Answer:
-        name = _needed(context)
+        name = _consumable(context)
         context.world.pubsub.acknowledge(name, _ids(context))
         return {}
 
     def _modify(self, context: Context) -> Answer:
-        name = _needed(context)
+        name = _consumable(context)
         seconds = int(context.body.get("ackDeadlineSeconds") or 0)
         if not 0 <= seconds <= _LONGEST_LEASE:
             raise GoogleError(400, "invalidArgument", f"Invalid ack deadline {seconds}: 0 to {_LONGEST_LEASE} seconds.")
@@ -55,8 +55,8 @@ class PubSubApi:
         return {}
 
 
-def _needed(context: Context) -> str:
-    """Return the subscription's name. Raises the 403 answer unless the caller may consume it."""
+def _consumable(context: Context) -> str:
+    """Return the subscription's name. Raises GoogleError 403 unless the caller may consume it."""
     project, name = context.ids
     full = f"projects/{project}/subscriptions/{name}"
     context.need(CONSUME, full, "User not authorized to perform this action.")

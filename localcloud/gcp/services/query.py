@@ -1,4 +1,4 @@
-"""Query jobs: GoogleSQL answered by DuckDB over the rows that are really there."""
+"""Query jobs: DuckDB runs GoogleSQL on the actual rows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from localcloud.gcp.services.sql import Relation, Source, Statement, constants, 
 from localcloud.gcp.services.warehouse import ROW_BYTES
 from localcloud.gcp.state import World
 
-MAX_TABLES = 1000  # that one query of INFORMATION_SCHEMA.PARTITIONS, or one with a wildcard, may read
-MINIMUM_BILLED = 10 * 1024 * 1024  # bytes for each table that a query refers to
+MAX_TABLES = 1000  # maximum tables read by one query with a wildcard or of INFORMATION_SCHEMA.PARTITIONS
+MINIMUM_BILLED = 10 * 1024 * 1024  # bytes per table that a query references
 _PARTITION_COLUMNS = (
     "t.table_catalog, t.table_schema, t.table_name, p.partition_id, p.total_rows, "
     f"p.total_rows * {ROW_BYTES} AS total_logical_bytes, p.total_rows * {ROW_BYTES // 8} AS total_billable_bytes, "
@@ -39,7 +39,7 @@ class Query:
         self._read: dict[str, int] = {}
 
     def plan(self) -> str:
-        """Parse the query and return the location that it runs in. Raises GoogleError for an invalid query."""
+        """Parse the query and return its location. Raises GoogleError for an invalid query."""
         settings = self._configuration
         if settings.get("useLegacySql", True) not in (False, "false"):
             raise unimplemented("Legacy SQL")
@@ -93,7 +93,7 @@ class Query:
 
     @property
     def processed(self) -> int:
-        """The bytes of all tables that were read (partitions that a filter leaves out included)."""
+        """The bytes of all tables read, including partitions that a filter excludes."""
         return sum(self._read.values())
 
     @property
@@ -147,7 +147,7 @@ class Query:
         resource = f"projects/{dataset.project}/datasets/{dataset.id}"
         needed = ["bigquery.tables.list", "bigquery.tables.get"]
         if source.view == "TABLES":
-            # Source: "TABLES view", BigQuery's documentation, which asks for the rights on routines too.
+            # Source: "TABLES view", BigQuery's documentation, which also requires permissions on routines.
             needed += ["bigquery.routines.get", "bigquery.routines.list"]
         for permission in needed:
             self._context.need(
@@ -174,7 +174,7 @@ class Query:
         )
 
     def _check_breadth(self, dataset: Dataset, select: exp.Expr) -> None:
-        """Refuse to read too many tables: only what the filter says of the table's name narrows them down."""
+        """Raise GoogleError if too many tables would be read; only filters on the table name reduce the number."""
         if len(dataset.tables) <= MAX_TABLES:
             return
         where = select.args.get("where")

@@ -1,4 +1,4 @@
-"""BigQuery's table schemas as DuckDB's types, and DuckDB's results as BigQuery's REST answers."""
+"""Converts BigQuery's table schemas to DuckDB types, and DuckDB's results to BigQuery's REST responses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _FROM_DUCKDB = {
 
 
 def duckdb_type(field: Field) -> str:
-    """Return the DuckDB type of a BigQuery column. Raises GoogleError for a type that is not covered."""
+    """Return the DuckDB type of a BigQuery column. Raises GoogleError for an unsupported type."""
     kind = str(field.get("type", "")).upper()
     if kind in ("RECORD", "STRUCT"):
         members = ", ".join(f"{quoted(child['name'])} {duckdb_type(child)}" for child in field.get("fields", []))
@@ -66,12 +66,12 @@ def duckdb_type(field: Field) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return a name as an identifier of SQL."""
+    """Return a name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Return a text as a literal of SQL."""
+    """Return a text as an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -94,7 +94,7 @@ def _field(name: str, kind: Any, mode: str = "NULLABLE") -> Field:
 
 
 def encode_row(fields: Sequence[Field], row: Sequence[Any], int64_timestamp: bool) -> dict[str, Any]:
-    """Return one row in REST form, ``{"f": [{"v": …}, …]}``; timestamps as whole microseconds if asked for."""
+    """Return one row in REST form, ``{"f": [{"v": …}, …]}``; optionally with timestamps as whole microseconds."""
     cells = [{"v": _encode(field, value, int64_timestamp)} for field, value in zip(fields, row, strict=True)]
     return {"f": cells}
 
@@ -136,7 +136,7 @@ def to_micros(moment: datetime | date) -> int:
 
 
 def check_fields(fields: Sequence[Field]) -> None:
-    """Raise GoogleError unless these columns can make a table."""
+    """Raise GoogleError unless these columns form a valid schema."""
     seen: set[str] = set()
     for field in fields:
         name = str(field.get("name", ""))

@@ -1,8 +1,7 @@
-"""Secret Manager: the method by which a function reads a secret, and the two by which an operator stores one.
+"""Secret Manager: the method that a function uses to read a secret, and the two that an operator uses to store one.
 
-Source: "REST Resource: projects.secrets" and "projects.secrets.versions", Secret Manager REST API v1. Google's
-discovery document of this API is not among those that the local cloud is set up with, so the methods are written out
-here.
+Source: "REST Resource: projects.secrets" and "projects.secrets.versions", Secret Manager REST API v1. The
+local cloud is not set up with Google's discovery document of this API, so the routes are defined here.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
 def match_secret(request: Request) -> Match | None:
-    """Return the method if a request is about a secret, else None. Raises GoogleError 501 for one not covered."""
+    """Return the Secret Manager method of a request, or None. Raises GoogleError 501 for an unsupported one."""
     for route in _ROUTES:
         found = route.pattern.fullmatch(request.path) if request.method == route.verb else None
         if found:
@@ -46,7 +45,7 @@ def match_secret(request: Request) -> Match | None:
 
 
 class SecretsApi:
-    """The methods on secrets and their versions that are covered."""
+    """The supported methods on secrets and their versions."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {METHOD: self._access, _CREATE: self._create, _ADD: self._add}
@@ -93,7 +92,7 @@ class SecretsApi:
             raise GoogleError(404, "notFound", f"Secret [{resource}] not found.")
         payload = context.body.get("payload") or {}
         try:
-            # Google takes both of base64's alphabets, and gcloud sends the one for URLs.
+            # Google accepts both base64 alphabets, and gcloud sends the URL-safe one.
             written = str(payload.get("data", "")).replace("-", "+").replace("_", "/")
             data = base64.b64decode(written, validate=True)
             text, checksum = data.decode(), int(payload.get("dataCrc32c", google_crc32c.value(data)))
@@ -112,7 +111,7 @@ def _need(context: Context, permission: str, resource: str) -> None:
 
 
 def _numbered(context: Context, rest: str) -> str:
-    """Return a full name as Google shows it: with the project's number."""
+    """Return a full name with the project number, as Google returns it."""
     owner = context.world.projects.find(context.ids[0], context.world.clock.now())
     return f"projects/{owner.number if owner else context.ids[0]}/{rest}"
 

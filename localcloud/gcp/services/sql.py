@@ -1,6 +1,6 @@
-"""GoogleSQL as DuckDB understands it: parameters, table names, pseudo columns, wildcards and `INFORMATION_SCHEMA`.
+"""Translates GoogleSQL for DuckDB: parameters, table names, pseudo columns, wildcards and `INFORMATION_SCHEMA`.
 
-What cannot be translated faithfully is refused with the reason; nothing is answered approximately.
+A query that cannot be translated exactly fails with the reason; no result is approximate.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SUFFIX = "_TABLE_SUFFIX"
 
 @dataclass(frozen=True)
 class Source:
-    """A table that a query names: `view` is set for ``INFORMATION_SCHEMA``, `table` may end in ``*``."""
+    """A table that a query references: `view` is set for ``INFORMATION_SCHEMA``, `table` may end in ``*``."""
 
     project: str
     dataset: str
@@ -37,7 +37,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Relation:
-    """What stands for a source in DuckDB: a query in parentheses, and the pseudo columns that ``*`` leaves out."""
+    """A source's replacement in DuckDB: a subquery, and the pseudo columns that ``*`` excludes."""
 
     sql: str
     pseudo: tuple[str, ...]
@@ -45,20 +45,20 @@ class Relation:
 
 @dataclass
 class Statement:
-    """A parsed query: its sources, and how it is written for DuckDB."""
+    """A parsed query and its sources."""
 
     tree: exp.Expr
     sources: list[tuple[exp.Table, Source]] = field(default_factory=list)
 
     def write(self, resolve: Callable[[Source, exp.Expr], Relation], now: datetime) -> str:
-        """Return DuckDB's SQL. `resolve` gets each source, and the select that reads it."""
+        """Return the query in DuckDB's SQL. `resolve` receives each source and the SELECT that reads it."""
         hidden: dict[int, list[str]] = {}
         for node, source in self.sources:
             select = node.find_ancestor(exp.Select)
             relation = resolve(source, select or self.tree)
             alias = node.alias or source.view or source.table.rstrip("*").rstrip("_") or "t"
             alias = source.view if source.view and "." in alias else alias
-            # It is DuckDB's SQL already: parsing and copying it would take longer than all else.
+            # The relation is already DuckDB's SQL; parsing and copying it would dominate the run time.
             written = exp.Var(this=relation.sql)
             node.replace(exp.alias_(exp.Subquery(this=written), alias, table=True, quoted=True, copy=False))
             if select is not None:
@@ -75,12 +75,12 @@ class Statement:
 def parse(query: str, parameters: Mapping[str, str] | list[str], project: str, dataset: str) -> Statement:
     """Parse a query. `parameters` are literals in GoogleSQL, by name or in order.
 
-    Raises GoogleError (`invalidQuery`) for an invalid query, 501 for statements that are not covered.
+    Raises GoogleError (`invalidQuery`) for an invalid query, 501 for unsupported statements.
     """
     try:
         trees = _parsed(query)
     except SqlglotError as error:
-        # The parser underlines for terminals; no job's error does.
+        # The parser adds terminal escape codes, which a job's error does not contain.
         first = _ESCAPE.sub("", str(error)).partition("\n")[0]
         raise job_error("invalidQuery", f"Syntax error: {first}") from error
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
@@ -100,7 +100,7 @@ def parse(query: str, parameters: Mapping[str, str] | list[str], project: str, d
     return statement
 
 
-@lru_cache(maxsize=64)  # a function sends the same few queries with other parameters
+@lru_cache(maxsize=64)  # the function sends the same few queries with varying parameters
 def _parsed(query: str) -> list[exp.Expr]:
     return [tree for tree in sqlglot.parse(query, read="bigquery") if tree is not None]
 
@@ -114,7 +114,7 @@ def _source(node: exp.Table, project: str, dataset: str) -> Source | None:
             return None
         owner = ".".join(where[:-1]) or project
         return Source(owner, where[-1], view=view[2].upper())
-    # A name in one pair of backticks is one identifier or several, as the parser likes.
+    # The parser may return a name in one pair of backticks as one identifier or as several.
     parts = ".".join(parts).rsplit(".", 2)
     if len(parts) == 1:
         return Source(project, dataset, parts[0]) if dataset else None
@@ -141,7 +141,7 @@ def _with_parameters(tree: exp.Expr, parameters: Mapping[str, str] | list[str]) 
 
 def _translate(node: exp.Expr, now: datetime) -> exp.Expr:
     if isinstance(node, exp.DataType) and node.this == exp.DataType.Type.TIMESTAMPTZ:
-        # All moments are kept in UTC, without a zone.
+        # All timestamps are stored in UTC, without a time zone.
         return exp.DataType.build("TIMESTAMP")
     if isinstance(node, exp.CurrentTimestamp):
         return exp.cast(exp.Literal.string(now.strftime("%Y-%m-%d %H:%M:%S.%f")), "TIMESTAMP")
@@ -158,7 +158,7 @@ def _translate(node: exp.Expr, now: datetime) -> exp.Expr:
 
 
 def table_relation(rows: str, columns: list[str], uid: int) -> Relation:
-    """Return what stands for one table."""
+    """Return the relation of one table."""
     names = ", ".join(quoted(name) for name in columns)
     return Relation(f"SELECT {names}, _PARTITIONTIME FROM {rows} WHERE _table = {uid}", ("_PARTITIONTIME",))
 
@@ -166,7 +166,7 @@ def table_relation(rows: str, columns: list[str], uid: int) -> Relation:
 def wildcard_relation(
     shapes: Sequence[tuple[str, tuple[str, ...]]], project: str, dataset: str, prefix: str
 ) -> Relation:
-    """Return what stands for a wildcard over tables that lie in these DuckDB tables with these columns."""
+    """Return the relation of a wildcard over tables stored in these DuckDB tables with these columns."""
     parts = []
     for rows, columns in shapes:
         names = ", ".join(f"r.{quoted(name)}" for name in columns)
@@ -179,7 +179,7 @@ def wildcard_relation(
 
 
 def constants(value: Mapping[str, Any], kind: Mapping[str, Any]) -> str:
-    """Return a query parameter as a GoogleSQL literal. Raises GoogleError for a type that is not covered."""
+    """Return a query parameter as a GoogleSQL literal. Raises GoogleError for an unsupported type."""
     name = str(kind.get("type", "")).upper()
     if name == "ARRAY":
         items = [constants(item, kind["arrayType"]) for item in value.get("arrayValues", [])]

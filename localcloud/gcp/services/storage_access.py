@@ -1,4 +1,4 @@
-"""Rights on buckets and objects, refused in Cloud Storage's own words."""
+"""Permission checks on buckets and objects, with Cloud Storage's own error messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from localcloud.gcp.services.objects import StoredObject
 
 
 def forbidden(context: Context, permission: str, where: str) -> str:
-    """Return Cloud Storage's own words for a missing right."""
+    """Return Cloud Storage's error message for a missing permission."""
     return (
         f"{context.identity} does not have {permission} access to {where}. Permission '{permission}' denied on "
         "resource (or it may not exist)."
@@ -17,7 +17,7 @@ def forbidden(context: Context, permission: str, where: str) -> str:
 
 
 def reach(context: Context, permission: str, name: str, item: str = "") -> Bucket:
-    """Return a bucket on which, or on whose object `item`, the caller has a permission.
+    """Return a bucket if the caller has a permission on it, or on its object `item`.
 
     Raises GoogleError 403 or 404.
     """
@@ -36,9 +36,9 @@ def reach(context: Context, permission: str, name: str, item: str = "") -> Bucke
 
 
 def look_up(context: Context, permission: str, bucket: Bucket, item: str, wanted: int | None = None) -> StoredObject:
-    """Return an object, of a generation if one is wanted.
+    """Return an object, optionally of a given generation.
 
-    Raises GoogleError 404; 403 for a caller without the right to list the bucket, to whom neither is revealed.
+    Raises GoogleError 404; 403 for a caller without the list permission, who must not learn whether it exists.
     """
     try:
         return bucket.objects.get(bucket.name, item, wanted)

@@ -1,4 +1,4 @@
-"""Cloud Storage's JSON API: buckets, and objects but for their uploads and downloads."""
+"""Cloud Storage's JSON API: buckets, and objects except for their uploads and downloads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from localcloud.gcp.services.objects import (
 )
 from localcloud.gcp.services.storage_access import forbidden, look_up, reach
 
-_COMPOSED = 32  # objects at most (https://cloud.google.com/storage/quotas)
+_COMPOSED = 32  # maximum source objects (https://cloud.google.com/storage/quotas)
 
 
 class StorageApi:
-    """The methods of ``storage.v1`` that are covered."""
+    """The supported methods of ``storage.v1``."""
 
     def __init__(self, page_size: int, mutations_per_s: float) -> None:
         self._page_size = page_size
@@ -49,7 +49,7 @@ class StorageApi:
     def _insert_bucket(self, context: Context) -> Answer:
         world = context.world
         project = context.request.one("project") or world.project
-        # Google's client leaves the project out, or says this, when it talks to an emulator.
+        # Google's client omits the project, or sends this placeholder, when it uses an emulator.
         project = world.project if project == "<none>" else project
         context.need(
             "storage.buckets.create",
@@ -91,7 +91,7 @@ class StorageApi:
         bucket = reach(context, "storage.buckets.update", context.ids[0])
         wanted = (context.body.get("iamConfiguration") or {}).get("publicAccessPrevention")
         if wanted and wanted != bucket.document["iamConfiguration"]["publicAccessPrevention"]:
-            # Uniform access needs no more than the update (https://cloud.google.com/storage/docs/access-control/iam-json).
+            # Uniform access requires only the update permission (https://cloud.google.com/storage/docs/access-control/iam-json).
             reach(context, "storage.buckets.setIamPolicy", bucket.name)
         _metageneration(context, bucket)
         bucket.document = patched(bucket, context.body, context.world.clock.now())
@@ -225,7 +225,7 @@ def document(bucket: Bucket, found: StoredObject) -> dict[str, Any]:
 
 
 def generation(context: Context) -> int | None:
-    """Return the generation that a request asks for, if it names one."""
+    """Return the generation that a request specifies, or None."""
     wanted = context.request.one("generation")
     return int(wanted) if wanted else None
 

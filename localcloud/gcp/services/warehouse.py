@@ -1,6 +1,6 @@
-"""The rows of all BigQuery tables, in one DuckDB: tables of equal schema share one DuckDB table, however many they are.
+"""The rows of all BigQuery tables in one DuckDB database: all tables with the same schema share one DuckDB table.
 
-That keeps a thousand billing tables as cheap as two, lets one statement read all of them, and leaves every row real.
+This keeps a thousand billing tables as cheap as two and lets one statement read all of them, while every row is real.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import duckdb
 from localcloud.gcp.services.schema import Field, duckdb_type, literal, quoted, to_micros
 
 UNPARTITIONED = "__UNPARTITIONED__"  # the partition id of the streaming buffer
-# What lies beside the columns: when the row's partition is, whose it is, and where it goes from the buffer.
+# Hidden columns: the row's partition, its table's uid, and its partition day once it leaves the streaming buffer.
 HIDDEN = {"_PARTITIONTIME": "TIMESTAMP", "_table": "INTEGER", "_due": "DATE"}
-ROW_BYTES = 900  # about the logical bytes of a billing row; only sizes and bills are estimated by it
+ROW_BYTES = 900  # approximate logical bytes of a billing row; used only to estimate sizes and charges
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """`count` rows that come into a partition of the table whose `uid` is given, the last at `modified`."""
+    """`count` rows added to a partition of the table with this `uid`, the last at `modified`."""
 
     table: int
     partition: str
@@ -35,7 +35,7 @@ class Arrival:
 
 
 class Warehouse:
-    """Rows and what `INFORMATION_SCHEMA.PARTITIONS` says of them."""
+    """The rows, and their metadata for `INFORMATION_SCHEMA.PARTITIONS`."""
 
     def __init__(self, folder: Path) -> None:
         self._connection = duckdb.connect(":memory:")
@@ -64,7 +64,7 @@ class Warehouse:
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Return a reader of its own: it sees one state of the data, whatever is written meanwhile."""
+        """Yield a separate read cursor, isolated from concurrent writes."""
         cursor = self._connection.cursor()
         try:
             yield cursor
@@ -76,7 +76,7 @@ class Warehouse:
             return cursor.execute(sql, list(parameters)).fetchall()
 
     def rows_table(self, fields: Sequence[Field]) -> str:
-        """Return the DuckDB table that holds the rows of this schema, making it if need be."""
+        """Return the DuckDB table that holds the rows of this schema, creating it if necessary."""
         columns = {field["name"]: duckdb_type(field) for field in fields}
         key = json.dumps(columns)
         with self._write:
@@ -88,7 +88,7 @@ class Warehouse:
             return self._schemas[key]
 
     def name(self, table: int, project: str, dataset: str, name: str, created: datetime) -> None:
-        """Note what a table is called, for the queries that read names."""
+        """Register a table's name for the queries that read table names."""
         with self._transaction() as run:
             run.execute("INSERT INTO names VALUES (?, ?, ?, ?, ?)", [table, project, dataset, name, _naive(created)])
 
@@ -106,9 +106,9 @@ class Warehouse:
         parameters: dict[str, Any],
         arrivals: Sequence[Arrival],
     ) -> None:
-        """Insert what `select` yields (the columns and the hidden ones); `arrivals` say how many rows go where.
+        """Insert the rows of `select` (visible and hidden columns); `arrivals` count the rows per partition.
 
-        The rows and what is said of their partitions change together.
+        The rows and the partition metadata change in one transaction.
         """
         names = ", ".join(quoted(name) for name in (*columns, *HIDDEN))
         sent: dict[str, Any] = {
@@ -132,7 +132,7 @@ class Warehouse:
             )
 
     def flush(self, rows: str, table: int, now: datetime) -> int:
-        """Move a table's rows from the streaming buffer to their partitions; returns how many there were."""
+        """Move a table's rows from the streaming buffer to their partitions and return how many there were."""
         with self._transaction() as run:
             found = run.execute(
                 "SELECT total_rows FROM partitions WHERE _table = ? AND partition_id = ?", [table, UNPARTITIONED]
@@ -154,25 +154,25 @@ class Warehouse:
         return int(found[0])
 
     def delete(self, rows: str, table: int, where: str = "true") -> None:
-        """Delete rows of one table, and recount its partitions."""
+        """Delete rows of one table and update the row counts of its partitions."""
         with self._transaction() as run:
             run.execute(f"DELETE FROM {rows} WHERE _table = {table} AND ({where})")
             self._recount(run, rows, table)
 
     def rewrite(self, old: str, new: str, columns: Sequence[str], table: int) -> None:
-        """Move a table's rows to the DuckDB table of another schema, with the columns that both have."""
+        """Move a table's rows to the DuckDB table of another schema, with the columns that both share."""
         names = ", ".join(quoted(name) for name in (*columns, *HIDDEN))
         with self._transaction() as run:
             run.execute(f"INSERT INTO {new} ({names}) SELECT {names} FROM {old} WHERE _table = {table}")
             run.execute(f"DELETE FROM {old} WHERE _table = {table}")
 
     def touch(self, table: int, moment: datetime) -> None:
-        """Say that all of a table's partitions were last written no later than `moment`."""
+        """Set the last change of a table's partitions to no later than `moment`."""
         with self._transaction() as run:
             run.execute("UPDATE partitions SET modified = least(modified, ?) WHERE _table = ?", [_naive(moment), table])
 
     def partitions(self, table: int) -> dict[str, tuple[int, datetime]]:
-        """Return rows and the last change (in UTC, without zone) by partition id."""
+        """Return (rows, last change in UTC without time zone) by partition id."""
         found = self.query("SELECT partition_id, total_rows, modified FROM partitions WHERE _table = ?", [table])
         return {name: (count, modified) for name, count, modified in found}
 
