@@ -42,7 +42,7 @@ def test_condition_compares_the_resource_name(expression: str, value: str, held:
 )
 def test_unsupported_condition_is_refused(expression: str) -> None:
     """An unsupported condition cannot be granted, because it could be neither true nor false."""
-    with pytest.raises(ValueError, match="covered form"):
+    with pytest.raises(ValueError, match="condition is not supported from"):
         parse(expression)
 
 
