@@ -125,7 +125,7 @@ class LibraryWorker:
     def __init__(self) -> None:
         from importlib.metadata import version
 
-        self.name = f"azure-functions {version('azure-functions')} (library only, without the worker runtime)"
+        self.name = f"azure-functions {version('azure-functions')} (library only, not the worker runtime)"
         self._functions: dict[str, Any] = {}
         self._threads = ThreadPoolExecutor()
 
