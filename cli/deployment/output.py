@@ -19,7 +19,12 @@ ACTIONS_SHOWN = 6
 NAMES_SHOWN = 5
 ALIKE_SHOWN = 3
 RESOURCES_SHOWN = 20  # of one type and verb
-HOLDERS = {"function": "The function may", "connector": "Tailpipe may", "policy": "The policy's identity may"}
+HOLDERS = {
+    "function": "The function may",
+    "collector": "The collector of events may",
+    "connector": "Tailpipe may",
+    "policy": "The policy's identity may",
+}
 
 
 def show_place(screen: Console, place: Place) -> None:

@@ -99,6 +99,10 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "connector_object_id": ({"connector_object_id": "tailpipe"}, "Write the enterprise application's object id"),
     "policy": ({"policy": "deny"}, 'Write policy = "off", "audit" or "deploy"'),
     "notification_emails": ({"notification_emails": ["platform"]}, "Write every e-mail address once"),
+    "activity_log_workspace_id": (
+        {"activity_log_workspace_id": "my-workspace"},
+        "Write the workspace's whole resource id",
+    ),
     "notify_secret": (
         {"notify_secret": "https://hooks.slack.com/services/T0/B0/x"},
         "Never write the webhook's address itself",

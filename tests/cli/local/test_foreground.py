@@ -82,7 +82,7 @@ WRONG = {
     "an unknown region": (["aws", "--region", "nowhere-9"], "region 'nowhere-9' is not in partition aws"),
     "a region elsewhere": (["aws", "--partition", "aws-cn", "--region", "us-east-1"], "is not in partition aws-cn"),
     "an unknown partition": (["aws", "--partition", "aws-moon"], "partition 'aws-moon' is not one of aws, "),
-    "too few accounts": (["aws", "--accounts", "1", "--kind", "member"], "1 accounts are too few"),
+    "too few accounts": (["aws", "--accounts", "1", "--kind", "member"], "1 accounts are not enough"),
     "an unknown offer": (["azure", "--agreements", "ea,nothing"], "agreements nothing are not among"),
     "an unknown location": (["gcp", "--location", "nowhere"], "location 'nowhere' is not one of US, EU"),
 }
