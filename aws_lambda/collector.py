@@ -20,7 +20,7 @@ from aws_lambda.events import Own, own_of, read_event
 from aws_lambda.log import powertools_sink
 from aws_lambda.settings import account_of, read_settings
 from shared.errors import CloudError
-from shared.hints import Hint, Hints, as_document, merge, read_all
+from shared.hints import Hint, Hints, as_document, describe, merge, read_all
 from shared.parsing import mapping
 from shared.redaction import printable
 from shared.runtime.clock import Clock, SystemClock
@@ -51,9 +51,8 @@ def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -
     account = account_of(str(context.invoked_function_arn)) or ""
     hints, refused = collect(event, own_of(settings, account, role), powertools_sink, clock or SystemClock())
     if hints is not None:
-        scopes = f"{len(hints.scopes)} scopes" if hints.scopes else "no scope in particular"
         _invoke(warm_clients(settings, os.environ), function, _payload(hints))
-        powertools_sink("info", "events-collected", {"cloud": "aws", "reason": f"{hints.count} events about {scopes}"})
+        powertools_sink("info", "events-collected", {"cloud": "aws", "reason": describe(hints)})
     return {"hints": hints.count if hints else 0, "refused": refused}
 
 
@@ -67,11 +66,8 @@ def collect(event: Any, own: Own, sink: Sink, clock: Clock) -> tuple[Hints | Non
         body = mapping(record).get("body")
         return read_event(body if isinstance(body, str) else "", own)
 
-    def refuse(code: str, reason: str, count: int) -> None:
-        sink("warning", "event-refused", {"cloud": "aws", "code": code, "reason": reason, "count": count})
-
     records = mapping(event).get("Records")
-    found, refused = read_all(records if isinstance(records, list) else [None], read, refuse)
+    found, refused = read_all(records if isinstance(records, list) else [None], read, sink, "aws")
     return merge(found, clock.now()), refused
 
 

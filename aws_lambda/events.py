@@ -1,8 +1,8 @@
 """Turn an event of EventBridge into a hint of what may have changed, or refuse it by name.
 
 Events are CloudTrail's records of calls and of AWS's own acts, and CloudFormation's own events of StackSets. The rules
-in infra/aws let only such events through; this module relies on none of that, because whoever may send to the queue
-may send anything. Where a field decides nothing, its absence is no fault: a hint costs a look, no more.
+in infra/aws let only such events through, but this module does not rely on them: anyone who may send to the queue can
+send anything. A missing field that decides nothing is accepted, because a hint only costs a few reads.
 
 Names and fields of events, by source:
 

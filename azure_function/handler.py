@@ -66,7 +66,11 @@ def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bin
 
 def on_tick(clock: Clock) -> None:
     """Run `reconcile_timer` with the given clock."""
-    result = run_once(RunRequest(trigger=Trigger.TIMER), os.environ, logging_sink, clock, None)
+    _end_of_timer(run_once(RunRequest(trigger=Trigger.TIMER), os.environ, logging_sink, clock, None))
+
+
+def _end_of_timer(result: RunResult) -> None:
+    """Write the metrics of a run that a timer started. Raises RunFailed if its report's status is ``failed``."""
     log_metrics(logging_sink, result.report, result.metrics)
     if result.report["status"] == "failed":
         raise RunFailed(failure_message(result.report))
@@ -92,11 +96,8 @@ if os.environ.get("EVENT_SCHEDULE", "").strip():
 def on_look(clock: Clock) -> None:
     """Run `changes_timer` with the given clock."""
     result = look_once(os.environ, logging_sink, clock)
-    if result is None:
-        return
-    log_metrics(logging_sink, result.report, result.metrics)
-    if result.report["status"] == "failed":
-        raise RunFailed(failure_message(result.report))
+    if result is not None:
+        _end_of_timer(result)
 
 
 @app.function_name("reconcile_http")

@@ -101,7 +101,7 @@ class Clients:
         self._given = credentials
         self._lock = threading.RLock()
         self.read_secrets: dict[str, str] = {}  # by their resource names
-        # When this instance last began to pull events, and to run for some: what rings for older ones costs no call.
+        # When this instance last began to pull events, and to run for some: older notifications need no call.
         self.pulled_at: datetime | None = None
         self.event_run_at: datetime | None = None
         self.timeout = TIMEOUT_S

@@ -1,8 +1,8 @@
-"""Events: audit logs name what may have changed, and Pub/Sub keeps them until a run has looked.
+"""Events: audit log entries name what may have changed, and Pub/Sub keeps them until a run has looked at it.
 
-A log sink sends each entry to a topic with two subscriptions. One pushes it to the function, which rings like a
-doorbell: a single push never carries more than one entry. The other is pulled when it rings, so that thousands of
-entries become one run. Whatever rings for an entry that was already pulled is answered without a call.
+A log sink sends each entry to a topic with two subscriptions. Pub/Sub pushes one entry per request, so the push
+subscription only notifies the function. The function then pulls everything from the other subscription, so that
+thousands of entries become one run. A notification about an entry that was already pulled needs no call.
 
 Sources: "Audit log for BigQuery", "Cloud Audit Logs with Cloud Storage", "Cloud Billing audit logging", "Resource
 Manager audit logging", `LogEntry` and `AuditLog` (Cloud Logging), "Push subscriptions" and
@@ -31,7 +31,7 @@ from shared.runtime.context import RunContext
 
 QUOTA = "pubsub"
 PAGE = 1000  # messages of one pull, the most that Pub/Sub gives
-PULLS = 20  # of one doorbell: more messages ring again
+PULLS = 20  # for one notification: further messages have notifications of their own
 LARGEST_EVENT = 256 * 1024  # bytes; a log entry has no more ("Quotas and limits", Cloud Logging)
 # How long after one subscription the other may get the same message.
 SLACK = timedelta(seconds=30)
@@ -106,11 +106,11 @@ class EventQueue:
         return found, False
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Give the messages up: they were looked at, or cannot be used."""
+        """Acknowledge the messages: a run has looked at what they name, or they are refused."""
         self._tell("acknowledge", messages, {})
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Put the messages back, to be pulled again."""
+        """End the messages' leases, so that they can be pulled again."""
         self._tell("modifyAckDeadline", messages, {"ackDeadlineSeconds": 0})
 
     def _tell(self, verb: str, messages: Sequence[Message], body: Mapping[str, Any]) -> None:
@@ -129,7 +129,7 @@ def hint_of(data: bytes, settings: GcpSettings) -> Hint | None:
     payload = mapping(entry.get("protoPayload"))
     method, resource = payload.get("methodName"), payload.get("resourceName")
     if not isinstance(method, str) or not isinstance(resource, str):
-        raise EventRefused("event-malformed", "it is no entry of an audit log")
+        raise EventRefused("event-malformed", "it is not an audit log entry")
     read = _READERS.get(method)
     if read is None:
         raise EventRefused("event-unknown", f"its method is {printable(method)[:80]!r}")
@@ -163,7 +163,7 @@ Found = tuple[str, str]  # scope and kind, each of which may be empty
 EVERYTHING = ("", "")  # with a dataset or a bucket goes what lies in it, of every account
 
 
-def _nothing_left(resource: str, settings: GcpSettings) -> Found:
+def _deletion(resource: str, settings: GcpSettings) -> Found:
     (_dataset if "/datasets/" in resource else _bucket)(resource, settings)
     return EVERYTHING
 
@@ -181,7 +181,7 @@ def _table(resource: str, settings: GcpSettings) -> Found:
         if found:
             # The pricing table names no account.
             return found[1].replace("_", "-") if found.groups() else "", EXPORT.name
-    raise EventRefused("event-of-another-resource", f"{printable(table)[:80]!r} is no table of a billing export")
+    raise EventRefused("event-of-another-resource", f"{printable(table)[:80]!r} is not a billing export table")
 
 
 def _bucket(resource: str, settings: GcpSettings) -> Found:
@@ -194,14 +194,14 @@ def _object(resource: str, settings: GcpSettings) -> Found:
     _must_be(bucket, f"projects/_/buckets/{settings.bucket}")
     account = name.partition("/")[0]
     if not re.fullmatch(ACCOUNT, account):
-        raise EventRefused("event-of-another-resource", f"{printable(name)[:80]!r} is no copy of an export")
+        raise EventRefused("event-of-another-resource", f"{printable(name)[:80]!r} is not a copy of an export")
     return account, COPY.name
 
 
 def _account(resource: str, _settings: GcpSettings) -> Found:
     prefix, _, account = resource.partition("/")
     if prefix != "billingAccounts" or not re.fullmatch(ACCOUNT, account):
-        raise EventRefused("event-of-another-resource", f"{printable(resource)[:80]!r} is no billing account")
+        raise EventRefused("event-of-another-resource", f"{printable(resource)[:80]!r} is not a billing account")
     return account, ""
 
 
@@ -222,7 +222,7 @@ def _must_be(resource: str, *expected: str) -> None:
 
 
 _READERS: Mapping[str, Callable[[str, GcpSettings], Found]] = {
-    **dict.fromkeys(_DELETIONS, _nothing_left),
+    **dict.fromkeys(_DELETIONS, _deletion),
     **dict.fromkeys(_DATASET_METHODS, _dataset),
     **dict.fromkeys(_TABLE_METHODS, _table),
     **dict.fromkeys(_BUCKET_METHODS, _bucket),

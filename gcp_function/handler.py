@@ -65,35 +65,34 @@ def reconcile(request: Request, *, clock: Clock | None = None) -> Answer:
         return result
 
     body = request.get_data(cache=True)
-    doorbell = _doorbell(body)
-    if doorbell is not None:
-        found = answer(lambda: run_for_events(doorbell, os.environ, sink, own_clock, run), sink)
+    notification = _notification(body)
+    if notification is not None:
+        found = answer(lambda: run_for_events(notification, os.environ, sink, own_clock, run), sink)
     else:
         found = answer_run(body, trigger_of(headers), run, sink)
     return found.body(), found.status, HEADERS
 
 
 def run_for_events(
-    doorbell: Message,
+    notification: Message,
     environment: Mapping[str, str],
     sink: Sink,
     clock: Clock,
     run: Callable[[RunRequest], RunResult],
-    credentials: Any = None,
 ) -> HttpAnswer:
-    """Pull the events that wait, and have one run look at what they name; `doorbell` is the one that was pushed.
+    """Pull all waiting events and reconcile what they name; `notification` is the event that Pub/Sub pushed.
 
-    They are given up once the run has looked, else put back. The doorbell's own event is among them, was pulled for an
-    earlier doorbell, or has not reached the other subscription yet: then it has to ring again. Raises SettingsError
-    before any call, AnotherRun, TooSoon, and the ReportedError of a call to Pub/Sub.
+    The messages are acknowledged after the run, and released if it fails. The pushed event is among them, was pulled
+    for an earlier notification, or has not reached the pull subscription yet: then Pub/Sub has to push it again. Raises
+    SettingsError before any call, AnotherRun, TooSoon, and the ReportedError of a call to Pub/Sub.
     """
     settings = read_settings(environment)
     context = RunContext("gcp", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
     if not settings.events_subscription:
         context.log("warning", "event-refused", code="event-unexpected", reason="EVENTS_SUBSCRIPTION is empty")
         return NOTHING_NEW
-    clients = warm_clients(settings, credentials)
-    if clients.pulled_at and doorbell.published and doorbell.published < clients.pulled_at - SLACK:
+    clients = warm_clients(settings)
+    if clients.pulled_at and notification.published and notification.published < clients.pulled_at - SLACK:
         return NOTHING_NEW
     left = gap_left(clients.event_run_at, clock.now())
     if left:
@@ -102,13 +101,9 @@ def run_for_events(
     messages, complete = queue.pull()
     if not messages:
         clients.pulled_at = began
-        return NOTHING_NEW if doorbell.published and doorbell.published < began - SLACK else NOT_YET
-
-    def refuse(code: str, reason: str, count: int) -> None:
-        sink("warning", "event-refused", {"cloud": "gcp", "code": code, "reason": reason, "count": count})
-
-    different = {one.id: one.data for one in messages}
-    found, _ = read_all(different.values(), lambda data: hint_of(data, settings), refuse)
+        return NOTHING_NEW if notification.published and notification.published < began - SLACK else NOT_YET
+    unique = {one.id: one.data for one in messages}
+    found, _ = read_all(unique.values(), lambda data: hint_of(data, settings), sink, "gcp")
     hints = merge(found, began)
     if hints is None:
         queue.acknowledge(messages)
@@ -124,7 +119,7 @@ def run_for_events(
     return HttpAnswer(500 if failed else 200, finished.answer())
 
 
-def _doorbell(body: bytes) -> Message | None:
+def _notification(body: bytes) -> Message | None:
     """Return the message that Pub/Sub pushes with a request; None for every other request."""
     try:
         return pushed(parse_body(body))

@@ -67,12 +67,15 @@ Event = TypeVar("Event")
 
 
 def read_all(
-    events: Iterable[Event], read: Callable[[Event], Hint | None], refuse: Callable[[str, str, int], None]
+    events: Iterable[Event],
+    read: Callable[[Event], Hint | None],
+    sink: Callable[[str, str, Mapping[str, Any]], None],
+    cloud: str,
 ) -> tuple[list[Hint], int]:
     """Return the hints in many events, and how many of the events were refused.
 
-    `read` raises EventRefused for such an event. `refuse` is called once for each code, however many events it is
-    about, with the code, the first one's reason and their number.
+    `read` raises EventRefused for such an event; `sink` is that of a log. The refused ones are logged as
+    ``event-refused``, one line for each code, with the reason of the first one and their number.
     """
     found: list[Hint] = []
     refused: Counter[str] = Counter()
@@ -87,7 +90,7 @@ def read_all(
         if hint is not None:
             found.append(hint)
     for code, count in sorted(refused.items()):
-        refuse(code, reasons[code], count)
+        sink("warning", "event-refused", {"cloud": cloud, "code": code, "reason": reasons[code], "count": count})
     return found, refused.total()
 
 
@@ -123,6 +126,11 @@ def as_document(hints: Hints) -> dict[str, Any]:
     """Return the hints as the JSON value that `parse_hints` reads."""
     document: dict[str, Any] = msgspec.to_builtins(hints)
     return document
+
+
+def describe(hints: Hints) -> str:
+    """Return in words how many events there are, and about how many scopes."""
+    return f"{hints.count} events about {f'{len(hints.scopes)} scopes' if hints.scopes else 'no scope in particular'}"
 
 
 def gap_left(last: datetime | None, now: datetime) -> timedelta:

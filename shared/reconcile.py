@@ -13,7 +13,7 @@ from shared.apply import apply, unwritten
 from shared.coverage import classify
 from shared.errors import AnotherRun, ReportedError, RunStopped, TooSoon, clean, defect
 from shared.guard import Guarded, guard
-from shared.hints import Hints, gap_left
+from shared.hints import Hints, describe, gap_left
 from shared.metrics import Metric, metrics_of
 from shared.model import CLASSES, WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
 from shared.observe import observe
@@ -76,9 +76,10 @@ def reconcile(
         _take_in(enumeration, request, progress, run)
         if progress.stopped:
             return _finish(None, progress, session, run, request, publishing)
-        if request.hints is not None:
-            document.event_run_at = run.started_at
         session.lock(enumeration.owner, enumeration.formerly)
+        if request.hints is not None:
+            # Not before: another run's state may have taken this one's place while the lock was taken.
+            document.event_run_at = run.started_at
         run.heartbeat = session.heartbeat
         record_scopes(document, enumeration, run.clock.now(), run.log)
         scopes = {scope.id: scope for scope in enumeration.scopes}
@@ -132,10 +133,7 @@ def _why(request: RunRequest) -> str:
     """Return what is special about a run, for its first log line."""
     if request.dry_run:
         return "dry run"
-    if request.hints is None:
-        return ""
-    named = f"{len(request.hints.scopes)} scopes" if request.hints.scopes else "no scope in particular"
-    return f"{request.hints.count} events about {named}"
+    return describe(request.hints) if request.hints else ""
 
 
 def _keep_distance(document: StateDocument, run: RunContext) -> None:

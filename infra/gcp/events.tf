@@ -1,4 +1,4 @@
-# What changes in the project and in the billing accounts rings the function within a minute, through Cloud Audit Logs and
+# Changes in the project and in the billing accounts notify the function within a minute, through Cloud Audit Logs and
 # Pub/Sub; without it a change is seen by the next run of the schedule.
 locals {
   # One of each or none. Sets instead of counts, so that dependent resources are addressed by name.
@@ -42,7 +42,7 @@ resource "google_pubsub_subscription" "events" {
   # The longest that Pub/Sub allows: what a longer run holds is pulled again, which is harmless.
   ack_deadline_seconds = 600
 
-  # A subscription that nobody pulls from for a month would be deleted by default.
+  # By default, Pub/Sub deletes a subscription that has no activity for 31 days.
   expiration_policy {
     ttl = ""
   }

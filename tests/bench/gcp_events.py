@@ -7,78 +7,55 @@ delay, because Google documents none; the values are the time that the function 
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gcp_function.clients import warm_clients
-from gcp_function.events import pushed
-from gcp_function.handler import run_for_events, run_once
-from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.audit_log import table_deleted
-from localcloud.gcp.platform.event_delivery import EventDelivery
-from shared.http import answer
 from shared.reconcile import RunResult
 from shared.request import RunRequest
 from shared.runtime.clock import VirtualClock
 from tests.bench.azure_healing import quantile
 from tests.bench.measure import Measure
+from tests.gcp_function.events import EventFunction
 
 SCOPES, DAMAGED, ADDED, STORM = 10_000, 100, 20, 10_000
 DAY = 86_400.0
-SECONDS = 900.0
-PAGE = "cloudbilling.billingAccounts.list"
 
 
-class _Deployed:
+class _Deployed(EventFunction):
     """A deployment without enabled billing exports; events need no deliveries."""
 
     def __init__(self, cloud: LocalGcp) -> None:
-        self.cloud = cloud
-        self.environment = {**cloud.environment(), "COPY": "off", "EXPORTS": "standard"}
-        self.delivery = EventDelivery(cloud.world, self._push)
+        super().__init__(cloud, COPY="off", EXPORTS="standard")
         self.ends: list[tuple[float, dict[str, Any]]] = []
         self.scheduled()
         for one in cloud.world.pubsub.subscriptions.values():
             one.messages.clear()
-        clients = warm_clients(read_settings(self.environment))
-        clients.pulled_at = clients.event_run_at = None
 
     def scheduled(self) -> int:
         """Do a scheduled run; return the number of its calls."""
         before = len(self.cloud.calls.select())
-        self._run(RunRequest())
+        self.run(RunRequest())
         return len(self.cloud.calls.select()) - before
 
     def step(self) -> None:
         """Deliver due messages, and advance the clock by one second."""
-        self.delivery.deliver()
+        self.deliver()
         self.cloud.advance(1)
 
     def waiting(self) -> bool:
         """Return whether a subscription has messages."""
         return any(one.messages for one in self.cloud.world.pubsub.subscriptions.values())
 
-    def _push(self, body: bytes, _identity: str) -> int:
-        doorbell = pushed(json.loads(body))
-        if doorbell is None:
-            raise RuntimeError("the function rejected a push message")
-        return answer(
-            lambda: run_for_events(doorbell, self.environment, _ignore, self.cloud.clock, self._run), _ignore
-        ).status
-
-    def _run(self, request: RunRequest) -> RunResult:
-        finished = run_once(request, self.environment, _ignore, self.cloud.clock, SECONDS)
+    def run(self, request: RunRequest) -> RunResult:
+        """Run once, and keep the moment of its end. Raises RuntimeError if the run failed."""
+        finished = super().run(request)
         if finished.report["status"] == "failed":
             raise RuntimeError(f"the run failed: {finished.report['failures'][:3]}")
         self.ends.append((self.cloud.clock.monotonic(), finished.report))
         return finished
-
-
-def _ignore(_level: str, _event: str, _fields: Any) -> None:
-    """Drop a log line."""
 
 
 def measures() -> Iterator[Measure]:

@@ -31,10 +31,10 @@ class EventFunction:
 
     def push(self, body: bytes, _identity: str) -> int:
         """Answer one push with a status."""
-        doorbell = pushed(json.loads(body))
-        assert doorbell is not None
+        notification = pushed(json.loads(body))
+        assert notification is not None
         found = answer(
-            lambda: run_for_events(doorbell, self.environment, self.lines, self.cloud.clock, self.run), self.lines
+            lambda: run_for_events(notification, self.environment, self.lines, self.cloud.clock, self.run), self.lines
         )
         self.answers.append(found.body())
         return found.status

@@ -150,7 +150,7 @@ def test_no_document_raises_anything_but_a_refusal(document: Any) -> None:
 
 
 def test_a_deleted_dataset_is_back_before_the_next_schedule(cloud: LocalGcp) -> None:
-    """The audit log's entry rings, one run looks at the project's targets, and the message is given up."""
+    """The audit log entry starts one run, which recreates the dataset, and the message is acknowledged."""
     function = EventFunction(cloud, COPY="off")
     cloud.delete_dataset()
     assert waiting(cloud) == 1
@@ -186,7 +186,7 @@ def test_a_new_billing_account_is_looked_at_alone(cloud: LocalGcp) -> None:
 
 
 def test_a_storm_is_one_run_and_nothing_is_lost(cloud: LocalGcp) -> None:
-    """Of thousands of events the first rings, and its run takes them all; the others cost no call."""
+    """The first notification starts a run for all events; the later ones need no run and hardly a call."""
     function = EventFunction(cloud, COPY="off")
     cloud.delete_dataset()
     for number in range(1500):
@@ -257,7 +257,7 @@ def test_messages_stay_where_the_run_could_not_look(cloud: LocalGcp, answered: s
 
 
 def test_forged_and_foreign_messages_are_given_up(cloud: LocalGcp) -> None:
-    """They are logged by code, make no run, and never ring again."""
+    """They are logged by code, start no run, and are acknowledged."""
     function = EventFunction(cloud, COPY="off")
     for text in ("no JSON", entry("storage.buckets.delete", "projects/_/buckets/other").decode(), "[1]"):
         cloud.emit_event(text)

@@ -48,9 +48,9 @@ def all_output(cloud: LocalGcp, place: str, url: str) -> str:
         cloud.delete_objects(cloud.deployment.state_bucket)
     if place == ENDPOINTS["pubsub"]:
         cloud.emit_event("{}")
-        rung = EventFunction(cloud, **environment)
-        rung.deliver()
-        return f"{rung.lines.text()} {rung.answers}"
+        function = EventFunction(cloud, **environment)
+        function.deliver()
+        return f"{function.lines.text()} {function.answers}"
     try:
         report = run_once(RunRequest(), environment, lines, cloud.clock, 900, seed=1).report
     except CloudError as error:
