@@ -310,7 +310,7 @@ class Deliveries:
 
 
 def progress_of(entry: TargetState | None) -> ListingProgress | None:
-    """Return the stored progress of a container's listing; None if there is none or it is not valid."""
+    """Return the stored progress of a container's listing, or None if it is missing or not valid."""
     try:
         return msgspec.convert(entry.facts[LISTING], ListingProgress) if entry else None
     except (KeyError, msgspec.ValidationError):

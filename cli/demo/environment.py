@@ -58,7 +58,7 @@ class Environment(ABC):
 
     @abstractmethod
     def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Call the function and return its report. Raises ScenarioEnded if there is none."""
+        """Call the function and return its report. Raises ScenarioEnded if it returned no report."""
 
     @abstractmethod
     def calls(self) -> Sequence[Any]:

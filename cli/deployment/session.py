@@ -57,7 +57,7 @@ def attempt(title: str, command: Callable[[], int]) -> tuple[int, Sequence[Probl
         except OperatorError as error:
             problems: Sequence[Problem] = error.problems
         except (ModuleNotFoundError, BrokenPipeError):
-            raise  # the installation is incomplete, or nobody reads the output any more: click deals with both
+            raise  # the installation is incomplete, or the reader of the output has closed it: click deals with both
         except Exception as error:  # noqa: BLE001 - a trace belongs in a file, not on the terminal
             problems = [Problem(*defect(error))]
         show_problems(err(), title, problems)

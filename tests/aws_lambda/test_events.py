@@ -139,7 +139,7 @@ FOREIGN = deleted_export() | {"account": MEMBER}
     ],
 )
 def test_an_event_that_is_not_for_the_function_is_refused_by_name(event: Any, code: str) -> None:
-    """Forged events, events of others and unknown ones are told apart, so that an operator can find their sender."""
+    """Forged, foreign and unknown events have separate codes, so that an operator can find the sender."""
     with pytest.raises(EventRefused) as caught:
         hint_of(event, OWN)
     assert caught.value.code == code

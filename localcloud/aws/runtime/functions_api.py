@@ -93,7 +93,7 @@ class LambdaApi:
         return 200, headers, json.dumps(done.payload if done.error is None else done.error).encode()
 
     def before(self, operation: str, params: Mapping[str, Any], where: Where) -> Any:
-        """Return moto's record of the function that a request names, or None if there is none yet.
+        """Return moto's record of the function that a request names; None if it creates one or names none.
 
         Raises AwsError for a request that Lambda refuses and moto accepts.
         """

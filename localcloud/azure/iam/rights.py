@@ -219,6 +219,6 @@ def role_id(role: str, subscription: str = "") -> str:
 
 
 def subscription_of(scope: str) -> str:
-    """Return the subscription ID in a scope, in lowercase, or "" if there is none."""
+    """Return the subscription ID in a scope, in lowercase, or "" if the scope has no subscription."""
     parts = scope.split("/", 3)
     return parts[2].lower() if len(parts) > 2 and parts[1].lower() == "subscriptions" else ""
