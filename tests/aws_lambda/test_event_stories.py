@@ -57,6 +57,20 @@ def test_a_new_account_is_covered_within_ten_minutes(covered: LocalAws) -> None:
     assert path.runs[0][0] - begun <= 600
 
 
+def test_a_closed_account_is_no_longer_served(covered: LocalAws) -> None:
+    """The result of the closure starts a full run, which finds the account closed and everything else well."""
+    path = EventPath(covered)
+    closed = member_of(covered)
+    covered.close_account(closed)
+    assert path.pending() == 1  # CloseAccount itself, whose account is not closed yet, starts nothing
+    path.settle()
+    ((_, report),) = path.runs
+    assert (report["trigger"], report["status"], report["enumeration_complete"]) == ("event", "ok", True)
+    active = sum(state == "ACTIVE" for state in covered.accounts().values())
+    assert (report["scopes"]["active"], report["scopes"]["covered"]) == (active, active)
+    assert report["scopes"]["total"] == active + 1
+
+
 @pytest.mark.parametrize("how", ["lost", "twice", "reversed"])
 def test_lost_repeated_and_reordered_events_end_in_the_same_world(covered: LocalAws, how: str) -> None:
     """Whatever becomes of the events, the next scheduled run finds nothing else to do, or does it."""

@@ -1,8 +1,8 @@
 """Events that Organizations sends through CloudTrail, on the default bus of the partition's home region.
 
 Only an account with a trail has them on AWS. An invited account's own call AcceptHandshake is in that account's trail;
-the management account's has the membership event. Sources: "Logging AWS Organizations API calls with AWS CloudTrail" in
-the Organizations User Guide, and the API reference of AcceptHandshake.
+the management account's has the membership event. Sources: "Logging API calls with AWS CloudTrail for AWS
+Organizations" in the Organizations User Guide, and the API reference of AcceptHandshake and CloseAccount.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from localcloud.aws.platform.service_events import CALL, OF_SERVICE, ServiceEven
 from localcloud.aws.services.organization import Account, Organization
 
 SOURCE = "aws.organizations"
+# The events of calls, which have their parameters; all others are the service's own.
+_CALLS = ("CloseAccount", "MoveAccount")
 
 
 class OrganizationEvents:
-    """Follows an organization and sends an event for each account that is created, joins, moves or leaves."""
+    """Follows an organization, and sends an event for each account that joins, moves, is closed or leaves."""
 
     def __init__(self, events: ServiceEvents) -> None:
         self._events = events
@@ -29,21 +31,20 @@ class OrganizationEvents:
     # difference: AWS-18
     def _send(self, organization: Organization, name: str, account: Account, about: dict[str, str]) -> None:
         where = Where(organization.management, organization.partition.home)
-        of_service = name != "MoveAccount"
         detail = self._events.trail(organization.management, where.region, SOURCE, name)
+        of_service = name not in _CALLS
         if of_service:
             detail["eventType"] = "AwsServiceEvent"
-            now = detail["eventTime"]
-            created = name == "CreateAccountResult"
-            detail["serviceEventDetails"] = _created(account, now) if created else {"accountId": account.id, **about}
+            detail["serviceEventDetails"] = _details(name, account, about, detail["eventTime"])
         else:
-            parents = {"sourceParentId": about["source"], "destinationParentId": about["target"]}
-            detail["requestParameters"] = {"accountId": account.id, **parents}
+            detail["requestParameters"] = {"accountId": account.id, **about}
         self._events.send(where, SOURCE, OF_SERVICE if of_service else CALL, detail)
 
 
 # difference: AWS-12
-def _created(account: Account, now: str) -> dict[str, Any]:
-    # CloudTrail hides the account's name.
-    status = {"id": f"car-{uuid.uuid4().hex}", "state": "SUCCEEDED", "accountName": "****", "accountId": account.id}
-    return {"createAccountStatus": status | {"requestedTimestamp": now, "completedTimestamp": now}}
+def _details(name: str, account: Account, about: dict[str, str], now: str) -> dict[str, Any]:
+    status = {"state": "SUCCEEDED", "accountId": account.id, "requestedTimestamp": now, "completedTimestamp": now}
+    if name == "CreateAccountResult":
+        # CloudTrail hides the account's name.
+        return {"createAccountStatus": {"id": f"car-{uuid.uuid4().hex}", "accountName": "****"} | status}
+    return {"closeAccountStatus": status} if name == "CloseAccountResult" else {"accountId": account.id, **about}

@@ -150,7 +150,7 @@ class Organization:
             leaving(account, source)
         for joining in self.on_join:
             joining(account)
-        self._notify("MoveAccount", account, source=source, target=target)
+        self._notify("MoveAccount", account, sourceParentId=source, destinationParentId=target)
 
     def set_state(self, identity: str, state: str) -> None:
         """Set an account's state. Raises ValueError for a state that does not exist on AWS."""
@@ -159,7 +159,7 @@ class Organization:
         self.account(identity).state = state
 
     def close(self, identity: str) -> None:
-        """Close a member: PENDING_CLOSURE, then CLOSED after `close_delay_s`. Raises AwsError."""
+        """Close a member: PENDING_CLOSURE, then CLOSED after `close_delay_s`; each sends an event. Raises AwsError."""
         account = self.account(identity)
         if identity == self.management:
             raise AwsError("ConstraintViolationException", "You can't close the management account.")
@@ -167,6 +167,7 @@ class Organization:
             raise AwsError("AccountAlreadyClosedException", "You attempted to close an account that is already closed.")
         account.state = "PENDING_CLOSURE"
         account.closing_until = self._clock.now() + timedelta(seconds=self.close_delay_s)
+        self._notify("CloseAccount", account)
         self.settle()
 
     def remove(self, identity: str) -> None:
@@ -186,6 +187,7 @@ class Organization:
         for account in self.accounts.values():
             if account.closing_until is not None and account.closing_until <= now:
                 account.state, account.closing_until = "CLOSED", None
+                self._notify("CloseAccountResult", account)
 
     def lineage(self, parent: str) -> Iterator[str]:
         """Yield the ids of a unit and of all units above it, up to the root."""

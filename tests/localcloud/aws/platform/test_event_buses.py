@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from localcloud.aws.cloud import LocalAws
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.aws.helpers import root
 from tests.localcloud.aws.iam.sessions import client_in, document, make_role
 from tests.localcloud.aws.runtime.zips import ECHO, create_function
@@ -18,6 +20,13 @@ ACCOUNTS = {
     "source": ["aws.organizations"],
     "detail": {"eventName": NAMES},
 }
+
+
+@pytest.fixture
+def closing() -> Iterator[LocalAws]:
+    """Return a local AWS in which closing an account takes a minute."""
+    with LocalAws(accounts=2, clock=VirtualClock(), close_delay_s=60) as cloud:
+        yield cloud
 
 
 def put_rule(
@@ -96,6 +105,29 @@ def test_account_changes_through_the_api_send_events(cloud: LocalAws) -> None:
     assert details[1]["serviceEventDetails"] == {"accountId": invited, "joinedMethod": "INVITED"}
     assert details[2]["requestParameters"]["accountId"] == invited
     assert details[3]["serviceEventDetails"] == {"accountId": invited, "departureMethod": "REMOVED"}
+
+
+def test_closure_sends_the_call_and_later_its_result(closing: LocalAws) -> None:
+    """CloseAccount is recorded as a call; CloseAccountResult follows when the account is closed, with its status."""
+    create_function(closing, ECHO)
+    rule = f"arn:aws:events:us-east-1:{closing.account}:rule/accounts"
+    pattern = {"source": ["aws.organizations"], "detail": {"eventName": ["CloseAccount", "CloseAccountResult"]}}
+    put_rule(closing, "us-east-1", {"Arn": let_in(closing, rule)}, pattern)
+    member = next(one for one in closing.accounts() if one != closing.account)
+    closing.client("organizations").close_account(AccountId=member)
+    (call,) = (run["payload"] for run in closing.await_functions())
+    assert (call["detail-type"], call["detail"]["eventName"]) == ("AWS API Call via CloudTrail", "CloseAccount")
+    assert call["detail"]["requestParameters"] == {"accountId": member}
+    closing.advance(60)
+    assert closing.accounts()[member] == "CLOSED"
+    result = closing.await_functions()[-1]["payload"]
+    assert (result["detail-type"], result["detail"]["eventName"]) == (
+        "AWS Service Event via CloudTrail",
+        "CloseAccountResult",
+    )
+    status = result["detail"]["serviceEventDetails"]["closeAccountStatus"]
+    assert (status["accountId"], status["state"]) == (member, "SUCCEEDED")
+    assert len(closing.await_functions()) == 2
 
 
 def test_forwarding_role_without_permission_delivers_nothing(cloud: LocalAws) -> None:
