@@ -15,8 +15,8 @@ from tests.aws_lambda.event_path import EventPath
 from tests.aws_lambda.support import EXPORT, local_aws, run
 from tests.bench.measure import Measure
 
-ACCOUNTS = 1000
-DAMAGED = 100  # a day: 1 % of 10,000 accounts
+ACCOUNTS = 10_000
+DAMAGED = 100  # a day: 1 % of the accounts
 DAY, HOUR = 86_400.0, 3600.0
 # AWS documents no delay for events. CloudTrail's log files take 5 minutes on average; its events are faster.
 TRAIL_S, DIRECT_S = 180.0, 60.0
