@@ -105,8 +105,8 @@ def test_aws_status_reasons_are_redacted() -> None:
         run_aws(aws)
         aws.advance(600)
         run_aws(aws)
-        aws.faults.spoil("bcm-data-exports.GetExport", edit_json(unhealthy))
-        instances = aws.faults.spoil("cloudformation.ListStackInstances", failed)
+        aws.faults.corrupt("bcm-data-exports.GetExport", edit_json(unhealthy))
+        instances = aws.faults.corrupt("cloudformation.ListStackInstances", failed)
         for _ in range(5):
             aws.advance(2 * DAY)
             finished, log = run_with_log(lambda sink: run_aws(aws, sink=sink))

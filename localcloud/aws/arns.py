@@ -71,8 +71,8 @@ class Arns:
 
     def of(self, service: str, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         """Return the resources of an operation's own action; `*` if the action has no resource types."""
-        known = self._services.get(service)
-        return known(operation, params, where) if known else _ANY
+        builder = self._services.get(service)
+        return builder(operation, params, where) if builder else _ANY
 
     def bucket(self, name: str) -> str:
         return f"arn:{self._partition.name}:s3:::{name}"
@@ -153,9 +153,10 @@ class Arns:
     def _function(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         if params.get("UUID"):
             return (self._arn("lambda", where, f"event-source-mapping:{params['UUID']}"),)
-        # "Actions, resources, and condition keys for AWS Lambda": a mapping has no ARN before it is created.
-        made = operation == "CreateEventSourceMapping"
-        named = "" if made else str(params.get("FunctionName") or params.get("Resource") or "")
+        # A mapping has no ARN before it is created.
+        # Source: "Actions, resources, and condition keys for AWS Lambda" in the Service Authorization Reference.
+        creates_mapping = operation == "CreateEventSourceMapping"
+        named = "" if creates_mapping else str(params.get("FunctionName") or params.get("Resource") or "")
         if not named:
             return _ANY
         if named.startswith("arn:"):

@@ -35,7 +35,7 @@ Kind = Literal["management", "delegated", "standalone", "member"]
 RUNTIME = f"python{'.'.join(map(str, sys.version_info[:2]))}"
 _UNITS = ("Production", "Development", "Sandbox")
 # moto's backends are global to the process, so only one local AWS can be open at a time.
-_alive = threading.Lock()
+_open = threading.Lock()
 
 
 class LocalAws(LocalCloud):
@@ -96,8 +96,7 @@ class LocalAws(LocalCloud):
         self.world.functions.package = package
         member = kind in ("delegated", "member") and not bare
         self.account = account_id(0) if member else MANAGEMENT_ACCOUNT
-        alone = kind == "standalone"
-        self.deployment = Deployment.fresh(self.account, self.partition, self.region, alone=alone)
+        self.deployment = Deployment.fresh(self.account, self.partition, self.region, standalone=kind == "standalone")
         self._actions = AwsActions(self.world, self.account, self.region, self.deployment.bucket, STACK_SET)
         self._clients: dict[tuple[str, str], Any] = {}
 
@@ -118,9 +117,9 @@ class LocalAws(LocalCloud):
         return self._actions
 
     def __enter__(self) -> Self:
-        if not _alive.acquire(blocking=False):
+        if not _open.acquire(blocking=False):
             raise RuntimeError("another LocalAws is open in this process; close it first")
-        self._stack.callback(_alive.release)
+        self._stack.callback(_open.release)
         return super().__enter__()
 
     def __exit__(
@@ -182,12 +181,12 @@ class LocalAws(LocalCloud):
             self.world.calls.clear()
 
     def _deploy(self) -> None:
-        conditions = self._deploy_all()
+        conditions = self._deploy_infrastructure()
         if self._package is not None:
             # Last, so that the events of the deployment itself do not reach the function.
             make_events(self.deployment, self.client, RUNTIME, conditions | {"connector_events"})
 
-    def _deploy_all(self) -> set[str]:
+    def _deploy_infrastructure(self) -> set[str]:
         self.deployment.make_bucket(self.client)
         self.deployment.make_connector_role(self.client)
         standalone = self._kind == "standalone"

@@ -62,7 +62,7 @@ class AwsActions(ControlActions):
 
     # Stack instances
 
-    def fail_instance(self, account: str, reason: str = "ResourceLogicalId:Role was not stabilised") -> None:
+    def fail_instance(self, account: str, reason: str = "ResourceLogicalId:Role did not stabilize") -> None:
         """Set the account's instances to OUTDATED / FAILED and delete their roles, as after a failed operation."""
         for place in self._places(account):
             instance = self._stack_set().instances[place]
@@ -71,7 +71,7 @@ class AwsActions(ControlActions):
 
     def fail_deployments(self, account: str, reason: str = "Account gate check failed", times: int | None = 1) -> None:
         """Make the next `times` StackSet operations (None: all) fail in this account."""
-        self.world.stacks.order_failure(account, reason, times)
+        self.world.stacks.inject_failure(account, reason, times)
 
     def break_instance(self, account: str) -> None:
         """Set the account's instances to INOPERABLE."""
@@ -102,7 +102,7 @@ class AwsActions(ControlActions):
     def remove_member_role(self, account: str) -> None:
         """Delete the role without CloudFormation: the instance status stays CURRENT."""
         for place in self._places(account):
-            self.world.roles.delete_behind(account, (self._stack_set().id, place[1]))
+            self.world.roles.delete_roles_only(account, (self._stack_set().id, place[1]))
 
     def instances(self) -> dict[str, str]:
         """Return account ids with the detailed status of their instances."""
@@ -114,7 +114,7 @@ class AwsActions(ControlActions):
     def delete_export(self, name: str) -> None:
         arn = self.world.exports.named(self.account, name).arn
         self.world.exports.delete(self.account, arn)
-        self._acted("bcm-data-exports", "DeleteExport", ExportArn=arn)
+        self._record_operator("bcm-data-exports", "DeleteExport", ExportArn=arn)
 
     def exports(self) -> dict[str, str]:
         """Return export names with their status codes and any reasons."""
@@ -130,7 +130,7 @@ class AwsActions(ControlActions):
 
     def fail_execution(self, name: str, status: str = "DELIVERY_FAILURE", reason: str = "INTERNAL_FAILURE") -> None:
         """Make the export's next execution fail with `status` (QUERY_FAILURE or DELIVERY_FAILURE)."""
-        self.world.deliveries.order_failure(self.world.exports.named(self.account, name), status, reason)
+        self.world.deliveries.inject_failure(self.world.exports.named(self.account, name), status, reason)
 
     def silence_export(self, name: str, days: float = 3) -> None:
         """Stop the export's deliveries, as of `days` ago, while its status stays HEALTHY."""
@@ -170,7 +170,7 @@ class AwsActions(ControlActions):
             raise KeyError(f"the policy of {self.bucket} has no statement {sid!r}")
         document = json.dumps(policy | {"Statement": kept}).encode() if kept else None
         self.world.buckets.set_policy(self.bucket, document)
-        self._acted("s3", "PutBucketPolicy" if kept else "DeleteBucketPolicy", Bucket=self.bucket)
+        self._record_operator("s3", "PutBucketPolicy" if kept else "DeleteBucketPolicy", Bucket=self.bucket)
 
     def retain_bucket(self, days: int, mode: str = "GOVERNANCE") -> None:
         """Enable Object Lock with a default retention of `days` on the bucket; 0 removes the default retention."""
@@ -178,7 +178,7 @@ class AwsActions(ControlActions):
 
     def remove_bucket_policy(self) -> None:
         self.world.buckets.set_policy(self.bucket, None)
-        self._acted("s3", "DeleteBucketPolicy", Bucket=self.bucket)
+        self._record_operator("s3", "DeleteBucketPolicy", Bucket=self.bucket)
 
     # Faults
 
@@ -276,9 +276,9 @@ class AwsActions(ControlActions):
     def now(self) -> str:
         return self.world.clock.now().isoformat()
 
-    def _acted(self, service: str, operation: str, **params: Any) -> None:
-        """Record what an action did as CloudTrail records the operator's call that it stands for."""
-        self.world.call_events.act(self.account, service, operation, self.region, params)
+    def _record_operator(self, service: str, operation: str, **params: Any) -> None:
+        """Send the CloudTrail event of the operator's call that an action stands for."""
+        self.world.call_events.record_operator(self.account, service, operation, self.region, params)
 
     def _organization(self) -> Organization:
         organization = self.world.organizations.organization

@@ -10,7 +10,7 @@ from typing import Any
 from localcloud.aws.errors import AwsError, denied, throttled
 from localcloud.aws.iam.caller import Identity
 from localcloud.aws.iam.required_actions import RequiredAction
-from localcloud.common.faults import FaultInjector, Order
+from localcloud.common.faults import CountedFault, FaultInjector
 from shared.runtime.clock import Clock
 
 
@@ -40,7 +40,7 @@ class Attempt:
 
 
 @dataclass
-class Fault(Order):
+class Fault(CountedFault):
     """An error to return instead of executing the call."""
 
     service: str
@@ -49,7 +49,7 @@ class Fault(Order):
     account: str | None
     when: Callable[[Attempt], bool] | None
 
-    def fits(self, attempt: Attempt) -> bool:
+    def matches(self, attempt: Attempt) -> bool:
         """Return whether the fault matches a request."""
         return (
             fnmatchcase(attempt.service, self.service)
@@ -108,7 +108,7 @@ class Faults(FaultInjector[Fault]):
         with self._lock:
             self._denials.clear()
 
-    def meet(self, attempt: Attempt) -> None:
+    def apply(self, attempt: Attempt) -> None:
         """Apply the faults that match a request. Raises AwsError if one of them fails it."""
         name = f"{attempt.service}.{attempt.operation}"
         self._wait(name)
@@ -118,7 +118,7 @@ class Faults(FaultInjector[Fault]):
             for resource in need.resources:
                 if self.denies(need.action, resource, attempt.account):
                     raise denied(attempt.service, attempt.identity.arn, need.action, resource)
-        fault = self._take(self._faults, lambda one: one.fits(attempt))
+        fault = self._take(self._faults, lambda one: one.matches(attempt))
         if fault is not None:
             raise fault.error
 

@@ -68,8 +68,8 @@ class Gateway:
         aws_request = wire.read(request)
         attempt = Attempt(Identity("", ""), aws_request.service, aws_request.operation, (), {}, aws_request.headers, {})
         try:
-            attempt = self._understand(aws_request)
-            self._world.faults.meet(attempt)
+            attempt = self._resolve(aws_request)
+            self._world.faults.apply(attempt)
             if aws_request.service in validate.CHECKED:
                 validate.check(aws_request)
             self._world.enforcement.check(attempt)
@@ -77,14 +77,15 @@ class Gateway:
         except AwsError as error:
             answer = render(error, aws_request.protocol, aws_request.service, request_id)
         self._world.call_events.record(attempt, aws_request.region, self._log(attempt, answer))
-        order = self._world.faults.spoils(f"{aws_request.service}.{aws_request.operation}")
-        if order is not None:
-            answer = (order.status or answer[0], {**answer[1], **order.headers}, order.change(answer[2]))
+        corruption = self._world.faults.corruption_of(f"{aws_request.service}.{aws_request.operation}")
+        if corruption is not None:
+            headers = {**answer[1], **corruption.headers}
+            answer = (corruption.status or answer[0], headers, corruption.change(answer[2]))
         # From the local clock, like the times in response bodies: clients may compare the two.
         headers = {name: value for name, value in answer[1].items() if name.lower() != "date"}
         return answer[0], {**headers, "Date": http_date(self._world.clock.now())}, answer[2]
 
-    def _understand(self, aws_request: AwsRequest) -> Attempt:
+    def _resolve(self, aws_request: AwsRequest) -> Attempt:
         """Return the caller and the operation. Raises AwsError for unknown credentials or operations."""
         identity = self._identify(aws_request)
         service, operation = aws_request.service, aws_request.operation
@@ -94,7 +95,7 @@ class Gateway:
             wire.parse(aws_request)
         with self._world.lock:
             if identity.session is not None or service in ("iam", "sts"):
-                self._world.roles.materialise(identity.account)
+                self._world.roles.materialize(identity.account)
             place = Where(identity.account, aws_request.region)
             needs = needs_of(service, operation, aws_request.params, place, self._world.arns)
         context = context_of(aws_request, identity, self._world.partition)
@@ -103,9 +104,9 @@ class Gateway:
     def _identify(self, aws_request: AwsRequest) -> Identity:
         """Return the identity of a request's credentials."""
         partition = self._world.partition.name
-        own = _KEY.match(aws_request.access_key)
-        if own:
-            return Identity(own[1], f"arn:{partition}:iam::{own[1]}:user/local")
+        account_key = _KEY.match(aws_request.access_key)
+        if account_key:
+            return Identity(account_key[1], f"arn:{partition}:iam::{account_key[1]}:user/local")
         if not aws_request.access_key:
             raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
         for account in list(dict.keys(iam_backends)):
@@ -146,17 +147,17 @@ class Gateway:
                 world.s3.before(aws_request, environ, attempt)
             if aws_request.operation == "AssumeRole":
                 world.roles.check_trust(attempt)
-        with world.corrected(aws_request, attempt), world.s3.alone(aws_request):
-            answer = self._pass_on(environ)
+        with world.corrected(aws_request, attempt), world.s3.serialized(aws_request):
+            answer = self._forward_to_moto(environ)
             if aws_request.service == "s3":
                 world.s3.after(aws_request, attempt, answer[0], world.enforcement)
         return answer
 
-    def _pass_on(self, environ: dict[str, Any]) -> Answer:
-        taken: list[Any] = []
+    def _forward_to_moto(self, environ: dict[str, Any]) -> Answer:
+        started: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
-            taken[:] = [int(status.split(maxsplit=1)[0]), dict(headers)]
+            started[:] = [int(status.split(maxsplit=1)[0]), dict(headers)]
             return lambda _data: None
 
         try:
@@ -169,7 +170,7 @@ class Gateway:
             close = getattr(chunks, "close", None)
             if close is not None:
                 close()
-        return taken[0], taken[1], body
+        return started[0], started[1], body
 
     def _log(self, attempt: Attempt, answer: Answer) -> str | None:
         """Log the call, and return the code it was refused with, if any."""

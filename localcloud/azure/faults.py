@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from localcloud.azure.errors import ArmError
-from localcloud.common.faults import FaultInjector, Order
+from localcloud.common.faults import CountedFault, FaultInjector
 
 
 class Attempt(NamedTuple):
@@ -23,7 +23,7 @@ class Attempt(NamedTuple):
 
 
 @dataclass
-class Fault(Order):
+class Fault(CountedFault):
     """An error response to inject. With `after`, the call takes effect and only its response is lost."""
 
     action: str
@@ -32,7 +32,7 @@ class Fault(Order):
     when: Callable[[Attempt], bool] | None
     after: bool
 
-    def fits(self, attempt: Attempt) -> bool:
+    def matches(self, attempt: Attempt) -> bool:
         """Return whether the fault matches a request."""
         return (
             fnmatchcase(attempt.action.lower(), self.action.lower())
@@ -71,8 +71,8 @@ class Faults(FaultInjector[Fault]):
         """Wait for the latency of an action."""
         self._wait(action.lower())
 
-    def meet(self, attempt: Attempt, after: bool = False) -> None:
+    def apply(self, attempt: Attempt, after: bool = False) -> None:
         """Raise the ArmError that is injected for this request, if any."""
-        fault = self._take(self._faults, lambda one: one.after == after and one.fits(attempt))
+        fault = self._take(self._faults, lambda one: one.after == after and one.matches(attempt))
         if fault is not None:
             raise fault.error

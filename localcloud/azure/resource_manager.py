@@ -80,7 +80,7 @@ class ResourceManager:
             Call(self._world.clock.monotonic(), app, request.method, action, request.path, answer.status)
         )
         answer.headers.setdefault("x-ms-request-id", request.id)
-        return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}"))
+        return corrupted(answer, self._world.faults.corruption_of(f"{request.method} {request.path}"))
 
     def _handle(self, request: Request, route: Route, action: str) -> Answer:
         world = self._world
@@ -94,7 +94,7 @@ class ResourceManager:
         extends = cost or _AUTH in request.path or request.path.lower().endswith(METRICS)
         scope = _scope(request.path) if extends else request.path
         with world.lock:
-            world.faults.meet(attempt)
+            world.faults.apply(attempt)
             self._check_quota(request, scope.lower(), cost)
             subscription = subscription_of(request.path)
             if subscription:
@@ -109,7 +109,7 @@ class ResourceManager:
             answer = route.handler(request)
             if not action.endswith("/read"):
                 self._world.note(action, _changed(request), request.caller.principal)
-            world.faults.meet(attempt, after=True)
+            world.faults.apply(attempt, after=True)
         return answer
 
     def _check_locks(self, request: Request) -> None:

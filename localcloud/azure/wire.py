@@ -94,12 +94,18 @@ def served(respond: Callable[[Request], Answer]) -> http_server.Application:
     return application
 
 
-def corrupted(answer: Answer, order: Corruption | None) -> Answer:
-    """Return the response as corrupted by `order`, or unchanged if `order` is None."""
-    if order is None:
+def corrupted(answer: Answer, corruption: Corruption | None) -> Answer:
+    """Return the response as `corruption` changes it, or unchanged if it is None."""
+    if corruption is None:
         return answer
     body, kind = answer.encoded()
-    return RawAnswer(None, order.status or answer.status, {**answer.headers, **order.headers}, order.change(body), kind)
+    return RawAnswer(
+        None,
+        corruption.status or answer.status,
+        {**answer.headers, **corruption.headers},
+        corruption.change(body),
+        kind,
+    )
 
 
 def page(request: Request, items: Sequence[Any], size: int, empty: bool) -> Answer:

@@ -14,19 +14,19 @@ Change = Callable[[bytes], bytes]
 
 
 @dataclass(kw_only=True)
-class Order:
+class CountedFault:
     """A fault for the next `left` calls (None: all calls); `hits` counts the affected calls."""
 
     left: int | None = 1
     hits: int = 0
 
 
-O = TypeVar("O", bound=Order)  # noqa: E741 - the faults of one cloud
-P = TypeVar("P", bound=Order)
+O = TypeVar("O", bound=CountedFault)  # noqa: E741 - the faults of one cloud
+P = TypeVar("P", bound=CountedFault)
 
 
 @dataclass
-class Corruption(Order):
+class Corruption(CountedFault):
     """Replaces the response body of calls whose name matches `pattern`; the calls still take effect."""
 
     pattern: str
@@ -59,7 +59,7 @@ class FaultInjector(Generic[O]):
         self._buckets: dict[str, _Bucket] = {}
         self._latency: dict[str, float] = {}
 
-    def spoil(
+    def corrupt(
         self,
         pattern: str,
         body: bytes | Change,
@@ -73,21 +73,21 @@ class FaultInjector(Generic[O]):
         `status` and `headers` replace the original ones. Returns the corruption, which counts its hits.
         """
         change: Change = body if callable(body) else lambda _true: body
-        order = Corruption(pattern, change, status, headers or {}, left=times)
+        corruption = Corruption(pattern, change, status, headers or {}, left=times)
         with self._lock:
-            self._corruptions.append(order)
-        return order
+            self._corruptions.append(corruption)
+        return corruption
 
     def restore(self) -> None:
         """Remove all corruptions."""
         with self._lock:
             self._corruptions.clear()
 
-    def spoils(self, name: str) -> Corruption | None:
+    def corruption_of(self, name: str) -> Corruption | None:
         """Return the corruption to apply to the response of a call and count it, or return None."""
         if not self._corruptions:
             return None
-        return self._take(self._corruptions, lambda order: fnmatchcase(name, order.pattern))
+        return self._take(self._corruptions, lambda corruption: fnmatchcase(name, corruption.pattern))
 
     def throttle_all(self, per_second: float) -> None:
         """Limit each operation to `per_second` calls per second, with a burst of one second's worth."""
@@ -142,13 +142,13 @@ class FaultInjector(Generic[O]):
                     bucket.tokens -= 1
         return False
 
-    def _take(self, orders: Iterable[P], fits: Callable[[P], bool]) -> P | None:
+    def _take(self, faults: Iterable[P], matches: Callable[[P], bool]) -> P | None:
         """Return and count the first matching fault that is not used up, or None."""
         with self._lock:
-            for order in orders:
-                if order.left != 0 and fits(order):
-                    order.hits += 1
-                    if order.left is not None:
-                        order.left -= 1
-                    return order
+            for fault in faults:
+                if fault.left != 0 and matches(fault):
+                    fault.hits += 1
+                    if fault.left is not None:
+                        fault.left -= 1
+                    return fault
         return None

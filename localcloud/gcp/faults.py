@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from localcloud.common.faults import FaultInjector, Order
+from localcloud.common.faults import CountedFault, FaultInjector
 from localcloud.gcp.errors import STATUS_OF_REASON, GoogleError
 from shared.runtime.clock import Clock
 
 
 @dataclass
-class _Fault(Order):
+class _Fault(CountedFault):
     """An error, a `hook` that runs before the call, or else a hang. `after`: the call takes effect first."""
 
     method: str
@@ -23,7 +23,7 @@ class _Fault(Order):
 
 
 @dataclass
-class _JobFault(Order):
+class _JobFault(CountedFault):
     kind: str
     reason: str
     message: str
@@ -88,7 +88,7 @@ class Faults(FaultInjector[_Fault]):
         with self._lock:
             self._jobs.clear()
 
-    def meet(self, method: str, path: str) -> bool:
+    def apply(self, method: str, path: str) -> bool:
         """Apply the first fault that matches a call and return whether it hangs. Raises the injected GoogleError."""
         self._wait(method)
         if self._over_limit(method):

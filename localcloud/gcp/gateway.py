@@ -102,7 +102,7 @@ class Gateway:
         error: GoogleError | None = None
         try:
             context.identity = self._identity(request)
-            if self._world.faults.meet(route.id, request.path):
+            if self._world.faults.apply(route.id, request.path):
                 self._log(context, at, 0, "hang")
                 return Response(hang=True)
             response = self._answer(found, context)
@@ -122,11 +122,11 @@ class Gateway:
                 response.body.source.close()
             response = _refusal(error, legacy=route.service in _LEGACY)
         self._log(context, at, response.status, error.reason if error else None)
-        order = self._world.faults.spoils(route.id)
-        if order is not None:
-            response.body = order.change(_bytes(response.body))
-            response.status = order.status or response.status
-            response.headers.update(order.headers)
+        corruption = self._world.faults.corruption_of(route.id)
+        if corruption is not None:
+            response.body = corruption.change(_bytes(response.body))
+            response.status = corruption.status or response.status
+            response.headers.update(corruption.headers)
         response.headers.setdefault("Date", format_datetime(at, usegmt=True))
         return response
 

@@ -201,7 +201,7 @@ KNOWN = st.sampled_from(
 
 
 @st.composite
-def spoiled(draw: st.DrawFn) -> Any:
+def corrupted_event(draw: st.DrawFn) -> Any:
     """Return a known event with one of its values, at any depth, replaced by anything."""
     event = json.loads(json.dumps(draw(KNOWN)))
     found = event
@@ -213,10 +213,10 @@ def spoiled(draw: st.DrawFn) -> Any:
         found = found[name]
 
 
-@given(JSON | spoiled())
+@given(JSON | corrupted_event())
 @hypothesis.settings(max_examples=examples(300))
-def test_nothing_but_a_hint_or_a_refusal_comes_of_any_event(event: Any) -> None:
-    """Whoever may send to the queue may send anything; no event ends the batch that it is in."""
+def test_any_event_yields_a_hint_or_is_refused(event: Any) -> None:
+    """A sender may put any event into the queue; none fails the batch that it is in."""
     try:
         hint = hint_of(event, OWN)
     except EventRefused:

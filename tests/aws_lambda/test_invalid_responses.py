@@ -113,12 +113,12 @@ def test_invalid_response_changes_nothing(steady: LocalAws, read: str) -> None:
             bucket = f"tailpipe-dataexport-{steady.account}"
             steady.client("s3").delete_object(Bucket=bucket, Key="state/known_accounts.json")
         steady.calls.clear()
-        order = steady.faults.spoil(read, body)
+        corruption = steady.faults.corrupt(read, body)
         lines = Lines()
         finished = everything(steady, lines)
         steady.faults.restore()
         assert wrote_nothing(steady), f"{read} {name}: {finished.report}"
-        assert order.hits, f"{read} was not called"
+        assert corruption.hits, f"{read} was not called"
         # botocore treats a response of S3 that is not XML as status 500.
         output = json.dumps([finished.report, lines.lines], default=str)
         assert "not-understood" in output or "service-unavailable" in output, f"{read} {name}: {output}"
@@ -129,11 +129,11 @@ def test_invalid_response_changes_nothing(steady: LocalAws, read: str) -> None:
 @pytest.mark.parametrize("body", [b"", PAGE, b"<GetCallerIdentityResponse/>"])
 def test_invalid_identity_is_retried(steady: LocalAws, body: bytes) -> None:
     """GetCallerIdentity is retried first; if it stays invalid, the error has a remedy."""
-    once = steady.faults.spoil("sts.GetCallerIdentity", body, times=1)
+    once = steady.faults.corrupt("sts.GetCallerIdentity", body, times=1)
     environment = steady.environment()
     assert run_once(RunRequest(), environment, Lines(), steady.clock, 900, seed=1).report["status"] == "ok"
     assert once.hits == 1
-    always = steady.faults.spoil("sts.GetCallerIdentity", body)
+    always = steady.faults.corrupt("sts.GetCallerIdentity", body)
     with pytest.raises(CloudError) as refused:
         run_once(RunRequest(), environment, Lines(), steady.clock, 900, seed=1)
     steady.faults.restore()
@@ -145,24 +145,24 @@ def test_invalid_identity_is_retried(steady: LocalAws, body: bytes) -> None:
 @pytest.mark.parametrize("body", [b"", PAGE, b'{"version": 2, "scopes": {'])
 def test_state_damaged_in_transit_is_read_again(steady: LocalAws, body: bytes) -> None:
     """One invalid response to the read of the state does not set it aside."""
-    order = steady.faults.spoil("s3.GetObject", body, times=1)
+    corruption = steady.faults.corrupt("s3.GetObject", body, times=1)
     lines = Lines()
     finished = everything(steady, lines)
     steady.faults.restore()
-    assert order.hits == 1
+    assert corruption.hits == 1
     assert finished.report["status"] == "ok"
     assert "state-corrupt" not in lines.text()
 
 
 def test_failed_listing_of_deliveries_is_reported(steady: LocalAws) -> None:
     """The export is read singly; its unknown deliveries are a warning and defer it."""
-    order = steady.faults.spoil("s3.ListObjectsV2", b"", status=503)
+    corruption = steady.faults.corrupt("s3.ListObjectsV2", b"", status=503)
     lines = Lines()
     finished = everything(steady, lines)
     steady.faults.restore()
     assert outcome(finished, "export").code == "deliveries-unread"
     assert finished.report["scopes"]["covered"] == 0
-    assert order.hits
+    assert corruption.hits
     (said,) = [fields for _, event, fields in lines.lines if event == "deliveries-unread"]
     assert said["kind"] == "export"
     assert said["code"]
@@ -191,10 +191,10 @@ def test_invalid_response_to_a_rare_read_changes_nothing(steady: LocalAws, read:
     settings = OTHER_READS[read](steady)
     for name, body in corruptions(read):
         steady.calls.clear()
-        order = steady.faults.spoil(read, body)
+        corruption = steady.faults.corrupt(read, body)
         finished = everything(steady, None, scopes, **settings)
         steady.faults.restore()
-        assert order.hits, f"{read} was not called"
+        assert corruption.hits, f"{read} was not called"
         assert wrote_nothing(steady), f"{read} {name}: {finished.report}"
         assert "not-understood" in json.dumps(finished.report) or "not understood" in json.dumps(finished.report), name
         assert not finished.report["enumeration_complete"], f"{read} {name}"
@@ -206,12 +206,12 @@ def test_invalid_response_to_a_rare_read_changes_nothing(steady: LocalAws, read:
 def test_invalid_organization_does_not_make_the_account_standalone(steady: LocalAws, body: bytes) -> None:
     """If accounts cannot be listed, only a valid response decides which kind of account this is."""
     steady.faults.deny("organizations:ListAccounts")
-    order = steady.faults.spoil("organizations.DescribeOrganization", body)
+    corruption = steady.faults.corrupt("organizations.DescribeOrganization", body)
     steady.calls.clear()
     finished = everything(steady)
     steady.faults.restore()
     steady.faults.allow("organizations:ListAccounts")
-    assert order.hits
+    assert corruption.hits
     assert wrote_nothing(steady)
     assert finished.report["status"] == "failed"
     assert all(one["remedy"] for one in finished.report["failures"])
@@ -222,11 +222,11 @@ def test_invalid_stackset_is_neither_absent_nor_foreign(steady: LocalAws, body: 
     """Without state the StackSet is read; an invalid response leaves it unknown, and no instance is created."""
     bucket = f"tailpipe-dataexport-{steady.account}"
     steady.client("s3").delete_object(Bucket=bucket, Key="state/known_accounts.json")
-    order = steady.faults.spoil("cloudformation.DescribeStackSet", body)
+    corruption = steady.faults.corrupt("cloudformation.DescribeStackSet", body)
     steady.calls.clear()
     finished = everything(steady)
     steady.faults.restore()
-    assert order.hits
+    assert corruption.hits
     assert wrote_nothing(steady, "cloudformation", "bcm-data-exports")
     assert "not-understood" in json.dumps(finished.report)
     assert everything(steady).report["status"] == "ok"
@@ -241,7 +241,7 @@ def test_account_with_an_invalid_id_is_skipped_and_reported(steady: LocalAws) ->
             document["Accounts"].append({**document["Accounts"][-1], "Id": odd})
             return json.dumps(document).encode()
 
-        steady.faults.spoil("organizations.ListAccounts", changed)
+        steady.faults.corrupt("organizations.ListAccounts", changed)
         steady.calls.clear()
         finished = everything(steady)
         steady.faults.restore()

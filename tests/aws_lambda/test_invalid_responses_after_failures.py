@@ -56,10 +56,10 @@ def test_invalid_response_after_a_failure_changes_nothing(read: str, prepare: Ca
         prepare(aws)
         for name, body in corruptions(read):
             aws.calls.clear()
-            order = aws.faults.spoil(read, body)
+            corruption = aws.faults.corrupt(read, body)
             finished = run_function(aws, MAX_VANISHED_PERCENT="100")
             aws.faults.restore()
-            assert order.hits, f"{read} was not called"
+            assert corruption.hits, f"{read} was not called"
             assert wrote_nothing(aws, "cloudformation"), f"{read} {name}"
             assert all(one["remedy"] for one in finished.report["failures"]), f"{read} {name}"
             assert all(all(one["steps"]) for one in finished.report["manual"]), f"{read} {name}"
@@ -71,6 +71,6 @@ def test_lock_with_an_invalid_age_ends_at_its_expiry(odd: str) -> None:
     with local_aws() as aws:
         run_function(aws)
         leave_a_lock(aws)
-        order = aws.faults.spoil("s3.HeadObject", b"", headers={"Last-Modified": odd})
+        corruption = aws.faults.corrupt("s3.HeadObject", b"", headers={"Last-Modified": odd})
         assert run_function(aws).report["status"] == "ok"
-        assert order.hits
+        assert corruption.hits

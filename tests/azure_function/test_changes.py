@@ -178,7 +178,7 @@ def test_a_source_that_cannot_be_read_does_not_stop_the_other(covered: LocalAzur
 @pytest.mark.parametrize("answer", [b"[]", b'{"data": 3}', b'{"data": [{"found": ["x"], "total": 2}]}', b"<html>"])
 def test_an_answer_of_resource_graph_that_is_not_understood_says_nothing(covered: LocalAzure, answer: bytes) -> None:
     """No subscription is new, none is gone, and the log says why."""
-    covered.faults.spoil("POST *ResourceGraph*", answer, times=None)
+    covered.faults.corrupt("POST *ResourceGraph*", answer, times=None)
     lines = Lines()
     assert look(covered, lines=lines) is None
     assert events_of(lines)[-1] == "events-unread"
@@ -201,7 +201,7 @@ def test_an_entry_that_is_not_understood_is_refused(
     filled = [[one.replace("SUBSCRIPTION", subscription) if one else one for one in row] for row in rows]
     columns = [{"name": one, "type": "string"} for one in ("operation", "subscription", "resource", "at")]
     body = msgspec.json.encode({"tables": [{"name": "PrimaryResult", "columns": columns, "rows": filled}]})
-    covered.faults.spoil("POST *OperationalInsights*", body, times=None)
+    covered.faults.corrupt("POST *OperationalInsights*", body, times=None)
     lines = Lines()
     assert look(covered, logged, lines) is None
     assert events_of(lines) == ["event-refused"]

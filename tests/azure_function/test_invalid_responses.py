@@ -73,14 +73,14 @@ def test_invalid_response_causes_no_write_and_is_reported(steady: LocalAzure, re
         advance(steady, 12 * HOUR)
         steady.deliver()
         steady.calls.clear()
-        order = steady.faults.spoil(READS[read], body)
+        corruption = steady.faults.corrupt(READS[read], body)
         lines = Lines()
         finished = run_verified(steady, lines)
         steady.faults.restore()
         written = [call for call in steady.calls.select() if call.method in ("PUT", "POST", "PATCH", "DELETE")]
         written = [call for call in written if "tailpipe" not in call.resource and call.status < 300]
         assert [call for call in written if "CostManagement" in call.resource or "register" in call.action] == [], name
-        assert order.hits, f"{read} was not called"
+        assert corruption.hits, f"{read} was not called"
         text = lines.text() + json.dumps(finished.report)
         assert "not-understood" in text or "detail-unread" in text, f"{read} {name}: {text}"
         assert all(one["remedy"] for one in finished.report["failures"]), f"{read} {name}"
@@ -91,10 +91,10 @@ def test_invalid_response_causes_no_write_and_is_reported(steady: LocalAzure, re
 def test_invalid_first_page_is_requested_again(steady: LocalAzure) -> None:
     """The SDK treats a page that it cannot parse as the last one, which would end the listing."""
     for pattern in ("GET /subscriptions", "GET /*/dataexport?comp=list"):
-        order = steady.faults.spoil(pattern, PAGE, times=1)
+        corruption = steady.faults.corrupt(pattern, PAGE, times=1)
         finished = run_verified(steady)
         steady.faults.restore()
-        assert order.hits == 1
+        assert corruption.hits == 1
         assert finished.report["status"] == "ok"
         assert finished.report["scopes"]["active"] == 3
 
@@ -102,25 +102,25 @@ def test_invalid_first_page_is_requested_again(steady: LocalAzure) -> None:
 @pytest.mark.parametrize("body", [b"", PAGE, b'{"version": 2, "scopes": {'])
 def test_state_damaged_in_transit_is_read_again(steady: LocalAzure, body: bytes) -> None:
     """A single invalid response does not set the state aside."""
-    order = steady.faults.spoil("GET */known_subscriptions.json", body, times=1)
+    corruption = steady.faults.corrupt("GET */known_subscriptions.json", body, times=1)
     lines = Lines()
     finished = run_verified(steady, lines)
     steady.faults.restore()
-    assert order.hits == 1
+    assert corruption.hits == 1
     assert finished.report["status"] == "ok", finished.report
     assert "state-corrupt" not in lines.text()
 
 
 def test_next_link_to_another_host_fails_the_run(steady: LocalAzure) -> None:
     """The token is not sent to the other host."""
-    order = steady.faults.spoil(
+    corruption = steady.faults.corrupt(
         "GET /subscriptions",
         lambda original: json.dumps(json.loads(original) | {"nextLink": "http://localhost:1/subscriptions"}).encode(),
     )
     lines = Lines()
     finished = run_verified(steady, lines)
     steady.faults.restore()
-    assert order.hits
+    assert corruption.hits
     assert finished.report["status"] == "failed"
     assert "another host" in json.dumps(finished.report["failures"])
 
@@ -138,7 +138,7 @@ def test_subscription_with_an_invalid_id_is_skipped_and_reported(steady: LocalAz
         return json.dumps(document).encode()
 
     exports = len(steady.exports())
-    steady.faults.spoil("GET /subscriptions", changed)
+    steady.faults.corrupt("GET /subscriptions", changed)
     finished = run_verified(steady)
     steady.faults.restore()
     assert [one["code"] for one in finished.report["failures"]] == ["scope-id-odd"]
@@ -157,7 +157,7 @@ def test_listed_subscription_without_an_id_does_not_affect_others(steady: LocalA
         document["value"].append(entry)
         return json.dumps(document).encode()
 
-    steady.faults.spoil("GET /subscriptions", changed)
+    steady.faults.corrupt("GET /subscriptions", changed)
     finished = run_verified(steady)
     steady.faults.restore()
     assert [one["code"] for one in finished.report["failures"]] == ["scope-id-odd"]
@@ -176,7 +176,7 @@ def test_export_with_an_invalid_run_history_is_not_changed(steady: LocalAzure, h
 
     advance(steady, 72 * HOUR)
     steady.calls.clear()
-    steady.faults.spoil("GET *Microsoft.CostManagement/exports/*", changed)
+    steady.faults.corrupt("GET *Microsoft.CostManagement/exports/*", changed)
     lines = Lines()
     run_verified(steady, lines)
     steady.faults.restore()
@@ -193,11 +193,11 @@ def test_invalid_response_for_a_requested_subscription_does_not_mean_that_it_is_
 ) -> None:
     """The report has a failure with a remedy, and nothing is written."""
     one, exports = steady.subscription_ids[0], len(steady.exports())
-    order = steady.faults.spoil(f"GET /subscriptions/{one}", body)
+    corruption = steady.faults.corrupt(f"GET /subscriptions/{one}", body)
     environment = {**steady.environment(), **steady.keyless()}
     finished = run_once(RunRequest(scopes=(one,)), environment, Lines(), steady.clock, 3300, seed=1)
     steady.faults.restore()
-    assert order.hits
+    assert corruption.hits
     assert finished.report["failures"]
     assert all(failure["remedy"] for failure in finished.report["failures"])
     assert "not-understood" in json.dumps(finished.report)

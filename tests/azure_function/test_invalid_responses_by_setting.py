@@ -61,10 +61,10 @@ def test_invalid_billing_response_exports_nothing_twice(billed: LocalAzure, read
     for name, body in invalid_bodies(pattern):
         advance(billed, HOUR)
         billed.deliver()
-        order, lines = billed.faults.spoil(pattern, body), Lines()
+        corruption, lines = billed.faults.corrupt(pattern, body), Lines()
         finished = run(billed, sink=lines, **chosen)
         billed.faults.restore()
-        assert order.hits, f"{read} was not called"
+        assert corruption.hits, f"{read} was not called"
         assert len(billed.exports()) == 1, f"{read} {name}: {finished.report}"
         assert "not understood" in output_of(finished, lines), f"{read} {name}"
         assert not finished.report["enumeration_complete"], f"{read} {name}"
@@ -81,10 +81,10 @@ def test_invalid_list_of_department_accounts_exports_nothing_twice(billed: Local
     for name, body in invalid_bodies(RARE["a department's accounts"]):
         advance(billed, HOUR)
         billed.deliver()
-        order, lines = billed.faults.spoil(RARE["a department's accounts"], body), Lines()
+        corruption, lines = billed.faults.corrupt(RARE["a department's accounts"], body), Lines()
         finished = run(billed, sink=lines, **DEPARTMENT)
         billed.faults.restore()
-        assert order.hits
+        assert corruption.hits
         assert len(billed.exports()) == exports, name
         assert "not understood" in output_of(finished, lines), name
         assert all(one["remedy"] for one in finished.report["failures"]), name
@@ -98,10 +98,10 @@ def test_invalid_list_of_billing_profiles_changes_no_export(azure: LocalAzure) -
     exports = len(azure.exports())
     for name, body in invalid_bodies(RARE["the billing profiles"]):
         advance(azure, HOUR)
-        order, lines = azure.faults.spoil(RARE["the billing profiles"], body), Lines()
+        corruption, lines = azure.faults.corrupt(RARE["the billing profiles"], body), Lines()
         finished = run(azure, sink=lines, **BILLED)
         azure.faults.restore()
-        assert order.hits
+        assert corruption.hits
         assert len(azure.exports()) == exports == 6, name
         assert "not understood" in output_of(finished, lines), name
         assert all(one["remedy"] for one in finished.report["failures"]), name
@@ -114,7 +114,7 @@ def test_invalid_permissions_response_does_not_prove_a_missing_role(shared: Loca
     shared.faults.add(WRITE, "RBACAccessDenied", status=401, times=None, resource=f"*/{refused}/*")
     run(shared, [refused])
     advance(shared, HOUR + 60)
-    shared.faults.spoil(RARE["the function's permissions"], dict(invalid_bodies("permissions"))[name])
+    shared.faults.corrupt(RARE["the function's permissions"], dict(invalid_bodies("permissions"))[name])
     finished = run(shared, [refused])
     assert (outcome(finished, refused).result, outcome(finished, refused).code) == (Result.MANUAL, "rights-missing")
     assert "its permissions could not be read" in messages(finished)
@@ -129,10 +129,10 @@ def test_invalid_offer_response_does_not_exclude_the_subscription(shared: LocalA
     shared.faults.add(WRITE, "BadRequest", refusal, status=400, times=None, resource=f"*/{young}/*")
     # The run is not limited to this subscription, whose enumeration would read the same path first.
     body = dict(invalid_bodies("offer"))[name]
-    order = shared.faults.spoil(RARE["the offer"], body)
+    corruption = shared.faults.corrupt(RARE["the offer"], body)
     finished = run(shared, sink=lines)
     shared.faults.restore()
-    assert order.hits
+    assert corruption.hits
     assert (outcome(finished, young).result, outcome(finished, young).code) == (Result.DEFERRED, "no-cost-data-yet")
     assert "detail-unread" in lines.text()
 
@@ -146,11 +146,11 @@ def test_invalid_response_for_the_secret_affects_only_the_message(
     new, lines = shared.join_subscription(f"secret {name}"), Lines()
     shared.world.secrets[NOTIFY_SECRET] = "https://127.0.0.1:9/canary"
     shared.deny_by_policy(new)
-    order = shared.faults.spoil(RARE["the webhook's secret"], dict(invalid_bodies("secret"))[name])
+    corruption = shared.faults.corrupt(RARE["the webhook's secret"], dict(invalid_bodies("secret"))[name])
     finished = run(shared, sink=lines, **NOTIFIED)
     shared.faults.restore()
     drop_clients()
-    assert order.hits
+    assert corruption.hits
     assert outcome(finished, new).code == "policy-denied"
     assert [fields["reason"] for _, event, fields in lines.lines if event == "notify-failed"]
     assert "canary" not in output_of(finished, lines)

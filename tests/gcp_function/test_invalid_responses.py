@@ -70,7 +70,7 @@ def _slow(cloud: LocalGcp) -> None:
         kept = {name: document[name] for name in ("kind", "jobReference")}
         return json.dumps({**kept, "jobComplete": False}).encode()
 
-    cloud.world.faults.spoil("bigquery.jobs.query", incomplete)
+    cloud.world.faults.corrupt("bigquery.jobs.query", incomplete)
 
 
 CASES: dict[str, Case] = {
@@ -167,7 +167,9 @@ def test_invalid_response_changes_nothing(read: str) -> None:
             cloud.advance(600)
             case.before(cloud)
             cloud.clear_calls()
-            order = cloud.world.faults.spoil(read, _of_metadata(body) if case.metadata else body, status=case.status)
+            corruption = cloud.world.faults.corrupt(
+                read, _of_metadata(body) if case.metadata else body, status=case.status
+            )
             lines = Lines()
             finished = run(cloud, sink=lines, environment=environment, **case.request(cloud))
             cloud.world.faults.restore()
@@ -179,7 +181,7 @@ def test_invalid_response_changes_nothing(read: str) -> None:
                 and not (case.starts_job and call.method == "bigquery.jobs.insert")
             ]
             assert written == [], f"{read} {name}"
-            assert order.hits, f"{read} was not called"
+            assert corruption.hits, f"{read} was not called"
             output = lines.text() + json.dumps(finished.report)
             assert [one for one in ("not-understood", "internal-error") if one in output] == ["not-understood"], name
             assert all(one["remedy"] for one in finished.report["failures"]), f"{read} {name}"
@@ -230,7 +232,7 @@ def test_optional_field_of_another_type_is_reported_with_a_remedy(read: str, pat
 
             if isinstance(invalid, str) and path in ("nextPageToken", "billingAccountName"):
                 continue
-            cloud.world.faults.spoil(read, changed)
+            cloud.world.faults.corrupt(read, changed)
             finished = run(cloud, environment=environment, verify_all=True)
             cloud.world.faults.restore()
             output = json.dumps(finished.report)
@@ -252,11 +254,11 @@ def steady() -> Iterator[LocalGcp]:
 @pytest.mark.parametrize("body", [b"", PAGE, b'{"version": 2, "scopes": {'])
 def test_state_damaged_in_transit_is_read_again(steady: LocalGcp, body: bytes) -> None:
     """One invalid response to the read does not set the state aside."""
-    order = steady.world.faults.spoil("storage.objects.get", body, times=1)
+    corruption = steady.world.faults.corrupt("storage.objects.get", body, times=1)
     lines = Lines()
     finished = run(steady, sink=lines)
     steady.world.faults.restore()
-    assert order.hits == 1
+    assert corruption.hits == 1
     assert finished.report["status"] == "ok", finished.report
     assert "state-corrupt" not in lines.text()
 
@@ -271,7 +273,7 @@ def test_account_with_an_invalid_id_is_skipped_and_reported(steady: LocalGcp, in
         return json.dumps(document).encode()
 
     steady.advance(600)
-    steady.world.faults.spoil("cloudbilling.billingAccounts.list", changed)
+    steady.world.faults.corrupt("cloudbilling.billingAccounts.list", changed)
     finished = run(steady)
     steady.world.faults.restore()
     assert [one["code"] for one in finished.report["failures"]] == ["scope-id-odd"]

@@ -100,7 +100,7 @@ def test_invalid_response_of_secret_manager_is_a_warning(gcp: LocalGcp) -> None:
         for content in (b"", b"[1]", b"{}", b'{"name": "n", "payload": {"data": 1}}', b'{"data": "canary'):
             gcp.delete_objects(gcp.deployment.state_bucket)
             gcp.world.faults.restore()
-            corruption = gcp.world.faults.spoil("secretmanager.projects.secrets.versions.access", content)
+            corruption = gcp.world.faults.corrupt("secretmanager.projects.secrets.versions.access", content)
             lines = Lines()
             finished = run(gcp, sink=lines, COPY="off", NOTIFY_URL=secret_name(gcp), NOTIFY_DIGEST="weekly")
             assert finished.report["status"] == "ok"

@@ -65,9 +65,9 @@ class Enforcement:
         if identity.session.policy:
             layers.append(("session policy", [str(identity.session.policy)]))
         for resource in need.resources:
-            sent = {**context, "aws:resourceaccount": self._owner(resource) or identity.account}
+            keys = {**context, "aws:resourceaccount": self._owner(resource) or identity.account}
             for layer, documents in layers:
-                verdicts = [_evaluate(document, need.action, resource, sent) for document in documents]
+                verdicts = [_evaluate(document, need.action, resource, keys) for document in documents]
                 if PermissionResult.DENIED in verdicts:
                     return resource, f"with an explicit deny in an {layer}"
                 if PermissionResult.PERMITTED not in verdicts:
@@ -102,37 +102,39 @@ def _default(policy: Any) -> str:
 
 
 def _evaluate(document: str, action: str, resource: str, context: dict[str, str]) -> PermissionResult:
-    read = [
-        plain
+    statements = [
+        simplified
         for statement in many(json.loads(document).get("Statement", []))
-        if (plain := _plain(statement, resource, context)) is not None
+        if (simplified := _simplified(statement, resource, context)) is not None
     ]
     # IAM compares actions case-insensitively, moto case-sensitively.
-    return IAMPolicy(json.dumps({"Statement": read})).is_action_permitted(action.lower(), resource)
+    return IAMPolicy(json.dumps({"Statement": statements})).is_action_permitted(action.lower(), resource)
 
 
-def _plain(statement: dict[str, Any], resource: str, context: dict[str, str]) -> dict[str, Any] | None:
+def _simplified(statement: dict[str, Any], resource: str, context: dict[str, str]) -> dict[str, Any] | None:
     """Return the statement without conditions, NotResource and variables, or None if it does not apply."""
     conditions = {
-        operator: {key: [_filled(str(one), context) for one in many(values)] for key, values in keys.items()}
+        operator: {key: [_substituted(str(one), context) for one in many(values)] for key, values in keys.items()}
         for operator, keys in statement.get("Condition", {}).items()
     }
     if not conditions_hold({"Condition": conditions}, context, unknown=statement.get("Effect") == "Deny"):
         return None
-    plain: dict[str, Any] = {"Effect": statement["Effect"]}
+    simplified: dict[str, Any] = {"Effect": statement["Effect"]}
     if "NotResource" in statement:
-        excluded = [_filled(str(one), context) for one in many(statement["NotResource"])]
+        excluded = [_substituted(str(one), context) for one in many(statement["NotResource"])]
         if matches_any(resource, excluded):
             return None
-        plain["Resource"] = ["*"]
+        simplified["Resource"] = ["*"]
     else:
-        plain["Resource"] = [_escaped(_filled(str(one), context)) for one in many(statement.get("Resource", []))]
+        simplified["Resource"] = [
+            _escaped(_substituted(str(one), context)) for one in many(statement.get("Resource", []))
+        ]
     key = "NotAction" if "NotAction" in statement else "Action"
-    plain[key] = [_escaped(str(one).lower()) for one in many(statement[key])]
-    return plain
+    simplified[key] = [_escaped(str(one).lower()) for one in many(statement[key])]
+    return simplified
 
 
-def _filled(text: str, context: dict[str, str]) -> str:
+def _substituted(text: str, context: dict[str, str]) -> str:
     # A variable without a value matches nothing, as in IAM.
     return _VARIABLE.sub(lambda match: context.get(match[1].lower(), "\0"), text)
 

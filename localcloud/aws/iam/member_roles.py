@@ -47,7 +47,7 @@ class MemberRoles:
                 return _exists(logical, name)
         stacks = self._wanted.setdefault(account, {})
         if len(stacks) > (stack in stacks) or dict.__contains__(iam_backends, account):
-            self.materialise(account)
+            self.materialize(account)
             own = set(self._made.get(account, {}).get(stack, []))
             existing = {role.name for role in self._iam(account).get_roles()}
             for logical, name in resources.items():
@@ -65,7 +65,7 @@ class MemberRoles:
         if self._wanted.get(account, {}).pop(stack, None) is not None:
             self._dirty.add(account)
 
-    def delete_behind(self, account: str, stack: Stack) -> None:
+    def delete_roles_only(self, account: str, stack: Stack) -> None:
         """Delete a stack's roles but not the stack, as an administrator of the account can."""
         self._deleted.add((account, stack))
         self._dirty.add(account)
@@ -75,14 +75,14 @@ class MemberRoles:
         """Return whether the account's roles differ from the stack."""
         return (account, stack) in self._deleted
 
-    def forget(self, account: str, stack: Stack) -> None:
+    def delete_keeping_roles(self, account: str, stack: Stack) -> None:
         """Delete a stack but keep its roles, as deleting an instance with RetainStacks does."""
-        self.materialise(account)
+        self.materialize(account)
         self._resources.pop((account, stack), None)
         self._wanted.get(account, {}).pop(stack, None)
         self._made.get(account, {}).pop(stack, None)
 
-    def materialise(self, account: str) -> None:
+    def materialize(self, account: str) -> None:
         """Write an account's pending role changes to moto's IAM."""
         if account not in self._dirty:
             return
@@ -92,11 +92,11 @@ class MemberRoles:
         wanted = self._wanted.get(account, {})
         before: dict[tuple[Stack, str], Any] = {}
         for stack in list(made):
-            before |= {(stack, name): _drop(iam, name) for name in made.pop(stack)}
+            before |= {(stack, name): _delete_role(iam, name) for name in made.pop(stack)}
         for stack, render in wanted.items():
             if (account, stack) in self._deleted:
                 continue
-            made[stack] = [_create(iam, role, before.get((stack, role.name))) for role in render(account)]
+            made[stack] = [_create_role(iam, role, before.get((stack, role.name))) for role in render(account)]
 
     def check_trust(self, attempt: Attempt) -> None:
         """Check an AssumeRole request. Raises AwsError if the role is missing or does not trust the caller."""
@@ -109,7 +109,7 @@ class MemberRoles:
         """Return whether a role exists and its trust policy allows the caller."""
         parts = arn.split(":")
         account = parts[4] if len(parts) > 5 else ""
-        self.materialise(account)
+        self.materialize(account)
         roles = self._iam(account).get_roles() if account else []
         role = next((role for role in roles if role.arn == arn), None)
         return role is not None and allows(role.assume_role_policy_document, access)
@@ -120,7 +120,7 @@ class MemberRoles:
         kind, name = path.partition("/")[0], path.rpartition("/")[2]
         if kind not in ("role", "user") or not dict.__contains__(iam_backends, account):
             return True
-        self.materialise(account)
+        self.materialize(account)
         held = self._iam(account).get_roles() if kind == "role" else self._iam(account).users.values()
         return any(one.name == name for one in held)
 
@@ -135,7 +135,7 @@ def _exists(logical: str, name: str) -> str:
     )
 
 
-def _create(iam: Any, role: Role, before: Any) -> str:
+def _create_role(iam: Any, role: Role, before: Any) -> str:
     """Create a role; it keeps the id of `before` with the same path, as CloudFormation then updates in place."""
     stored = iam.create_role(
         role_name=role.name,
@@ -156,7 +156,7 @@ def _create(iam: Any, role: Role, before: Any) -> str:
     return role.name
 
 
-def _drop(iam: Any, name: str) -> Any:
+def _delete_role(iam: Any, name: str) -> Any:
     """Delete a role and return its record, or None if it does not exist."""
     role = next((role for role in iam.get_roles() if role.name == name), None)
     return iam.roles.pop(role.id, None) if role is not None else None

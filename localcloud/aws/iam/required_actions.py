@@ -50,7 +50,7 @@ _PASSES: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
 
 @dataclass(frozen=True)
 class RequiredAction:
-    """An IAM action and the ARNs; it must be allowed on all of them."""
+    """An IAM action that must be allowed on all of the ARNs in `resources`."""
 
     action: str
     resources: tuple[str, ...]
@@ -71,8 +71,7 @@ def needs_of(
     passes = _PASSES.get((service, operation))
     role = passes(params) if passes else None
     if role:
-        own_and = (own, RequiredAction("iam:PassRole", (str(role),)))
-        return own_and + _tags(service, operation, params, own)
+        return (own, RequiredAction("iam:PassRole", (str(role),)), *_tags(service, operation, params, own))
     if operation == "ActivateOrganizationsAccess":
         linked = f"arn:{arns.partition}:iam::{where.account}:role/{_STACKSETS_ROLE}"
         return (

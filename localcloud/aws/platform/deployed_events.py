@@ -1,4 +1,4 @@
-"""What brings events to the deployed function: rules, their queue, and the collector with its role."""
+"""Create what delivers events to the deployed function: rules, their queue, and the collector with its role."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 def rules(names: Mapping[str, str], conditions: Collection[str], path: Path = PATTERNS) -> dict[str, dict[str, Any]]:
-    """Return the rules that hold under `conditions`, by name, from the file that the Terraform module reads.
+    """Return the rules that apply under `conditions`, by name, from the file that the Terraform module reads.
 
-    `names` fill in the file's ``${…}``. Raises KeyError for a name that is not given.
+    `names` are the values of the file's ``${…}`` placeholders. Raises KeyError for a missing name.
     """
-    text = _VARIABLE.sub(lambda found: names[found[1]], path.read_text(encoding="utf-8"))
+    text = _VARIABLE.sub(lambda match: names[match[1]], path.read_text(encoding="utf-8"))
     return {name: rule for name, rule in json.loads(text).items() if not rule["when"] or rule["when"] in conditions}
 
 
 def make_events(deployment: Deployment, clients: Clients, runtime: str, conditions: Collection[str]) -> None:
-    """Make the rules, the queue with its dead letters, and the collector; the main function is there already."""
+    """Create the rules, the queue with its dead-letter queue, and the collector; the main function must exist."""
     queue = make_queue(deployment, clients)
-    at = f"{deployment.region}:{deployment.account}"
+    place = f"{deployment.region}:{deployment.account}"
     redrive = {
-        "deadLetterTargetArn": f"arn:{deployment.partition.name}:sqs:{at}:{FUNCTION}-failed",
+        "deadLetterTargetArn": f"arn:{deployment.partition.name}:sqs:{place}:{FUNCTION}-failed",
         "maxReceiveCount": 5,
     }
     sqs = clients("sqs", deployment.account)
     url = sqs.get_queue_url(QueueName=COLLECTOR)["QueueUrl"]
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(redrive)})
-    _collector(deployment, clients, runtime, queue)
+    _make_collector(deployment, clients, runtime, queue)
     make_rules(deployment, clients, conditions, queue)
 
 
 def make_queue(deployment: Deployment, clients: Clients) -> str:
-    """Make the queue of events, to which EventBridge may send; return its ARN."""
+    """Create the queue of events, which EventBridge may send to, and return its ARN."""
     queue = f"arn:{deployment.partition.name}:sqs:{deployment.region}:{deployment.account}:{COLLECTOR}"
     allow = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage"}
     policy = {"Version": "2012-10-17", "Statement": [allow | {"Resource": queue}]}
@@ -56,12 +56,12 @@ def make_queue(deployment: Deployment, clients: Clients) -> str:
 
 
 def make_rules(deployment: Deployment, clients: Clients, conditions: Collection[str], queue: str) -> None:
-    """Make the rules that send events to the queue, given by its ARN."""
+    """Create the rules that send events to the queue, given by its ARN."""
     for name, rule in rules(deployment.names(), conditions).items():
-        _rule(deployment, clients, f"{FUNCTION}-{name}", rule, queue)
+        _make_rule(deployment, clients, f"{FUNCTION}-{name}", rule, queue)
 
 
-def _collector(deployment: Deployment, clients: Clients, runtime: str, queue: str) -> None:
+def _make_collector(deployment: Deployment, clients: Clients, runtime: str, queue: str) -> None:
     iam = clients("iam", deployment.account)
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
@@ -70,9 +70,9 @@ def _collector(deployment: Deployment, clients: Clients, runtime: str, queue: st
     iam.put_role_policy(RoleName=COLLECTOR, PolicyName="collect", PolicyDocument=granted)
     clients("logs", deployment.account).create_log_group(logGroupName=f"/aws/lambda/{COLLECTOR}")
     functions = clients("lambda", deployment.account)
-    own = f"arn:{deployment.partition.name}:iam::{deployment.account}:role/{FUNCTION}"
-    named = ("BUCKET_NAME", "EXPORTS", "STACKSET_NAME", "CONNECTOR_ROLE_NAME")
-    settings = {name: value for name, value in deployment.settings().items() if name in named}
+    function_role = f"arn:{deployment.partition.name}:iam::{deployment.account}:role/{FUNCTION}"
+    shared = ("BUCKET_NAME", "EXPORTS", "STACKSET_NAME", "CONNECTOR_ROLE_NAME")
+    settings = {name: value for name, value in deployment.settings().items() if name in shared}
     functions.create_function(
         FunctionName=COLLECTOR,
         Runtime=runtime,
@@ -81,7 +81,7 @@ def _collector(deployment: Deployment, clients: Clients, runtime: str, queue: st
         Code={"ZipFile": PLACEHOLDER},
         Timeout=TIMEOUT_S,
         MemorySize=256,
-        Environment={"Variables": settings | {"FUNCTION_NAME": FUNCTION, "FUNCTION_ROLE_ARN": own}},
+        Environment={"Variables": settings | {"FUNCTION_NAME": FUNCTION, "FUNCTION_ROLE_ARN": function_role}},
         Tags={"managed-by": "tailpipe-exports"},
     )
     functions.create_event_source_mapping(
@@ -93,7 +93,7 @@ def _collector(deployment: Deployment, clients: Clients, runtime: str, queue: st
     )
 
 
-def _rule(deployment: Deployment, clients: Clients, name: str, rule: Mapping[str, Any], queue: str) -> None:
+def _make_rule(deployment: Deployment, clients: Clients, name: str, rule: Mapping[str, Any], queue: str) -> None:
     pattern = json.dumps(rule["pattern"])
     events = clients("events", deployment.account)
     events.put_rule(Name=name, EventPattern=pattern, State="ENABLED")
@@ -104,15 +104,15 @@ def _rule(deployment: Deployment, clients: Clients, name: str, rule: Mapping[str
         forward = clients("events@home", deployment.account)
         forward.put_rule(Name=name, EventPattern=pattern, State="ENABLED")
         forward.put_targets(
-            Rule=name, Targets=[{"Id": "forward", "Arn": bus, "RoleArn": _forwarder(deployment, clients, bus)}]
+            Rule=name, Targets=[{"Id": "forward", "Arn": bus, "RoleArn": _make_forward_role(deployment, clients, bus)}]
         )
 
 
-def _forwarder(deployment: Deployment, clients: Clients, bus: str) -> str:
+def _make_forward_role(deployment: Deployment, clients: Clients, bus: str) -> str:
     iam = clients("iam", deployment.account)
     name = f"{FUNCTION}-forward"
     arn = f"arn:{deployment.partition.name}:iam::{deployment.account}:role/{name}"
-    if name not in {one["RoleName"] for one in iam.list_roles()["Roles"]}:
+    if name not in {role["RoleName"] for role in iam.list_roles()["Roles"]}:
         trust = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sts:AssumeRole"}
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=document, Tags=TAGS)

@@ -1,6 +1,6 @@
-"""The state after a deployment: everything that Terraform owns, and nothing that the function owns.
+"""Create what a deployment creates: everything that Terraform owns, and nothing that the function owns.
 
-Written through the real clients, against the local cloud's own API, as infrastructure code would.
+As with infrastructure code, SDK clients create it through the API of the local cloud.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ Clients = Callable[[str, str | None], Any]
 
 @dataclass(frozen=True)
 class Deployment:
-    """The settings of a deployment: the account, where its bucket is, whether it is alone, and the External ID."""
+    """The settings of a deployment; `region` is its bucket's region."""
 
     account: str
     partition: Partition
     region: str
-    alone: bool  # account_kind = "standalone"
+    standalone: bool
     external_id: str  # never shown
     salt: bytes
 
     @classmethod
-    def fresh(cls, account: str, partition: Partition, region: str, *, alone: bool = False) -> Deployment:
-        """Return one with a random External ID."""
-        return cls(account, partition, region, alone, secrets.token_urlsafe(24), secrets.token_bytes(16))
+    def fresh(cls, account: str, partition: Partition, region: str, *, standalone: bool = False) -> Deployment:
+        """Return a deployment with a random External ID."""
+        return cls(account, partition, region, standalone, secrets.token_urlsafe(24), secrets.token_bytes(16))
 
     def __repr__(self) -> str:
         return f"Deployment({self.account}, {self.region})"
@@ -61,7 +61,7 @@ class Deployment:
         return f"{self.salt.hex()}:{digest}"
 
     def names(self, kms_key: str = "", notify_secret: str = "") -> dict[str, str]:
-        """Return what the names in rights.yaml stand for."""
+        """Return the values of the placeholders in rights.yaml."""
         return {
             "partition": self.partition.name,
             "account": self.account,
@@ -82,7 +82,7 @@ class Deployment:
     def settings(self) -> dict[str, str]:
         """Return the function's settings."""
         return {
-            **({"ACCOUNT_KIND": "standalone"} if self.alone else {}),
+            **({"ACCOUNT_KIND": "standalone"} if self.standalone else {}),
             "BUCKET_NAME": self.bucket,
             "BUCKET_REGION": self.region,
             "EXPORTS": "cur2",
@@ -96,8 +96,8 @@ class Deployment:
     def bucket_policy(self) -> dict[str, Any]:
         arn = f"arn:{self.partition.name}:s3:::{self.bucket}"
         own = f"{self.partition.home}:{self.account}"
-        # The service of the older reports, which delivers too where it exists.
-        older = ["billingreports.amazonaws.com"] if self.partition.name in ("aws", "aws-cn") else []
+        # The service of the legacy Cost and Usage Reports, which exists only in these partitions, may deliver too.
+        legacy = ["billingreports.amazonaws.com"] if self.partition.name in ("aws", "aws-cn") else []
         return {
             "Version": "2012-10-17",
             "Statement": [
@@ -112,7 +112,7 @@ class Deployment:
                 {
                     "Sid": EXPORTS_SID,
                     "Effect": "Allow",
-                    "Principal": {"Service": ["bcm-data-exports.amazonaws.com", *older]},
+                    "Principal": {"Service": ["bcm-data-exports.amazonaws.com", *legacy]},
                     "Action": ["s3:PutObject", "s3:GetBucketPolicy"],
                     "Resource": [arn, f"{arn}/*"],
                     "Condition": {
@@ -180,8 +180,8 @@ class Deployment:
             AssumeRolePolicyDocument=json.dumps(self.trust()),
             Tags=[{"Key": "managed-by", "Value": "tailpipe-exports"}],
         )
-        reading = policy("connector", self.names(), {"connector"})
-        iam.put_role_policy(RoleName=CONNECTOR_ROLE, PolicyName="tailpipe-read", PolicyDocument=reading)
+        document = policy("connector", self.names(), {"connector"})
+        iam.put_role_policy(RoleName=CONNECTOR_ROLE, PolicyName="tailpipe-read", PolicyDocument=document)
 
     def make_stack_set(self, clients: Clients, management: str) -> None:
         cloudformation = clients("cloudformation", management)

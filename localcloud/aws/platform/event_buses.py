@@ -1,8 +1,8 @@
-"""EventBridge: moto keeps buses, rules and targets; what matches a rule is delivered to its targets here.
+"""EventBridge: moto stores buses, rules and targets; this module delivers matching events to the targets of rules.
 
-Targets are functions, queues, and buses of the same account in any region. A target that may not be reached loses the
-event to its dead-letter queue, or are dropped; see `deliveries`. Source: "Event bus targets", "Using resource-based
-policies" and "Sending events between regions" in the EventBridge User Guide.
+Targets are functions, queues, and buses of the same account in any region. An event that cannot be delivered goes to
+the target's dead-letter queue, or is dropped if that fails; see `deliveries`. Source: "Event bus targets", "Using
+resource-based policies" and "Sending events between regions" in the EventBridge User Guide.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from localcloud.aws.runtime.functions import Functions
 from shared.runtime.clock import Clock
 
 PRINCIPAL = "events.amazonaws.com"
-_MOST_ENTRIES = 10
-# An event that goes round in a circle of rules ends somewhere.
-_MOST_HOPS = 5
+_MAX_ENTRIES = 10
+# Limits rules that forward events to each other in a circle.
+_MAX_HOPS = 5
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One event at one target of one rule; `error` is empty where it arrived."""
+    """One event sent to one target of a rule; `error` is empty if it was delivered."""
 
     rule: str
     target: str
@@ -49,7 +49,7 @@ class Delivery:
 
 
 class EventBuses:
-    """Routes events; safe under the local cloud's lock, because it sends no HTTP request."""
+    """Routes events. It may run under the local cloud's lock, because it sends no HTTP requests."""
 
     def __init__(
         self, clock: Clock, sessions: Sessions, functions: Functions, enforcement: Enforcement, calls: CallLog
@@ -60,7 +60,7 @@ class EventBuses:
         self._enforcement = enforcement
         self._calls = calls
         self.deliveries: list[Delivery] = []
-        self.on_message: list[Callable[[str], None]] = []  # called with the ARN of a queue that got an event
+        self.on_message: list[Callable[[str], None]] = []  # called with the ARN of a queue that received an event
         self.operations: dict[str, Handler] = {"PutEvents": self._put_events}
 
     def event(self, where: Where, source: str, kind: str, detail: Any, resources: list[str] | None = None) -> Any:
@@ -79,10 +79,10 @@ class EventBuses:
 
     def route(self, where: Where, event: dict[str, Any], bus: str = "default", hops: int = 0) -> None:
         """Deliver an event to the targets of every enabled rule of a bus that it matches."""
-        if not dict.__contains__(events_backends, where.account) or hops > _MOST_HOPS:
+        if not dict.__contains__(events_backends, where.account) or hops > _MAX_HOPS:
             return
-        found = events_backends[where.account][where.region].event_buses.get(bus)
-        for rule in list(found.rules.values()) if found else []:
+        event_bus = events_backends[where.account][where.region].event_buses.get(bus)
+        for rule in list(event_bus.rules.values()) if event_bus else []:
             matching = rule.event_pattern.get_pattern() and rule.event_pattern.matches_event(event)
             if rule.state.startswith("ENABLED") and matching:
                 for target in list(rule.targets):
@@ -90,39 +90,40 @@ class EventBuses:
 
     def _deliver(self, rule: Any, target: dict[str, Any], event: dict[str, Any], where: Where, hops: int) -> Delivery:
         try:
-            self._reach(rule, target, event, where, hops)
+            self._send(rule, target, event, where, hops)
         except AwsError as error:
-            buried = self._bury(rule, target, event)
-            return Delivery(rule.arn, str(target["Arn"]), event["id"], f"{error.code}: {error.message}", buried)
+            dead_lettered = self._dead_letter(rule, target, event)
+            reason = f"{error.code}: {error.message}"
+            return Delivery(rule.arn, str(target["Arn"]), event["id"], reason, dead_lettered)
         return Delivery(rule.arn, str(target["Arn"]), event["id"], "")
 
-    def _reach(self, rule: Any, target: dict[str, Any], event: dict[str, Any], where: Where, hops: int) -> None:
+    def _send(self, rule: Any, target: dict[str, Any], event: dict[str, Any], where: Where, hops: int) -> None:
         arn = str(target["Arn"])
         fields = arn.split(":", 5)
-        there, name = Where(fields[4], fields[3]), fields[5]
+        destination, name = Where(fields[4], fields[3]), fields[5]
         if fields[2] == "lambda" and name.startswith("function:"):
-            self._to_function(rule, arn, there, _shaped(target, event))
+            self._send_to_function(rule, arn, destination, _input_of(target, event))
         elif fields[2] == "events" and name.startswith("event-bus/"):
-            self._to_bus(rule, target, there, event, where, hops)
+            self._send_to_bus(rule, target, destination, event, where, hops)
         elif fields[2] == "sqs":
-            self._to_queue(rule, arn, json.dumps(_shaped(target, event)))
+            self._send_to_queue(rule, arn, json.dumps(_input_of(target, event)))
         else:
             raise AwsError("InvalidTarget", f"the local cloud does not deliver events to {arn}")
 
-    def _to_function(self, rule: Any, arn: str, there: Where, event: Any) -> None:
-        function = self._functions.find(there, arn)
+    def _send_to_function(self, rule: Any, arn: str, destination: Where, event: Any) -> None:
+        function = self._functions.find(destination, arn)
         need = RequiredAction("lambda:InvokeFunction", (str(function.function_arn),))
         policy = json.dumps({"Statement": function.policy.statements})
         # EventBridge passes no account to Lambda: "Troubleshooting Amazon EventBridge" has SourceAccount removed.
         access = self._access(rule, need, {})
-        self._admit(allows(policy, access), there, PRINCIPAL, ("lambda", "Invoke"), need)
-        self._functions.submit(there, function.function_name, event)
+        self._authorize(allows(policy, access), destination, PRINCIPAL, ("lambda", "Invoke"), need)
+        self._functions.submit(destination, function.function_name, event)
 
-    def _to_bus(
-        self, rule: Any, target: dict[str, Any], there: Where, event: dict[str, Any], where: Where, hops: int
+    def _send_to_bus(
+        self, rule: Any, target: dict[str, Any], destination: Where, event: dict[str, Any], where: Where, hops: int
     ) -> None:
         arn = str(target["Arn"])
-        if there.account != where.account:
+        if destination.account != where.account:
             raise AwsError("InvalidTarget", "the local cloud sends events to buses of the same account only")
         role = target.get("RoleArn")
         if not role:
@@ -132,29 +133,29 @@ class EventBuses:
         identity = Identity(where.account, str(role), session)
         need = RequiredAction("events:PutEvents", (arn,))
         allowed = self._enforcement.allows(identity, need.action, arn, {"aws:principalarn": str(role)})
-        self._admit(allowed, there, str(role), ("events", "PutEvents"), need)
-        # A forwarded event stays as it was: with the account, the region and the id it had at first.
-        self.route(there, event, arn.rpartition("/")[2], hops + 1)
+        self._authorize(allowed, destination, str(role), ("events", "PutEvents"), need)
+        # A forwarded event keeps its original account, region and id.
+        self.route(destination, event, arn.rpartition("/")[2], hops + 1)
 
-    def _to_queue(self, rule: Any, arn: str, body: str) -> None:
+    def _send_to_queue(self, rule: Any, arn: str, body: str) -> None:
         fields = arn.split(":")
         queues = sqs_backends[fields[4]][fields[3]]
         queue = queues.queues.get(fields[5])
         need = RequiredAction("sqs:SendMessage", (arn,))
         account = {"aws:sourceaccount": str(rule.account_id)}
         allowed = queue is not None and allows(queue.policy, self._access(rule, need, account))
-        self._admit(allowed, Where(fields[4], fields[3]), PRINCIPAL, ("sqs", "SendMessage"), need)
+        self._authorize(allowed, Where(fields[4], fields[3]), PRINCIPAL, ("sqs", "SendMessage"), need)
         queues.send_message(fields[5], body)
-        for follow in self.on_message:
-            follow(arn)
+        for listener in self.on_message:
+            listener(arn)
 
-    def _bury(self, rule: Any, target: dict[str, Any], event: dict[str, Any]) -> bool:
+    def _dead_letter(self, rule: Any, target: dict[str, Any], event: dict[str, Any]) -> bool:
         arn = str((target.get("DeadLetterConfig") or {}).get("Arn") or "")
         # "The queue must be in the same Region as the rule": Using dead-letter queues, EventBridge User Guide.
         if not arn or arn.split(":")[3] != str(rule.arn).split(":")[3]:
             return False
         try:
-            self._to_queue(rule, arn, json.dumps(event))
+            self._send_to_queue(rule, arn, json.dumps(event))
         except AwsError:
             return False
         return True
@@ -163,10 +164,10 @@ class EventBuses:
         context = {"aws:sourcearn": str(rule.arn), "aws:securetransport": "true"} | account
         return Access(PRINCIPAL, "Service", need.action, need.resources[0], context)
 
-    def _admit(
+    def _authorize(
         self, allowed: bool, where: Where, principal: str, called: tuple[str, str], need: RequiredAction
     ) -> None:
-        """Log the call, and refuse it where it is not allowed. Raises AwsError."""
+        """Log the call. Raises AwsError if it is not allowed."""
         status, code = (200, None) if allowed else (403, "AccessDeniedException")
         self._calls.add(Call(self._clock.now(), where.account, principal, *called, (need,), status, code))
         if not allowed:
@@ -175,12 +176,12 @@ class EventBuses:
 
     def _put_events(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         entries = params.get("Entries") or []
-        if not 1 <= len(entries) <= _MOST_ENTRIES:
-            raise AwsError("ValidationException", f"PutEvents takes 1 to {_MOST_ENTRIES} entries", 400)
-        answers = [self._put(Where(caller.account, caller.region), entry) for entry in entries]
-        return {"Entries": answers, "FailedEntryCount": sum("ErrorCode" in one for one in answers)}
+        if not 1 <= len(entries) <= _MAX_ENTRIES:
+            raise AwsError("ValidationException", f"PutEvents takes 1 to {_MAX_ENTRIES} entries", 400)
+        results = [self._put_event(Where(caller.account, caller.region), entry) for entry in entries]
+        return {"Entries": results, "FailedEntryCount": sum("ErrorCode" in result for result in results)}
 
-    def _put(self, where: Where, entry: dict[str, Any]) -> dict[str, Any]:
+    def _put_event(self, where: Where, entry: dict[str, Any]) -> dict[str, Any]:
         for name in ("Source", "DetailType", "Detail"):
             if not entry.get(name):
                 message = f"Parameter {name} is not valid. Reason: {name} is a required argument."
@@ -193,13 +194,13 @@ class EventBuses:
             return {"ErrorCode": "MalformedDetail", "ErrorMessage": "Detail is malformed."}
         event = self.event(where, entry["Source"], entry["DetailType"], detail, entry.get("Resources"))
         bus = str(entry.get("EventBusName") or "default")
-        place = Where(bus.split(":")[4], bus.split(":")[3]) if bus.startswith("arn:") else where
-        self.route(place, event, bus.rpartition("/")[2])
+        owner = Where(bus.split(":")[4], bus.split(":")[3]) if bus.startswith("arn:") else where
+        self.route(owner, event, bus.rpartition("/")[2])
         return {"EventId": event["id"]}
 
 
-def _shaped(target: dict[str, Any], event: dict[str, Any]) -> Any:
-    """Return what the target gets of an event: all of it, a part, a constant, or what a template makes of it."""
+def _input_of(target: dict[str, Any], event: dict[str, Any]) -> Any:
+    """Return the input of the target: the event, a part of it, a constant, or the output of a template."""
     if target.get("Input"):
         return json.loads(target["Input"])
     if target.get("InputPath"):

@@ -19,7 +19,7 @@ from moto.scheduler.models import scheduler_backends
 from localcloud.aws.arns import Where
 from localcloud.aws.errors import AwsError
 from localcloud.aws.iam.sessions import Sessions, send
-from localcloud.aws.runtime.function_logs import count_of_schedule
+from localcloud.aws.runtime.function_logs import add_schedule_metrics
 from localcloud.aws.runtime.functions import Functions
 from shared.runtime.clock import Clock
 
@@ -38,7 +38,7 @@ class Schedules:
         """Fire a schedule and wait, at most `limit_s` seconds, until the function has finished.
 
         Returns `{schedule, fired, delivered, error, dead_lettered, run}`. `fired` is false if the schedule is not
-        ENABLED; `run` is the result of the event (see `Queued.as_json`), or None if it was not delivered. Raises
+        ENABLED; `run` is the result of the event (see `QueuedEvent.as_json`), or None if it was not delivered. Raises
         KeyError if the schedule does not exist, TimeoutError if the function has not finished.
         """
         try:
@@ -49,7 +49,7 @@ class Schedules:
         result |= {"error": None, "dead_lettered": False, "run": None}
         if not result["fired"]:
             return result
-        count_of_schedule(where, group, InvocationAttemptCount=1)
+        add_schedule_metrics(where, group, InvocationAttemptCount=1)
         execution = uuid.uuid4().hex
         body = self._input(schedule, where, execution)
         session = None
@@ -59,10 +59,10 @@ class Schedules:
         except (AwsError, ClientError) as error:
             code, message = _code_and_message(error)
             result["error"] = f"{code}: {message}"
-            count_of_schedule(where, group, TargetErrorCount=1)
+            add_schedule_metrics(where, group, TargetErrorCount=1)
             result["dead_lettered"] = self._dead_letter(schedule, session, body, (code, message, execution))
             outcome = "InvocationsSentToDeadLetterCount" if result["dead_lettered"] else "InvocationDroppedCount"
-            count_of_schedule(where, group, **{outcome: 1})
+            add_schedule_metrics(where, group, **{outcome: 1})
             return result
         (run,) = self._functions.wait(request_id, limit_s)
         return result | {"delivered": True, "run": run.as_json()}
@@ -80,25 +80,25 @@ class Schedules:
         if fields[2] != "lambda" or fields[5] != "function":
             raise AwsError("ValidationException", f"schedules of the local cloud can only target functions, not {arn}")
         functions = self._sessions.client(session, "lambda", fields[3])
-        answer = functions.invoke(FunctionName=arn, InvocationType="Event", Payload=body)
-        answer["Payload"].read()  # an unread body keeps its connection open
-        return str(answer["ResponseMetadata"]["RequestId"])
+        response = functions.invoke(FunctionName=arn, InvocationType="Event", Payload=body)
+        response["Payload"].read()  # an unread body keeps its connection open
+        return str(response["ResponseMetadata"]["RequestId"])
 
     def _input(self, schedule: Any, where: Where, execution: str) -> str:
         now = f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ}"
-        given = schedule.target.get("Input")
-        if given is None:
-            about = {"account": where.account, "time": now, "region": where.region, "resources": [schedule.arn]}
+        template = schedule.target.get("Input")
+        if template is None:
+            origin = {"account": where.account, "time": now, "region": where.region, "resources": [schedule.arn]}
             kind = {"detail-type": "Scheduled Event", "source": "aws.scheduler", "detail": "{}"}
-            return json.dumps({"version": "0", "id": str(uuid.uuid4())} | kind | about)
+            return json.dumps({"version": "0", "id": str(uuid.uuid4())} | kind | origin)
         attributes = {"schedule-arn": schedule.arn, "scheduled-time": now, "execution-id": execution}
-        text = str(given)
+        text = str(template)
         for name, value in {**attributes, "attempt-number": "1"}.items():
             text = text.replace(f"<aws.scheduler.{name}>", str(value))
         return text
 
     def _dead_letter(self, schedule: Any, session: Any, body: str, failure: tuple[str, str, str]) -> bool:
-        """Send an undelivered event to the dead-letter queue with the schedule's role; returns whether it succeeded."""
+        """Send an undelivered event to the dead-letter queue with the schedule's role; return whether it succeeded."""
         arn = (schedule.target.get("DeadLetterConfig") or {}).get("Arn")
         if not arn or session is None:
             return False

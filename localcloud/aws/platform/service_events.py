@@ -1,8 +1,8 @@
-"""Events that AWS's services send: through CloudTrail or themselves, late, twice, out of order or never.
+"""Events that AWS services send, directly or through CloudTrail: they may be late, repeated, out of order or lost.
 
-Services deliver events to EventBridge "on a best effort basis" or durably, at least once, and CloudTrail's come minutes
-after the call. Source: "Event delivery level" in the EventBridge Events Reference. Here they come at once, unless
-`disturb` says otherwise.
+Services deliver events to EventBridge "on a best effort basis" or durably, at least once; CloudTrail events arrive
+minutes after the call. Source: "Event delivery level" in the EventBridge Events Reference. Here they arrive
+immediately, unless `disturbance` is set.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from localcloud.aws.arns import Where
 from localcloud.aws.platform.event_buses import EventBuses
 from shared.runtime.clock import Clock
 
-CALL = "AWS API Call via CloudTrail"
-OF_SERVICE = "AWS Service Event via CloudTrail"
+API_CALL = "AWS API Call via CloudTrail"
+SERVICE_EVENT = "AWS Service Event via CloudTrail"
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """How events arrive: `delay_s` late (on the local clock), each `copies` times, newest first, or not at all.
+    """Events arrive `delay_s` late (on the local clock) and `copies` times, or never if `lose` is set.
 
-    With `reverse`, events are kept until the next `release`.
+    With `reverse`, they are held until the next `release`, which delivers the newest first.
     """
 
     delay_s: float = 0
@@ -35,7 +35,7 @@ class Disturbance:
 
 
 class ServiceEvents:
-    """Puts services' events on the buses; safe for threads."""
+    """Sends the events of services to the buses. Thread-safe."""
 
     def __init__(self, clock: Clock, buses: EventBuses) -> None:
         self._clock = clock
@@ -47,30 +47,30 @@ class ServiceEvents:
 
     # difference: AWS-2
     def send(self, where: Where, source: str, kind: str, detail: dict[str, Any]) -> None:
-        """Send an event from a service in `where`."""
-        how = self.disturbance
-        if how.lose:
+        """Send an event of a service in an account and region."""
+        disturbance = self.disturbance
+        if disturbance.lose:
             self.lost += 1
             return
         event = self._buses.event(where, source, kind, detail)
-        due = self._clock.now() + timedelta(seconds=how.delay_s)
+        due = self._clock.now() + timedelta(seconds=disturbance.delay_s)
         with self._lock:
-            self._held += [(due, where, event)] * how.copies
-        if not how.reverse:
+            self._held += [(due, where, event)] * disturbance.copies
+        if not disturbance.reverse:
             self.release()
 
     def release(self) -> int:
         """Deliver the events that are due, and return how many are still held."""
         now = self._clock.now()
         with self._lock:
-            due = [one for one in self._held if one[0] <= now]
-            self._held = [one for one in self._held if one[0] > now]
+            due = [held for held in self._held if held[0] <= now]
+            self._held = [held for held in self._held if held[0] > now]
             for _, where, event in reversed(due) if self.disturbance.reverse else due:
                 self._buses.route(where, event)
             return len(self._held)
 
-    def trail(self, account: str, region: str, source: str, name: str, **fields: Any) -> dict[str, Any]:
-        """Return a record of CloudTrail without who called; `source` is ``aws.NAME``."""
+    def cloudtrail_record(self, account: str, region: str, source: str, name: str, **fields: Any) -> dict[str, Any]:
+        """Return a CloudTrail record without the caller's identity; `source` is ``aws.NAME``."""
         return {
             "eventVersion": "1.11",
             "userIdentity": {"accountId": account},

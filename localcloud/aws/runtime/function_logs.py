@@ -19,7 +19,7 @@ from localcloud.aws.arns import Where
 from localcloud.aws.iam.sessions import Sessions
 from localcloud.aws.runtime.lambda_runtime import Invocation
 
-_LINES_A_CALL = 1000
+_LINES_PER_CALL = 1000
 _ABSENT = "ResourceNotFoundException"
 
 
@@ -34,10 +34,10 @@ class FunctionLogs:
         """Write one invocation's lines and metrics."""
         failed = float(done.error is not None)
         name = str(function.function_name)
-        count_of_function(where, name, Errors=failed, Duration=done.duration_s * 1000)
+        add_function_metrics(where, name, Errors=failed, Duration=done.duration_s * 1000)
         if self._write(f"/aws/lambda/{name}", where, session, done, platform_lines(function, done)):
             for line in done.logs:
-                embedded(where, line)
+                add_embedded_metrics(where, line)
 
     def _write(self, group: str, where: Where, session: Any, done: Invocation, lines: list[str]) -> bool:
         logs = self._sessions.client(session, "logs", where.region)
@@ -45,9 +45,9 @@ class FunctionLogs:
             if (where, group, done.log_stream) not in self._made:
                 self._make_stream(logs, group, done.log_stream)
                 self._made.add((where, group, done.log_stream))
-            for start in range(0, len(lines), _LINES_A_CALL):
+            for start in range(0, len(lines), _LINES_PER_CALL):
                 now = int(time.time() * 1000)
-                events = [{"timestamp": now, "message": line} for line in lines[start : start + _LINES_A_CALL]]
+                events = [{"timestamp": now, "message": line} for line in lines[start : start + _LINES_PER_CALL]]
                 logs.put_log_events(logGroupName=group, logStreamName=done.log_stream, logEvents=events)
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("AccessDeniedException", _ABSENT):
@@ -86,19 +86,19 @@ def platform_lines(function: Any, done: Invocation) -> list[str]:
     return [f"START {about} Version: $LATEST", *done.logs, *killed, f"END {about}", report]
 
 
-def count_of_function(where: Where, name: str, **figures: float) -> None:
+def add_function_metrics(where: Where, name: str, **figures: float) -> None:
     """Add values to the AWS/Lambda metrics of a function."""
     dimensions = [{"Name": "FunctionName", "Value": name}]
     _put(where, "AWS/Lambda", [(metric, value, "", dimensions) for metric, value in figures.items()])
 
 
-def count_of_schedule(where: Where, group: str, **figures: float) -> None:
+def add_schedule_metrics(where: Where, group: str, **figures: float) -> None:
     """Add values to the AWS/Scheduler metrics of a schedule group."""
     dimensions = [{"Name": "ScheduleGroup", "Value": group}]
     _put(where, "AWS/Scheduler", [(metric, value, "Count", dimensions) for metric, value in figures.items()])
 
 
-def embedded(where: Where, line: str) -> None:
+def add_embedded_metrics(where: Where, line: str) -> None:
     """Add the metrics that a line in the embedded metric format holds; any other line has none."""
     try:
         document = json.loads(line)

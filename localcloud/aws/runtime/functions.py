@@ -26,18 +26,18 @@ from localcloud.aws.errors import AwsError
 from localcloud.aws.iam.sessions import Sessions, send
 from localcloud.aws.runtime.function_code import PLACEHOLDER
 from localcloud.aws.runtime.function_fleet import Fleet
-from localcloud.aws.runtime.function_logs import FunctionLogs, count_of_function
+from localcloud.aws.runtime.function_logs import FunctionLogs, add_function_metrics
 from localcloud.aws.runtime.lambda_runtime import Invocation
 from shared.runtime.clock import Clock
 
-# Environments of a function without reserved concurrency. AWS allows 1,000 per account; this is a laptop.
+# Environments of a function without reserved concurrency. AWS allows 1,000 per account; a laptop cannot run as many.
 UNRESERVED = 10
 _RETRIES = 2
-_END_S = 10
+_JOIN_LIMIT_S = 10
 
 
 @dataclass
-class Queued:
+class QueuedEvent:
     """An asynchronous event; `outcome` is queued, running, succeeded, failed or dropped."""
 
     request_id: str
@@ -61,10 +61,10 @@ class Queued:
 
 
 @dataclass
-class _Line:
+class _Queue:
     """The events that wait for a function and the number of its busy environments."""
 
-    waiting: deque[Queued] = field(default_factory=deque)
+    waiting: deque[QueuedEvent] = field(default_factory=deque)
     busy: int = 0
 
 
@@ -75,11 +75,11 @@ class Functions:
         self._clock = clock
         self._sessions = sessions
         self._fleet = Fleet(sessions, FunctionLogs(sessions))
-        # Returns the code of the deployed function, when it first runs.
+        # Builds the code of the deployed function when it first runs.
         self.package: Callable[[], bytes] | None = None
         self._changed = threading.Condition()
-        self._lines: dict[str, _Line] = {}
-        self._events: dict[str, Queued] = {}
+        self._queues: dict[str, _Queue] = {}
+        self._events: dict[str, QueuedEvent] = {}
         self._workers: list[threading.Thread] = []
         self._closed = False
 
@@ -95,22 +95,22 @@ class Functions:
         """Run an event now. Raises AwsError (TooManyRequestsException) if no environment is free."""
         function = self.find(where, name)
         with self._changed:
-            line = self._lines.setdefault(function.function_arn, _Line())
-            if line.busy >= _limit(function):
-                count_of_function(where, function.function_name, Throttles=1)
+            queue = self._queues.setdefault(function.function_arn, _Queue())
+            if queue.busy >= _limit(function):
+                add_function_metrics(where, function.function_name, Throttles=1)
                 raise _throttled(function)
-            line.busy += 1
+            queue.busy += 1
         try:
             return self._run(function, where, event, request_id)
         finally:
-            self._free(line)
+            self._release(queue)
 
     def submit(self, where: Where, name: str, event: Any, request_id: str | None = None) -> str:
         """Queue an event to run, in order of arrival, when an environment is free; returns its id."""
         function = self.find(where, name)
-        queued = Queued(request_id or str(uuid.uuid4()), where, function.function_name, event, self._clock.now())
+        queued = QueuedEvent(request_id or str(uuid.uuid4()), where, function.function_name, event, self._clock.now())
         with self._changed:
-            self._lines.setdefault(function.function_arn, _Line()).waiting.append(queued)
+            self._queues.setdefault(function.function_arn, _Queue()).waiting.append(queued)
             self._events[queued.request_id] = queued
             worker = threading.Thread(target=self._work, args=(queued,), name="lambda-event", daemon=True)
             self._workers = [one for one in self._workers if one.is_alive()] + [worker]
@@ -118,7 +118,7 @@ class Functions:
             worker.start()
         return queued.request_id
 
-    def wait(self, request_id: str | None = None, limit_s: float = 60) -> list[Queued]:
+    def wait(self, request_id: str | None = None, limit_s: float = 60) -> list[QueuedEvent]:
         """Wait for one event, or for all events so far, and return them, oldest first.
 
         Raises TimeoutError if they have not finished after `limit_s` seconds, KeyError for an unknown id.
@@ -143,36 +143,36 @@ class Functions:
             workers = list(self._workers)
         self._fleet.close()
         for worker in workers:
-            worker.join(_END_S)
+            worker.join(_JOIN_LIMIT_S)
 
     def _run(self, function: Any, where: Where, event: Any, request_id: str) -> Invocation:
-        count_of_function(where, function.function_name, Invocations=1)
+        add_function_metrics(where, function.function_name, Invocations=1)
         if self.package is not None and function.code_bytes == PLACEHOLDER:
             function.code_bytes = self.package()
         return self._fleet.run(function, where, event, request_id)
 
-    def _free(self, line: _Line) -> None:
+    def _release(self, queue: _Queue) -> None:
         with self._changed:
-            line.busy -= 1
+            queue.busy -= 1
             self._changed.notify_all()
 
-    def _work(self, queued: Queued) -> None:
+    def _work(self, queued: QueuedEvent) -> None:
         try:
-            function = self._admitted(queued)
+            function = self._wait_for_turn(queued)
             if function is None:
                 self._end(queued, "dropped", "the function was deleted, or the local cloud has stopped")
                 return
             try:
                 self._attempt(function, queued)
             finally:
-                self._free(self._lines[function.function_arn])
+                self._release(self._queues[function.function_arn])
             self._notify_destination(function, queued)
             self._end(queued, "failed" if queued.error else "succeeded", queued.error)
         except Exception as error:  # reported to the caller that waits for the event
             self._end(queued, "dropped", f"{type(error).__name__}: {error}")
             raise
 
-    def _admitted(self, queued: Queued) -> Any:
+    def _wait_for_turn(self, queued: QueuedEvent) -> Any:
         """Wait for the event's turn and return the current function, or None if it was deleted."""
         with self._changed:
             while not self._closed:
@@ -180,21 +180,21 @@ class Functions:
                     function = self.find(queued.where, queued.name)
                 except AwsError:
                     break
-                line = self._lines[function.function_arn]
-                if line.waiting[0] is queued and line.busy < _limit(function):
-                    line.waiting.popleft()
-                    line.busy += 1
+                queue = self._queues[function.function_arn]
+                if queue.waiting[0] is queued and queue.busy < _limit(function):
+                    queue.waiting.popleft()
+                    queue.busy += 1
                     queued.outcome = "running"
                     # There may be a free environment for the next event, too.
                     self._changed.notify_all()
                     return function
                 self._changed.wait()
-            for line in self._lines.values():
-                if queued in line.waiting:
-                    line.waiting.remove(queued)
+            for queue in self._queues.values():
+                if queued in queue.waiting:
+                    queue.waiting.remove(queued)
             return None
 
-    def _attempt(self, function: Any, queued: Queued) -> None:
+    def _attempt(self, function: Any, queued: QueuedEvent) -> None:
         tries = 1 + int(_configuration(function).get("MaximumRetryAttempts", _RETRIES))
         while queued.attempts < tries and not self._closed:
             queued.attempts += 1
@@ -208,7 +208,7 @@ class Functions:
             if not failure:
                 return
 
-    def _notify_destination(self, function: Any, queued: Queued) -> None:
+    def _notify_destination(self, function: Any, queued: QueuedEvent) -> None:
         """Send the result of the event to its destination, with the function's role."""
         kind = "OnFailure" if queued.error else "OnSuccess"
         destination = _configuration(function).get("DestinationConfig", {}).get(kind, {}).get("Destination")
@@ -221,9 +221,9 @@ class Functions:
             client = self._sessions.client(session, destination.split(":")[2], destination.split(":")[3])
             send(client, destination, json.dumps(_record(function, queued)))
         except (AwsError, ClientError):
-            count_of_function(queued.where, function.function_name, DestinationDeliveryFailures=1)
+            add_function_metrics(queued.where, function.function_name, DestinationDeliveryFailures=1)
 
-    def _end(self, queued: Queued, outcome: str, error: str) -> None:
+    def _end(self, queued: QueuedEvent, outcome: str, error: str) -> None:
         with self._changed:
             queued.outcome, queued.error = outcome, error
             self._changed.notify_all()
@@ -245,7 +245,7 @@ def _throttled(function: Any) -> AwsError:
     return AwsError("TooManyRequestsException", "Rate Exceeded.", 429, {"Reason": reason, "Type": "User"})
 
 
-def _record(function: Any, queued: Queued) -> dict[str, Any]:
+def _record(function: Any, queued: QueuedEvent) -> dict[str, Any]:
     """Return the invocation record that a destination receives.
 
     Source: "Capturing records of Lambda asynchronous invocations" in the AWS Lambda Developer Guide.

@@ -29,7 +29,7 @@ from localcloud.common.foreground import uninterrupted
 # Lambda restarts an initialization that takes over 10 s within the invocation; a busy laptop needs longer.
 INIT_LIMIT_S = 60.0
 FUNCTION_NAME = "tailpipe-exports"
-_LOG_LINES_OF_A_CRASH = 20
+_CRASH_LOG_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -168,14 +168,14 @@ class LambdaRuntime:
 
 
 def runtime_folder(into: Path) -> Path:
-    """Link Lambda's runtime client and its imports, and nothing else, into a folder; returns the folder.
+    """Link Lambda's runtime client and its imports, and nothing else, into a folder; return the folder.
 
     Lambda's own image also keeps the client apart from the function's code.
     """
     for name in ("awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"):
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
-            raise RuntimeError(f"Lambda's runtime client needs {name}, which is not installed")
+            raise RuntimeError(f"Lambda's runtime client requires {name}, which is not installed")
         origin = Path(spec.origin)
         source = origin.parent if spec.submodule_search_locations else origin
         (into / source.name).symlink_to(source)
@@ -232,7 +232,7 @@ class _Sandbox:
         logs = self._child.take_logs()
         error = call.error
         if error is not None and error.get("errorType") == "Runtime.ExitError":
-            error = {**error, "lastLogLines": list(logs[-_LOG_LINES_OF_A_CRASH:])}
+            error = {**error, "lastLogLines": list(logs[-_CRASH_LOG_LINES:])}
         finished = call.finished if call.finished is not None else time.monotonic()
         return Invocation(
             request_id=call.request_id,

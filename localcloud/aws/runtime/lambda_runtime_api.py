@@ -96,12 +96,12 @@ class RuntimeApi:
             self._changed.notify_all()
 
     def wait_delivered(self, call: Call, limit_s: float) -> bool:
-        """Wait until the runtime has fetched `call` or has failed; returns False after `limit_s` seconds."""
+        """Wait until the runtime has fetched `call` or has failed; return False after `limit_s` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: call.delivered is not None or call.done, limit_s)
 
     def wait_done(self, call: Call, limit_s: float) -> bool:
-        """Wait until `call` is done; returns False after `limit_s` seconds."""
+        """Wait until `call` is done; return False after `limit_s` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: call.done, limit_s)
 
@@ -130,7 +130,7 @@ class RuntimeApi:
         return Response(status, {"Content-Type": "application/json"}, json.dumps({"status": text}).encode())
 
     def next(self) -> Call | None:
-        """Wait for an event that was not fetched yet; returns None when the server stops."""
+        """Wait for an event that was not fetched yet; return None when the server stops."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or (self._call is not None and self._call.delivered is None))
             if self._closed or self._call is None:
@@ -144,7 +144,7 @@ class RuntimeApi:
         with self._changed:
             call = self._call
             if call is None and request_id is None:
-                # On a busy machine the initialization may fail before the first call is offered.
+                # On a busy machine, the initialization may fail before the first call is offered.
                 self._init_error = _document(body)
                 return HTTPStatus.ACCEPTED
             if call is None or (request_id is not None and call.request_id != request_id):

@@ -62,12 +62,12 @@ def _check_principal(principal: Any, exists: Callable[[str], bool]) -> None:
     for kind, values in principal.items():
         for value in map(str, _many(values)):
             if kind == "Service":
-                right = _SERVICE.fullmatch(value) is not None
+                valid = _SERVICE.fullmatch(value) is not None
             else:
                 # S3 shows a deleted user or role as its unique id, which is no longer a valid principal.
                 known = _ARN.fullmatch(value) is not None and exists(value)
-                right = value == "*" or _ACCOUNT.fullmatch(value) is not None or known or kind not in ("AWS", "Service")
-            if not right or _UNIQUE_ID.fullmatch(value):
+                valid = value == "*" or _ACCOUNT.fullmatch(value) is not None or known or kind not in ("AWS", "Service")
+            if not valid or _UNIQUE_ID.fullmatch(value):
                 raise _malformed("Invalid principal in policy")
 
 

@@ -101,7 +101,7 @@ class Buckets:
         stored.last_modified = self._clock.now().astimezone(UTC).replace(tzinfo=None)
 
     def age(self, name: str, prefix: str, by: timedelta) -> None:
-        """Set the modification times of the objects under a prefix back."""
+        """Move the modification times of the objects under a prefix back by `by`."""
         for key in self.keys(name, prefix):
             self._bucket(name).keys.get(key).last_modified -= by
 

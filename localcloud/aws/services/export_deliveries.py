@@ -24,7 +24,9 @@ class Deliveries:
         self._clock = clock
         self._failures: dict[str, list[tuple[str, str]]] = {}
 
-    def order_failure(self, export: Export, status: str = "DELIVERY_FAILURE", reason: str = "INTERNAL_FAILURE") -> None:
+    def inject_failure(
+        self, export: Export, status: str = "DELIVERY_FAILURE", reason: str = "INTERNAL_FAILURE"
+    ) -> None:
         """Make the next execution fail with `status` (QUERY_FAILURE or DELIVERY_FAILURE) and `reason`."""
         if status not in _FAILED:
             raise ValueError(f"status {status!r} is not one of {', '.join(_FAILED)}")

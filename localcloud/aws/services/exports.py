@@ -132,7 +132,7 @@ class Exports:
             )
         identity = f"export/{definition['Name']}-{uuid.uuid4()}"
         arn = f"arn:{self._partition.name}:{SERVICE}:{self._partition.home}:{account}:{identity}"
-        self._try_bucket(account, arn, definition)
+        self._check_bucket(account, arn, definition)
         now = self._clock.now()
         export = Export(arn, account, copy.deepcopy(definition), table, columns, tags, now, now)
         self._exports[arn] = export
@@ -150,7 +150,7 @@ class Exports:
         table, columns = self._checked(account, definition)
         if table is not export.table:
             raise invalid(SERVICE, "The table of an export cannot be updated")
-        self._try_bucket(account, arn, definition)
+        self._check_bucket(account, arn, definition)
         kept = {key: value for key, value in definition.items() if key != "ExportArn"}
         export.definition, export.columns = copy.deepcopy(kept), columns
         export.updated = self._clock.now()
@@ -172,7 +172,7 @@ class Exports:
         check_output(definition["DestinationConfigurations"]["S3Destination"]["S3OutputConfigurations"])
         return table, columns
 
-    def _try_bucket(self, account: str, arn: str, definition: dict[str, Any]) -> None:
+    def _check_bucket(self, account: str, arn: str, definition: dict[str, Any]) -> None:
         destination = definition["DestinationConfigurations"]["S3Destination"]
         if not self._granted(account, arn, destination, TEST_OBJECT):
             raise invalid(SERVICE, NO_PERMISSION)

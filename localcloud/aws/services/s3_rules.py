@@ -68,7 +68,7 @@ class S3Rules:
         if aws_request.operation in ("PutBucketPolicy", "DeleteBucketPolicy"):
             self._buckets.note_change(name)
 
-    def alone(self, aws_request: AwsRequest) -> AbstractContextManager[object]:
+    def serialized(self, aws_request: AwsRequest) -> AbstractContextManager[object]:
         """Return a context for a request that serializes writes, so that conditional writes are atomic as on S3."""
         writes = aws_request.service == "s3" and aws_request.operation in _WRITES
         return self._writing if writes else nullcontext()

@@ -60,7 +60,7 @@ class Operations:
         if self.organization is not None:
             self.organization.trusted.pop(service, None)
 
-    def order_failure(self, account: str, reason: str, times: int | None = 1) -> None:
+    def inject_failure(self, account: str, reason: str, times: int | None = 1) -> None:
         """Make the next `times` operations (None: all) fail in this account."""
         self._failures[account] = _Failure(reason, times)
 
@@ -151,7 +151,7 @@ class Operations:
         instance.operation = operation.id
 
     def _finish(self, stack_set: StackSet, operation: Operation, when: datetime) -> None:
-        over = False
+        tolerance_exceeded = False
         by_region: dict[str, list[Place]] = {}
         for place in operation.results:
             by_region.setdefault(place[1], []).append(place)
@@ -159,15 +159,15 @@ class Operations:
             tolerance, failures = operation.tolerance(len(places)), 0
             for place in places:
                 result = operation.results[place]
-                if over:
+                if tolerance_exceeded:
                     self._cancel(stack_set, place, result, TOLERANCE)
                     continue
-                self._work(stack_set, operation, place, result)
+                self._apply(stack_set, operation, place, result)
                 failures += result.status == "FAILED"
-                over = failures > tolerance
-        operation.status, operation.ended = ("FAILED" if over else "SUCCEEDED"), when
+                tolerance_exceeded = failures > tolerance
+        operation.status, operation.ended = ("FAILED" if tolerance_exceeded else "SUCCEEDED"), when
 
-    def _work(self, stack_set: StackSet, operation: Operation, place: Place, result: Result) -> None:
+    def _apply(self, stack_set: StackSet, operation: Operation, place: Place, result: Result) -> None:
         instance = stack_set.instances.get(place)
         if instance is None:
             result.status = "SUCCEEDED"
@@ -206,13 +206,13 @@ class Operations:
             result.status, result.reason = "FAILED", reason
             return
         if operation.retain:
-            self.roles.forget(instance.account, stack)
+            self.roles.delete_keeping_roles(instance.account, stack)
         else:
             self.roles.remove(instance.account, stack)
         del stack_set.instances[place]
         result.status = "SUCCEEDED"
-        for follow in self.on_delete:
-            follow(stack_set, instance)
+        for listener in self.on_delete:
+            listener(stack_set, instance)
         remaining = {one.unit for one in stack_set.instances.values()}
         if not stack_set.instances:
             stack_set.units, stack_set.regions = [], []
@@ -238,23 +238,23 @@ class Operations:
         return account in members and members[account].suspended
 
     def _joined(self, account: Account) -> None:
-        for stack_set in self._followers():
+        for stack_set in self._auto_deployed():
             unit = self._unit_for(stack_set, account)
             places = {(account.id, region): unit for region in stack_set.regions if unit}
             fresh = {place: unit for place, unit in places.items() if unit and place not in stack_set.instances}
             if fresh:
-                self._automatic(stack_set, "CREATE", fresh)
+                self._auto_deploy(stack_set, "CREATE", fresh)
 
     def _left(self, account: Account, source: str) -> None:
-        for stack_set in self._followers():
+        for stack_set in self._auto_deployed():
             present = self.organization is not None and account.id in self.organization.accounts
             if present and self._unit_for(stack_set, account):
                 continue
             places = {place: instance.unit for place, instance in stack_set.instances.items() if place[0] == account.id}
             if places:
-                self._automatic(stack_set, "DELETE", places)
+                self._auto_deploy(stack_set, "DELETE", places)
 
-    def _automatic(self, stack_set: StackSet, action: str, places: dict[Place, str]) -> None:
+    def _auto_deploy(self, stack_set: StackSet, action: str, places: dict[Place, str]) -> None:
         # Auto-deployment ignores operation preferences and is queued instead of refused.
         managed, stack_set.managed_execution = stack_set.managed_execution, True
         try:
@@ -262,7 +262,7 @@ class Operations:
         finally:
             stack_set.managed_execution = managed
 
-    def _followers(self) -> list[StackSet]:
+    def _auto_deployed(self) -> list[StackSet]:
         if self.access != "ENABLED":
             return []
         return [stack_set for stack_set in self.stack_sets.values() if stack_set.auto]

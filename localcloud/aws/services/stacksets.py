@@ -162,7 +162,7 @@ class StackSet:
             raise AwsError("OperationNotFoundException", message, 404)
         return self.operations[identity]
 
-    def outdate(self, places: Iterable[Place] | None = None) -> None:
+    def mark_outdated(self, places: Iterable[Place] | None = None) -> None:
         """Mark all instances, or those in `places`, as OUTDATED."""
         for place in self.instances if places is None else places:
             if place in self.instances and self.instances[place].status != "INOPERABLE":

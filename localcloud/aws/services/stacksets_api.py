@@ -67,7 +67,7 @@ class StackSetsApi:
             raise AwsError("StackSetNotFoundException", f"StackSet {params['StackSetName']} not found", 404)
         return stack_set
 
-    def _operable(self, home: str) -> Organization:
+    def _require_access(self, home: str) -> Organization:
         organization = self._organization()
         if organization is None or organization.management != home:
             raise invalid(SERVICE, NOT_ADMIN)
@@ -106,7 +106,7 @@ class StackSetsApi:
         home = self._home(caller, params)
         permissions = params.get("PermissionModel", "SELF_MANAGED")
         # A SELF_MANAGED StackSet does not depend on the organization.
-        organization = self._operable(home) if permissions == "SERVICE_MANAGED" else self._organization()
+        organization = self._require_access(home) if permissions == "SERVICE_MANAGED" else self._organization()
         if organization is None:
             raise invalid(SERVICE, "the local cloud supports StackSets only in an organization")
         key = (home, caller.region, params["StackSetName"])
@@ -136,7 +136,7 @@ class StackSetsApi:
 
     def _update(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         stack_set = self._find(caller, params)
-        organization = self._operable(stack_set.home[0])
+        organization = self._require_access(stack_set.home[0])
         self._engine.check_idle(stack_set)
         if params.get("Accounts"):
             resolve(organization, params)
@@ -175,8 +175,8 @@ class StackSetsApi:
         elif changed:
             places = {place: one.unit for place, one in stack_set.instances.items()}
         if changed:
-            stack_set.outdate()
-        answer = self._submitted(stack_set, "UPDATE", places, params)
+            stack_set.mark_outdated()
+        answer = self._submit(stack_set, "UPDATE", places, params)
         if changed:
             # A selective update leaves the other instances PENDING without an operation.
             for place, instance in stack_set.instances.items():
@@ -202,12 +202,12 @@ class StackSetsApi:
 
     def _create_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         stack_set = self._find(caller, params)
-        organization = self._operable(stack_set.home[0])
+        organization = self._require_access(stack_set.home[0])
         self._check_accounts(params)
         chosen, _ = resolve(organization, params)
         regions = _regions(params)
         places = {(account, region): unit for region in regions for account, unit in chosen.items()}
-        answer = self._submitted(stack_set, "CREATE", places, params)
+        answer = self._submit(stack_set, "CREATE", places, params)
         for unit in params["DeploymentTargets"]["OrganizationalUnitIds"]:
             if unit not in stack_set.units:
                 stack_set.units.append(unit)
@@ -216,32 +216,32 @@ class StackSetsApi:
 
     def _update_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         stack_set = self._find(caller, params)
-        organization = self._operable(stack_set.home[0])
+        organization = self._require_access(stack_set.home[0])
         self._check_accounts(params)
         chosen, explicit = resolve(organization, params, accounts_alone=True)
         regions = _regions(params)
         for account in sorted(explicit):
             for region in regions:
                 stack_set.instance((account, region))
-        return self._submitted(stack_set, "UPDATE", self._existing(stack_set, chosen, regions), params)
+        return self._submit(stack_set, "UPDATE", self._existing(stack_set, chosen, regions), params)
 
     def _delete_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         stack_set = self._find(caller, params)
-        organization = self._operable(stack_set.home[0])
+        organization = self._require_access(stack_set.home[0])
         chosen, _ = resolve(organization, params)
         places = self._existing(stack_set, chosen, _regions(params))
-        return self._submitted(stack_set, "DELETE", places, params, bool(params["RetainStacks"]))
+        return self._submit(stack_set, "DELETE", places, params, bool(params["RetainStacks"]))
 
     def _detect_drift(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         stack_set = self._find(caller, params)
         places = {place: one.unit for place, one in stack_set.instances.items()}
-        return self._submitted(stack_set, "DETECT_DRIFT", places, params)
+        return self._submit(stack_set, "DETECT_DRIFT", places, params)
 
     def _stop(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         self._engine.stop(self._find(caller, params), params["OperationId"])
         return {}
 
-    def _submitted(
+    def _submit(
         self, stack_set: StackSet, action: str, places: dict[Place, str], params: dict[str, Any], retain: bool = False
     ) -> dict[str, Any]:
         if stack_set.permissions != "SERVICE_MANAGED":

@@ -61,7 +61,7 @@ class BlobGate:
         # Use the same clock as the times in the response, because clients compare the two.
         answer.headers.setdefault("Date", format_datetime(self._world.clock.now(), usegmt=True))
         listing = f"?comp={request.query['comp']}" if "comp" in request.query else ""
-        return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}{listing}"))
+        return corrupted(answer, self._world.faults.corruption_of(f"{request.method} {request.path}{listing}"))
 
     def _authorize(self, request: Request, logged: _LogFields) -> str:
         """Authorize a request and return the signature to add for Azurite, or "" if it is signed. Raises ArmError."""
@@ -88,7 +88,7 @@ class BlobGate:
         with self._world.lock:
             now = self._world.clock.monotonic()
             attempt = Attempt(logged.app, request.method, required.action, required.scope, request.headers, now)
-            self._world.faults.meet(attempt)
+            self._world.faults.apply(attempt)
             self._identity.check(caller)
             if not self._world.rights.allows(logged.app, required.action, required.scope, data=required.data):
                 raise ArmError(

@@ -45,7 +45,7 @@ class Vault:
         self._world.calls.add(
             Call(self._world.clock.monotonic(), app, request.method, ACTION, request.path, answer.status)
         )
-        return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}"))
+        return corrupted(answer, self._world.faults.corruption_of(f"{request.method} {request.path}"))
 
     def _caller(self, request: Request) -> Caller:
         """Return the caller. Raises ArmError 401 with a challenge that contains the authority and the audience."""

@@ -31,7 +31,7 @@ class MetadataServer:
         if request.headers.get("metadata-flavor") != "Google":
             return Response(403, dict(_FLAVOR), b"Missing Metadata-Flavor:Google header.")
         try:
-            if self._faults.meet("metadata", request.path):
+            if self._faults.apply("metadata", request.path):
                 return Response(hang=True)
         except GoogleError as error:
             return Response(error.status, dict(_FLAVOR), error.message.encode())

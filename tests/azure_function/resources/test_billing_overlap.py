@@ -22,7 +22,7 @@ def test_first_run_without_billing_scopes_exports_each_subscription(billed: Loca
     """If the state has no billing export, the subscriptions do not wait for one. The failure is reported."""
     with billed.blob_client(billed.host_account.name) as client:
         client.get_blob_client("tailpipe-state", "known_subscriptions.json").delete_blob()
-    billed.faults.spoil("GET /providers/Microsoft.Billing/billingAccounts", b"{}")
+    billed.faults.corrupt("GET /providers/Microsoft.Billing/billingAccounts", b"{}")
     finished = run(billed, **BILLED)
     billed.faults.restore()
     assert [one["code"] for one in finished.report["failures"]] == ["billing-unknown"]

@@ -9,7 +9,7 @@ import pytest
 
 from localcloud.common.call_log import CallLog
 from localcloud.common.control_api import ControlActions, ControlApi, unlocked
-from localcloud.common.faults import FaultInjector, Order
+from localcloud.common.faults import CountedFault, FaultInjector
 from localcloud.common.http_server import Request
 from shared.runtime.clock import VirtualClock
 
@@ -20,7 +20,7 @@ class World:
     def __init__(self) -> None:
         self.clock = VirtualClock()
         self.lock = threading.RLock()
-        self.faults: FaultInjector[Order] = FaultInjector(self.clock)
+        self.faults: FaultInjector[CountedFault] = FaultInjector(self.clock)
         self.calls: CallLog[str] = CallLog()
 
 
