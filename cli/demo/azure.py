@@ -52,9 +52,8 @@ class AzureScenario:
             budget = max(1000, 3 * scopes)
             variables = {**azure.environment(), "EXPORTS": "actual,focus", "CALL_BUDGET": str(budget)}
             variables["EVENT_SCHEDULE"] = "0 4-59/5 * * * *"
-            variables["ACTIVITY_LOG_WORKSPACE"] = azure.send_activity_log(
-                LOG_DELAY.total_seconds(), LOG_DELAY.total_seconds()
-            )
+            variables["ACTIVITY_LOG_WORKSPACE"] = azure.send_activity_log()
+            azure.event_faults(delay_s=LOG_DELAY.total_seconds())
             lines = Lines()
             with AzureWorker(APP, variables, task_root=CODE, on_line=lines.take) as function:
                 environment = AzureEnvironment(runner, azure, function, lines)

@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from cli.local.options import SECONDS, clear_errors, empty_pages_every, env_file, latency, page_size, port, serve
+from cli.local.options import (
+    SECONDS,
+    clear_errors,
+    empty_pages_every,
+    env_file,
+    event_faults,
+    latency,
+    page_size,
+    port,
+    serve,
+)
 from cli.terminal.command import Command
 
 
@@ -40,6 +50,7 @@ from cli.terminal.command import Command
 @empty_pages_every
 @click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls a second of each operation.")
 @latency
+@event_faults
 @env_file
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.local.options import SECONDS, clear_errors, empty_pages_every, env_file, latency, page_size, port, serve
+from cli.local.options import (
+    SECONDS,
+    clear_errors,
+    empty_pages_every,
+    env_file,
+    event_faults,
+    latency,
+    page_size,
+    port,
+    serve,
+)
 from cli.terminal.command import Command
 from tailpipe_exports import CODE
 
@@ -40,6 +50,7 @@ APP = "azure_function.handler"
     show_default=True,
     help="Whether an export may be overwritten without its eTag.",
 )
+@click.option("--activity-log", is_flag=True, help="The function reads the activity log, from a workspace.")
 @click.option("--rights-delay", "rights_delay_s", type=SECONDS, default=0, help="Seconds until a role counts.")
 @click.option(
     "--registration-delay", "registration_delay_s", type=SECONDS, default=0, help="Seconds a registration takes."
@@ -48,6 +59,7 @@ APP = "azure_function.handler"
 @page_size
 @empty_pages_every
 @latency
+@event_faults
 @env_file
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.local.options import SECONDS, clear_errors, env_file, latency, page_size, port, serve
+from cli.local.options import SECONDS, clear_errors, env_file, event_faults, latency, page_size, port, serve
 from cli.terminal.command import Command
 from tailpipe_exports import CODE
 
@@ -48,6 +48,7 @@ def runtime(environment: Mapping[str, str]) -> AbstractContextManager[FunctionsF
 @page_size
 @click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls a second of each method.")
 @latency
+@event_faults
 @env_file
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:

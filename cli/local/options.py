@@ -35,6 +35,33 @@ empty_pages_every = click.option(
 latency = click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
 
 
+def event_faults(command: F) -> F:
+    """Add the options of `EventFaults`; the parameters are called as its fields, after `event_`."""
+    options = (
+        click.option("--event-delay", "event_delay_s", type=SECONDS, default=0, help="Seconds until an event arrives."),
+        click.option(
+            "--event-spread",
+            "event_spread_s",
+            type=SECONDS,
+            default=0,
+            help="Up to so many seconds more, at random, so that events overtake each other.",
+        ),
+        click.option(
+            "--event-copies",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="How often each event arrives.",
+        ),
+        click.option(
+            "--event-loss", type=click.FloatRange(0, 1), default=0, help="Fraction of the events that never arrive."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def port(served: str = "Port") -> Callable[[F], F]:
     """Return the option for the port of what is `served`."""
     return click.option(
@@ -66,13 +93,17 @@ def serve(cloud: Callable[..., LocalCloud], options: Mapping[str, Any], behavior
     Options that `behavior`, a dataclass, has as fields are given to the cloud as one of it.
     """
     from localcloud.common import local_cloud
+    from localcloud.common.event_faults import EventFaults
 
     how = {name: value for name, value in options.items() if name in ("env_file", "latency_s", "throttle_per_second")}
+    faults = {one.name: f"event_{one.name}" for one in fields(EventFaults)}
     tuned = {one.name for one in fields(behavior)} & options.keys() if behavior else set()
-    given = {name: value for name, value in options.items() if name not in how and name not in tuned}
+    apart = {*how, *tuned, *faults.values()}
+    given = {name: value for name, value in options.items() if name not in apart}
     if behavior:
         given["behavior"] = behavior(**{name: options[name] for name in tuned})
-    return local_cloud.serve(cloud(**given), **how)
+    events = EventFaults(**{field: options[name] for field, name in faults.items()})
+    return local_cloud.serve(cloud(**given), events=events, **how)
 
 
 def _reason(error: OSError, port: int) -> str:

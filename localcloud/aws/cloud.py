@@ -141,6 +141,10 @@ class LocalAws(LocalCloud):
         }
         return variables if self._bare else variables | self.deployment.settings()
 
+    def settle(self) -> int:
+        """Deliver the services' events that are due; returns their number."""
+        return self.world.events.release()
+
     def client(self, service: str, account: str | None = None) -> Any:
         """Return a boto3 client with an account's credentials (default: the environment's); kept until closed.
 

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from localcloud.aws.arns import Where
-from localcloud.aws.platform.service_events import Disturbance
 from localcloud.aws.services.organization import Organization
 from localcloud.aws.services.stacksets import Place, StackSet
 from localcloud.aws.state import World
@@ -256,13 +255,6 @@ class AwsActions(ControlActions):
     def event_deliveries(self) -> list[dict[str, Any]]:
         """Return EventBridge's deliveries of the events that matched a rule, oldest first."""
         return [one.as_json() for one in self.world.buses.deliveries]
-
-    def disturb_events(
-        self, delay_s: float = 0, copies: int = 1, reverse: bool = False, lose: bool = False
-    ) -> dict[str, Any]:
-        """Delay, repeat, reorder or drop events of AWS services from now on; see `Disturbance`."""
-        self.world.events.disturbance = Disturbance(delay_s, copies, reverse, lose)
-        return self.world.events.as_json()
 
     @unlocked
     def settle_events(self, limit_s: float = 60) -> list[dict[str, Any]]:

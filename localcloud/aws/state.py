@@ -78,7 +78,7 @@ class World:
         self.simulator = Simulator(self.enforcement, self.faults)
         self.schedules = Schedules(clock, self.sessions, self.functions)
         self.buses = EventBuses(clock, self.sessions, self.functions, self.enforcement, self.calls)
-        self.events = ServiceEvents(clock, self.buses)
+        self.events = ServiceEvents(clock, self.buses, self.faults.events)
         self.organizations.on_create.append(OrganizationEvents(self.events).attach)
         self.call_events = CallEvents(partition, self.events)
         self.stacks.on_delete.append(self.call_events.instance_deleted)

@@ -47,6 +47,7 @@ TENANT = made_up_id("tenant")
 GROUP = "tailpipe-dataexport"  # the deployment's resource group, and the only one in the tenant
 LOCATION = "westeurope"
 SCHEDULE = "0 17 * * * *"  # hourly, in the timer trigger's six fields
+EVENT_SCHEDULE = "0 4-59/5 * * * *"
 # One key for all accounts, as long as a real one; it is valid only for this Azurite.
 KEY = base64.b64encode(hashlib.sha512(b"the local Azure's storage").digest()).decode()
 _MANAGEMENT = "https://management.azure.com"
@@ -79,6 +80,7 @@ class LocalAzure(LocalCloud):
     is the management group that the function covers (default: the root group). `listed` are the indexes of the
     subscriptions that it covers instead of a group. `rights` is the file with the function's and Tailpipe's rights.
 
+    With `activity_log`, the function reads the activity logs of all subscriptions in the central workspace.
     With `bare`, the tenant has no resources and the function has no rights.
     `clock` drives everything, including Azurite's Last-Modified; a VirtualClock can be shared with the function.
     `azurite` is an existing emulator to use (see `start_azurite`): it is emptied first and left running. `start` runs
@@ -108,6 +110,7 @@ class LocalAzure(LocalCloud):
         group: str = "",
         listed: Sequence[int] = (),
         rights: Path = RIGHTS,
+        activity_log: bool = False,
     ) -> None:
         super().__init__()
         mix = [name for name, weight in (agreements or {"ea": 1}).items() for _ in range(weight)]
@@ -129,6 +132,7 @@ class LocalAzure(LocalCloud):
         self._app_server: LoopbackServer | None = None
         self._accounts: dict[str, StorageAccount] = {}
         self._start, self._group, self._listed, self._rights = start, group, listed, rights
+        self._activity_log = activity_log
         self._gate: LoopbackServer | None = None
 
     def __exit__(
@@ -269,6 +273,8 @@ class LocalAzure(LocalCloud):
         self._stack.callback(gate.close)
         self._gate = LoopbackServer(served(gate), max_body=MAX_BLOB_BODY)
         self._stack.callback(self._gate.stop)
+        if self._activity_log:
+            self._actions.send_activity_log()
         if not self._bare:
             self._deploy()
         self._gate.start()
@@ -333,9 +339,13 @@ class LocalAzure(LocalCloud):
             "BACKFILL_MONTHS": "0",
             "AzureWebJobsStorage": self.connection_string(self.host_account.name),
             "SCHEDULE": SCHEDULE,
+            **(self._event_settings() if self._activity_log else {}),
             **({"MANAGEMENT_GROUP": self._group} if self._group and not self._listed else {}),
             **({"INCLUDE_SUBSCRIPTIONS": self._included()} if self._listed else {}),
         }
+
+    def _event_settings(self) -> dict[str, str]:
+        return {"EVENT_SCHEDULE": EVENT_SCHEDULE, "ACTIVITY_LOG_WORKSPACE": self.world.activity_workspace}
 
     def _included(self) -> str:
         return ",".join(self.subscription_ids[number] for number in self._listed)

@@ -111,11 +111,11 @@ class World:
     # The resource ID of the only workspace that can receive all activity logs.
     activity_workspace: str = ""
     locks: dict[str, str] = field(default_factory=dict)
-    activity: ActivityLog = field(default_factory=ActivityLog)
     pages_served: int = 0
 
     def __post_init__(self) -> None:
         self.faults = Faults(self.clock)
+        self.activity = ActivityLog(self.faults.events)
         self.directory = Directory(self.tenant)
         self.directory_copy = DirectoryCopy(self.directory)
         self.rights = Rights(self.directory, self.clock.monotonic)

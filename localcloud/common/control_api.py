@@ -7,9 +7,12 @@ import inspect
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from types import FunctionType
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
+from localcloud.common.event_faults import EventFaults
+from localcloud.common.faults import FaultInjector
 from localcloud.common.http_server import Request, Response
 from shared.runtime.clock import Clock, VirtualClock
 
@@ -18,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Clearable(Protocol):
-    """A call log or a fault injector."""
+    """A call log."""
 
     def clear(self) -> None:
         """Remove all entries."""
@@ -32,7 +35,7 @@ class State(Protocol):
     @property
     def lock(self) -> threading.RLock: ...
     @property
-    def faults(self) -> Clearable: ...
+    def faults(self) -> FaultInjector[Any]: ...
     @property
     def calls(self) -> Clearable: ...
 
@@ -73,6 +76,17 @@ class ControlActions:
     def clear_calls(self) -> None:
         """Empty the call log."""
         self._state.calls.clear()
+
+    def event_faults(
+        self, delay_s: float = 0, spread_s: float = 0, copies: int = 1, loss: float = 0
+    ) -> dict[str, float]:
+        """Delay, reorder, repeat or lose the cloud's events from now on; see `EventFaults`.
+
+        Returns the faults and, as `lost`, the number of events lost so far. Raises ValueError for values out of range.
+        """
+        events = self._state.faults.events
+        events.faults = EventFaults(delay_s=delay_s, spread_s=spread_s, copies=copies, loss=loss)
+        return {**asdict(events.faults), "lost": events.lost}
 
     def advance(self, seconds: float) -> str:
         """Move a virtual clock forward and return the new time. Raises RuntimeError on the system clock."""

@@ -1,4 +1,4 @@
-"""The fault injector of the local clouds: errors, latency, rate limits and corrupted responses."""
+"""The fault injector of the local clouds: errors, latency, rate limits, corrupted responses and event faults."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
 
+from localcloud.common.event_faults import EventArrivals, EventFaults
 from shared.runtime.clock import Clock
 
 Change = Callable[[bytes], bytes]
@@ -58,6 +59,7 @@ class FaultInjector(Generic[O]):
         self._corruptions: list[Corruption] = []
         self._buckets: dict[str, _Bucket] = {}
         self._latency: dict[str, float] = {}
+        self.events = EventArrivals()
 
     def corrupt(
         self,
@@ -100,6 +102,7 @@ class FaultInjector(Generic[O]):
     def clear(self) -> None:
         """Remove all faults, corruptions, rate limits and latencies."""
         self.restore()
+        self.events.faults = EventFaults()
         with self._lock:
             self._faults.clear()
             self._buckets.clear()

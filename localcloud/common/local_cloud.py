@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self, TextIO
 
 from localcloud.common.control_api import ControlActions
+from localcloud.common.event_faults import EventFaults
 from localcloud.common.faults import FaultInjector
 from localcloud.common.foreground import announced, until_signalled
 from localcloud.common.http_server import LoopbackServer
@@ -85,21 +86,24 @@ def serve(
     *,
     throttle_per_second: float = 0,
     latency_s: float = 0,
+    events: EventFaults | None = None,
     env_file: Path | None = None,
     out: TextIO | None = None,
 ) -> int:
     """Open a cloud, print `export NAME=value` lines and `ready`, then serve until a signal; returns the exit code.
 
     `throttle_per_second` limits every operation to that many calls per second (0: no limit), with a burst of one
-    second's worth; `latency_s` delays every response. With `env_file`, the lines are written to that file (see
-    `announced`). Must be called on the main thread, because it handles signals. Raises whatever opening the cloud
-    raises, and OSError when the port is taken.
+    second's worth; `latency_s` delays every response; `events` are the faults of its events. With `env_file`, the lines
+    are written to that file (see `announced`). Must be called on the main thread, because it handles signals. Raises
+    whatever opening the cloud raises, and OSError when the port is taken.
     """
     with until_signalled() as stop, cloud:
         if throttle_per_second:
             cloud.faults.throttle_all(throttle_per_second)
         if latency_s:
             cloud.faults.latency_all(latency_s)
+        if events:
+            cloud.faults.events.faults = events
         with announced(cloud.environment(), out or sys.stdout, env_file):
             # Pending changes take effect even without a request.
             while not stop.wait(_SETTLE_S):

@@ -74,7 +74,7 @@ class World:
         self.spool = ObjectFiles(folder)
         self.projects = Projects()
         self.platform = Resources()
-        self.pubsub = PubSub(clock)
+        self.pubsub = PubSub(clock, self.faults.events)
         self.audit = AuditLog(clock, self.iam, self.platform, self.pubsub)
         self.function_uri = ""
         # The issuer that the connector's identity pool trusts: this local cloud itself.

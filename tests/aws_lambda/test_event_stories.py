@@ -75,9 +75,12 @@ def test_a_closed_account_is_no_longer_served(covered: LocalAws) -> None:
 def test_lost_repeated_and_reordered_events_end_in_the_same_world(covered: LocalAws, how: str) -> None:
     """Whatever becomes of the events, the next scheduled run finds nothing else to do, or does it."""
     path = EventPath(covered)
-    covered.disturb_events(lose=how == "lost", copies=2 if how == "twice" else 1, reverse=how == "reversed")
+    faults = {"loss": float(how == "lost"), "copies": 2 if how == "twice" else 1}
+    covered.event_faults(**faults, delay_s=float(how == "reversed"))
     covered.delete_export(EXPORT)
+    covered.event_faults(**faults)
     covered.remove_instance(member_of(covered))
+    covered.advance(1)
     covered.settle_events()
     path.settle(covered.clock.monotonic() + 600)
     assert bool(path.runs) == (how != "lost")

@@ -266,11 +266,8 @@ def test_events_lost_repeated_or_late_lead_to_the_same_world(azure: LocalAzure, 
     rng = random.Random(seed)
     run(azure)
     azure.deliver()
-    own = {
-        "ACTIVITY_LOG_WORKSPACE": azure.send_activity_log(
-            delay_max_s=rng.uniform(0, 1200), lost=rng.choice((0, 0.5, 1)), repeats=rng.randint(1, 3)
-        )
-    }
+    own = {"ACTIVITY_LOG_WORKSPACE": azure.send_activity_log()}
+    azure.event_faults(spread_s=rng.uniform(0, 1200), loss=rng.choice((0, 0.5, 1)), copies=rng.randint(1, 3))
     for _ in range(3):
         for subscription in azure.subscription_ids:
             rng.choice((azure.delete_export, azure.set_schedule_inactive, str))(subscription)

@@ -50,7 +50,8 @@ class Tenant:
         cloud.deliver()
         self.advance(3600)
         self.scheduled = sum(self.run().values())
-        self.environment["ACTIVITY_LOG_WORKSPACE"] = cloud.send_activity_log(*LATE_S)
+        self.environment["ACTIVITY_LOG_WORKSPACE"] = cloud.send_activity_log()
+        cloud.event_faults(delay_s=LATE_S[0], spread_s=LATE_S[1] - LATE_S[0])
         cloud.delay_resource_graph(GRAPH_S)
 
     def run(self) -> dict[str, int]:

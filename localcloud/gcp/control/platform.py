@@ -14,7 +14,6 @@ from localcloud.gcp.services.catalog import Dataset, canonical_location, default
 from localcloud.gcp.services.lifecycle import apply_rules
 from localcloud.gcp.services.object_files import read
 from localcloud.gcp.services.objects import Conditions, ObjectStore
-from localcloud.gcp.services.pubsub import EventFaults
 
 _ANY = Conditions()
 DISABLE = "google.api.serviceusage.v1.ServiceUsage.DisableService"
@@ -78,10 +77,6 @@ class PlatformActions(DeployedActions):
     def log_data_access(self) -> None:
         """Enable Data Access audit logs for Cloud Storage."""
         self.world.audit.data_access = True
-
-    def event_faults(self, lose: int = 0, duplicate: int = 0, delay_s: float = 0.0, newest_first: bool = False) -> None:
-        """Lose or duplicate the next events, delay all events, or deliver the newest first."""
-        self.world.pubsub.faults = EventFaults(lose, duplicate, delay_s, newest_first)
 
     def emit_event(self, text: str) -> None:
         """Publish a message with any content to the events topic."""

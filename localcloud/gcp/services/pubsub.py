@@ -1,6 +1,6 @@
 """Pub/Sub: topics, subscriptions, and their undelivered messages.
 
-Delivery is at least once and unordered, as Google documents; `EventFaults` set both. Sources: "Overview of the
+Delivery is at least once and unordered, as Google documents; the event faults set both. Sources: "Overview of the
 Pub/Sub service", "Lease management", "Subscription retry policy" and "Push subscriptions" (Pub/Sub).
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import attrgetter
 
+from localcloud.common.event_faults import EventArrivals
 from localcloud.gcp.errors import GoogleError
 from shared.runtime.clock import Clock
 
@@ -30,16 +32,6 @@ class Message:
 
 
 @dataclass
-class EventFaults:
-    """Faults of the next events: how many are lost or duplicated, the delay of all events, and their order."""
-
-    lose: int = 0
-    duplicate: int = 0
-    delay_s: float = 0.0
-    newest_first: bool = False
-
-
-@dataclass
 class Subscription:
     """A subscription to a topic; with `push`, its messages are sent to that address; otherwise they are pulled."""
 
@@ -55,12 +47,12 @@ class Subscription:
 class PubSub:
     """All topics and subscriptions. The caller holds the local cloud's lock."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, arrivals: EventArrivals) -> None:
         self._clock = clock
+        self._arrivals = arrivals
         self._number = itertools.count(1)
         self.topics: set[str] = set()
         self.subscriptions: dict[str, Subscription] = {}
-        self.faults = EventFaults()
         self.published = 0
 
     def publish(self, topic: str, data: bytes) -> None:
@@ -68,18 +60,12 @@ class PubSub:
         if topic not in self.topics:
             raise GoogleError(404, "notFound", f"Resource not found (resource={topic.rpartition('/')[2]}).")
         now, number = self._clock.now(), next(self._number)
-        if self.faults.lose:
-            self.faults.lose -= 1
-            return
-        times = 1
-        if self.faults.duplicate:
-            self.faults.duplicate -= 1
-            times = 2
-        self.published += 1
-        due = now + timedelta(seconds=self.faults.delay_s)
+        delays = self._arrivals.delays()
+        self.published += bool(delays)
         for one in self.subscriptions.values():
             if one.topic == topic:
-                one.messages += [Message(f"{number:016d}", data, now, due) for _ in range(times)]
+                due = [now + timedelta(seconds=delay) for delay in delays]
+                one.messages += [Message(f"{number:016d}", data, now, at) for at in due]
 
     def pull(self, name: str, most: int) -> list[Message]:
         """Lease the messages that are due. Raises GoogleError 404, and 400 for a subscription that pushes."""
@@ -98,8 +84,7 @@ class PubSub:
         now = self._clock.now()
         kept = [one for one in subscription.messages if now - one.published < subscription.retention]
         subscription.messages = kept
-        found = [one for one in kept if one.due <= now]
-        return found[::-1] if self.faults.newest_first else found
+        return sorted((one for one in kept if one.due <= now), key=attrgetter("due"))
 
     def acknowledge(self, name: str, ack_ids: set[str]) -> None:
         """Drop acknowledged messages. An expired id is ignored, so its message is redelivered."""

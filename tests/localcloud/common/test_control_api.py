@@ -83,7 +83,7 @@ def test_action_runs_under_the_lock_unless_marked(world: World) -> None:
 
 def test_public_methods_are_the_actions() -> None:
     """Inherited methods are included, private ones are not."""
-    assert {"held", "free", "advance", "clear_faults", "clear_calls"} == Actions.NAMES
+    assert {"held", "free", "advance", "clear_faults", "clear_calls", "event_faults"} == Actions.NAMES
 
 
 @pytest.mark.parametrize(

@@ -78,26 +78,28 @@ def test_a_record_says_who_called_and_whether_it_was_refused(virtual: LocalAws) 
 
 
 def test_events_come_late_twice_reversed_or_not_at_all(virtual: LocalAws) -> None:
-    """Each disturbance is by the local clock and counted."""
+    """Delays are on the local clock, and lost events are counted."""
     queue_with_rule(virtual, virtual.region)
-    virtual.disturb_events(delay_s=90, copies=2)
+    virtual.event_faults(delay_s=90, copies=2)
     virtual.remove_bucket_policy()
     virtual.settle_events()
     assert waiting(virtual) == 0
     virtual.advance(90)
     virtual.settle_events()
     assert waiting(virtual) == 2
-    virtual.disturb_events(reverse=True)
+    virtual.event_faults(delay_s=2)
     virtual.client("s3").put_bucket_policy(Bucket=virtual.deployment.bucket, Policy=document_of_bucket(virtual))
+    virtual.event_faults(delay_s=1)
     virtual.client("s3").delete_bucket_policy(Bucket=virtual.deployment.bucket)
     assert waiting(virtual) == 2
+    virtual.advance(2)
     virtual.settle_events()
     assert waiting(virtual) == 4
     names = [json.loads(one.body)["detail"]["eventName"] for one in messages(virtual)]
     assert names[2:] == ["DeleteBucketPolicy", "PutBucketPolicy"]
-    virtual.disturb_events(lose=True)
+    virtual.event_faults(loss=1)
     virtual.remove_bucket_policy()
-    assert (virtual.disturb_events()["lost"], waiting(virtual)) == (1, 4)
+    assert (virtual.event_faults()["lost"], waiting(virtual)) == (1, 4)
 
 
 def document_of_bucket(cloud: LocalAws) -> str:
