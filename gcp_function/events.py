@@ -120,6 +120,11 @@ class EventQueue:
             self._run.calls(QUOTA, self._clients.post, QUOTA, f"v1/{self._name}:{verb}", request)
 
 
+def calls_for(messages: Sequence[Message]) -> int:
+    """Return the number of calls that acknowledge or release messages."""
+    return -(-sum(bool(one.ack_id) for one in messages) // PAGE)
+
+
 def hint_of(data: bytes, settings: GcpSettings) -> Hint | None:
     """Return what an audit log's entry says may have changed; None where the operation failed, so that nothing did.
 

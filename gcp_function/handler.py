@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -12,7 +13,7 @@ import functions_framework
 
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.errors import translate
-from gcp_function.events import SLACK, EventQueue, Message, hint_of, pushed
+from gcp_function.events import QUOTA, SLACK, EventQueue, Message, calls_for, hint_of, pushed
 from gcp_function.provider import GcpCloud
 from gcp_function.secrets import WebhookSecret
 from gcp_function.settings import read_settings
@@ -43,6 +44,7 @@ SEVERITIES = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "
 WORDING = Wording("GCP", "billing account", "billing accounts")
 HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 NOTHING_NEW, NOT_YET = HttpAnswer(200, {"events": 0}), HttpAnswer(429, {"events": 0})
+NO_CALLS: Mapping[str, int] = {}
 Answer = tuple[str, int, dict[str, str]]
 
 
@@ -59,8 +61,8 @@ def reconcile(request: Request, *, clock: Clock | None = None) -> Answer:
     sink = cloud_logging(trace_of(headers, os.environ))
     own_clock = clock or SystemClock()
 
-    def run(asked: RunRequest) -> RunResult:
-        result = run_once(asked, os.environ, sink, own_clock)
+    def run(asked: RunRequest, calls: Mapping[str, int] = NO_CALLS) -> RunResult:
+        result = run_once(asked, os.environ, sink, own_clock, calls=calls)
         log_metrics(sink, result.report, result.metrics)
         return result
 
@@ -78,16 +80,17 @@ def run_for_events(
     environment: Mapping[str, str],
     sink: Sink,
     clock: Clock,
-    run: Callable[[RunRequest], RunResult],
+    run: Callable[[RunRequest, Mapping[str, int]], RunResult],
 ) -> HttpAnswer:
     """Pull all waiting events and reconcile what they name; `notification` is the event that Pub/Sub pushed.
 
     The messages are acknowledged after the run, and released if it fails. The pushed event is among them, was pulled
-    for an earlier notification, or has not reached the pull subscription yet: then Pub/Sub has to push it again. Raises
-    SettingsError before any call, AnotherRun, TooSoon, and the ReportedError of a call to Pub/Sub.
+    for an earlier notification, or has not reached the pull subscription yet: then Pub/Sub has to push it again. `run`
+    also gets the number of calls that Pub/Sub takes, by quota. Raises SettingsError before any call, AnotherRun,
+    TooSoon, and the ReportedError of a call to Pub/Sub.
     """
     settings = read_settings(environment)
-    context = RunContext("gcp", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+    context = RunContext("gcp", settings.engine, sink, clock, settings.seconds, RATES, translate)
     if not settings.events_subscription:
         context.log("warning", "event-refused", code="event-unexpected", reason="EVENTS_SUBSCRIPTION is empty")
         return NOTHING_NEW
@@ -109,10 +112,13 @@ def run_for_events(
         queue.acknowledge(messages)
         return NOTHING_NEW
     try:
-        finished = run(hinted(hints))
+        # The calls that acknowledge or release the messages follow the report, so they are counted beforehand.
+        finished = run(hinted(hints), context.calls.counts + Counter({QUOTA: calls_for(messages)}))
     except ReportedError:
+        context.deadline.use_reserve()
         queue.release(messages)
         raise
+    context.deadline.use_reserve()
     failed = finished.report["status"] == FAILED
     (queue.release if failed else queue.acknowledge)(messages)
     clients.event_run_at, clients.pulled_at = began, began if complete and not failed else None
@@ -135,16 +141,19 @@ def run_once(
     seconds: float | None = None,
     seed: int | None = None,
     credentials: Any = None,
+    calls: Mapping[str, int] = NO_CALLS,
 ) -> RunResult:
     """Reconcile once, within `seconds` (default: the invocation's time in the settings).
 
-    `credentials` are the caller's; without them Google's libraries find the function's own.
+    `credentials` are the caller's; without them Google's libraries find the function's own. `calls` are those of the
+    invocation that the report counts besides the run's, by quota.
 
     Raises SettingsError before any call, AnotherRun, and RunStopped if there are no credentials.
     """
     refuse_months(request, "Google delivers no past months once an export is switched on")
     settings = read_settings(environment)
     run = RunContext("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate, seed)
+    run.calls.counts.update(calls)
     clients = warm_clients(settings, credentials)
     secret = (
         Secret(WebhookSecret(settings, clients, run).read, bool(settings.endpoints)) if settings.notify_url else None

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from gcp_function.handler import NO_CALLS
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.audit_log import table_deleted
 from shared.reconcile import RunResult
@@ -49,9 +50,9 @@ class _Deployed(EventFunction):
         """Return whether a subscription has messages."""
         return any(one.messages for one in self.cloud.world.pubsub.subscriptions.values())
 
-    def run(self, request: RunRequest) -> RunResult:
+    def run(self, request: RunRequest, calls: Mapping[str, int] = NO_CALLS) -> RunResult:
         """Run once, and keep the moment of its end. Raises RuntimeError if the run failed."""
-        finished = super().run(request)
+        finished = super().run(request, calls)
         if finished.report["status"] == "failed":
             raise RuntimeError(f"the run failed: {finished.report['failures'][:3]}")
         self.ends.append((self.cloud.clock.monotonic(), finished.report))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from gcp_function.clients import warm_clients
 from gcp_function.events import pushed
-from gcp_function.handler import run_for_events, run_once
+from gcp_function.handler import NO_CALLS, run_for_events, run_once
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.event_delivery import EventDelivery
 from shared.http import answer
@@ -39,9 +40,10 @@ class EventFunction:
         self.answers.append(found.body())
         return found.status
 
-    def run(self, request: RunRequest) -> RunResult:
+    def run(self, request: RunRequest, calls: Mapping[str, int] = NO_CALLS) -> RunResult:
         """Run once and keep the report."""
-        finished = run_once(request, self.environment, self.lines, self.cloud.clock, seed=len(self.lines.lines))
+        seed = len(self.lines.lines)
+        finished = run_once(request, self.environment, self.lines, self.cloud.clock, seed=seed, calls=calls)
         self.reports.append(finished.report)
         return finished
 

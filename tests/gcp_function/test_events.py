@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import hypothesis
@@ -13,9 +13,12 @@ import pytest
 from hypothesis import strategies as st
 
 from gcp_function.events import LARGEST_EVENT, METHODS, hint_of
+from gcp_function.handler import NO_CALLS
 from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from shared.hints import EventRefused, Hint
+from shared.reconcile import RunResult
+from shared.request import RunRequest
 from tests.gcp_function.events import EventFunction
 from tests.gcp_function.support import accounts, local_gcp, run, settings_of
 from tests.limits import examples
@@ -25,6 +28,7 @@ AT = "2026-11-23T09:00:00Z"
 OTHER = "event-of-another-resource"
 PREFIX = "google.cloud.bigquery.v2."
 COPIES = {"COPY": "off"}
+HALF_AN_HOUR = timedelta(minutes=30)
 SETTINGS = read_settings({"GOOGLE_CLOUD_PROJECT": "tailpipe-dataexport"})
 
 
@@ -266,6 +270,33 @@ def test_forged_and_foreign_messages_are_given_up(cloud: LocalGcp) -> None:
     assert function.deliver() == [200, 200]
     assert sorted(set(function.codes("event-refused"))) == ["event-malformed", OTHER]
     assert (function.reports, waiting(cloud)) == ([], 0)
+
+
+def test_the_report_counts_the_calls_to_pubsub(cloud: LocalGcp) -> None:
+    """Two pulls, of which the second finds nothing, and the acknowledgment that follows the report."""
+    function = EventFunction(cloud, COPY="off")
+    cloud.delete_dataset()
+    cloud.clear_calls()
+    assert function.deliver() == [200]
+    made = [call.method.rpartition(".")[2] for call in cloud.calls.select("pubsub.")]
+    assert made == ["pull", "pull", "acknowledge"]
+    assert function.reports[0]["calls"]["pubsub"] == len(made)
+
+
+def test_messages_are_acknowledged_after_a_run_of_half_an_hour(cloud: LocalGcp) -> None:
+    """The run may take all the time of the invocation: its events are not pushed and pulled again for that."""
+
+    class Slow(EventFunction):
+        def run(self, request: RunRequest, calls: Mapping[str, int] = NO_CALLS) -> RunResult:
+            finished = super().run(request, calls)
+            self.cloud.advance(HALF_AN_HOUR.total_seconds())
+            return finished
+
+    function = Slow(cloud, COPY="off")
+    cloud.world.pubsub.subscriptions[cloud.deployment.subscription].ack_deadline = 2 * HALF_AN_HOUR
+    cloud.delete_dataset()
+    assert function.deliver() == [200]
+    assert (len(function.reports), waiting(cloud)) == (1, 0)
 
 
 def test_duplicates_and_any_order_make_the_same_run(cloud: LocalGcp) -> None:
