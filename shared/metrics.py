@@ -34,20 +34,30 @@ class Metric(msgspec.Struct, frozen=True):
     unit: Unit = Unit.COUNT
 
 
+class Unpublished(msgspec.Struct, frozen=True):
+    """What a run left: messages that no webhook accepted, and periods whose delivery was not announced."""
+
+    messages: int = 0
+    deliveries: int = 0
+
+
+NOTHING_LEFT = Unpublished()
+
+
 def metrics_of(
     report: Mapping[str, Any],
     newly_excluded: int,
     last_success: datetime | None,
     now: datetime,
     freshness_lag: timedelta | None = None,
-    unsent: int = 0,
+    left: Unpublished = NOTHING_LEFT,
 ) -> tuple[Metric, ...]:
     """Return the metrics of a run that ended at `now` with this report.
 
     `missing` are the active scopes that are neither covered, on their way, nor excluded; `manual` are all scopes that
     have a step for a person, those included that count as no scope; `newly_excluded` as in `RunResult`;
-    `freshness_lag` as in `shared.state.summary`; `unsent` are the messages that no webhook accepted. A time that
-    is not known has no metric.
+    `freshness_lag` as in `shared.state.summary`; `left` is what the run did not publish. A time
+    that is not known has no metric.
     """
     scopes, deliveries = report["scopes"], report["deliveries"]
     counts = {
@@ -61,7 +71,8 @@ def metrics_of(
         "deliveries_late": deliveries["late"],
         "deliveries_missing": deliveries["missing"],
         "calls": sum(report["calls"].values()),
-        "messages_unsent": unsent,
+        "deliveries_unannounced": left.deliveries,
+        "messages_unsent": left.messages,
         "degraded": int(report["status"] == DEGRADED),
     }
     times = {"duration": report["duration_s"]}

@@ -1,6 +1,6 @@
-"""What a run publishes once its report is made and its state is saved: messages about changes, and the status page.
+"""What a run publishes once its report is made and its state is saved: deliveries, messages, and the status page.
 
-Neither ever fails a run: what could not be done is logged, and messages stay owed for the next run.
+None of them ever fails a run: what could not be done is logged, and is left for the next run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from shared.deliveries.announce import Announcer
 from shared.errors import ReportedError, defect
+from shared.metrics import Unpublished
 from shared.monitor.months import Reach, columns, rows
 from shared.monitor.overview import overview, page_data
 from shared.monitor.page import render
@@ -27,12 +29,14 @@ class Publishing(msgspec.Struct, frozen=True):
     """What a cloud's function publishes, by its settings.
 
     `reach` is how far back the cloud delivers. `secret` is None without a webhook; `sender` delivers one message.
+    `announcer` is None where deliveries are not announced.
     """
 
     wording: Wording
     reach: Reach
     secret: Secret | None = None
     sender: Sender = send
+    announcer: Announcer | None = None
 
     def note(
         self, session: StateSession, report: Mapping[str, Any], progress: RunProgress, run: RunContext, *, limited: bool
@@ -50,24 +54,25 @@ class Publishing(msgspec.Struct, frozen=True):
             failure = defect(error)
             run.log("warning", "notify-failed", code=failure.code, reason=failure.message)
 
-    def publish(self, session: StateSession, report: Mapping[str, Any], run: RunContext) -> int:
-        """Write the page and send what is owed; return how many messages could not be sent."""
+    def publish(self, session: StateSession, report: Mapping[str, Any], run: RunContext) -> Unpublished:
+        """Write the page, announce deliveries and send what is owed; return what could not be."""
         if run.settings.publish_page:
             try:
                 session.store_page(self._page(session, report, run))
             except Exception as error:  # noqa: BLE001 - a defect must not fail a run that has ended well
                 failure = defect(error)
                 run.log("warning", "page-lost", code=failure.code, reason=failure.message)
-        if self.secret is None:
-            return 0
-        sent, left = deliver(session.document, self.secret, run, self.sender)
-        if sent:
+        known = session.document.ledger
+        unannounced = self.announcer.catch_up(session) if self.announcer else 0
+        sent, unsent = deliver(session.document, self.secret, run, self.sender) if self.secret else (0, 0)
+        if sent or session.document.ledger != known:
             try:
                 session.save(release=True)
             except ReportedError as error:
-                # The receivers may get them once more, under the same ids.
-                run.log("warning", "notify-failed", code=error.code, reason=f"sent, and not noted: {error.message}")
-        return left
+                # What was sent may be sent once more, under the same ids.
+                event = "notify-failed" if sent else "deliveries-unsaved"
+                run.log("warning", event, code=error.code, reason=f"sent, and not noted: {error.message}")
+        return Unpublished(unsent, unannounced)
 
     def _page(self, session: StateSession, report: Mapping[str, Any], run: RunContext) -> bytes:
         newest = msgspec.convert(report, StoredReport)

@@ -14,7 +14,7 @@ from shared.coverage import classify
 from shared.errors import AnotherRun, ReportedError, RunStopped, TooSoon, clean, defect
 from shared.guard import Guarded, guard
 from shared.hints import Hints, describe, gap_left
-from shared.metrics import Metric, metrics_of
+from shared.metrics import NOTHING_LEFT, Metric, metrics_of
 from shared.model import CLASSES, WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
 from shared.observe import observe
 from shared.parsing import is_id
@@ -64,6 +64,7 @@ def reconcile(
     ``failed``.
     """
     session = StateSession(store, run, read_only=request.dry_run, facts=provider.facts)
+    session.deliveries.announcing = publishing is not None and publishing.announcer is not None
     run.log("info", "run-started", reason=_why(request))
     progress, plan = _begin(request, run), None
     try:
@@ -291,7 +292,7 @@ def _finish(
         progress.enumeration, progress.outcomes, document, run.settings, run.started_at, progress.targets
     )
     report = _report(progress, run, document)
-    newly_excluded = unsent = 0
+    newly_excluded, left = 0, NOTHING_LEFT
     saved = False
     if session.may_write:
         newly_excluded = _record_coverage(progress, document, run)
@@ -309,9 +310,10 @@ def _finish(
     level = "error" if status == FAILED else "info"
     run.log(level, "run-finished", code=status, duration_ms=round(run.elapsed() * 1000))
     if publishing and saved:
-        unsent = publishing.publish(session, report, run)
+        left = publishing.publish(session, report, run)
     now = run.clock.now()
-    metrics = metrics_of(report, newly_excluded, document.last_success(), now, freshness_lag(document, now), unsent)
+    lag = freshness_lag(document, now)
+    metrics = metrics_of(report, newly_excluded, document.last_success(), now, lag, left)
     outcomes, problems = tuple(progress.outcomes), tuple(progress.problems)
     return RunResult(report, plan, outcomes, problems, stored_as, () if session.read_only else metrics)
 

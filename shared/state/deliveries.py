@@ -21,7 +21,7 @@ from shared.periods import Period, number_of, period_of, start_of
 from shared.target_state import Moment
 
 DELIVERIES = "deliveries.bin"
-VERSION = 1
+VERSION = 2  # 1 has no last column
 SIZE_LIMIT = 32 * 1024 * 1024  # bytes as stored
 RAW_LIMIT = 64 * 1024 * 1024  # bytes when unpacked: two million entries
 MONTHS_KEPT = timedelta(days=7 * 366)  # cost data goes back no further
@@ -30,15 +30,17 @@ SLACK = timedelta(days=1)  # so far ahead may the clock of a host be that wrote 
 LEVEL = 3  # of zlib: higher ones take four times as long for two percent
 
 # Period as YYYYMMDD (day 00: a month), files, bytes, then minutes from the period's beginning to the first arrival, the
-# last one and the watermark, then when that was observed, in minutes since 1970.
-_ROW = struct.Struct("<IIQiiiI")
+# last one and the watermark, then when that was observed, in minutes since 1970, and 1 if it was announced as it is.
+_ROW = struct.Struct("<IIQiiiIB")
 WIDTH = _ROW.size
+_WIDTHS = {1: WIDTH - 1, VERSION: WIDTH}
+_CONTENTS = 6  # so many values say what the period holds
 _KEY = struct.Struct("<I")
 _NO_FILES, _NO_BYTES, _NO_TIME = 2**32 - 1, 2**64 - 1, -(2**31)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
 
-Row = tuple[int, int, int, int, int, int, int]
+Row = tuple[int, int, int, int, int, int, int, int]
 Series = tuple[str, str]  # scope and dataset
 
 
@@ -104,6 +106,35 @@ class Ledger:
             before = self._rows.get((scope, dataset))
             self._rows[scope, dataset] = made if before is None else _merged(before, made, _latest(now))[0]
 
+    def unannounced(self) -> Iterator[tuple[str, str, str, Period]]:
+        """Yield scope, dataset, name and contents of each period that was not announced as it is now, oldest first.
+
+        A period that never held data has nothing to announce. One that lost its data still has its first arrival.
+        """
+        for scope, dataset in sorted(self._rows):
+            for row in _ROW.iter_unpack(self._rows[scope, dataset]):
+                found = None if row[-1] else _unpacked(row)
+                if found is not None and (found[1].has_data or found[1].first is not None):
+                    yield scope, dataset, *found
+
+    def mark_announced(self, announced: Mapping[Series, Mapping[str, Period]]) -> bool:
+        """Note that periods were announced with these contents; return whether that is new of any.
+
+        A period that holds something else by now is left as it is.
+        """
+        changed = False
+        for key, periods in announced.items():
+            rows = bytearray(self._rows.get(key, b""))
+            for start in range(0, len(rows), WIDTH):
+                row = _ROW.unpack_from(rows, start)
+                found = None if row[-1] else _unpacked(row)
+                if found is not None and periods.get(found[0]) == found[1]:
+                    rows[start + WIDTH - 1] = 1
+                    changed = True
+            if rows:
+                self._rows[key] = bytes(rows)
+        return changed
+
     def digest(self) -> str:
         """Return a digest of all entries without the times of their observation; "" for an empty ledger."""
         if not self:
@@ -112,7 +143,7 @@ class Ledger:
         for scope, dataset in sorted(self._rows):
             found.update(msgspec.json.encode((scope, dataset)))
             for row in _ROW.iter_unpack(self._rows[scope, dataset]):
-                found.update(_ROW.pack(*row[:-1], 0))
+                found.update(_ROW.pack(*row[:_CONTENTS], 0, 0))
         return found.hexdigest()[:32]
 
     def merge(self, other: Ledger, now: datetime) -> bool:
@@ -164,11 +195,12 @@ def decode(data: bytes, cloud: str, owner: str = "") -> Ledger:
     head, columns = _parts(data)
     if head.cloud != cloud or (owner and head.owner != owner):
         raise CorruptLedger(f"it belongs to {head.cloud[:40]!r}, {head.owner[:80]!r}")
-    count, rest = divmod(len(columns), WIDTH)
+    width = _WIDTHS[head.version]
+    count, rest = divmod(len(columns), width)
     if rest or sum(number for one in head.series.values() for number in one.values()) != count:
         raise CorruptLedger("its rows are not as many as its head says")
-    rows = bytearray(len(columns))
-    for column in range(WIDTH):
+    rows = bytearray(count * WIDTH)
+    for column in range(width):
         rows[column::WIDTH] = columns[column * count : (column + 1) * count]
     ledger = Ledger(head.cloud, head.owner)
     ledger.updated_at = head.updated_at
@@ -216,6 +248,7 @@ def _packed(name: str, period: Period, now: datetime) -> Row | None:
         _minutes(period.last, start),
         _minutes(period.watermark, start),
         min(max((now - _EPOCH) // _MINUTE, 0), 2**32 - 1),
+        0,
     )
 
 
@@ -225,7 +258,7 @@ def _minutes(moment: datetime | None, start: datetime) -> int:
 
 def _unpacked(row: Row) -> tuple[str, Period] | None:
     """Return a row's period, None for a row that no function wrote."""
-    number, files, size, first, last, watermark, _ = row
+    number, files, size, first, last, watermark, *_ = row
     name = period_of(number)
     if number_of(name) is None:
         return None
@@ -261,16 +294,19 @@ def _merged(one: bytes | memoryview, other: bytes | memoryview, latest: int) -> 
         known = merged.get(row[0])
         won = row if known is None else _newer(known, row, latest)
         merged[row[0]] = won
-        changed = changed or known is None or won[:-1] != known[:-1]
+        changed = changed or known is None or won[:_CONTENTS] != known[:_CONTENTS] or won[-1] > known[-1]
     return b"".join(_ROW.pack(*merged[key]) for key in sorted(merged)), changed
 
 
 def _newer(one: Row, other: Row, latest: int) -> Row:
-    number, files, size, _, last, watermark, at = max(one, other, key=lambda row: _rank(row, latest))
+    number, files, size, _, last, watermark, at, _ = max(one, other, key=lambda row: _rank(row, latest))
     firsts = [row[3] for row in (one, other) if row[3] != _NO_TIME]
-    return number, files, size, min(firsts, default=_NO_TIME), last, watermark, at
+    first = min(firsts, default=_NO_TIME)
+    # What was announced is files, bytes and the last arrival, whenever that was observed.
+    announced = any(row[-1] and (row[1], row[2], row[4]) == (files, size, last) for row in (one, other))
+    return number, files, size, first, last, watermark, at, int(announced)
 
 
 def _rank(row: Row, latest: int) -> tuple[int, ...]:
-    _, files, size, _, last, watermark, at = row
+    _, files, size, _, last, watermark, at, _ = row
     return (at if at <= latest else -1, files, size, last, watermark, at)

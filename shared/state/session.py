@@ -185,7 +185,7 @@ class StateSession:
         """
         # The digest is stored before the ledger, so that a run in steady state needs one write and no read.
         noted, known = self.deliveries.digest(), self.document.ledger
-        self.document.ledger = noted or known
+        self.document.ledger = self.deliveries.digest_to_store(noted, known)
         self._write_merged(release=release)
         if not noted:
             return

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from shared.deliveries.announce import Announcer
 from shared.errors import Permanent
 from shared.model import Action, Key
+from shared.monitor.months import Reach
+from shared.notify.changes import Wording
 from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
 from shared.request import RunRequest, parse_request
@@ -19,6 +22,7 @@ from shared.state.decoding import parse
 from shared.state.document import StateDocument
 from tests.inmemory import RATES, InMemoryCloud, InMemoryStore, World
 
+QUIET = Publishing(Wording("memory", "account", "accounts"), Reach())
 Line = tuple[str, str, Mapping[str, Any]]
 
 
@@ -34,6 +38,7 @@ class Setting:
         self.seconds = 600.0
         self.seed = 0
         self.publishing = publishing
+        self.announcer: Callable[[RunContext], Announcer] | None = None
 
     def new_run(self) -> RunContext:
         """Return the context of a new run."""
@@ -56,7 +61,10 @@ class Setting:
     def run_now(self, request: RunRequest) -> RunResult:
         """Run once for a request, without advancing the clock."""
         run = self.new_run()
-        return reconcile(InMemoryCloud(self.world, run), self.store, request, run, self.publishing)
+        publishing = self.publishing
+        if self.announcer is not None:
+            publishing = msgspec.structs.replace(publishing or QUIET, announcer=self.announcer(run))
+        return reconcile(InMemoryCloud(self.world, run), self.store, request, run, publishing)
 
     def memory(self) -> StateDocument:
         """Return the stored state document."""

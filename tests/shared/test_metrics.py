@@ -30,6 +30,7 @@ COUNTS = [
     "deliveries_late",
     "deliveries_missing",
     "calls",
+    "deliveries_unannounced",
     "messages_unsent",
     "degraded",
 ]

@@ -317,3 +317,71 @@ def test_ledger_of_another_owner_is_set_aside() -> None:
     setting.run()
     assert [scope for scope, _ in stored(setting.store).series()] == ["s00000", "s00001"]
     assert len(setting.store.aside) == 1
+
+
+ARRIVED = NOW - timedelta(days=6)
+KEPT = Period(3, 4096, ARRIVED, ARRIVED)
+
+
+def open_periods(one: Ledger) -> list[str]:
+    """Return the periods that are to be announced."""
+    return [name for _, _, name, _ in one.unannounced()]
+
+
+def test_period_is_to_be_announced_until_it_was() -> None:
+    """Observing the same again, in any order of merging, changes nothing; what is stored keeps the mark."""
+    made = ledger(("s1", "focus", {"2026-06": KEPT, "2026-05": KEPT}, NOW))
+    assert open_periods(made) == ["2026-05", "2026-06"]
+    assert made.mark_announced({("s1", "focus"): {"2026-06": KEPT}})
+    assert open_periods(made) == ["2026-05"]
+    assert not made.mark_announced({("s1", "focus"): {"2026-06": KEPT}})
+    later = ledger(("s1", "focus", {"2026-06": KEPT}, NOW + timedelta(hours=1)))
+    for one in (joined(made, later), joined(later, made), decode(made.encode(NOW), "memory")):
+        assert open_periods(one) == ["2026-05"]
+
+
+@pytest.mark.parametrize(
+    "changed", [Period(4, 4096, ARRIVED, ARRIVED), Period(3, 1, ARRIVED, ARRIVED), Period(3, 4096, ARRIVED, NOW)]
+)
+def test_changed_period_is_to_be_announced_again(changed: Period) -> None:
+    """Other files, bytes or another arrival are news; a mark for the former contents does not count."""
+    made = ledger(("s1", "focus", {"2026-06": KEPT}, NOW))
+    made.mark_announced({("s1", "focus"): {"2026-06": KEPT}})
+    made.note("s1", "focus", {"2026-06": changed}, NOW + timedelta(hours=1))
+    assert open_periods(made) == ["2026-06"]
+    assert not made.mark_announced({("s1", "focus"): {"2026-06": KEPT}})
+    assert open_periods(made) == ["2026-06"]
+
+
+def test_mark_is_merged_although_nothing_else_is_new() -> None:
+    """A merge that brings only marks is written."""
+    one, other = (ledger(("s1", "focus", {"2026-06": KEPT}, NOW)) for _ in range(2))
+    other.mark_announced({("s1", "focus"): {"2026-06": KEPT}})
+    assert one.merge(other, NOW)
+    assert open_periods(one) == []
+    assert not one.merge(other, NOW)
+
+
+def test_period_that_never_held_data_is_not_announced() -> None:
+    """One whose data is gone is."""
+    made = ledger(("s1", "focus", {"2026-05": EMPTY, "2026-06": KEPT}, NOW))
+    made.note("s1", "focus", {"2026-06": EMPTY}, NOW + timedelta(hours=1))
+    assert open_periods(made) == ["2026-06"]
+
+
+def test_mark_does_not_change_the_digest() -> None:
+    """It says what the periods hold."""
+    made = ledger(("s1", "focus", {"2026-06": KEPT}, NOW))
+    before = made.digest()
+    made.mark_announced({("s1", "focus"): {"2026-06": KEPT}})
+    assert made.digest() == before
+
+
+def test_first_version_is_read() -> None:
+    """It has no marks: all its periods are to be announced."""
+    made = ledger(("s1", "focus", {"2026-05": KEPT, "2026-06": JUNE}, NOW))
+    text, _, columns = zlib.decompress(made.encode(NOW)).partition(b"\n")
+    older = zlib.compress(text.replace(b'"version":2', b'"version":1') + b"\n" + columns[:-2])
+    found = decode(older, "memory", "org-1")
+    assert found.periods("s1", "focus") == {"2026-05": KEPT, "2026-06": JUNE}
+    assert open_periods(found) == ["2026-05", "2026-06"]
