@@ -1,5 +1,6 @@
 # Events bring the function a run within minutes; the schedule finds the same later. Rules put what events.json lists
-# into a queue; the collector merges a minute of them, and starts the function once for all.
+# into a queue; the collector merges a minute of them, and starts the function once for all. Of events whose other
+# fields may hold the External ID (a trust policy, a StackSet's parameters), only the fields under `only` are put there.
 locals {
   event_rules = {
     for name, rule in jsondecode(templatefile("${path.module}/events.json", local.names)) : name => rule
@@ -32,8 +33,21 @@ resource "aws_cloudwatch_event_target" "events" {
   target_id = "queue"
   arn       = aws_sqs_queue.events["events"].arn
 
-  dead_letter_config {
-    arn = aws_sqs_queue.failed.arn
+  # All paths exist in each event that the pattern matches: what becomes of one that does not is not documented well.
+  dynamic "input_transformer" {
+    for_each = each.value.only[*]
+    content {
+      input_paths    = input_transformer.value.paths
+      input_template = input_transformer.value.template
+    }
+  }
+
+  # AWS does not document whether a dead letter is the whole event, so events that may hold a secret have none.
+  dynamic "dead_letter_config" {
+    for_each = each.value.only == null ? ["failed"] : []
+    content {
+      arn = aws_sqs_queue.failed.arn
+    }
   }
 
   # Until then, events that cannot be queued would be lost silently.
@@ -192,8 +206,12 @@ resource "aws_cloudwatch_event_target" "home" {
   arn       = "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/default"
   role_arn  = aws_iam_role.forward["forward"].arn
 
-  dead_letter_config {
-    arn = aws_sqs_queue.home["forward"].arn
+  # A forwarded event is whole.
+  dynamic "dead_letter_config" {
+    for_each = each.value.only == null ? ["failed"] : []
+    content {
+      arn = aws_sqs_queue.home["forward"].arn
+    }
   }
 
   # Until then, events that cannot be forwarded would be lost silently.

@@ -18,7 +18,8 @@ from aws_lambda.handler import request_of, run_once
 from aws_lambda.settings import read_settings
 from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws
-from localcloud.aws.platform.deployed_events import WINDOW_S, rules
+from localcloud.aws.platform.deployed_events import WINDOW_S, rules, shaping
+from localcloud.aws.platform.event_buses import input_of
 from shared.errors import TooSoon
 from shared.hints import as_document
 from shared.reconcile import RunResult
@@ -45,16 +46,19 @@ class EventPath:
         self.runs: list[tuple[float, dict[str, Any]]] = []
         self._delay, self._sink = delay, sink
         self._queue: list[tuple[float, str]] = []  # when each message is there
-        self._patterns = [
-            EventPattern(None, rule["pattern"]) for rule in rules(cloud.deployment.names(), CONDITIONS).values()
+        self._rules = [
+            (EventPattern(None, rule["pattern"]), shaping(rule))
+            for rule in rules(cloud.deployment.names(), CONDITIONS).values()
         ]
         self._own = own_of(read_settings(cloud.environment()), cloud.account)
         setattr(cloud.world.buses, "route", self._take)  # noqa: B010 - in place of buses, which are not deployed
 
     def put(self, event: Mapping[str, Any]) -> None:
         """Put an event on the bus: a rule passes it on to the queue, or none does."""
-        if any(pattern.matches_event(cast("Any", event)) for pattern in self._patterns):
-            self._queue.append((self.clock.monotonic() + self._delay(event), json.dumps(event)))
+        for pattern, target in self._rules:
+            if pattern.matches_event(cast("Any", event)):
+                due = self.clock.monotonic() + self._delay(event)
+                self._queue.append((due, json.dumps(input_of(target, event))))
 
     def pending(self) -> int:
         """Return how many messages are on their way or in the queue."""

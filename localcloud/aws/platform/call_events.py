@@ -42,8 +42,9 @@ _RECORDED: dict[tuple[str, str], str] = {
     ("s3", "PutPublicAccessBlock"): "PutBucketPublicAccessBlock",
 }
 _AT_HOME = ("bcm-data-exports", "iam")
-# Templates and parameters are left out: the latter may hold an External ID.
-_PARAMETERS = ("ExportArn", "StackSetName", "Accounts", "DeploymentTargets", "Regions", "RoleName")
+# Templates are left out. Of a stack's parameters CloudTrail records the keys and never the values, but it records trust
+# policies whole. Source: "Logging AWS CloudFormation API calls with AWS CloudTrail" in the CloudFormation User Guide.
+_PARAMETERS = ("ExportArn", "StackSetName", "Accounts", "DeploymentTargets", "Regions", "RoleName", "PolicyDocument")
 
 
 # difference: AWS-22
@@ -96,6 +97,8 @@ class CallEvents:
         if "deploymentTargets" in recorded:
             targets = recorded["deploymentTargets"]
             recorded["deploymentTargets"] = {key[0].lower() + key[1:]: value for key, value in targets.items()}
+        if params.get("Parameters"):
+            recorded["parameters"] = [{"parameterKey": one["ParameterKey"]} for one in params["Parameters"]]
         source = f"aws.{service}"
         request = {"userIdentity": identity, "requestParameters": recorded}
         detail = self._events.cloudtrail_record(account, where.region, source, name, **request, **fields)

@@ -30,6 +30,12 @@ def rules(names: Mapping[str, str], conditions: Collection[str], path: Path = PA
     return {name: rule for name, rule in json.loads(text).items() if not rule["when"] or rule["when"] in conditions}
 
 
+def shaping(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a rule's target that says which fields of an event the queue gets; {}: the whole event."""
+    only = rule["only"]
+    return {"InputTransformer": {"InputPathsMap": only["paths"], "InputTemplate": only["template"]}} if only else {}
+
+
 def make_events(deployment: Deployment, clients: Clients, runtime: str, conditions: Collection[str]) -> None:
     """Create the rules, the queue with its dead-letter queue, and the collector; the main function must exist."""
     queue = make_queue(deployment, clients)
@@ -97,7 +103,7 @@ def _make_rule(deployment: Deployment, clients: Clients, name: str, rule: Mappin
     pattern = json.dumps(rule["pattern"])
     events = clients("events", deployment.account)
     events.put_rule(Name=name, EventPattern=pattern, State="ENABLED")
-    events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": queue}])
+    events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": queue, **shaping(rule)}])
     home = deployment.partition.home
     if rule["home"] and deployment.region != home:
         bus = f"arn:{deployment.partition.name}:events:{deployment.region}:{deployment.account}:event-bus/default"

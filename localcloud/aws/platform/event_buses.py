@@ -2,19 +2,19 @@
 
 Targets are functions, queues, and buses of the same account in any region. An event that cannot be delivered goes to
 the target's dead-letter queue, or is dropped if that fails; see `deliveries`. Source: "Event bus targets", "Using
-resource-based policies" and "Sending events between regions" in the EventBridge User Guide.
+resource-based policies", "Sending events between regions" and "Amazon EventBridge input transformation" in the
+EventBridge User Guide.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from moto.events.models import events_backends
-from moto.events.utils import EventTemplateParser
 from moto.sqs.models import sqs_backends
 
 from localcloud.aws.arns import Where
@@ -102,11 +102,11 @@ class EventBuses:
         fields = arn.split(":", 5)
         destination, name = Where(fields[4], fields[3]), fields[5]
         if fields[2] == "lambda" and name.startswith("function:"):
-            self._send_to_function(rule, arn, destination, _input_of(target, event))
+            self._send_to_function(rule, arn, destination, input_of(target, event))
         elif fields[2] == "events" and name.startswith("event-bus/"):
             self._send_to_bus(rule, target, destination, event, where, hops)
         elif fields[2] == "sqs":
-            self._send_to_queue(rule, arn, json.dumps(_input_of(target, event)))
+            self._send_to_queue(rule, arn, json.dumps(input_of(target, event)))
         else:
             raise AwsError("InvalidTarget", f"the local cloud does not deliver events to {arn}")
 
@@ -199,20 +199,34 @@ class EventBuses:
         return {"EventId": event["id"]}
 
 
-def _input_of(target: dict[str, Any], event: dict[str, Any]) -> Any:
-    """Return the input of the target: the event, a part of it, a constant, or the output of a template."""
+def input_of(target: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
+    """Return the input of the target: the event, a part of it, a constant, or the output of a template.
+
+    Raises AwsError if the template and the event's fields do not result in JSON: EventBridge fails to deliver it.
+    """
     if target.get("Input"):
         return json.loads(target["Input"])
     if target.get("InputPath"):
-        value: Any = event
-        for name in filter(None, str(target["InputPath"]).removeprefix("$").split(".")):
-            value = value.get(name) if isinstance(value, dict) else None
-        return value
+        return _value_at(str(target["InputPath"]), event)
     transformer = target.get("InputTransformer")
     if not transformer:
         return event
-    return EventTemplateParser.parse(
-        input_template=transformer.get("InputTemplate"),
-        input_paths_map=transformer.get("InputPathsMap", {}),
-        event=event,
-    )
+    text = str(transformer["InputTemplate"])
+    for name, path in (transformer.get("InputPathsMap") or {}).items():
+        value = _value_at(str(path), event)
+        # Within quotes a text stays as it is, unescaped, and other values lose theirs; a missing value leaves nothing.
+        plain = "" if value is None else json.dumps(value)
+        text = text.replace(f'"<{name}>"', f'"{value if isinstance(value, str) else plain.replace(chr(34), "")}"')
+        text = text.replace(f"<{name}>", plain)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise AwsError("InvalidInput", f"the input transformer's output is not JSON: {text[:200]}") from error
+
+
+def _value_at(path: str, event: Mapping[str, Any]) -> Any:
+    """Return the value at a path in dot notation, None where it leads nowhere."""
+    value: Any = event
+    for name in filter(None, path.removeprefix("$").split(".")):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
