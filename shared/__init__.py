@@ -1,1 +1,1 @@
-"""The reconciliation engine: pure, and without knowledge of any cloud."""
+"""The reconciliation engine. It is pure: it knows no cloud."""

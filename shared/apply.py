@@ -51,7 +51,7 @@ UNWRITTEN = {
     Verb.BLOCK: Result.BLOCKED,
     Verb.MANUAL: Result.MANUAL,
 }
-HELD = (RESTS_ON, "write-cap")  # the engine's own reasons to hold a write back
+HELD = (RESTS_ON, "write-cap")  # the engine's own reasons for holding a write back
 MAX_UNSEEN_CREATIONS = 5  # accepted creations after which a target that never appears has failed
 NOT_THERE = frozenset({Result.FAILED, Result.DEFERRED, Result.BLOCKED, Result.MANUAL})
 
@@ -67,8 +67,8 @@ class ApplyResult(msgspec.Struct, frozen=True):
 def apply(plan: Plan, cloud: Provider, run: RunContext, on_outcome: Callable[[Outcome], None]) -> ApplyResult:
     """Carry out the plan and return an outcome for each action, in the plan's order.
 
-    `on_outcome` is called with each outcome as it happens, in this thread. Never raises for a cloud's failures: a
-    RunStopped is in `stopped`, and what was not begun by then, or by the deadline, is deferred.
+    `on_outcome` is called with each outcome as it happens, in this thread. Never raises for a failure of the cloud: a
+    RunStopped is returned in `stopped`, and actions that were not begun by then, or by the deadline, are deferred.
     """
     outcomes: dict[Key, Outcome] = {}
     stopped: RunStopped | None = None
@@ -138,7 +138,7 @@ def _checked(answers: Sequence[Applied | CloudError], number: int) -> Sequence[A
 
 
 def batches(actions: Iterable[Action]) -> Iterator[tuple[Action, ...]]:
-    """Yield the actions in groups that may share one call, what has waited longest first."""
+    """Yield the actions in groups that may share one call, the longest waiting first."""
 
     def waiting(action: Action) -> tuple[bool, datetime | None, Key]:
         state = action.target.state
@@ -158,12 +158,12 @@ def batches(actions: Iterable[Action]) -> Iterator[tuple[Action, ...]]:
 
 
 def outcome_of(action: Action, answer: Applied | ReportedError, now: datetime) -> Outcome:
-    """Return what the adapter's answer means for the action."""
+    """Return the outcome of the action for the adapter's answer."""
     entry = action.target.state
     if isinstance(answer, Applied):
         answer = msgspec.structs.replace(answer, message=clean(answer.message))
         if action.verb is Verb.CREATE and entry and is_never_seen(action, answer, entry, now):
-            what = f"creations were accepted since {entry.awaited_since:%Y-%m-%d %H:%M} UTC, and none was ever seen"
+            what = f"creations were accepted since {entry.awaited_since:%Y-%m-%d %H:%M} UTC, but it never appeared"
             message = f"{what}; {answer.message}" if answer.message else what
             return Outcome(
                 action, Result.FAILED, OVERDUE, message, overdue_remedy(action.key), attempted=True, facts=answer.facts
@@ -197,9 +197,10 @@ def outcome_of(action: Action, answer: Applied | ReportedError, now: datetime) -
 
 
 def is_never_seen(action: Action, answer: Applied, entry: TargetState, now: datetime) -> bool:
-    """Return whether creations keep being accepted and nothing comes of them.
+    """Return whether creations are accepted but the target never appears.
 
-    That is so where one that takes time is not there after its normal time, or where many were done and none was seen.
+    That is true if a pending target is still absent after its normal time, or if many creations succeeded and none was
+    seen.
     """
     grace = action.target.kind.grace
     if entry.awaited_since is None or not grace:
@@ -240,7 +241,7 @@ def is_refused(action: Action) -> bool:
 
 
 def _held_back(action: Action, holder: Outcome) -> Outcome:
-    """Return the outcome of a write whose need is not there: what merely waits makes it wait too."""
+    """Return the outcome of a write whose prerequisite is missing: deferred if that is only deferred, else blocked."""
     why = f"rests on {holder.key}, which is {holder.result.value}: {holder.message or holder.code}"
     result = Result.DEFERRED if holder.result is Result.DEFERRED else Result.BLOCKED
     remedy = holder.remedy or (" ".join(holder.manual_step.steps) if holder.manual_step else "")
@@ -250,4 +251,4 @@ def _held_back(action: Action, holder: Outcome) -> Outcome:
 def _not_begun(action: Action, stopped: RunStopped | None) -> Outcome:
     if stopped:
         return Outcome(action, Result.DEFERRED, "run-stopped", f"not begun: {stopped.message}", stopped.remedy)
-    return Outcome(action, Result.DEFERRED, "deadline", "not begun: this run's time is up; the next run goes on here")
+    return Outcome(action, Result.DEFERRED, "deadline", "not begun: time ran out; the next run continues here")

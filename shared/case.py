@@ -1,4 +1,4 @@
-"""One target with everything that the planner's rules need, and the helper functions that they share."""
+"""One target with everything that the planner's rules need, and the functions that they share."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Case:
         return Action(self.target, verb, reason, detail, observation=self.seen, remedy=remedy)
 
     def ask(self, reason: str, step: ManualStep | None) -> Action:
-        """Return the action that asks a person for a step."""
+        """Return the action that reports a manual step."""
         key = self.target.key
         step = step or ManualStep(f"{key.kind} {key.name}: {self.seen.detail or reason}")
         return Action(self.target, Verb.MANUAL, reason, step.what, observation=self.seen, manual_step=step)
@@ -57,33 +57,33 @@ class Case:
 
 
 def overdue_remedy(key: Key) -> str:
-    """Return what to do about a target that was accepted and does not come."""
+    """Return the remedy for a target whose creation was accepted but that does not appear."""
     return (
-        f"See in the cloud's console what becomes of {key.kind} {key.name} of {key.scope}: who or what removes it, or "
-        f"which operation never ends. Run again with --scope {key.scope} to try at once."
+        f"Check in the cloud's console what happens to {key.kind} {key.name} of {key.scope}: who or what removes it, "
+        f"or which operation never ends. Run again with --scope {key.scope} to try at once."
     )
 
 
 def drift(target: Target, observation: Present) -> tuple[str, ...]:
-    """Return the managed fields, sorted, whose actual value is not the desired one. Other fields never count."""
+    """Return the managed fields whose actual value differs from the desired one, sorted. Other fields never count."""
     actual = observation.actual
     return tuple(sorted(field for field, value in target.desired.items() if actual.get(field) != value))
 
 
 def exhausted(escalation: EscalationPolicy, state: TargetState | None, now: datetime) -> bool:
-    """Return whether a wait is over, counting the present attempt as one."""
+    """Return whether an escalation policy is exhausted, counting the current attempt."""
     waited = now - state.waiting_since if state and state.waiting_since else timedelta(0)
     return escalation.exhausted(waited, (state.attempts if state else 0) + 1)
 
 
 def differences(case: Case) -> str:
-    """Return the fields that differ, with both values where they are short, in one line for people."""
+    """Return the differing fields in one line for people, with both values where they are short."""
     actual = case.seen.actual if isinstance(case.seen, Present) else {}
     return "; ".join(f"{name}{_difference(actual.get(name), case.target.desired[name])}" for name in case.changes)
 
 
 def _difference(actual: object, desired: object) -> str:
-    """Return the two values for a person; whole structures would only hide which field it is."""
+    """Return both values for a person; whole structures are left out, since they would hide the field's name."""
     if isinstance(actual, list | dict | tuple) or isinstance(desired, list | dict | tuple):
         return ""
     return f": {actual!r} instead of {desired!r}"

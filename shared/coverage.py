@@ -1,17 +1,17 @@
-"""Classifies each scope after a run, and says whether its data arrives.
+"""Classifies each scope after a run, and determines whether its data arrives.
 
-A scope has the worst class that is true of its targets and of what these need or rest on, which are often another
-scope's: the accounts of an organization are covered no better than its one export. From best to worst:
+A scope has the worst class of its targets and of the targets that these need or rest on. Those often belong to another
+scope: the accounts of an organization are covered no better than its one export. From best to worst:
 
-``covered``   every target is as wanted
-``pending``   something was accepted and is within its normal time, apart from the wait for an export's first data
+``covered``   every target is as desired
+``pending``   a write was accepted and is within its normal time (an export that awaits its first data is covered)
 ``deferred``  something waits, or a dry run would write it
 ``excluded``  the cloud refuses something permanently
-``manual``    a person is asked, or something is blocked until a person has done so
+``manual``    a manual step is open, or something is blocked until one is done
 ``failed``    something failed, or is blocked by what failed
 
-What does not apply by the settings or by the cloud's own rules says nothing of its scope; a scope of which nothing else
-is wanted either is excluded: nothing is exported for it.
+Targets that do not apply, by the settings or by the cloud's own rules, do not affect their scope. A scope without any
+other target is excluded: nothing is exported for it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _RANK = {
     Result.FAILED: 5,
 }
 _RESULTS = {result.value: result for result in Result}
-# What is known of a target's data, to be joined for a scope by "or".
+# Flags for what is known about a target's data; a scope has the flags of all its targets.
 _ARRIVES, _AWAITED, _SILENT = 1, 2, 4
 
 
@@ -74,10 +74,9 @@ def classify(
     now: datetime,
     targets: Sequence[Target] = (),
 ) -> dict[str, Verdict]:
-    """Return the verdict on every active scope that counts, by id, in the enumeration's order.
+    """Return the verdict on every active scope that is counted, by id, in the enumeration's order.
 
-    `targets` are all that must exist: where a run was limited to some of them, also of a single scope, the state
-    document covers the others.
+    `targets` are all that must exist. If a run was limited to some of them, the state document covers the others.
     """
     if enumeration is None:
         return {}
@@ -101,7 +100,7 @@ def _looked_at(outcomes: Sequence[Outcome]) -> list[Key]:
 
 
 def _left_out(outcomes: Sequence[Outcome], targets: Sequence[Target]) -> list[Key]:
-    """Return the targets that a run for events left out of the scopes that it looked at."""
+    """Return the targets that a run for events skipped in the scopes that it looked at."""
     if len(outcomes) >= len(targets):
         return []
     done = {outcome.key for outcome in outcomes}
@@ -110,7 +109,7 @@ def _left_out(outcomes: Sequence[Outcome], targets: Sequence[Target]) -> list[Ke
 
 
 def _remembered_rank(result: str) -> int:
-    # Documents of earlier versions say "skipped" of what the cloud had refused.
+    # Documents of earlier versions record "skipped" for targets that the cloud refused.
     known = _RESULTS.get(result, Result.DEFERRED)
     return _RANK[Result.EXCLUDED if known is Result.SKIPPED else known]
 
@@ -126,7 +125,7 @@ def _verdict(judged: _Judged) -> Verdict:
 
 
 class _Judge:
-    """Ranks targets together with what they rest on, each once."""
+    """Ranks each target together with the targets that it rests on."""
 
     def __init__(
         self,
@@ -144,7 +143,7 @@ class _Judge:
         self._known: dict[Key, _Judged] = {}
 
     def with_what_it_rests_on(self, key: Key) -> _Judged:
-        """Return the worst of a target and everything that it needs or rests on, however far away."""
+        """Return the worst rank among a target and everything that it needs or rests on, directly or indirectly."""
         known = self._known.get(key)
         if known is not None:
             return known
@@ -159,7 +158,7 @@ class _Judge:
         return judged
 
     def _blocked(self, outcome: Outcome, judged: _Judged) -> _Judged:
-        """Return the verdict on a write whose need is not there: no worse than that of the need."""
+        """Return the verdict on a write whose prerequisite is missing: no worse than that of the prerequisite."""
         needs = [key for key in outcome.action.target.needs if key in self._outcomes]
         worst = max((self.with_what_it_rests_on(key) for key in needs), key=lambda one: one.rank, default=judged)
         return _Judged(max(worst.rank, _RANK[Result.MANUAL]), judged.code, judged.data)
@@ -182,7 +181,7 @@ class _Judge:
         return _Judged(rank, outcome.code, self._data(outcome))
 
     def _remembered(self, target: Target) -> _Judged:
-        """Return what the state document says of a target that was not part of this run."""
+        """Return the recorded state of a target that was not part of this run."""
         entry = self._memory.state_of(target.key)
         if target.skip:
             return _Judged(0, "", 0)
@@ -208,7 +207,7 @@ class _Judge:
 
 
 def last_delivery(outcome: Outcome, entry: TargetState | None) -> datetime | None:
-    """Return when a target last delivered, by this run and by its state; None if it never did."""
+    """Return when a target last delivered, as seen by this run or recorded before; None if it never did."""
     seen = outcome.action.observation
     moments = [seen.delivered_at if isinstance(seen, Present) else None, entry.delivered_at if entry else None]
     return max((moment for moment in moments if moment is not None), default=None)
@@ -226,8 +225,8 @@ def _is_late(
 class Silence(msgspec.Struct, frozen=True, gc=False):
     """The outcomes of targets whose data is overdue.
 
-    `late`: it delivered once and is silent beyond its rhythm. `missing`: it exists, has never delivered, and the time
-    for a first delivery is over.
+    `late`: it delivered before and has been silent for longer than its rhythm. `missing`: it exists, has never
+    delivered, and its first delivery is overdue.
     """
 
     late: tuple[Outcome, ...]
@@ -257,7 +256,7 @@ def find_silence(
 
 
 def count_scopes(enumeration: Enumeration | None, verdicts: Mapping[str, Verdict]) -> dict[str, int]:
-    """Return the numbers of scopes: total, active, one for each class, delivering and awaiting_first_data."""
+    """Return the numbers of scopes: total, active, each class, delivering and awaiting_first_data."""
     of_class = [verdict.coverage for verdict in verdicts.values()]
     of_data = [verdict.data for verdict in verdicts.values()]
     return {

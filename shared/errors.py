@@ -14,8 +14,8 @@
     └── RunStopped            the whole run must end: passes every ``except CloudError``
         └── AnotherRun
 
-An adapter raises one of these, chained to the original exception. Messages are cut, so that no answer body fills a
-report, and redacted, so that none that quotes a request shows its credentials.
+An adapter raises one of these, chained to the original exception. Messages are cut, so that a response body never fills
+a report, and redacted, because a body may quote the credentials of the request.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from shared.model import EscalationPolicy, ManualStep
 from shared.redaction import redact
 
 MESSAGE_LIMIT = 500
-_PAGE = re.compile(r"<(?:!doctype html|html)\b.*", re.IGNORECASE | re.DOTALL)  # what proxies and gateways answer
+_PAGE = re.compile(r"<(?:!doctype html|html)\b.*", re.IGNORECASE | re.DOTALL)  # as proxies and gateways send them
 _CODE = re.compile(r"[A-Za-z0-9][\w.:-]{0,79}", re.ASCII)
 
 
 def cut(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Return `text` on one line and at most `limit` characters long, saying how much was left off."""
+    """Return `text` on one line, cut to `limit` characters; the result says how much was cut."""
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else f"{flat[:limit]}… ({len(flat) - limit} more characters)"
 
 
 def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Return text from outside without secrets and HTML pages, on one line, and cut."""
+    """Return external text on one line, cut, and without secrets and HTML pages."""
     return cut(_PAGE.sub("(an HTML page)", redact(text)), limit)
 
 
@@ -49,7 +49,7 @@ def sound_code(code: str) -> str:
 
 
 def clean_manual_step(manual_step: ManualStep | None) -> ManualStep | None:
-    """Return a manual step whose texts hold no secrets: they may quote what the cloud said."""
+    """Return a manual step without secrets: its texts may quote the cloud's messages."""
     if manual_step is None:
         return None
     steps = tuple(redact(one) for one in manual_step.steps)
@@ -57,7 +57,7 @@ def clean_manual_step(manual_step: ManualStep | None) -> ManualStep | None:
 
 
 class ReportedError(Exception):
-    """A failure as reports show it: a constant `code`, a `message` for people, and the `remedy` they have.
+    """A failure as reports show it: a constant `code`, a `message` for people, and a `remedy`.
 
     Code and message may come from outside; a malformed code becomes ``odd-code``.
     """
@@ -70,14 +70,14 @@ class ReportedError(Exception):
 
 
 class CloudError(ReportedError):
-    """A failure of one call or one target: the run goes on with the others."""
+    """A failure of one call or one target: the run continues with the others."""
 
 
 class Transient(CloudError):
     """A failure that passes: retried within this run's budgets, then deferred.
 
-    `retry_after` is the wait the cloud asked for. `within_run=False` defers at once. When `escalation` is exhausted
-    over the runs and there is a `manual_step`, it becomes a person's business.
+    `retry_after` is the wait that the cloud requested. `within_run=False` defers at once. When `escalation` is
+    exhausted over several runs, `manual_step` is reported, if there is one.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Transient(CloudError):
 
 
 class NotUnderstood(Transient):
-    """An answer of success that is not what the call answers with: nothing may be concluded from it.
+    """A successful response that does not have the form its call returns: nothing may be concluded from it.
 
     `what` names the call, `why` what is wrong with the answer.
     """
@@ -108,24 +108,27 @@ class NotUnderstood(Transient):
         super().__init__(
             "answer-not-understood",
             f"the answer to {what} was not understood: {why}",
-            "The function tries again by itself. If it stays, find out what answers in the cloud's place: a proxy, a "
-            "gateway or a firewall between the function and the cloud, or an endpoint override.",
+            "The function retries automatically. If this persists, find out what responds in place of the cloud: a "
+            "proxy, a gateway or a firewall between the function and the cloud, or an endpoint override.",
         )
 
 
 class Throttled(Transient):
-    """A quota's refusal: the shared limiter of that quota slows down."""
+    """The quota refused the call: the shared limiter of that quota slows down."""
 
 
 class OutOfTime(Transient):
-    """The run's deadline would pass before the call could be made: left to the next run."""
+    """The run's deadline would pass before the call could be made: the next run makes it."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("deadline", message, "The next run goes on with what waited longest.", within_run=False)
+        super().__init__("deadline", message, "The next run continues with what has waited longest.", within_run=False)
 
 
 class Denied(CloudError):
-    """A right is missing. With `escalation` it may be propagation, and is deferred until that is exhausted."""
+    """A permission is missing.
+
+    With `escalation`, it may still be propagating, and the target is deferred until that is exhausted.
+    """
 
     def __init__(
         self,
@@ -142,7 +145,7 @@ class Denied(CloudError):
 
 
 class Permanent(CloudError):
-    """Fails again however often it is tried: reported as failed, never retried blind."""
+    """Fails again on every retry: reported as failed, never retried blindly."""
 
 
 class Manual(CloudError):
@@ -154,7 +157,7 @@ class Manual(CloudError):
 
 
 class NotApplicable(CloudError):
-    """The cloud says that the target does not apply to this scope: skipped, and observed again after `retry_after`."""
+    """The target does not apply to this scope, by the cloud's own rules: looked at again after `retry_after`."""
 
     def __init__(self, code: str, message: str, retry_after: timedelta = timedelta(days=7)) -> None:
         super().__init__(code, message)
@@ -162,7 +165,7 @@ class NotApplicable(CloudError):
 
 
 class NotFound(CloudError):
-    """The thing named in a read does not exist. Adapters turn it into `Absent`."""
+    """The resource named in a read does not exist. Adapters turn it into `Absent`."""
 
 
 class RunStopped(ReportedError):
@@ -187,19 +190,19 @@ class AnotherRun(RunStopped):
 
 
 class TooSoon(RunStopped):
-    """The last run that events asked for began less than a minute ago; `wait_s` is how long this one has to wait."""
+    """The last run for events began less than a minute ago; `wait_s` is how long this one has to wait."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(
             "too-soon",
             f"the last run for events began less than a minute ago; {wait_s:.0f} seconds are left",
-            "Nothing has to be done: the events stay in their queue, and the next run looks at what they name.",
+            "No action is necessary: the events stay in their queue, and the next run looks at what they name.",
         )
         self.wait_s = wait_s
 
 
 class ValidationError(ValueError):
-    """Invalid input: all `problems` are named at once."""
+    """Invalid input; `problems` lists everything that is wrong."""
 
     def __init__(self, what: str, problems: list[str]) -> None:
         super().__init__(f"{what}: " + "; ".join(problems))
@@ -207,23 +210,23 @@ class ValidationError(ValueError):
 
 
 class SettingsError(ValidationError):
-    """The settings are not valid; the function did not make any call."""
+    """The settings are not valid; the function made no calls."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(f"{len(problems)} problem(s) in the settings", problems)
 
 
 class RequestError(ValidationError):
-    """The request is not valid; the function did not make any call."""
+    """The request is not valid; the function made no calls."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(f"{len(problems)} problem(s) in the request", problems)
 
 
 def defect(error: Exception) -> Permanent:
-    """Return what to say of an unexpected exception: its kind and place.
+    """Return the error for an unexpected exception, with its type and place.
 
-    Its own text is left out, since it may quote anything.
+    Its text is left out, since it may quote anything.
     """
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{type(error).__name__} at {place.filename.rsplit('/', 1)[-1]}:{place.lineno}"

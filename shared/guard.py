@@ -1,4 +1,4 @@
-"""The last check before anything is written: unsafe plans are refused, writes are capped."""
+"""The last check before anything is written: refuses unsafe plans and caps the writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VANISHED_FLOOR = 10  # fewer missing targets than this are recreated without a r
 
 
 class Guarded(msgspec.Struct, frozen=True):
-    """The plan as it may be carried out; `refusal` says why not, `capped` counts the deferred writes."""
+    """The plan as it may be applied; `refusal` says why it may not be, `capped` counts the deferred writes."""
 
     plan: Plan
     refusal: Problem | None = None
@@ -23,12 +23,12 @@ class Guarded(msgspec.Struct, frozen=True):
 
 
 def guard(plan: Plan, settings: EngineSettings, now: datetime, *, force: bool) -> Guarded:
-    """Return the plan as the guard lets it pass. Pure: no call, no change.
+    """Return the plan with the guard's refusal or cap applied. Pure: makes no calls.
 
-    Refused is a plan in which more than `max_vanished_percent` of the targets that earlier runs know as present, and
-    that this run looked at, are absent at once, and at least VANISHED_FLOOR of them: more likely the eyes are wrong
-    than the world. Then every write is blocked, unless `force`. Beyond `max_writes` the writes that wait the
-    shortest are deferred.
+    A plan is refused if more than `max_vanished_percent` of the targets that earlier runs saw and that this run looked
+    at are absent at once, and at least VANISHED_FLOOR of them: wrong credentials or a wrong scope are more likely than
+    real deletions. Every write is then blocked, unless `force`. Beyond `max_writes`, the writes that have waited least
+    are deferred.
     """
     refusal = None if force else _vanished(plan, settings.max_vanished_percent)
     if refusal:
@@ -39,11 +39,12 @@ def guard(plan: Plan, settings: EngineSettings, now: datetime, *, force: bool) -
 
 def _vanished(plan: Plan, percent: int) -> Problem | None:
     known = gone = 0
-    lost: Counter[Key] = Counter()  # by what they need, the targets that went together with it
+    lost: Counter[Key] = Counter()  # by prerequisite, the targets that vanished together with it
     absent = {one.key for one in plan.actions if isinstance(one.observation, Absent)}
     for action in plan.actions:
         state = action.target.state
-        # Targets that were not observed say nothing about how much is gone; what is not writable is never recreated.
+        # Targets that were not observed are no evidence of what is gone; targets that are not writable are never
+        # recreated.
         if action.verb is Verb.SKIP or action.observation is NOT_LOOKED_AT or not action.target.kind.writable:
             continue
         if state is not None and state.present:
@@ -62,16 +63,16 @@ def _vanished(plan: Plan, percent: int) -> Problem | None:
 
 
 def _remedy(lost: Counter[Key], gone: int) -> str:
-    """Return what helps: where all went with one thing that they need, it is that thing that has to be looked for."""
+    """Return the remedy: if all vanished together with one prerequisite, it names that prerequisite."""
     need, together = lost.most_common(1)[0] if lost else (None, 0)
-    if need is not None and together >= gone - 1:  # the thing itself is one of them
+    if need is not None and together >= gone - 1:  # the prerequisite itself is one of them
         return (
-            f"All of them need {need}, which is gone, too: see who deleted it (the cloud's audit log), and whether the "
-            "setting that names it is right. To have it created again with everything in it, invoke once with force."
+            f"All of them need {need}, which is gone, too. Check the cloud's audit log for who deleted it, and check "
+            "the setting that names it. To recreate it with everything in it, invoke once with force."
         )
     return (
-        "See whether the credentials, the organization and the settings are the right ones. If the targets were really "
-        "removed, invoke once with force."
+        "Check the credentials, the organization and the settings. If the targets were really removed, invoke once "
+        "with force."
     )
 
 
@@ -84,7 +85,8 @@ def _cap(plan: Plan, most: int, now: datetime) -> Guarded:
     for action in writes:
         state = action.target.state
         since[action.key] = state.waiting_since if state and state.waiting_since else now
-    # What others rest on has waited as long as they have: deferring it would defer them too, run after run.
+    # A prerequisite has waited as long as the targets that rest on it: deferring it would defer them too, run after
+    # run.
     for action in sorted(writes, key=lambda one: one.target.kind.stage, reverse=True):
         for need in action.target.needs:
             if need in since:

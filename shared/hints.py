@@ -1,7 +1,7 @@
-"""What events say may have changed, merged into one request for a run.
+"""Hints from events about what may have changed, merged into one request for a run.
 
-An event only makes a run sooner: the run observes for itself and acts on what it observes. So a hint that is lost costs
-latency, one that is repeated, late or wrong costs calls, and neither changes the outcome.
+An event only makes a run start sooner: the run makes its own observations and acts on them. So a lost hint costs
+latency, and a repeated, late or wrong one costs calls; neither changes the outcome.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from shared.redaction import printable
 from shared.target_state import Moment
 
 EVENT_GAP = timedelta(minutes=1)  # between the starts of two runs that events ask for
-MOST_SCOPES = 10_000  # of more scopes everything is looked at
-OLDEST = timedelta(days=1)  # an older event says nothing about how soon the function heals
-AHEAD = timedelta(minutes=5)  # so far ahead may the clock of the event's source be
+MOST_SCOPES = 10_000  # with more scopes, a run looks at everything
+OLDEST = timedelta(days=1)  # an older event does not count towards the time to heal
+AHEAD = timedelta(minutes=5)  # how far ahead the clock of an event's source may be
 
 
 class EventRefused(Exception):
@@ -37,7 +37,7 @@ class EventRefused(Exception):
 class Hint(msgspec.Struct, frozen=True, gc=False):
     """What one event says may have changed: targets of a kind (empty: of any kind) of a scope, and when (UTC).
 
-    Without a `scope` the event says only that something changed: everything is looked at.
+    Without a `scope`, the event says only that something changed, and the run looks at everything.
     """
 
     scope: str = ""
@@ -48,9 +48,9 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
 class Hints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Many hints, merged.
 
-    `count` is the number of events. `scopes` has the kinds of targets to look at by scope (none: all of the scope's);
-    without any scope everything is looked at. `oldest` is when the first of the events happened, None where no event
-    said so, or none that can be believed. As JSON it is the value of ``hints`` in a request.
+    `count` is the number of events. `scopes` maps each scope to the kinds of targets to look at (none: all kinds);
+    without any scope, the run looks at everything. `oldest` is when the first of the events happened, None if no event
+    has a plausible time. As JSON it is the value of ``hints`` in a request.
     """
 
     count: Annotated[int, msgspec.Meta(ge=1)]
@@ -58,7 +58,7 @@ class Hints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     oldest: Moment | None = None
 
     def wants(self, key: Key) -> bool:
-        """Return whether a target of a hinted scope is to be looked at."""
+        """Return whether the run has to look at a target of a hinted scope."""
         kinds = self.scopes.get(key.scope, ())
         return not kinds or key.kind in kinds
 
@@ -72,10 +72,10 @@ def read_all(
     sink: Callable[[str, str, Mapping[str, Any]], None],
     cloud: str,
 ) -> tuple[list[Hint], int]:
-    """Return the hints in many events, and how many of the events were refused.
+    """Return the hints in many events, and the number of refused events.
 
-    `read` raises EventRefused for such an event; `sink` is that of a log. The refused ones are logged as
-    ``event-refused``, one line for each code, with the reason of the first one and their number.
+    `read` raises EventRefused for an event that it refuses. Refused events are logged to `sink` as ``event-refused``:
+    one line for each code, with the first reason and the number of events.
     """
     found: list[Hint] = []
     refused: Counter[str] = Counter()
@@ -95,7 +95,7 @@ def read_all(
 
 
 def merge(hints: Iterable[Hint], now: datetime) -> Hints | None:
-    """Return what all hints ask for together, in any order and however often each is repeated; None without any."""
+    """Return all hints merged into one, or None without any. Order and repetition do not matter."""
     found = list(hints)
     if not found:
         return None
@@ -109,7 +109,7 @@ def merge(hints: Iterable[Hint], now: datetime) -> Hints | None:
 
 
 def parse_hints(document: object) -> Hints:
-    """Return the hints in a request. Raises RequestError that names what is wrong with them."""
+    """Return the hints in a request. Raises RequestError if they are not valid."""
     try:
         found = msgspec.convert(document, Hints, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -129,19 +129,19 @@ def as_document(hints: Hints) -> dict[str, Any]:
 
 
 def describe(hints: Hints) -> str:
-    """Return in words how many events there are, and about how many scopes."""
+    """Return the numbers of events and scopes in words."""
     return f"{hints.count} events about {f'{len(hints.scopes)} scopes' if hints.scopes else 'no scope in particular'}"
 
 
 def gap_left(last: datetime | None, now: datetime) -> timedelta:
-    """Return how long a run that events ask for has to wait, if the last such run began at `last`; zero: not at all."""
+    """Return how long a run for events has to wait if the last such run began at `last`; zero if it need not."""
     if last is None or last > now:
         return timedelta(0)
     return max(timedelta(0), last + EVENT_GAP - now)
 
 
 def latency(hints: Hints, now: datetime) -> timedelta | None:
-    """Return the time from the first of the events until `now`, None where that is not known."""
+    """Return the time from the first event until `now`, or None if it is not known."""
     return None if hints.oldest is None else max(timedelta(0), now - hints.oldest)
 
 

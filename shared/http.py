@@ -27,7 +27,7 @@ from shared.report import FAILED, remedy_for
 from shared.request import RunRequest, Trigger, parse_request
 from shared.runtime.log import Sink
 
-MAX_BODY = 1_000_000  # bytes; ten thousand account ids take a fifth of it
+MAX_BODY = 1_000_000  # bytes; 10,000 account ids take a fifth of it
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
@@ -42,7 +42,10 @@ class HttpAnswer(msgspec.Struct, frozen=True):
 
 
 def answer_run(body: bytes, trigger: Trigger, run: Callable[[RunRequest], RunResult], sink: Sink) -> HttpAnswer:
-    """Run once for a request's body and return the answer; every failure is one too, and logged as ``refused``."""
+    """Run once for a request's body and return the response.
+
+    Failures return a response too, and are logged as ``refused``.
+    """
 
     def work() -> HttpAnswer:
         request = msgspec.structs.replace(parse_request(parse_body(body)), trigger=trigger)
@@ -53,7 +56,7 @@ def answer_run(body: bytes, trigger: Trigger, run: Callable[[RunRequest], RunRes
 
 
 def answer(work: Callable[[], HttpAnswer], sink: Sink) -> HttpAnswer:
-    """Return what `work` answers, or the answer that stands for its failure."""
+    """Return the response of `work`, or the response for its failure."""
     try:
         return work()
     except RequestError as error:

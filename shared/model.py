@@ -20,18 +20,18 @@ from shared.target_state import TargetState
 
 
 def _nothing() -> Mapping[str, Any]:
-    """Return the one empty mapping that all data without fields shares: a dictionary each would cost megabytes."""
+    """Return the empty mapping that all objects without fields share: one dictionary each would cost megabytes."""
     return _NOTHING
 
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-FORGET_AFTER = timedelta(days=90)  # what has been no part of any run for so long is forgotten
+FORGET_AFTER = timedelta(days=90)  # a target that was part of no run for this long is forgotten
 
 
 class Key(NamedTuple):
-    """Identifies a target: whose it is, what sort of thing, and its exact name."""
+    """Identifies a target: its scope, its kind and its exact name."""
 
     scope: str
     kind: str
@@ -42,7 +42,7 @@ class Key(NamedTuple):
 
 
 class Stage(IntEnum):
-    """The order of writes in a run: what a later stage rests on is made in an earlier one."""
+    """The order of writes in a run: earlier stages create what later ones rest on."""
 
     DESTINATION = 1
     EXPORT = 2
@@ -50,7 +50,7 @@ class Stage(IntEnum):
 
 
 class ScopeState(StrEnum):
-    """Whether a scope takes part: only ACTIVE ones get writes."""
+    """Whether a scope takes part; only ACTIVE scopes get writes."""
 
     ACTIVE = "active"
     INACTIVE = "inactive"
@@ -59,10 +59,10 @@ class ScopeState(StrEnum):
 class Scope(msgspec.Struct, frozen=True, gc=False):
     """One account, subscription, billing profile or billing account.
 
-    `reason` says why an INACTIVE scope takes no part (for example ``SUSPENDED``); `traits` holds what the cloud's own
-    targets need to know of it. `counted` is false for what only holds things that others rest on (a project, a
-    subscription of a storage account): it has targets, and is in no count of scopes. `restorable` is how long after it
-    became INACTIVE a person can still restore it, where the cloud has such a limit.
+    `reason` says why a scope is INACTIVE (for example ``SUSPENDED``); `traits` holds further attributes that the
+    cloud's targets depend on. `counted` is false for a scope that only holds what others rest on (a project, the
+    subscription of a storage account): it has targets but is in no count of scopes. `restorable` is how long after it
+    became INACTIVE a person can restore it, if the cloud has such a limit.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
 
 
 class Problem(msgspec.Struct, frozen=True, gc=False):
-    """Something that went wrong without ending the run: what, and what the reader is to do about it."""
+    """Something that went wrong without ending the run, with its remedy."""
 
     code: str
     message: str
@@ -84,12 +84,12 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
 
 
 class Enumeration(msgspec.Struct, frozen=True, gc=False):
-    """The scopes that the cloud showed.
+    """The scopes that the cloud listed.
 
     `owner` is the organization, tenant, account or parent they all belong to; `formerly` are other names under which
     the same owner's state may have been stored. `complete` is true only if every page of every listing was read: an
     incomplete enumeration never makes the state forget a scope. `problems` says why it is not complete; an enumeration
-    limited on purpose to the requested scopes is incomplete without a problem.
+    that was limited to requested scopes is incomplete without a problem.
     """
 
     owner: str
@@ -102,7 +102,7 @@ class Enumeration(msgspec.Struct, frozen=True, gc=False):
 class ManualStep(msgspec.Struct, frozen=True, gc=False):
     """A step that only a person can take: what is wrong, the exact steps, and a link (may be empty).
 
-    `before` is by when it has to be done so that no data is lost for good, where that is known.
+    `before` is the time, if known, after which data is lost permanently.
     """
 
     what: str
@@ -112,10 +112,10 @@ class ManualStep(msgspec.Struct, frozen=True, gc=False):
 
 
 class EscalationPolicy(msgspec.Struct, frozen=True, gc=False):
-    """How long a condition is waited out before it becomes a person's business.
+    """How long a condition is tolerated before it is reported as a manual step.
 
-    It is exhausted after the duration `longest` since the wait began, or after `tries` attempts, whichever is given
-    and comes first. With neither it never is.
+    It is exhausted after the duration `longest` since the wait began or after `tries` attempts, whichever comes first;
+    with neither, never.
     """
 
     longest: timedelta | None = None
@@ -128,13 +128,13 @@ class EscalationPolicy(msgspec.Struct, frozen=True, gc=False):
 
 
 class Kind(msgspec.Struct, frozen=True, gc=False):
-    """How all targets of one sort are handled.
+    """How all targets of one kind are handled.
 
-    `writable`: the function may create and repair it; otherwise what is missing or has drifted is reported with the
-    step to take. `grace`: the normal time between an accepted creation and its being visible. `batch_size`: how many
-    actions one `Cloud.apply` call may take. `only_to_write`: other targets need it only to be created or repaired;
-    what exists already works without it. `forget_after`: how long after its last run what is known of such a thing is
-    dropped when it is a target no more.
+    `writable`: the function may create and repair it; otherwise a missing or drifted target is reported with its manual
+    step. `grace`: the normal time from an accepted creation until the target is visible. `batch_size`: how many actions
+    one `Provider.apply` call may take. `only_to_write`: other targets need it only for their creation or repair; once
+    they exist, they work without it. `forget_after`: how long the state of something that is no longer a target is kept
+    after its last run.
     """
 
     name: str
@@ -149,13 +149,13 @@ class Kind(msgspec.Struct, frozen=True, gc=False):
 class Target(msgspec.Struct, frozen=True, gc=False):
     """One thing that must exist.
 
-    `desired` maps each managed field to its value in normal form: only these are ever compared. `needs` are the targets
-    of earlier stages without which a write makes no sense. `rests_on` are targets, mostly of other scopes, that deliver
-    the data of this target's scope or hold it (an organization's one export, a dataset): a scope is never better than
-    what its targets need or rest on. `skip` says why it does not apply here at all. `rhythm` is set where the target
-    delivers data: the longest time between two deliveries by the cloud's documentation. `manual_step` is the step to
-    report where the kind is not writable. Actions of equal kind, verb and `batch` may share one call.
-    `state` is what earlier runs recorded of it; the engine sets it before it observes anything.
+    `desired` maps each managed field to its value in normal form: only these are compared. `needs` are targets of
+    earlier stages that a write requires. `rests_on` are targets, mostly of other scopes, that deliver or hold the data
+    of this target's scope (an organization's one export, a dataset): a scope is never better than what its targets need
+    or rest on. `skip` says why it does not apply to this scope. `rhythm` is set if the target delivers data: the
+    longest time between two deliveries, by the cloud's documentation. `manual_step` is the step to report if the kind
+    is not writable. Actions of equal kind, verb and `batch` may share one call. `state` is what earlier runs recorded
+    about it; the engine sets it before the observation.
     """
 
     key: Key
@@ -171,19 +171,19 @@ class Target(msgspec.Struct, frozen=True, gc=False):
 
 
 class Health(StrEnum):
-    """What the cloud says of a thing that exists."""
+    """What the cloud reports about a target that exists."""
 
     HEALTHY = "healthy"
-    PENDING = "pending"  # accepted, and still within its normal time
+    PENDING = "pending"  # accepted, and within its normal time
     BROKEN = "broken"  # the function can repair it
-    WAITING = "waiting"  # recovers without help, or has to be tried later
+    WAITING = "waiting"  # recovers on its own, or has to be tried later
     MANUAL = "manual"  # only a person can repair it
     INACTIVE = "inactive"  # the cloud refuses it for this scope permanently: the scope is excluded
-    NOT_NEEDED = "not-needed"  # nothing has to exist for now; says nothing about the scope
+    NOT_NEEDED = "not-needed"  # not needed at present; does not affect the scope
 
 
 class Ownership(StrEnum):
-    """Whose a thing of our name is. UNMARKED things of exactly our shape are adopted, FOREIGN ones left alone."""
+    """Who owns a resource with our name. UNMARKED ones that match exactly are adopted, FOREIGN ones are left alone."""
 
     OURS = "ours"
     UNMARKED = "unmarked"
@@ -193,17 +193,17 @@ class Ownership(StrEnum):
 class Present(msgspec.Struct, frozen=True, gc=False):
     """It exists.
 
-    `actual` holds the managed fields in the same normal form as `Target.desired`. `verified` is false where only
-    delivered data shows that it lives and its configuration was not read. `code` and `detail` say why the health is
-    what it is. `facts` are remembered with the target (ids, allowed types, …), never compared. `retry_after` is how
-    long to leave an INACTIVE one alone. `first_data` is true of a PENDING one that is as it should be and only awaits
-    its first delivery: its scope is covered, and counted among those that await data. `silent_after` is how long after
-    the last delivery the next one is overdue, where the adapter knows that better than `shared.staleness`. `ends` is
-    when it stops by itself, where that is known and not far ahead.
+    `actual` holds the managed fields in the same normal form as `Target.desired`. `verified` is false if only delivered
+    data shows that it works and its configuration was not read. `code` and `detail` give the reason for the health.
+    `facts` are remembered with the target (ids, allowed types, …), never compared. `retry_after` is how long an
+    INACTIVE target is left alone. `first_data` is true for a PENDING target that only awaits its first delivery: its
+    scope is covered, and counted among those that await data. `silent_after` is how long after the last delivery the
+    next one is overdue, if the adapter knows that better than `shared.staleness`. `ends` is when it expires, if that is
+    known and soon.
 
-    `periods` is what a listing that the run made anyway shows of the data that this target delivered, by month
-    (``2026-01``) or by day (``2026-01-05``). A period that is not named was not looked at; one that was looked at and
-    holds nothing, or nothing any more, is `shared.periods.EMPTY`. The ledger keeps them by scope and target name.
+    `periods` describes the data that this target delivered, by month (``2026-01``) or by day (``2026-01-05``), as far
+    as a listing of this run shows it. A period that is left out was not looked at; one that holds nothing, or nothing
+    anymore, is `shared.periods.EMPTY`. The ledger keeps them by scope and target name.
     """
 
     actual: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
@@ -227,7 +227,7 @@ class Absent(msgspec.Struct, frozen=True, gc=False):
     """It is proven not to exist.
 
     `proof` names the independent reads that agree (``("list",)``, ``("list", "get")``): within the grace after a
-    creation one read is not enough, two are. `manual_step` is the step to report where only a person can create it.
+    creation, one read is not enough, but two are. `manual_step` is the step to report if only a person can create it.
     """
 
     proof: tuple[str, ...] = ("list",)
@@ -237,10 +237,10 @@ class Absent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unknown(msgspec.Struct, frozen=True, gc=False):
-    """It could not be seen, so nothing may be concluded and nothing written.
+    """It could not be observed, so nothing may be concluded or written.
 
     `retry_after` is how long to leave it alone. When `escalation` is exhausted and there is a `manual_step`, the step
-    is reported to a person. `remedy` is what helps where there is no such step.
+    is reported. `remedy` is the remedy if there is no such step.
     """
 
     code: str
@@ -278,7 +278,7 @@ class Action(msgspec.Struct, frozen=True, gc=False):
 
     `reason` is a constant code, `detail` a sentence for people (not part of the plan's hash), `changes` the managed
     fields that differ. `manual_step` is set on MANUAL. `waits`: held back by the not-before time of an earlier run.
-    `remedy`: what helps if it has to be reported.
+    `remedy`: the remedy if it has to be reported.
     """
 
     target: Target
@@ -312,10 +312,10 @@ class Result(StrEnum):
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of one action: there are as many outcomes as actions.
+    """What became of one action; there are as many outcomes as actions.
 
-    `retry_after` is the wait that the cloud asked for, if it did. `attempted` is false where nothing was tried.
-    `duration_ms` is how long the call took that it shared with its batch.
+    `retry_after` is the wait that the cloud requested, if any. `attempted` is false if nothing was tried. `duration_ms`
+    is the duration of the call, which the actions of a batch share.
     """
 
     action: Action
@@ -335,11 +335,11 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
 
 CLASSES = ("covered", "pending", "deferred", "manual", "failed", "excluded")  # of scopes, see `shared.coverage`
-DELIVERING, AWAITING = "delivering", "awaiting"  # what is known of a scope's data
+DELIVERING, AWAITING = "delivering", "awaiting"  # what is known about a scope's data
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """The class of one scope, the code of the outcome that decided it, and DELIVERING, AWAITING or nothing."""
+    """The class of one scope, the code of the outcome that decided it, and DELIVERING, AWAITING or ""."""
 
     coverage: str
     code: str = ""

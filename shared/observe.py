@@ -42,8 +42,8 @@ def observe(
     """Return the observations of this run by target key; targets that were not observed are left out.
 
     `budget` bounds the single reads (0: no bound); `requested` are the scopes that were requested by id. Raises
-    RunStopped where nothing can be believed any more; every other failure becomes Unknown for what it would have shown,
-    except when time is up: then the target was not observed.
+    RunStopped if nothing can be believed anymore. Every other failure makes the targets that it concerns Unknown,
+    except when time is up: those targets count as not observed.
     """
     try:
         seen = {key: without_secrets(one) for key, one in cloud.observe_bulk(targets).items()}
@@ -83,7 +83,7 @@ def observe(
 
 
 def without_secrets(observation: Observation) -> Observation:
-    """Return an observation as it may be kept and shown: its words may be the cloud's own, even of a success."""
+    """Return an observation without secrets: its texts may quote the cloud, even for a success."""
     code, detail, manual_step = observation.code, observation.detail, observation.manual_step
     if manual_step is None and not detail and not code:
         return observation  # most of them: a healthy target has no text
@@ -96,9 +96,10 @@ def without_secrets(observation: Observation) -> Observation:
 
 
 def _with_evidence(observation: Observation, surveyed: Observation | None, entry: TargetState | None) -> Observation:
-    """Return a single read's observation, with the deliveries that the bulk listing showed, and only a new delivery.
+    """Return a single read's observation with the deliveries that the bulk listing showed.
 
-    Otherwise the state would record evidence as lost, or as back, because a read replaced the bulk observation.
+    A read alone counts as a delivery only if it is new. Otherwise the state would record evidence as lost, or as back,
+    because a read replaced the bulk observation.
     """
     if not isinstance(observation, Present):
         return observation
@@ -122,17 +123,17 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def by_turn(self) -> tuple[bool, bool, datetime, Key]:
-        """Return the place in a round: destinations first, then what is not proven, the oldest look first."""
+        """Return the sort key within a round: destinations first, then unproven targets, the oldest look first."""
         return (self.target.kind.stage is not Stage.DESTINATION, self.proven, self.looked_at, self.target.key)
 
     @property
     def by_age(self) -> tuple[datetime, Key]:
-        """Return the place among what this round has read already: the oldest look first."""
+        """Return the sort key among the targets that this round has read already: the oldest look first."""
         return (self.looked_at, self.target.key)
 
     @property
     def just_lost(self) -> bool:
-        """Return whether the evidence that it lives was lost since it was last read."""
+        """Return whether evidence of delivery was lost since the target was last read."""
         state = self.target.state
         if self.proven or state is None or state.delivered_at is None:
             return False
@@ -147,11 +148,12 @@ def choose(
     budget: int,
     requested: Collection[str] = (),
 ) -> list[Target]:
-    """Return the targets to read singly, in order; begins a new round of verification in `document` when one is full.
+    """Return the targets to read singly, in order.
 
-    Each round reads every target once: destinations first, since others rest on them, then those without fresh
-    evidence, then the others, oldest first. One whose evidence has just been lost is read at once, even if this
-    round has read it already. Nothing is read while its first look has to wait, unless `requested` names its scope.
+    Begins a new round of verification in `document` when the last one is complete. Each round reads every target once:
+    destinations first, since others rest on them, then those without fresh evidence, then the others, oldest first. A
+    target whose evidence has just been lost is read at once, even if this round has read it already. A target whose
+    retry time lies in the future is not read, unless `requested` names its scope.
     """
     candidates = sorted(_candidates(targets, seen, now, requested), key=lambda one: one.by_turn)
     if not budget:
@@ -180,13 +182,13 @@ def _candidates(
             continue
         waits = state is not None and state.present is None and state.not_before is not None and state.not_before > now
         if not waits or target.key.scope in requested:
-            # Deliveries show that it works, but not that a recorded error is over.
+            # Deliveries show that it works, but not that a recorded error is resolved.
             proven = found is not None and not (state and state.error)
             yield Candidate(target, proven, (state and state.looked_at) or LONG_AGO)
 
 
 def as_observation(error: CloudError) -> Observation:
-    """Return the observation for a failed read: it does not apply, or it is unknown; never Absent."""
+    """Return the observation for a failed read: not applicable or Unknown, never Absent."""
     match error:
         case NotApplicable():
             inactive = Present(health=Health.INACTIVE, code=error.code, detail=error.message)
@@ -212,7 +214,7 @@ def as_observation(error: CloudError) -> Observation:
 def as_bulk_observation(error: CloudError, manual_step: ManualStep) -> Observation:
     """Return the observation for a failed read of a bulk listing: never Absent.
 
-    A missing right becomes a person's business after three runs, by `manual_step` where the error has none of its own.
+    A missing permission is reported as a manual step after three runs: that of the error, else `manual_step`.
 
     """
     if isinstance(error, Denied):
@@ -224,5 +226,5 @@ def as_bulk_observation(error: CloudError, manual_step: ManualStep) -> Observati
             remedy=error.remedy,
         )
     seen = as_observation(error)
-    # Every run lists in bulk, so what does not apply need not be left alone for a week.
+    # Every run lists in bulk, so a target that does not apply need not be left alone for a week.
     return msgspec.structs.replace(seen, retry_after=None) if isinstance(seen, Present) else seen

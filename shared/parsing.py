@@ -1,8 +1,8 @@
 """Parses external text and documents into ids, numbers, dates and known shapes, within bounds.
 
-Whatever a cloud, a proxy, a header or the stored state says passes through here before it reaches an ``int``, a date
-or a sleep: digits of other scripts, numbers of thousands of digits, infinity and truth values are refused, not raised
-about later.
+All input from a cloud, a proxy, a header or the stored state passes through here before it becomes an ``int``, a date
+or a sleep: digits of other scripts, numbers with thousands of digits, infinity and booleans are refused instead of
+raising errors later.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 from shared.errors import NotUnderstood, cut
 from shared.redaction import printable
 
-LONGEST_WAIT = timedelta(days=1)  # no cloud asks for longer; a longer one is damage, and the own back-off applies
-LONGEST_ID = 512  # characters; resource ids of Azure are the longest ids of scopes
+LONGEST_WAIT = timedelta(days=1)  # no cloud requests a longer wait; a longer one is ignored
+LONGEST_ID = 512  # characters; Azure's resource ids are the longest scope ids
 LAST_MICROS = 253_402_300_799_999_999  # microseconds from 1970 to the end of the year 9999
-LARGEST = 2**63 - 1  # what JSON documents of other programs hold
+LARGEST = 2**63 - 1  # the values of foreign JSON documents
 
-# What an SDK raises when an answer is not what it expects to parse, and says nothing of the request.
+# What an SDK raises when it cannot parse a response, without information about the request.
 PARSING = ValueError | LookupError | TypeError | AttributeError | OverflowError
 
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
@@ -38,7 +38,7 @@ def parse_int(value: object, low: int = 0, high: int = LARGEST) -> int | None:
 
 
 def require_int(value: object, what: str, low: int = 0, high: int = LARGEST) -> int:
-    """Return a whole number as `parse_int` does. Raises NotUnderstood where an answer holds something else."""
+    """Return a whole number as `parse_int` does. Raises NotUnderstood for anything else."""
     found = parse_int(value, low, high)
     if found is None:
         raise NotUnderstood(what, f"{_kind(value)} stands where a number from {low} to {high} belongs")
@@ -71,7 +71,7 @@ def parse_http_date(value: object) -> datetime | None:
 
 
 def age_of(headers: Mapping[str, Any]) -> timedelta | None:
-    """Return how old a stored object is by its answer's own ``Date`` and ``Last-Modified``; None if it does not say."""
+    """Return the age of a stored object by the response's own ``Date`` and ``Last-Modified``; None without them."""
     low = {str(name).lower(): value for name, value in headers.items()}
     now, modified = parse_http_date(low.get("date")), parse_http_date(low.get("last-modified"))
     return max(now - modified, timedelta(0)) if now is not None and modified is not None else None
@@ -80,9 +80,9 @@ def age_of(headers: Mapping[str, Any]) -> timedelta | None:
 def requested_wait(
     headers: Mapping[str, Any], names: Iterable[str] = (), ms_names: Iterable[str] = ()
 ) -> timedelta | None:
-    """Return the longest wait that an answer's headers ask for, more than nothing and at most a day; None for none.
+    """Return the longest wait that a response's headers request, above zero and at most a day; None without one.
 
-    ``Retry-After`` and the further `names` hold seconds or an HTTP date, which counts from the answer's own ``Date``;
+    ``Retry-After`` and the further `names` hold seconds or an HTTP date, relative to the response's own ``Date``;
     `ms_names` hold milliseconds. Names are compared without regard to case.
     """
     low = {str(name).lower(): str(value).strip() for name, value in headers.items()}
@@ -103,7 +103,7 @@ def _seconds(value: str, parts: int) -> timedelta | None:
 
 
 def is_id(value: object) -> bool:
-    """Return whether a value may be a scope's id: printable text of a sensible length, without blanks around it."""
+    """Return whether a value may be a scope's id: printable text of a plausible length, without surrounding blanks."""
     return (
         isinstance(value, str)
         and 0 < len(value) <= LONGEST_ID
@@ -114,12 +114,12 @@ def is_id(value: object) -> bool:
 
 
 def digits(value: object, length: int) -> str | None:
-    """Return a text of exactly so many ASCII digits (an account's id); None for anything else."""
+    """Return a text of exactly `length` ASCII digits (an account's id); None for anything else."""
     return value if isinstance(value, str) and re.fullmatch(rf"[0-9]{{{length}}}", value) else None
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """Return a JSON object as it is, an empty one for anything else: for parts of which nothing has to be there."""
+    """Return a JSON object, or an empty one for anything else; for parts that are optional."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -129,10 +129,10 @@ def parse_texts(value: object) -> tuple[str, ...]:
 
 
 def require(document: object, fields: Mapping[str, type | tuple[type, ...]], what: str) -> Mapping[str, Any]:
-    """Return an answer's document if it is an object that holds all these fields in these types.
+    """Return a response's document if it is an object that has all these fields with these types.
 
-    A field may be a path (``properties.definition.type``). Raises NotUnderstood that names the first that is wrong:
-    only a document that was understood may say that something is not there.
+    A field may be a path (``properties.definition.type``). Raises NotUnderstood that names the first invalid field:
+    only a document that was understood proves that something does not exist.
     """
     if not isinstance(document, Mapping):
         raise NotUnderstood(what, f"the body is {_kind(document)}, not an object")
@@ -147,10 +147,10 @@ def require(document: object, fields: Mapping[str, type | tuple[type, ...]], wha
 
 
 def permit(document: object, fields: Mapping[str, tuple[type, ...]], what: str) -> None:
-    """Prove that optional fields of an answer have one of their types, where they are there and not null.
+    """Check that optional fields of a response have one of their types, unless they are missing or null.
 
-    `fields` maps paths to types; a name that ends in ``[]`` is a list, each of whose items is meant
-    (``rule[].condition``). Raises NotUnderstood that names the first that is wrong.
+    `fields` maps paths to types; a name that ends in ``[]`` stands for each item of a list (``rule[].condition``).
+    Raises NotUnderstood that names the first invalid field.
     """
     for path, kinds in fields.items():
         for value in _at(document, path.split("."), path, what):
@@ -159,7 +159,7 @@ def permit(document: object, fields: Mapping[str, tuple[type, ...]], what: str) 
 
 
 def _at(value: Any, names: list[str], path: str, what: str) -> Iterator[Any]:
-    """Yield what stands at a path, nothing where a part is missing. Raises NotUnderstood where a list is expected."""
+    """Yield the values at a path, none if a part is missing. Raises NotUnderstood if an expected list is none."""
     for place, name in enumerate(names):
         value = value.get(name.removesuffix("[]")) if isinstance(value, Mapping) else None
         if value is None:
@@ -180,12 +180,12 @@ def _at(value: Any, names: list[str], path: str, what: str) -> Iterator[Any]:
 
 
 def is_html(body: bytes) -> bool:
-    """Return whether a body is a page for people: no cloud answers a call so, but proxies and gateways do."""
+    """Return whether a body is an HTML page: proxies and gateways send such pages, the clouds' APIs do not."""
     return body[:256].lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith((b"<!doctype html", b"<html"))
 
 
 def _kind(value: object) -> str:
-    """Return what a value is. Text is described and not quoted: it may be a page of a proxy, or the request itself."""
+    """Describe a value. Text is not quoted: it may be a proxy's page, or the request itself."""
     if value is None:
         return "missing"
     if isinstance(value, str | bytes):

@@ -1,6 +1,7 @@
-"""The periods that delivered data is for: months (``2026-01``), and days (``2026-01-05``) where the cloud has days.
+"""The periods of delivered data: months (``2026-01``), and days (``2026-01-05``) where the cloud delivers by day.
 
-It lies below the model, because an observation carries them; the stored ledger of all is `shared.state.deliveries`.
+This module is below the model, because observations carry periods; the stored ledger of all is
+`shared.state.deliveries`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ _PERIOD = re.compile(r"(\d{4})-(0[1-9]|1[0-2])(?:-(0[1-9]|[12]\d|3[01]))?", re.A
 
 
 class Period(msgspec.Struct, frozen=True, gc=False):
-    """What one period of one dataset holds, by evidence such as a listing of the delivered files; None: not known.
+    """What one period of one dataset holds, by evidence such as a listing of its files; None: not known.
 
-    `files` and `bytes` are what lies there now, `first` and `last` when data arrived first and last, `watermark` up to
-    when the data is complete by the cloud's own word. All times are in UTC.
+    `files` and `bytes` count what is stored now; `first` and `last` are when data first and last arrived; `watermark`
+    is the time up to which the cloud says that the data is complete. All times are in UTC.
     """
 
     files: int | None = None
@@ -29,11 +30,11 @@ class Period(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def has_data(self) -> bool:
-        """Whether it holds data: a period of which the number of files is not known is named because it does."""
+        """Whether it holds data; a period whose number of files is not known is recorded only if it does."""
         return self.files != 0
 
 
-EMPTY = Period(files=0)  # it was looked at, and holds nothing: there never was data, or it is gone
+EMPTY = Period(files=0)  # looked at, and holds no data: there never was any, or it is gone
 
 
 def is_period(text: str) -> bool:
@@ -56,13 +57,13 @@ def number_of(period: str) -> int | None:
 
 
 def period_of(number: int) -> str:
-    """Return the period of a number that `number_of` returned."""
+    """Return the period for a number from `number_of`."""
     year, month, day = number // 10_000, number // 100 % 100, number % 100
     return f"{year:04d}-{month:02d}-{day:02d}" if day else f"{year:04d}-{month:02d}"
 
 
 def start_of(number: int) -> datetime:
-    """Return when a period begins (UTC). Raises ValueError for a number that is no period's."""
+    """Return when a period begins (UTC). Raises ValueError for an invalid number."""
     return datetime(number // 10_000, number // 100 % 100, number % 100 or 1, tzinfo=UTC)
 
 
@@ -72,7 +73,7 @@ def month_of(moment: date) -> str:
 
 
 def months_between(first: str, last: str) -> Iterator[str]:
-    """Yield the months from `first` to `last`, both included, oldest first; none where `first` is later."""
+    """Yield the months from `first` to `last`, both included, oldest first; none if `first` is later."""
     number, end = (int(one[:4]) * 12 + int(one[5:7]) - 1 for one in (first, last))
     while number <= end:
         yield f"{number // 12:04d}-{number % 12 + 1:02d}"
@@ -80,6 +81,6 @@ def months_between(first: str, last: str) -> Iterator[str]:
 
 
 def month_before(month: str, count: int = 1) -> str:
-    """Return the month that lies `count` months before another; after it where `count` is negative."""
+    """Return the month `count` months before another; after it if `count` is negative."""
     number = max(12, int(month[:4]) * 12 + int(month[5:7]) - 1 - count)
     return f"{number // 12:04d}-{number % 12 + 1:02d}"

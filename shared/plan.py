@@ -37,7 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
         return [action for action in self.actions if action.verb in WRITES]
 
     def writes_hash(self) -> str:
-        """Return the hash (hex) of the writes alone: what is kept, or waits, may change without changing it."""
+        """Return the hash (hex) of the writes alone; it does not depend on targets that are kept or wait."""
         return _digest(self.writes())
 
 
@@ -50,10 +50,10 @@ def make_plan(
 ) -> Plan:
     """Return the plan: one action for each target.
 
-    `scopes` are the enumerated ones by id, `requested` the ids that were requested by name: for these no not-before
-    time counts.
+    `scopes` are the enumerated ones by id, `requested` the ids that were requested by name: their not-before times are
+    ignored.
     """
-    # A generator: a list beside the sorted one would be another 100,000 references at the peak.
+    # A generator: a list in addition to the sorted one would hold another 100,000 references at the peak.
     actions = (
         decide(
             target,
@@ -68,7 +68,7 @@ def make_plan(
 
 
 def assemble(actions: Iterable[Action]) -> Plan:
-    """Return the plan of these actions: sorted, with writes held back whose needs are not met, and hashed."""
+    """Return the plan of these actions: sorted, hashed, and with writes held back whose needs are not met."""
     held = hold_dependants(sorted(actions, key=_order))
     return Plan(tuple(held), _digest(held))
 
@@ -87,9 +87,9 @@ def _order(action: Action) -> Key:
 
 
 def hold_dependants(actions: list[Action]) -> list[Action]:
-    """Return the actions, in the same order, with every write held back whose needs are not going to be there.
+    """Return the actions, in the same order, with every write held back whose needs will not be met.
 
-    Needs may rest on needs: they are settled stage by stage, so that a reason travels the whole way.
+    Needs may have needs of their own: they are processed stage by stage, so that the original reason is kept.
     """
     writes = [place for place, action in enumerate(actions) if action.verb in WRITES and action.target.needs]
     needed = {need for place in writes for need in actions[place].target.needs}

@@ -13,9 +13,9 @@ from shared.target_state import TargetState
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """A write that the cloud accepted: DONE when it is there, PENDING when it is still being made.
+    """A write that the cloud accepted: DONE if the target exists, PENDING if it is still being created.
 
-    `facts` are remembered with the target, on top of what was known.
+    `facts` are remembered with the target, in addition to the known ones.
     """
 
     result: Result = Result.DONE
@@ -24,33 +24,35 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class KnownStates(Protocol):
-    """A read-only view of what earlier runs recorded, for deciding which targets there are."""
+    """A read-only view of what earlier runs recorded, from which a provider derives its targets."""
 
     def state_of(self, key: Key) -> TargetState | None:
-        """Return what is known of a target, or None."""
+        """Return what is known about a target, or None."""
         ...
 
     def states_of(self, kind: str) -> Iterator[tuple[Key, TargetState]]:
-        """Yield everything that is known of a kind, whether it is a target of this run or not."""
+        """Yield everything that is known about a kind, including what is not a target of this run."""
         ...
 
 
 class Provider(Protocol):
-    """What the engine asks of a cloud. Failures are raised as classes of `shared.errors`, the original chained.
+    """What each cloud implements for the engine.
+
+    Failures are raised as classes of `shared.errors`, the original chained.
 
     A provider does not know what a dry run is: the engine alone decides whether `apply` is called. What was remembered
-    of a target comes with it, in `Target.state`. `facts` gives the type of each remembered fact by its name, as msgspec
-    reads types: a stored one of another type is dropped.
+    about a target comes with it, in `Target.state`. `facts` gives the type of each remembered fact by name, as a
+    msgspec type: a stored fact of another type is dropped.
     """
 
     name: str
     facts: Mapping[str, Any]
 
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
-        """List the scopes, every page; only the given ids if there are any and the cloud can ask for them cheaply.
+        """List the scopes, every page; only the given ids if there are any and the cloud can list them cheaply.
 
-        Never guesses: what could not be listed makes the enumeration incomplete. Raises RunStopped where nothing can
-        be concluded at all, with the remedy.
+        Never guesses: a failed listing makes the enumeration incomplete. Raises RunStopped, with the remedy, if nothing
+        can be concluded.
         """
         ...
 
@@ -64,8 +66,8 @@ class Provider(Protocol):
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         """Observe many targets at once by bulk listings: delivered data first, then the control plane's lists.
 
-        A target that the listings say nothing about is left out, and may then be observed singly. A listing that
-        failed gives Unknown for what it would have shown, never Absent.
+        A target that the listings do not cover is left out, and may then be observed singly. A failed listing gives
+        Unknown for its targets, never Absent.
         """
         ...
 
@@ -74,9 +76,9 @@ class Provider(Protocol):
         ...
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Write what the actions say: one to `Kind.batch_size` CREATE, REPAIR or ADOPT actions of one kind and verb.
+        """Apply the actions: one to `Kind.batch_size` CREATE, REPAIR or ADOPT actions of one kind and verb.
 
-        Returns one answer for each action, in order; a CloudError that is raised counts for all of them. A name that
-        already exists is observed: adopted if it is ours, reported if it is foreign. Called from several threads.
+        Returns one answer for each action, in order; a raised CloudError applies to all of them. A name that already
+        exists is observed: adopted if it is ours, reported if it is foreign. Called from several threads.
         """
         ...

@@ -1,7 +1,7 @@
 """Removes secrets from text that comes from outside, before it is kept or shown.
 
 Proxies and gateways quote whole requests in their error pages, with the headers that authorize them. Secrets are
-recognized by their form, and the credentials in use by their value. This runs on error paths only.
+recognized by their form, and the credentials in use by their value. This runs only on error paths.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
 MASK = "…"
-LONGEST = 16 * 1024  # characters that are searched; a message shows a few hundred of them
+LONGEST = 16 * 1024  # characters that are searched; a message shows only a few hundred
 SHORTEST_SECRET = 6  # characters; a shorter value would mask ordinary words
-PREFIX = 16  # so many characters of a long credential identify it, where a proxy has cut it off
-PIECE = 12  # characters; a piece of a credential is masked from this length, where a proxy has folded or cut it
-KEPT = 64  # credentials in use: a few clients, each with tokens that are renewed every hour
+PREFIX = 16  # this many characters identify a long credential that a proxy has cut off
+PIECE = 12  # characters; the shortest piece of a credential, folded or cut by a proxy, that is masked
+KEPT = 64  # credentials in use: a few clients, each with tokens that are renewed hourly
 
 _SEPARATOR = (
     r"\\*(?:[\"'`]|&quot;|%22)?(?:\s|&nbsp;)*(?:[:=]|%(?:25)?3[AaDd]|&#58;|&#61;|\s=>)[\[\s]*\\*(?:[\"'`]|&quot;|%22)?"
 )
-# The pages of proxies show headers in tables, too.
+# Proxies' error pages also show headers in tables.
 _CELL = r"(?:</\w{1,10}>\s*<\w[^<>]{0,80}>)"
 _HEADERS = (
     "proxy-authorization|authorization|x-amz-security-token|x-aws-ec2-metadata-token|x-ms-copy-source-authorization|"
     "x-goog-iam-authorization-token|x-serverless-authorization|x-ms-authorization-auxiliary|x-identity-header|"
     "x-functions-key|ocp-apim-subscription-key|x-api-key|x-goog-api-key|set-cookie|cookie"
 )
-# Names that hold a secret in whatever notation. The words are ordinary ones, too: they want an equals sign, or a value
-# that looks like a secret.
+# Names that hold a secret in any notation. They are also ordinary words: they require an equals sign, or a value that
+# looks like a secret.
 _NAMES = (
     r"x-(?:amz|goog)-(?:signature|credential|security-token)|account_?key|shared_?access_?(?:signature|key)|"
     r"client[-_]?secret|client_?assertion|pass(?:word|wd)|pwd|(?:refresh|access|id|session|security|web_?identity|"
@@ -77,22 +77,22 @@ _UNPRINTABLE = re.compile(
 
 
 class _Finder(NamedTuple):
-    """What finds one credential in use."""
+    """Finds one credential in use."""
 
-    pattern: re.Pattern[str]  # it, or its beginning, in the notations in which it is quoted
-    notations: str  # all in one text, to find pieces in
+    pattern: re.Pattern[str]  # the credential, or its beginning, in each notation
+    notations: str  # all notations in one text, to find pieces in
 
 
 _lock = threading.Lock()
-# The credentials in use, and what finds each: made when it is first needed, since most runs report no failure.
+# The credentials in use, each with its finder, which is built when it is first needed: most runs report no failure.
 _in_use: OrderedDict[str, _Finder | None] = OrderedDict()
-# Capitals and small letters: a name of a resource that a token happens to contain is no piece of a secret.
+# Mixed case: a resource name that a token happens to contain is not a piece of a secret.
 _LOOK = r"(?=[\w+/.~%-]*[A-Z])(?=[\w+/.~%-]*[a-z])"
 _RUN = re.compile(rf"{_LOOK}[\w+/.~%-]{{{PIECE},}}")
 
 
 def remember_secret(*values: str | None) -> None:
-    """Note credentials that the process sends, so that `redact` recognizes them by value; empty ones are ignored."""
+    """Register credentials of the process, so that `redact` recognizes them by value; empty ones are ignored."""
     for value in values:
         value = printable(value or "").strip()
         if len(value) < SHORTEST_SECRET or value in _in_use:
@@ -104,9 +104,9 @@ def remember_secret(*values: str | None) -> None:
 
 
 def redact(text: str) -> str:
-    """Return a text without secrets and without characters that a terminal or an encoder would trip over."""
+    """Return a text without secrets and without characters that break a terminal or an encoder."""
     if len(text) > LONGEST:
-        # A secret that was cut in two is no longer recognized by its form.
+        # A secret that is cut in two is not recognized by its form.
         text = text[:LONGEST].rpartition(" ")[0] or text[:1024]
     if finders := _finders():
         text = _without([run.span() for finder in finders for run in finder.pattern.finditer(text)], text)
@@ -116,7 +116,7 @@ def redact(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text in which unprintable characters and lone surrogates are spaces; names from outside need it."""
+    """Return a text with spaces for unprintable characters and lone surrogates, which external names may hold."""
     return _UNPRINTABLE.sub(" ", text)
 
 
@@ -126,7 +126,7 @@ def _masked(match: re.Match[str]) -> str:
 
 
 def _without(spans: list[tuple[int, int]], text: str) -> str:
-    """Return a text in which each span is masked; those that overlap are one."""
+    """Return a text with each span masked; overlapping spans are merged."""
     kept, at = "", 0
     for begin, end in sorted(spans):
         if begin >= at:
@@ -136,7 +136,7 @@ def _without(spans: list[tuple[int, int]], text: str) -> str:
 
 
 def _finders() -> list[_Finder]:
-    """Return what finds each credential in use."""
+    """Return the finder of each credential in use."""
     with _lock:
         _in_use.update({value: _finder(value) for value, finder in _in_use.items() if finder is None})
         return [finder for finder in _in_use.values() if finder]
@@ -147,7 +147,7 @@ def _finder(value: str) -> _Finder:
     encoded = base64.b64encode(value.encode()).decode(), value.encode().hex()
     found = {re.escape(one) for one in (*notations, *encoded)}
     if len(value) >= 2 * PREFIX:
-        # The beginning is enough where a proxy has cut the rest off.
+        # The beginning is enough if a proxy has cut off the rest.
         found |= {re.escape(one) + r"[^\s\"'<>&]*" for one in _notations(value[:PREFIX])}
     longest_first = "|".join(sorted(found, key=len, reverse=True))
     return _Finder(re.compile(longest_first, re.IGNORECASE), "\n".join(notations))

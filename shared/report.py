@@ -1,15 +1,14 @@
-"""One JSON document about a run, equal on all clouds.
+"""One JSON document about a run, with the same form on all clouds.
 
-Keys and meanings: `trigger` is what started the run (``timer``, ``event`` or ``call``). `scopes` counts scopes:
-`total` enumerated, `active`; every active scope is in exactly one of `covered`, `pending`, `deferred`, `manual`,
-`failed` and `excluded` (see `shared.coverage`); `delivering` are those whose data arrived within its rhythm,
-`awaiting_first_data` those of which some data has never arrived yet. `actions` holds every action with what became of
-it, and the `code` of an exclusion: why the cloud refused, where `reason` is why it was asked. `outcomes` counts them as
-{verb: {result: number of targets}}, `calls` is {quota: number of calls}. `excluded` counts the excluded scopes by
-reason, with the ids of some of them. `deliveries` counts targets that deliver data:
-`new` arrived since the last look, `late` ones are silent beyond their rhythm, `missing` ones should have begun by
-now. Every entry of `manual` has steps, every one of `failures` a remedy, and where DOCS_URL names the
-documentation's site, `runbook`, the address of its code's entry.
+Keys and meanings: `trigger` is what started the run (``timer``, ``event`` or ``call``). `scopes` counts scopes: `total`
+enumerated, `active`; every active scope is in exactly one of `covered`, `pending`, `deferred`, `manual`, `failed` and
+`excluded` (see `shared.coverage`); `delivering` are those whose data arrived within its rhythm, `awaiting_first_data`
+those with data that has never arrived. `actions` holds every action with its result, and for an exclusion a `code`: the
+reason of the refusal, where `reason` is that of the request. `outcomes` counts them as {verb: {result: number of
+targets}}, `calls` is {quota: number of calls}. `excluded` counts the excluded scopes by reason, with the ids of some of
+them. `deliveries` counts targets that deliver data: `new` arrived since the last look, `late` ones are silent beyond
+their rhythm, `missing` ones should have begun by now. Every entry of `manual` has steps, every one of `failures` a
+remedy, and `runbook`, the address of its code's entry, if DOCS_URL names the documentation site.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ RUNBOOK = "docs/runbook.md"
 
 
 class RunProgress(msgspec.Struct, kw_only=True):
-    """Everything a report is made of, filled in as the run goes on.
+    """Everything that a report contains, filled in during the run.
 
-    `targets` are all that must exist, of which a run may be limited to some. `arrived` counts the targets whose data
+    `targets` are all that must exist; a run may be limited to some of them. `arrived` counts the targets whose data
     arrived since they were last observed. `duration_s` is in seconds, `calls` is {quota: number}.
     """
 
@@ -71,7 +70,7 @@ class RunProgress(msgspec.Struct, kw_only=True):
 
 
 def make_report(progress: RunProgress, document: StateDocument, settings: EngineSettings) -> dict[str, Any]:
-    """Return the whole report, its lists uncut; that of a run for events also has the key `events`."""
+    """Return the whole report with uncut lists; a run for events also has the key `events`."""
     outcomes = progress.outcomes
     overdue = [one for one in outcomes if is_overdue(one, document.state_of(one.key), progress.started_at)]
     silence = find_silence(outcomes, document, settings, progress.started_at)
@@ -100,7 +99,7 @@ def make_report(progress: RunProgress, document: StateDocument, settings: Engine
 
 
 def _events(hints: Hints, progress: RunProgress) -> dict[str, Any]:
-    """Return how many events asked for the run, since when, and how long it took from the first one until its end."""
+    """Return the number of events of the run, when the first one happened, and the time from it to the run's end."""
     passed = latency(hints, progress.started_at + timedelta(seconds=progress.duration_s))
     return {
         "count": hints.count,
@@ -110,9 +109,10 @@ def _events(hints: Hints, progress: RunProgress) -> dict[str, Any]:
 
 
 def cut_lists(report: Mapping[str, Any], whole: str) -> dict[str, Any]:
-    """Return the report as the answer to a trigger: long lists end with how many are left out, and `whole` has them.
+    """Return the report as the response to a trigger, with long lists cut.
 
-    Of the actions those come first whose targets are not just as they were.
+    A cut list ends with the number of entries left out; `whole` says where the whole report is. Actions whose targets
+    are not merely unchanged come first.
     """
     short = dict(report)
     rest = f"Read the whole report: {whole}"
@@ -133,7 +133,7 @@ def cut_lists(report: Mapping[str, Any], whole: str) -> dict[str, Any]:
 
 
 def was_cut(report: Mapping[str, Any]) -> bool:
-    """Return whether a report is an answer to a trigger in which a list was cut."""
+    """Return whether a list of the report was cut for the response to a trigger."""
     return any(one.get("scope") == "*" for name in ("actions", "manual", "failures") for one in report.get(name, ()))
 
 
@@ -142,13 +142,13 @@ def _first(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def failure_message(report: Mapping[str, Any]) -> str:
-    """Return why a run failed, with the remedies, in one line; `report` as `make_report` gave it."""
+    """Return in one line why a run failed, with the remedies; `report` is that of `make_report`."""
     told = [f"{one['code']}: {one['message'].rstrip('.')}. {one['remedy']}".strip() for one in report["failures"][:5]]
     return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")
 
 
 def status_of(progress: RunProgress, overdue: Sequence[Outcome], silence: Silence) -> str:
-    """Return ok, degraded or failed, as the module and the project's documentation define them."""
+    """Return ok, degraded or failed, as docs/architecture.md defines them."""
     if progress.stopped:
         return FAILED
     results = Counter(one.result for one in progress.outcomes)
@@ -182,9 +182,9 @@ def count_outcomes(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
 
 
 def _failed(progress: RunProgress, overdue: Sequence[Outcome]) -> list[Outcome]:
-    said = {problem.code for problem in progress.problems}  # what concerns the whole run is said once
+    reported = {problem.code for problem in progress.problems}  # failures of the whole run are reported once
     failed = [one for one in progress.outcomes if one.result is Result.FAILED]
-    blocked = [one for one in progress.outcomes if one.result is Result.BLOCKED and one.code not in said]
+    blocked = [one for one in progress.outcomes if one.result is Result.BLOCKED and one.code not in reported]
     return [*failed, *blocked, *overdue]
 
 
@@ -233,13 +233,13 @@ def _failures(progress: RunProgress, overdue: Sequence[Outcome], silence: Silenc
     return (
         [_problem(one) for one in progress.problems]
         + [_failure(one) for one in _failed(progress, overdue)]
-        + [_silent(one, "data-late", "nothing has arrived for longer than usual") for one in _untold(silence.late)]
-        + [_silent(one, "data-missing", "nothing has ever arrived") for one in _untold(silence.missing)]
+        + [_silent(one, "data-late", "nothing has arrived for longer than usual") for one in _unreported(silence.late)]
+        + [_silent(one, "data-missing", "nothing has ever arrived") for one in _unreported(silence.missing)]
     )
 
 
 def _linked(failure: dict[str, str], docs_url: str) -> dict[str, str]:
-    """Return a failure with the address of its runbook entry, where there is a site that has it."""
+    """Return a failure with the address of its runbook entry, if there is a site that has one."""
     url = entry_url(docs_url, failure["code"])
     return {**failure, "runbook": url} if url else failure
 
@@ -251,18 +251,18 @@ def _failure(outcome: Outcome) -> dict[str, str]:
     return {"scope": key.scope, "code": outcome.code, "message": message, "remedy": remedy}
 
 
-_UNTOLD = (Result.UNCHANGED, Result.PENDING, Result.DONE, Result.PLANNED)
+_UNREPORTED = (Result.UNCHANGED, Result.PENDING, Result.DONE, Result.PLANNED)
 
 
-def _untold(silent: Sequence[Outcome]) -> list[Outcome]:
-    """Return those that the report does not mention elsewhere: a manual step or a failure names its own cause."""
-    return [one for one in silent if one.result in _UNTOLD]
+def _unreported(silent: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes that the report does not mention elsewhere: a manual step or failure names its own cause."""
+    return [one for one in silent if one.result in _UNREPORTED]
 
 
 def _silent(outcome: Outcome, code: str, what: str) -> dict[str, str]:
     key = outcome.key
     remedy = (
-        f"See in the cloud's console whether {key.kind} {key.name} still runs and may write to its destination, and "
+        f"Check in the cloud's console whether {key.kind} {key.name} still runs and may write to its destination, and "
         f"whether {key.scope} has any costs; exclude it in the settings if it has none."
     )
     return {"scope": key.scope, "code": code, "message": f"{key.kind} {key.name}: {what}", "remedy": remedy}
@@ -274,13 +274,13 @@ def _problem(problem: Problem) -> dict[str, str]:
 
 
 def remedy_for(remedy: str, scope: str = "") -> str:
-    """Return the remedy of a failure, or where to find one: no failure is reported without a way out."""
+    """Return the remedy of a failure, or where to find one: every reported failure has a remedy."""
     if remedy.strip():
         return remedy
     again = f"for {scope} alone (--scope {scope})" if scope else "again"
     return (
         f"Look the code up in the runbook ({RUNBOOK}). If it is not listed there, the message is the cloud's own: act "
-        f"on it, then run {again}. If it stays, report it with this message."
+        f"on it, then run {again}. If it persists, report it with this message."
     )
 
 

@@ -16,7 +16,7 @@ from shared.periods import is_period
 from shared.redaction import printable
 
 MAX_SCOPES = 10_000
-SHOWN = 20  # problems of single ids that are named
+SHOWN = 20  # the number of invalid ids that are named
 
 
 class Trigger(StrEnum):
@@ -28,14 +28,14 @@ class Trigger(StrEnum):
 
 
 class RunRequest(msgspec.Struct, frozen=True):
-    """What a run is asked for.
+    """What a run has to do.
 
-    `dry_run`: plan and report, write nothing. `scopes`: only these ids (empty: all). `force`: recreate even where
-    the guard refuses. `verify_all`: read every target's configuration, whatever the call budget, and try again what
-    an earlier run had put off, as naming its scope does. `writes_hash`: stop before the first write unless the
-    plan's writes have this hash (`Plan.writes_hash`; empty: any). `months`: deliver these past months (``YYYY-MM``)
-    of the scopes again where they are missing, on a cloud that can (the others refuse). `trigger` and `hints`, what
-    the events say that asked for the run, are set by the entry that was called, never by a caller's payload.
+    `dry_run`: plan and report, write nothing. `scopes`: only these ids (empty: all). `force`: recreate even where the
+    guard refuses. `verify_all`: read every target's configuration regardless of the call budget, and retry what an
+    earlier run deferred, as naming its scope does. `writes_hash`: stop before the first write unless the plan's writes
+    have this hash (`Plan.writes_hash`; empty: any). `months`: deliver these past months (``YYYY-MM``) of the scopes
+    again if they are missing; clouds that cannot refuse the request. `trigger`, and `hints` from the events behind the
+    run, are set by the entry that was called, never by a caller's payload.
     """
 
     dry_run: bool = False
@@ -92,12 +92,12 @@ def parse_request(payload: object) -> RunRequest:
 
 
 def hinted(hints: Hints) -> RunRequest:
-    """Return the request of a run that events ask for."""
+    """Return the request of a run for events."""
     return RunRequest(scopes=tuple(hints.scopes), trigger=Trigger.EVENT, hints=hints)
 
 
 def refuse_months(request: RunRequest, why: str) -> None:
-    """Raise RequestError if the request names months: a cloud that cannot deliver them says so before any call."""
+    """Raise RequestError if the request names months; for clouds that cannot deliver them."""
     if request.months:
         raise RequestError([f"'months': {why}"])
 
@@ -128,4 +128,4 @@ def _scope_problems(scopes: Any) -> list[str]:
 def _what(scope: object) -> str:
     if not isinstance(scope, str):
         return type(scope).__name__
-    return f"{cut(printable(scope), 40)!r}, with odd characters or too long" if scope.strip() else "empty"
+    return f"{cut(printable(scope), 40)!r}, which is too long or has invalid characters" if scope.strip() else "empty"

@@ -1,4 +1,4 @@
-"""A cloud's resources, and the registry that makes a provider of them."""
+"""A cloud's resources, and the registry that combines them into a provider."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from shared.provider import Applied
 
 
 class Resource(Protocol):
-    """One real thing of a cloud, such as its exports or its bucket: how its targets are observed and written.
+    """One kind of real thing of a cloud, such as its exports or its bucket: how its targets are observed and written.
 
-    `kinds` are the kinds of its targets; no other resource has them. The methods mean what they mean in
-    `shared.provider.Provider`, for targets of these kinds alone.
+    `kinds` are the kinds of its targets; no other resource has them. The methods have the contracts of
+    `shared.provider.Provider`, for targets of these kinds only.
     """
 
     @property
@@ -31,20 +31,20 @@ class Resource(Protocol):
         ...
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Write what the actions of one kind and verb say; return one answer for each, in order."""
+        """Apply actions of one kind and verb; return one answer for each, in order."""
         ...
 
 
 class ReadOnly:
-    """The base of a resource that the function never writes: its kinds are reported, with the step to take."""
+    """The base of a resource that the function never writes: problems are reported with their manual steps."""
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Refuse every action: the planner makes none for a kind that is not writable."""
+        """Refuse every action: the planner creates none for a kind that is not writable."""
         return [not_writable(action) for action in actions]
 
 
 class BulkOnly(ABC):
-    """The base of a resource whose bulk observation reads everything there is to read of a target."""
+    """The base of a resource whose bulk observation reads everything about a target."""
 
     @abstractmethod
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
@@ -56,7 +56,7 @@ class BulkOnly(ABC):
 
 
 class Registry:
-    """The resources of one cloud, in the order in which they are observed: a later one may use what an earlier one saw.
+    """The resources of one cloud, in the order of observation: a later one may use what an earlier one saw.
 
     `heartbeat` is called after each of them, so that a long run keeps its state saved. Raises ValueError if two
     resources claim one kind.
@@ -74,8 +74,8 @@ class Registry:
     def observe_bulk(self, targets: Sequence[Target]) -> dict[Key, Observation]:
         """Observe the targets in bulk, resource by resource.
 
-        A resource that fails gives Unknown for its own targets and costs the others nothing. Raises OutOfTime when the
-        deadline is near, and RunStopped.
+        A resource that fails gives Unknown for its own targets and does not affect the others. Raises OutOfTime when
+        the deadline is near, and RunStopped.
         """
         seen: dict[Key, Observation] = {}
         for resource in self._resources:
@@ -97,16 +97,16 @@ class Registry:
         return self._by_kind[target.kind.name].observe(target)
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Write what the actions say; they are of one kind. Raises CloudError, which counts for all of them.
+        """Apply actions of one kind. Raises CloudError, which applies to all of them.
 
-        A kind that is not writable is refused here, since a resource may have such a kind beside others.
+        Actions of a kind that is not writable are refused here, since a resource may have both sorts of kinds.
         """
         kind = actions[0].target.kind
         return self._by_kind[kind.name].apply(actions) if kind.writable else [not_writable(one) for one in actions]
 
 
 def one_by_one(write: Callable[[Action], Applied], actions: Sequence[Action]) -> list[Applied | CloudError]:
-    """Write the actions in turn, where no call of the cloud takes several; each error is its own action's answer."""
+    """Apply the actions one by one; each error is the answer of its own action."""
     answers: list[Applied | CloudError] = []
     for action in actions:
         try:
@@ -117,6 +117,6 @@ def one_by_one(write: Callable[[Action], Applied], actions: Sequence[Action]) ->
 
 
 def not_writable(action: Action) -> Permanent:
-    """Return the answer to an action that no planner should have made."""
+    """Return the answer to an action that the planner must not create."""
     what = f"{action.target.kind.name} is not written by the function"
     return Permanent("not-writable", what, "This is a defect of the function: report it with this message.")

@@ -1,6 +1,6 @@
-"""The planner's truth table: which verb a target gets, by what was observed and what is remembered of it.
+"""The planner's truth table: the verb of a target, by what was observed and what is remembered about it.
 
-`RULES` is the table. `decide` takes the first rule that applies, and its docstring is made of the same rows.
+`RULES` is the table. `decide` applies the first rule that matches, and its docstring is generated from the same rows.
 *Waits* means that a not-before time lies in the future and that the scope was not requested by its id. *Remembered*
 means MANUAL, SKIP (the cloud had refused it for the scope) or DEFER, as the remembered error says.
 """
@@ -31,7 +31,7 @@ from shared.model import (
     Verb,
 )
 
-# What was observed, as rows name it: one of these three, or the health of what is present.
+# What was observed, as rows name it: one of these three, or the health of a present target.
 UNSEEN, UNKNOWN, ABSENT = "not looked at", "Unknown", "Absent"
 ANY = (UNSEEN, UNKNOWN, ABSENT, *Health)
 SETTLED = (Health.HEALTHY, Health.PENDING, Health.BROKEN)
@@ -77,9 +77,9 @@ def _by_deliveries_in_trouble(case: Case) -> bool:
 
 
 def _overdue(case: Case) -> bool:
-    """Return whether something is being made for longer than its normal time.
+    """Return whether a creation takes longer than its normal time.
 
-    What awaits its first data, and kinds without a normal time, are bounded by their adapters.
+    Adapters limit the wait for first data, and that of kinds without a normal time.
     """
     limit, since = _limit(case), _pending_since(case)
     awaits_data = isinstance(case.seen, Present) and case.seen.first_data
@@ -99,7 +99,7 @@ def _pending_since(case: Case) -> datetime | None:
 
 
 def _remembered(case: Case) -> Action:
-    """Return what the remembered error says."""
+    """Return the action for the remembered error."""
     state = case.state
     error = state.error if state else None
     due = f"not before {state.not_before}" if state and state.not_before else "as it was when it was last looked at"
@@ -286,8 +286,7 @@ def decide(target: Target, scope: Scope | None, seen: Observation, now: datetime
 
     {table}
 
-    `scope` is None where the target's scope was not enumerated; `requested` is true where the scope was
-    requested by its id.
+    `scope` is None if the target's scope was not enumerated; `requested` is true if the scope was requested by its id.
     """
     case = Case(target, scope, seen, now, requested=requested)
     for rule in _BY_SIGHT[_sight(seen)]:

@@ -1,8 +1,8 @@
-"""Reads settings from environment variables; one error names every problem at once.
+"""Reads settings from environment variables; one error names every problem.
 
-A cloud's own settings are a frozen class built from a `Reader`: each `Reader` method returns a value that can be used,
-or a harmless default while it notes the problem; `finish` raises one `SettingsError` with all of them. Values are never
-quoted in a problem for variables that hold secrets or hashes of secrets.
+A cloud's own settings are a frozen class built from a `Reader`: each `Reader` method returns a usable value, or records
+a problem and returns a harmless default; `finish` raises one `SettingsError` with all problems. Values are never quoted
+in a problem for variables that hold secrets or hashes of secrets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from shared.errors import SettingsError
 from shared.parsing import LARGEST, parse_int
 
-# What each setting of the engine does; docs/settings.md is made from this and from what the code reads.
+# What each setting of the engine does; docs/settings.md is generated from this and from the code.
 EFFECTS = {
     "MAX_VANISHED_PERCENT": "A run refuses to recreate when more than this share of the known targets is gone at once.",
     "MAX_WRITES_PER_RUN": "Maximum number of writes in a run; the next run does the rest. 0: no limit.",
@@ -61,11 +61,11 @@ class Reader:
         self._problems: list[str] = []
 
     def problem(self, name: str, message: str) -> None:
-        """Note that the setting `name` is wrong; `message` says what to write instead."""
+        """Record that the setting `name` is wrong; `message` says what to write instead."""
         self._problems.append(f"{name}: {message}")
 
     def text(self, name: str, default: str | None = "", pattern: str = "", hint: str = "", secret: bool = False) -> str:
-        """Return a text; required if `default` is None; `hint` says what is expected where `pattern` does not match."""
+        """Return a text; required if `default` is None. `hint` says what is expected if `pattern` does not match."""
         value = self._environment.get(name, "").strip()
         if not value:
             if default is None:
@@ -132,7 +132,7 @@ class Reader:
             max_vanished_percent=self.number("MAX_VANISHED_PERCENT", 30, 0, 100),
             max_writes=self.number("MAX_WRITES_PER_RUN", 0, 0, 1_000_000),
             call_budget=self.number("CALL_BUDGET", call_budget, 0, 1_000_000),
-            # Not WORKERS: servers that run functions read that name as the number of their own processes.
+            # Not WORKERS: function hosts read that name as the number of their own processes.
             workers=self.number("CALLS_AT_ONCE", 8, 1, 64),
             stale_min_hours=shortest,
             stale_max_hours=longest,
@@ -142,19 +142,19 @@ class Reader:
         )
 
     def check(self, right: bool, name: str, message: Callable[[], str] | str) -> None:
-        """Note a problem of `name` unless `right`."""
+        """Record a problem of `name` unless `right`."""
         if not right:
             self.problem(name, message if isinstance(message, str) else message())
 
     def finish(self) -> None:
-        """Raise one SettingsError that names every problem, if there is any."""
+        """Raise one SettingsError with all problems, if there are any."""
         if self._problems:
             raise SettingsError(self._problems)
 
 
 def is_loopback(url: str) -> bool:
     """Return whether the host of `url` is a loopback address (``127.0.0.0/8``, ``::1``) or ``localhost``."""
-    # Parsers disagree about these characters, and the one that opens the connection is not this one.
+    # Parsers disagree about these characters, and another one than this opens the connection.
     if re.search(r"[\\@\s\x00-\x1f]", url):
         return False
     try:

@@ -1,4 +1,4 @@
-"""How long after a delivery the next one is overdue: learned per target from the days on which its data arrived.
+"""How long after a delivery the next one is overdue, learned per target from the days on which its data arrived.
 
 For adapters::
 
@@ -6,12 +6,12 @@ For adapters::
     is_silent(last, now, usual, settings, entry, arrivals=()) -> bool
 
 `usual` is the longest time between two deliveries by the cloud's documentation (`Target.rhythm`), `entry` what is
-remembered of the target, `arrivals` further days on which data arrived, where a listing shows them at no cost. The
-engine itself notes the day of each `Present.delivered_at` in `TargetState.arrivals`.
+remembered of the target, `arrivals` further days on which data arrived, if a listing shows them anyway. The engine
+itself records the day of each `Present.delivered_at` in `TargetState.arrivals`.
 
-The rule: as long as the longest gap between the known days and half as long again, never less than `usual`, and within
-STALE_MIN_HOURS and STALE_MAX_HOURS. An account that is billed monthly is therefore not silent after two days, and one
-that delivered daily is. Only the last DAYS_KEPT days count, so that the gap of an outage is soon forgotten.
+The rule: 1.5 times the longest gap between the known days, at least `usual`, and within STALE_MIN_HOURS and
+STALE_MAX_HOURS. An account that is billed monthly is therefore not silent after two days, while one that delivered
+daily is. Only the last DAYS_KEPT days count, so that the gap of an outage is soon forgotten.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def is_silent(
     entry: TargetState | None,
     arrivals: Iterable[datetime | date] = (),
 ) -> bool:
-    """Return whether data is overdue whose last delivery was at `last`; never delivered (None) is not silence."""
+    """Return whether data is overdue after a last delivery at `last`; without any delivery (None), it is not."""
     return last is not None and now - last >= stale_after(usual, settings, entry, arrivals)
 
 
 def with_day(days: Sequence[date], moment: datetime) -> tuple[date, ...]:
-    """Return the days on which data arrived with that of `moment`, the last DAYS_KEPT of them, oldest first."""
+    """Return the last DAYS_KEPT days on which data arrived, including that of `moment`, oldest first."""
     return tuple(sorted({*days, _day(moment)})[-DAYS_KEPT:])
 
 

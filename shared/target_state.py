@@ -1,6 +1,6 @@
-"""What is remembered of one target from earlier runs.
+"""What is remembered about one target from earlier runs.
 
-It lies below the model, because a target carries it; the document that holds all of them is `shared.state.document`.
+This module is below the model, because targets carry their state; `shared.state.document` holds all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # before anything was ever done
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # before any run
 
 
 class LastError(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -30,16 +30,16 @@ class LastError(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class TargetState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What is known of one target.
+    """What is known about one target.
 
-    `at`: when this entry was last touched. `present`: what was last proven. `state` and `since`: the reason of the
-    last action and since when it is that. `created_at`: the last accepted creation, `applied_at`: the last accepted
-    write of any sort. `awaited_since`: since when an accepted creation has not been seen, after `creations` of
-    them. `looked_at`: the last control-plane read, `verified_at`: the last one that succeeded. `unseen_since`:
-    since when no delivered data shows it. `waiting_since`: since when something is to be done that is not done.
-    `attempts`: tries in a row without success. `arrivals`: the last days (UTC) on which data arrived, oldest first.
-    `remembered`: what the adapter wants to know again, None instead of an empty dictionary, since 100,000 empty ones
-    take 6 MB; it is read as `facts`, under which it is also stored.
+    `at`: when a run last touched this entry. `present`: whether the target was last proven to exist. `state` and
+    `since`: the reason of the last action, and since when it has been the same. `created_at`: the last accepted
+    creation, `applied_at`: the last accepted write of any sort. `awaited_since`: since when accepted creations have not
+    been seen, `creations` of them. `looked_at`: the last control-plane read, `verified_at`: the last one that
+    succeeded. `unseen_since`: since when no delivered data shows it. `waiting_since`: since when a necessary write has
+    not been made. `attempts`: tries in a row without success. `arrivals`: the last days (UTC) on which data arrived,
+    oldest first. `remembered`: the adapter's facts, None instead of an empty dictionary, since 100,000 empty ones take
+    6 MB; read and stored as `facts`.
     """
 
     at: Moment
@@ -63,7 +63,7 @@ class TargetState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Return what the adapter remembered; empty without any."""
+        """Return the adapter's facts, empty if there are none."""
         return self.remembered if self.remembered is not None else _NOTHING
 
 

@@ -25,7 +25,7 @@ TOO_MANY = 429
 # These statuses reject one message, such as text that the receiver cannot show: it must not block the others.
 OF_THE_MESSAGE = frozenset({400, 413, 422})
 MOST_REFUSED = 3  # messages in a run; a webhook that rejects everything is not called once for each
-REMEDY = "The next run sends it again. See whether the webhook still exists and what its receiver logs."
+REMEDY = "The next run sends it again. Check whether the webhook still exists and what its receiver logs."
 
 
 class Secret(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ _OTHER_NAME = frozenset({62, 64})  # OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH and X
 # A short path of plain words is no secret: masked, it would take "exports" out of every message of the run.
 _WORDS = re.compile(r"[a-z/_-]{0,15}")
 REMEDY = "Put the webhook's https:// address into the secret of NOTIFY_URL, or a JSON object with url, key and format."
-AGAIN = "The next run sends it again. See whether the receiver works."
+AGAIN = "The next run sends it again. Check whether the receiver works."
 TLS_REMEDY = "The next run sends it again. Renew the receiver's certificate; it has to be of a public authority."
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

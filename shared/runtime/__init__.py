@@ -1,1 +1,1 @@
-"""What a run needs to run at all: its clock and deadline, guarded calls, rate limits, threads and log."""
+"""What a run depends on: clock and deadline, guarded calls, rate limits, threads and log."""

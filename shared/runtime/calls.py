@@ -1,6 +1,7 @@
-"""One guarded way to call a cloud: its quota's turn, a count, the translated error, a retry within two budgets.
+"""The one way to call a cloud: waits for the quota, counts the call, translates its error and retries within two
+budgets.
 
-The SDKs' own retries are off, so that no call is tried twice by two hands.
+The SDKs' own retries are off, so that only one layer retries a call.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TRIES = 5
-BUDGET_S = 60.0  # seconds of waiting between the tries of one call
+BUDGET_S = 60.0  # seconds of waiting between the attempts of one call
 FIRST_WAIT_S = 1.0
 
 
@@ -29,7 +30,7 @@ class Calls:
     """The calls of one run.
 
     `rates` names every quota with its documented rate; `translate` turns an SDK's exception into a ReportedError.
-    `counts` maps each quota to the number of calls made, retries included.
+    `counts` maps each quota to the number of calls, including retries.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class Calls:
         self.counts: Counter[str] = Counter()
 
     def __call__(self, quota: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call `function` when `quota` allows it and return its answer.
+        """Call `function` when `quota` allows it and return its result.
 
-        Raises the translated ReportedError: a Transient one only after its tries or seconds are used up, OutOfTime
-        where the run's deadline comes first. KeyError for a quota without a rate.
+        Raises the translated ReportedError: a Transient one only after its attempts or seconds are used up, OutOfTime
+        if the run's deadline comes first. Raises KeyError for a quota without a rate.
         """
         limiter = self._limiters[quota]
         waited = 0.0
@@ -86,11 +87,11 @@ class Calls:
             return None
         backoff: float = FIRST_WAIT_S * 2 ** (attempt - 1) * self._rng.uniform(0.5, 1.5)
         if error.retry_after is None or self._deadline.closing:
-            return backoff  # no time for the wait that the cloud asked for: the lock has to be released
+            return backoff  # no time for the wait that the cloud requested: the lock has to be released
         return max(backoff, error.retry_after.total_seconds())
 
 
 def jittered(base: timedelta, attempts: int, longest: timedelta, rng: random.Random) -> timedelta:
-    """Return an exponential back-off: `base` doubled for each attempt after the first, at most `longest`, ±20 %."""
+    """Return an exponential back-off: `base`, doubled for each attempt after the first, at most `longest`, ±20 %."""
     doubled = min(base * 2 ** min(max(0, attempts - 1), 20), longest)
     return timedelta(seconds=round(doubled.total_seconds() * rng.uniform(0.8, 1.2)))

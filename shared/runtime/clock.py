@@ -1,4 +1,4 @@
-"""Time as something that is handed in, so that tests and simulations own it."""
+"""Clocks and deadlines. Clocks are passed in, so that tests and simulations control the time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall time (UTC, whole seconds), a monotonic time in seconds, and waiting until such a moment."""
+    """Wall time (UTC, whole seconds), a monotonic time in seconds, and waiting until a monotonic time."""
 
     def now(self) -> datetime: ...
 
@@ -36,8 +36,8 @@ class SystemClock:
 class VirtualClock:
     """A clock that moves only when a caller waits or advances it.
 
-    Waiting names a moment, not a duration, so that ten threads that wait for the same moment move the clock once, as
-    on a real machine.
+    `wait_until` takes a moment, not a duration, so that ten threads that wait for the same moment move the clock once,
+    as on a real machine.
     """
 
     def __init__(self, start: datetime = datetime(2026, 1, 5, tzinfo=UTC)) -> None:
@@ -63,22 +63,22 @@ class VirtualClock:
 
 
 class Deadline:
-    """The moment by which a run must have ended, less the `reserve` in seconds that saving and reporting take."""
+    """The time by which a run's work must end; `reserve` is the time in seconds kept for saving and reporting."""
 
     def __init__(self, clock: Clock, seconds: float, reserve: float = 0.0) -> None:
         self._clock = clock
         self._end = clock.monotonic() + seconds - reserve
         self._reserve = reserve
-        self.closing = False  # true once work has ended, and only saving and reporting is left
+        self.closing = False  # true once work has ended and only saving and reporting remain
 
     def use_reserve(self) -> None:
-        """Work has ended: from now on the reserve may be used too, all of it even where a call overran the end."""
+        """Make the reserve available after the work has ended: all of it, even if a call overran the deadline."""
         self.closing = True
         self._end = max(self._end, self._clock.monotonic()) + self._reserve
         self._reserve = 0.0
 
     def remaining(self) -> float:
-        """Return the seconds of work that are left; negative when the deadline has passed."""
+        """Return the seconds left for work; negative after the deadline."""
         return self._end - self._clock.monotonic()
 
     def allows(self, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""What one run carries: its id, its clock and deadline, its calls and its log."""
+"""The context of one run: id, clock and deadline, calls and log."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SAVE_RESERVE_S = 10.0  # seconds kept free at the end for saving and reporting
 
 
 class RunContext:
-    """One run.
+    """The context of one run.
 
-    `seconds` is what the invocation has left; the deadline keeps SAVE_RESERVE_S of it (at most a fifth) for saving.
-    Long work calls `heartbeat` now and then: it saves the state and renews the lock when that is due.
+    `seconds` is the invocation's remaining time; SAVE_RESERVE_S of it (at most a fifth) is kept for saving. Long work
+    calls `heartbeat` regularly: it saves the state and renews the lock when that is due.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class RunContext:
         translate: Callable[[Exception], ReportedError],
         seed: int | None = None,
     ) -> None:
-        self.rng = random.Random(seed)  # for jitter and ids: nothing that must be unguessable
+        self.rng = random.Random(seed)  # for jitter and ids; not for secrets
         self.clock = clock
         self.started_at: datetime = clock.now()
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%SZ}-{self.rng.getrandbits(32):08x}"
@@ -44,7 +44,7 @@ class RunContext:
         self.log = Log(sink, self.run_id, cloud)
         self.calls = Calls(rates, translate, clock, self.deadline, self.log, self.rng)
         self.heartbeat: Callable[[], None] = lambda: None
-        self.cut_short = False  # true once a read was left out because time was up
+        self.cut_short = False  # true once a read was skipped because time was up
         self._began = clock.monotonic()
 
     def elapsed(self) -> float:

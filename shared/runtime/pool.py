@@ -1,4 +1,4 @@
-"""A bounded pool whose work is begun only while there is time, and whose results arrive in the caller's thread."""
+"""A bounded thread pool that begins work only while there is time and yields results in the caller's thread."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Answer = TypeVar("Answer")
 def each(
     items: Iterable[Item], work: Callable[[Item], Answer], workers: int, may_begin: Callable[[], bool]
 ) -> Iterator[tuple[Item, Answer]]:
-    """Yield each item with the answer of `work`, as they are done; items not begun in time are left out.
+    """Yield each item with the result of `work`, in order of completion; leave out items not begun in time.
 
-    At most `workers` run at once. An exception of `work` is raised here once the others in flight have ended; nothing
-    more is begun then.
+    At most `workers` run at once. After an exception of `work`, nothing more is begun; the exception is raised once the
+    running items have ended.
     """
     queue = iter(items)
     flying: dict[Future[Answer], Item] = {}

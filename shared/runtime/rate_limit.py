@@ -1,7 +1,7 @@
-"""One token bucket per quota: known beforehand, shared by all threads, steered by the cloud's throttling answers.
+"""One token bucket per quota, shared by all threads and adjusted by the cloud's throttling responses.
 
-A bucket hands out moments instead of making callers poll: each caller reserves the next free moment and waits for it.
-A throttling answer halves the rate and pauses the bucket; the rate recovers linearly to the documented one.
+Callers do not poll: each reserves the bucket's next free moment and waits for it. A throttling response halves the rate
+and pauses the bucket; the rate recovers linearly to the documented one.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import msgspec
 from shared.errors import OutOfTime
 from shared.runtime.clock import Clock, Deadline
 
-RECOVERY_S = 120.0  # seconds from a standstill back to the documented rate
-FLOOR = 0.05  # the least share of the documented rate
-LONGEST_PAUSE_S = 60.0  # quotas are counted by the minute; a longer wait is one target's and does not stop the others
-SAME_BURST_S = 1.0  # throttling answers this close together are one event: their calls were in flight together
+RECOVERY_S = 120.0  # seconds to recover from zero to the documented rate
+FLOOR = 0.05  # the lowest share of the documented rate
+LONGEST_PAUSE_S = 60.0  # quotas are per minute; a longer wait concerns one target and does not stop the others
+SAME_BURST_S = 1.0  # throttling responses this close together count once: their calls were in flight together
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -39,15 +39,15 @@ class Limiter:
         self._slowed_to = 1.0
 
     def share(self) -> float:
-        """Return the part of the documented rate (0–1) that is in force now."""
+        """Return the fraction of the documented rate (0–1) that applies now."""
         with self._lock:
             return self._share(self._clock.monotonic())
 
     def acquire(self, deadline: Deadline) -> None:
-        """Wait for this caller's turn. Raises OutOfTime, without using the turn, if it lies beyond the deadline.
+        """Wait for this caller's turn. Raises OutOfTime, without using the turn, if it is after the deadline.
 
-        Once work has ended no caller is turned away: the few calls that save the state and release the lock are made at
-        once where their turn would come too late, since a lock that is left stops the next runs.
+        Once work has ended, no caller is refused: the few calls that save the state and release the lock are made at
+        once if their turn would come too late, since a leftover lock stops the next runs.
         """
         with self._lock:
             now = self._clock.monotonic()
@@ -64,8 +64,9 @@ class Limiter:
         self._clock.wait_until(moment)
 
     def throttled(self, pause: float) -> None:
-        """Slow down after a throttling answer that asked for a pause of `pause` seconds, of which the quota waits
-        LONGEST_PAUSE_S at most: one scope whose answer asks for a day stops no other scope.
+        """Slow down after a throttling response that requested a pause of `pause` seconds.
+
+        The quota waits at most LONGEST_PAUSE_S, so that a request to wait a day for one scope does not stop the others.
         """
         with self._lock:
             now = self._clock.monotonic()

@@ -1,1 +1,1 @@
-"""The stored state: its document, one run's session with it, and the only code that changes it."""
+"""The stored state: the document, a run's session with it, and the only code that changes its entries."""

@@ -1,4 +1,4 @@
-"""Reads a stored document, of this version or an older one, and salvages what damage has left of it."""
+"""Reads a stored document of this version or an older one, and salvages the intact parts of a damaged one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.state.document import FOREIGN_REMEDY, VERSION, RunNote, ScopeRecord,
 from shared.target_state import LONG_AGO, Moment, TargetState
 
 FACTS_DEPTH = 16  # levels of nesting in the facts of a target
-LONGEST_NUMBER = 19  # digits and sign; what is longer is damage
+LONGEST_NUMBER = 19  # digits and sign; a longer number is damage
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 TOO_DEEP = "it is nested too deeply"
 S = TypeVar("S", bound=msgspec.Struct)
@@ -23,7 +23,7 @@ C = TypeVar("C", bound=Collection[Any])
 
 
 class CorruptState(Exception):
-    """The blob is not a state document; `reason` says why, without quoting it."""
+    """The blob is not a state document; `reason` says why, without quoting its content."""
 
 
 def parse(
@@ -35,10 +35,10 @@ def parse(
 ) -> StateDocument:
     """Return the document in `data`, migrated from older versions.
 
-    A bare JSON array of scope ids (version 1) becomes scopes of which nothing else is known, of no cloud yet. What is
-    damaged within a document costs itself and nothing else: a field, a fact of another type than `facts` gives for its
-    name, a target, a run of the history; `damaged` is called with the reason. Raises CorruptState if it is not such a
-    document, RunStopped if a newer version or another cloud wrote it.
+    A bare JSON array of scope ids (version 1) becomes scopes about which nothing else is known, without a cloud. Damage
+    within a document loses only the damaged part: a field, a fact of another type than `facts` gives for its name, a
+    target, a run of the history; `damaged` is called with the reason. Raises CorruptState if it is not such a document,
+    RunStopped if a newer version or another cloud wrote it.
     """
     try:
         head = msgspec.json.decode(data, type=list[str] | _Head)
@@ -63,7 +63,7 @@ def parse(
 
 
 def is_document(data: bytes) -> bool:
-    """Return whether `data` is a whole JSON object or array: what it holds is another question."""
+    """Return whether `data` is a complete JSON object or array, whatever it holds."""
     try:
         msgspec.json.decode(data, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
     except UNREADABLE:
@@ -72,9 +72,9 @@ def is_document(data: bytes) -> bool:
 
 
 def _salvaged(data: bytes, cloud: str) -> StateDocument:
-    """Return the document without its damaged parts: each field, run, scope and target is judged separately.
+    """Return the document without its damaged parts: each field, run, scope and target is checked separately.
 
-    Raises CorruptState where not even its outline can be read.
+    Raises CorruptState if not even its outline can be read.
     """
     try:
         raw = json.loads(data.decode("utf-8", "replace"), parse_int=_int, parse_float=_float, parse_constant=_none)
@@ -110,7 +110,7 @@ def _none(_text: str) -> None:
 
 
 def _kept(raw: Any, kind: type[S], blank: S, apart: tuple[str, ...]) -> S:
-    """Return `blank` with each field of the document that is sound, but for those that are read apart."""
+    """Return `blank` with each intact field of the document, except those that are read separately."""
     types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in apart}
     sound = {
         name: value

@@ -1,7 +1,7 @@
-"""What earlier runs recorded: a versioned JSON document that a person can read.
+"""What earlier runs recorded: a versioned, readable JSON document.
 
-The document is never the truth: losing it costs calls and nothing else. Two documents merge per target, the newest
-observation winning, so that the order in which concurrent runs save does not matter.
+The document is never the source of truth: losing it costs only calls. Two documents merge per target, and the newest
+observation wins, so that the order in which concurrent runs save does not matter.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ RUNS_KEPT = 30
 
 
 class ScopeRecord(msgspec.Struct, omit_defaults=True, gc=False):
-    """What is known of one scope.
+    """What is known about one scope.
 
-    `missed` counts complete enumerations in a row without it as an active one. `counted` as in `Scope`. `coverage` is
-    the class that the last run over it gave it, `data` what that run knew of its data (see `shared.coverage`).
-    `inactive_since` is when it was first seen inactive after it had been active.
+    `missed` counts complete enumerations in a row in which it was not active. `counted` as in `Scope`. `coverage` is
+    its class after the last run that looked at it, `data` what that run knew about its data (see `shared.coverage`).
+    `inactive_since` is when it was first seen inactive after having been active.
     """
 
     at: Moment
@@ -49,8 +49,9 @@ class ScopeRecord(msgspec.Struct, omit_defaults=True, gc=False):
 class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One line of the run history. Durations are seconds; the counts are scopes, `writes` are actions.
 
-    `freshness_lag_h` is the freshness lag in hours (see `shared.state.summary`), None before any data. What a run costs
-    follows from its `calls` by quota, its log and its report, in lines and bytes; notes of older versions lack them.
+    `freshness_lag_h` is the freshness lag in hours (see `shared.state.summary`), None before any data. The cost of a
+    run is estimated from its `calls` by quota and the size of its log and its report; notes of older versions lack
+    these.
     """
 
     run_id: str
@@ -83,10 +84,10 @@ class RunLock(msgspec.Struct, frozen=True):
 class StateDocument(msgspec.Struct, omit_defaults=True):
     """The whole document.
 
-    `owner` is the organization, tenant or parent that all scopes belong to; `cycle_since` is when the present round of
-    verification began (every target is read once a round). `notices` is what operators were told, None where the
-    function sends no messages. `ledger` is the digest of the periods that the ledger of deliveries took in last: a run
-    that observes the same need not read the ledger. `event_run_at` is when the last run began that events asked for.
+    `owner` is the organization, tenant or parent that all scopes belong to; `cycle_since` is when the current round of
+    verification began (each round reads every target once). `notices` are the messages to operators, None if the
+    function sends none. `ledger` is the digest of the periods that the ledger of deliveries recorded last: a run that
+    observes the same periods need not read the ledger. `event_run_at` is when the last run for events began.
     """
 
     version: int
@@ -102,12 +103,12 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
     event_run_at: Moment | None = None
 
     def state_of(self, key: Key) -> TargetState | None:
-        """Return what is known of a target, or None."""
+        """Return what is known about a target, or None."""
         scope = self.scopes.get(key.scope)
         return scope.targets.get(f"{key.kind}/{key.name}") if scope else None
 
     def states_of(self, kind: str) -> Iterator[tuple[Key, TargetState]]:
-        """Yield everything that is known of a kind, whether it is a target of this run or not."""
+        """Yield everything that is known about a kind, including what is not a target of this run."""
         prefix = f"{kind}/"
         for scope_id, scope in self.scopes.items():
             for name, state in scope.targets.items():
@@ -115,7 +116,7 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
                     yield Key(scope_id, kind, name.removeprefix(prefix)), state
 
     def pair(self, targets: Iterable[Target]) -> list[Target]:
-        """Return the targets, each with what is known of it."""
+        """Return the targets, each with its recorded state."""
         paired = list(targets)
         for place, target in enumerate(paired):  # one by one: both versions of 100,000 targets would cost 20 MB
             state = self.state_of(target.key)
@@ -132,7 +133,7 @@ T = TypeVar("T", TargetState, ScopeRecord, RunNote)
 
 
 def fresh(cloud: str) -> StateDocument:
-    """Return the document of a cold start."""
+    """Return an empty document for a cold start."""
     return StateDocument(version=VERSION, cloud=cloud, runs=[], scopes={})
 
 
@@ -143,7 +144,7 @@ FOREIGN_REMEDY = (
 
 
 def move_owner(document: StateDocument, owner: str, formerly: Collection[str]) -> None:
-    """Take over what the same owner stored under a former name."""
+    """Adopt what the same owner stored under a former name."""
     if document.owner in formerly:
         document.owner = owner
 
@@ -165,16 +166,16 @@ def dump(document: StateDocument, now: datetime) -> bytes:
     try:
         data = msgspec.json.encode(document, order="sorted")
     except (UnicodeEncodeError, OverflowError):
-        # Names and facts come from outside: what JSON cannot hold must not cost the whole document.
+        # Names and facts are external: a value that JSON cannot hold must not make the whole document unwritable.
         data = json.dumps(msgspec.to_builtins(document, order="sorted")).encode()
         data = re.sub(rb"\\ud[89a-f][0-9a-f]{2}", b"?", data)
     return msgspec.json.format(data, indent=1)
 
 
 def merge(ours: StateDocument, theirs: StateDocument) -> StateDocument:
-    """Return what two documents know together: per target, scope and run the one last touched wins.
+    """Return the union of two documents: for each target, scope and run, the entry touched last wins.
 
-    Commutative, associative and idempotent: equal times are decided by content; the lock taken last stands. Raises
+    Commutative, associative and idempotent: equal times are decided by content; the lock taken last wins. Raises
     RunStopped if the documents have different owners.
     """
     if ours.owner and theirs.owner:

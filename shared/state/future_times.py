@@ -1,4 +1,4 @@
-"""Removes times in the future from a loaded document: they would hold a target back, or call it healthy, for years."""
+"""Removes times in the future from a loaded document: they would defer a target, or keep it healthy, for years."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.state.document import ScopeRecord, StateDocument
 from shared.state.notices import Notices, week_of
 from shared.target_state import TargetState
 
-SLACK = timedelta(days=1)  # so far ahead may the clock of a host be that wrote the state
+SLACK = timedelta(days=1)  # how far ahead the clock of a host that wrote the state may be
 LONGEST_HOLD = timedelta(days=31)  # the function itself never waits longer than a week
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
@@ -20,7 +20,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 def drop_times_ahead(document: StateDocument, now: datetime) -> int:
     """Remove times in the future from the document, in place; return how many entries had such times.
 
-    A time is forgotten, as if it had never been noted; that of the entry itself becomes `now`, so that the next
+    A time is dropped, as if it had never been recorded; that of the entry itself becomes `now`, so that the next
     observation wins over it. A run in the future is dropped: it would count as the last success.
     """
     runs = [note for note in document.runs if note.at <= now + SLACK]
@@ -51,7 +51,7 @@ def drop_times_ahead(document: StateDocument, now: datetime) -> int:
 
 
 def _cure(notices: Notices, now: datetime) -> int:
-    """Set times in the future to `now` and forget such a digest, which would be the last one; return how many."""
+    """Set times in the future to `now`, drop a digest in the future, and return how many there were."""
     last, found = now + SLACK, 0
     if notices.at > last:
         notices.at = now
@@ -83,7 +83,7 @@ def _wrong(one: TargetState | ScopeRecord, now: datetime) -> dict[str, Any]:
 
 
 def _is_ahead(fact: Any, last: date) -> bool:
-    """Return whether a fact is, or holds, a date or time in text after the day `last`."""
+    """Return whether a fact is, or contains, a date or time in text after the day `last`."""
     if isinstance(fact, str):
         return bool(_DATE.match(fact)) and fact[:10] > last.isoformat()
     inner = fact.values() if isinstance(fact, dict) else fact if isinstance(fact, list) else ()

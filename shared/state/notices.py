@@ -1,7 +1,7 @@
-"""What operators were told and are still owed: the part of the state document that messages rest on.
+"""The messages that operators were sent and are still owed: a part of the state document.
 
-It makes every message one about a change, and none is lost: a message is stored, with its id, before it is sent for
-the first time, and stays until a delivery of it was accepted. A receiver may get one twice, under the same id.
+It ensures that each message is about a change and that none is lost: a message is stored with its id before it is first
+sent, and stays until a delivery was accepted. A receiver may get a message twice, with the same id.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import msgspec
 
 from shared.target_state import Moment
 
-KEPT = 20  # messages, sent or owed; of more the oldest are dropped
+KEPT = 20  # messages, sent or owed; beyond this, the oldest are dropped
 
 
 class Notice(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One message.
 
-    `event` is what changed, such as ``failure.opened``; `code` the reason code and `count` how many scopes it is about.
-    `lines` are the sentences of the message, `examples` some of the scopes, `link` where to go. `sent_at` is when a
-    delivery was accepted, None while it is owed.
+    `event` is what changed, such as ``failure.opened``; `code` is the reason code and `count` the number of scopes.
+    `lines` are the sentences of the message, `examples` some of the scopes, `link` a page for the next step. `sent_at`
+    is when a delivery was accepted, None while it is owed.
     """
 
     id: str
@@ -36,10 +36,10 @@ class Notice(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Notices(msgspec.Struct, omit_defaults=True):
-    """What was told.
+    """What operators know from messages.
 
-    `open` maps ``{what} {code}`` to the scopes of which operators were told that it is open, sorted; "" is the run as a
-    whole. `box` holds the last messages, oldest first. `digest` is the ISO week (``2026-W07``) of the last digest.
+    `open` maps ``{what} {code}`` to the scopes that operators were notified about, sorted; "" is the run as a whole.
+    `box` holds the last messages, oldest first. `digest` is the ISO week (``2026-W07``) of the last digest.
     """
 
     at: Moment
@@ -60,7 +60,7 @@ def owed(notices: Notices | None) -> list[Notice]:
 
 
 def keep(box: list[Notice]) -> list[Notice]:
-    """Return the last messages in order; each id once, the sent one where they differ."""
+    """Return the last messages in order, each id once; a sent message wins over an owed one."""
     newest: dict[str, Notice] = {}
     for one in box:
         known = newest.get(one.id)
@@ -69,7 +69,7 @@ def keep(box: list[Notice]) -> list[Notice]:
 
 
 def merge_notices(ours: Notices | None, theirs: Notices | None) -> Notices | None:
-    """Return what two documents know together: the newer one says what is open, messages of both are kept."""
+    """Return both documents merged: the newer one defines what is open, and the messages of both are kept."""
     if ours is None or theirs is None:
         return ours or theirs
     newest = max(ours, theirs, key=lambda one: (one.at, msgspec.json.encode(one, order="sorted")))

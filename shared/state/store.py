@@ -10,9 +10,9 @@ import msgspec
 
 
 class Blob(msgspec.Struct, frozen=True):
-    """A document as it lies in the store.
+    """A stored document.
 
-    `version` is the store's token for compare-and-swap (None: there is no blob). `size` is the length in bytes;
+    `version` is the store's token for compare-and-swap (None: the blob does not exist). `size` is the length in bytes;
     `data` is empty where that exceeds the limit given to `load`.
     """
 
@@ -22,12 +22,12 @@ class Blob(msgspec.Struct, frozen=True):
 
 
 class Conflict(Exception):
-    """Somebody else wrote the blob since it was loaded."""
+    """The blob was written by another process since it was loaded."""
 
 
 REPORTS = "runs/"
-STATE = ""  # the state document, whose name differs from cloud to cloud; every other document has the name it is given
-HTML, JSON, BINARY = "text/html; charset=utf-8", "application/json", "application/octet-stream"  # types of content
+STATE = ""  # the state document, whose name depends on the cloud; other documents have their given names
+HTML, JSON, BINARY = "text/html; charset=utf-8", "application/json", "application/octet-stream"  # content types
 
 
 def report_name(run_id: str) -> str:
@@ -48,11 +48,10 @@ def aside_name(document: str, suffix: str) -> str:
 
 
 class StateStore(Protocol):
-    """Where the state document and what lies beside it are stored, out of the connector's reach.
+    """Stores the state document and the documents beside it, where the connector has no access.
 
-    `document` is STATE or the name of another document, without a path. Missing, corrupt and forbidden are three
-    different things: a missing document is `Blob()`, a forbidden one raises Denied; whether it is corrupt is not the
-    store's to say.
+    `document` is STATE or the name of another document, without a path. Missing, corrupt and forbidden documents are
+    distinguished: a missing one is `Blob()`, a forbidden one raises Denied; the store does not check for corruption.
     """
 
     def load(self, limit: int, document: str = STATE) -> Blob:
@@ -67,9 +66,9 @@ class StateStore(Protocol):
         ...
 
     def age(self) -> timedelta | None:
-        """Return how long ago the state was written, by the store's own clock; None where it does not say.
+        """Return how long ago the state was written, by the store's own clock; None if it does not say.
 
-        Both moments come from one answer of the store: no clock of any host that writes is part of it. Raises
+        Both times come from one response of the store: no clock of a writing host is involved. Raises
         CloudError.
         """
         ...
@@ -79,21 +78,21 @@ class StateStore(Protocol):
         ...
 
     def put(self, document: str, data: bytes, content_type: str) -> str:
-        """Write a document beside the state, whatever lies there, and return where. Raises CloudError."""
+        """Write a document beside the state, replacing any existing one, and return its location. Raises CloudError."""
         ...
 
     def put_report(self, run_id: str, data: bytes) -> str:
-        """Write a run's whole report under ``runs/`` and return where."""
+        """Write a run's whole report under ``runs/`` and return its location."""
         ...
 
     def report(self, run_id: str) -> bytes:
-        """Return a run's whole report. Raises NotFound where it is not stored, Denied, Transient."""
+        """Return a run's whole report. Raises NotFound if it is not stored, Denied, Transient."""
         ...
 
     def report_ids(self, since: str) -> list[str]:
         """Return the ids of the stored reports of the run `since` and later ones, oldest first.
 
-        A run's id begins with its time (``20260105T000000Z``), so that the beginning of one is a bound too. Without a
-        store there are none. Raises Denied, Transient.
+        A run's id begins with its time (``20260105T000000Z``), so that a prefix of an id is a valid bound too. Returns
+        none if the store does not exist. Raises Denied, Transient.
         """
         ...

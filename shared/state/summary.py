@@ -1,4 +1,4 @@
-"""Summarizes the state document: coverage as the last runs recorded it, without any call to the cloud."""
+"""Summarizes the state document: coverage as the last runs recorded it, without calls to the cloud."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from shared.state.document import ScopeRecord, StateDocument
 def remembered_status(document: StateDocument) -> dict[str, Any]:
     """Return {cloud, owner, updated_at, running, last_run, last_success, scopes} as plain JSON data.
 
-    `scopes` counts scopes as a report does, each by what the last run over it found; one that no run has judged yet is
-    ``deferred``. Times are ISO 8601 in UTC, or None.
+    `scopes` counts scopes as a report does, each by its class after the last run that looked at it; a scope without one
+    is ``deferred``. Times are ISO 8601 in UTC, or None.
     """
     known = [scope for scope in document.scopes.values() if scope.gone_at is None and scope.counted]
     active = [scope for scope in known if is_active(scope)]
@@ -42,9 +42,9 @@ def remembered_status(document: StateDocument) -> dict[str, Any]:
 
 
 def freshness_lag(document: StateDocument, now: datetime) -> timedelta | None:
-    """Return how long the active scope that waits longest has been without new data, None before any data.
+    """Return how long the active scope with the oldest data has been without new data, None before any data.
 
-    A scope counts from its first data on; the newest arrival of any of its datasets counts.
+    A scope counts once it has data; the newest arrival among its datasets counts.
     """
     arrivals = (
         max((one.delivered_at for one in scope.targets.values() if one.delivered_at), default=None)
@@ -56,10 +56,10 @@ def freshness_lag(document: StateDocument, now: datetime) -> timedelta | None:
 
 
 def is_active(scope: ScopeRecord) -> bool:
-    """Return whether a scope still exists and takes part, as far as the last run knew."""
+    """Return whether a scope exists and takes part, as of the last run."""
     return scope.gone_at is None and scope.state == ScopeState.ACTIVE.value
 
 
 def class_of(scope: ScopeRecord) -> str:
-    """Return the class that the last run over a scope gave it; one that no run has judged yet is ``deferred``."""
+    """Return the class of a scope after the last run that looked at it, ``deferred`` without one."""
     return scope.coverage if scope.coverage in CLASSES else "deferred"

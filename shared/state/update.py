@@ -1,4 +1,4 @@
-"""Records what a run observed and did: the only code that changes entries of the state document."""
+"""Records what a run observed and did. Only this module changes entries of the state document."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def record_outcome(
 ) -> None:
     """Record one outcome.
 
-    `refused` plans leave what is known to be present as it is: otherwise the next run would find nothing missing.
+    A `refused` plan does not change what is recorded as present: otherwise the next run would see nothing missing.
     """
     key = outcome.key
     scope = document.scopes.get(key.scope)
@@ -108,7 +108,7 @@ def _as_done(outcome: Outcome, entry: TargetState, now: datetime, rng: random.Ra
         return settled if seen is not NOT_LOOKED_AT else {}
     if outcome.result is Result.SKIPPED:
         return {} if outcome.action.reason == "scope-inactive" else settled
-    # Nothing waits for what the cloud refuses for good.
+    # Nothing waits for a target that the cloud refuses permanently.
     waiting_since = None if outcome.result is Result.EXCLUDED else entry.waiting_since or now
     changes: dict[str, object] = {"waiting_since": waiting_since}
     if not outcome.action.waits:
@@ -130,7 +130,7 @@ def has_new_delivery(action: Action) -> bool:
 
 
 def record_coverage(document: StateDocument, verdicts: Mapping[str, Verdict], now: datetime) -> list[str]:
-    """Record each scope's class; return the ids of those that are excluded now and were not before."""
+    """Record each scope's class; return the ids of those that are newly excluded."""
     newly = []
     for scope_id, verdict in verdicts.items():
         entry = document.scopes.get(scope_id)
@@ -156,10 +156,10 @@ def _trouble(outcome: Outcome) -> LastError:
 
 
 def record_scopes(document: StateDocument, enumeration: Enumeration, now: datetime, log: Log) -> None:
-    """Record which scopes were seen, and which are missing.
+    """Record which scopes were seen and which are missing.
 
-    A scope that is not there as an active one in GONE_AFTER complete enumerations in a row is gone; what is known of it
-    stays, and it comes back as itself. An incomplete enumeration forgets nothing.
+    A scope that is not active in GONE_AFTER complete enumerations in a row is gone; what is known about it is kept in
+    case it returns. An incomplete enumeration forgets nothing.
     """
     active: Mapping[str, object] = {one.id: one for one in enumeration.scopes if one.state is ScopeState.ACTIVE}
     for scope in enumeration.scopes:
@@ -187,9 +187,10 @@ def record_scopes(document: StateDocument, enumeration: Enumeration, now: dateti
 
 
 def compact(document: StateDocument, now: datetime) -> None:
-    """Drop what is known of targets that have been no part of any run for FORGET_AFTER, and all of scopes gone so long.
+    """Drop the entries of targets that were part of no run for FORGET_AFTER, and everything about scopes gone that
+    long.
 
-    These are targets that the settings no longer ask for; an entry is touched by every run that has its target.
+    These are targets that the settings no longer require; every run with the target touches its entry.
     """
     for scope in document.scopes.values():
         if scope.gone_at is not None and now - scope.gone_at >= FORGET_AFTER:
@@ -199,9 +200,9 @@ def compact(document: StateDocument, now: datetime) -> None:
 
 
 def retire(document: StateDocument, targets: Iterable[Target], now: datetime) -> None:
-    """Drop what is known of things that are targets no more, by the `Kind.forget_after` of their kind.
+    """Drop the entries of former targets, by the `Kind.forget_after` of their kind.
 
-    Only kinds whose targets come and go by the day have a time shorter than `compact` has for all.
+    Only kinds whose targets change daily have a shorter time than `compact` uses for all.
     """
     brief = [one for one in targets if one.kind.forget_after < FORGET_AFTER]
     kinds = {one.kind.name: one.kind.forget_after for one in brief}
@@ -214,7 +215,7 @@ def retire(document: StateDocument, targets: Iterable[Target], now: datetime) ->
 
 
 def begin_round(document: StateDocument, now: datetime) -> None:
-    """Note that a round of verification begins: every target is read once a round."""
+    """Record that a round of verification begins, in which every target is read once."""
     document.cycle_since = now
 
 
