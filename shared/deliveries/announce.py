@@ -6,7 +6,7 @@ The ledger of deliveries remembers per period whether it was announced as it is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from shared.deliveries.chain import Chain, Documents, Topic
@@ -43,12 +43,15 @@ class DeliverySource(Protocol):
 
 
 class Announcer:
-    """Announces the deliveries of one cloud; without a `topic` it stores the documents alone."""
+    """Announces the deliveries of one cloud to `topics` (see `Chain`).
 
-    def __init__(self, source: DeliverySource, topic: Topic | None, run: RunContext) -> None:
+    Every entry of a deployment passes the same topics, since an announced period is not looked at again.
+    """
+
+    def __init__(self, source: DeliverySource, topics: Mapping[str, Topic], run: RunContext) -> None:
         self._source = source
         self._run = run
-        self._chain = Chain(run.cloud, topic, run)
+        self._chain = Chain(run.cloud, topics, run)
 
     def announce(self, series: Series) -> bool:
         """Announce a period as it is delivered now; return False if its files are not complete. Raises CloudError."""
@@ -113,7 +116,7 @@ class Announcer:
         try:
             documents = self._source.documents(series)
             current, _ = self._chain.current(series, documents)
-            if _shows(current, period):
+            if self._chain.is_published(current) and _shows(current, period):
                 return True
             return self.announce(series)
         except Exception as error:  # noqa: BLE001 - a defect must not fail a run that has ended well
@@ -139,14 +142,14 @@ class Announcer:
 
 
 def _shows(current: Current, period: Period) -> bool:
-    """Return whether a series' newest document, which the topic has, already says what the ledger says of it.
+    """Return whether a series' newest document already says what the ledger says of it.
 
     The ledger has no checksums, but the time of the delivery to the minute: files that a later one replaced show by it.
     """
     newest = current.newest
     if newest is None:
         return not period.has_data
-    if current.published < newest.data.sequence or period.files is None or period.last is None:
+    if period.files is None or period.last is None:
         return False
     data = newest.data
     same = (len(data.files), sum(one.bytes for one in data.files)) == (period.files, period.bytes)

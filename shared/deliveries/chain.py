@@ -8,6 +8,8 @@ whoever comes next finds it and publishes it, once more if need be, under the sa
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -55,14 +57,15 @@ class Topic(Protocol):
 class Chain:
     """Appends deliveries to the chains of one cloud's series, and publishes them. Safe in several threads.
 
-    Without a `topic` the documents are stored alone.
+    `topics` are where they are published, by a name that stays: one that fails holds back none of the others, and one
+    that is added gets what follows. Without any, the documents are stored alone.
     """
 
-    def __init__(self, cloud: str, topic: Topic | None, run: RunContext) -> None:
+    def __init__(self, cloud: str, topics: Mapping[str, Topic], run: RunContext) -> None:
         self._cloud = cloud
-        self._topic = topic
+        self._topics = topics
         self._run = run
-        self._refusals = 0
+        self._refusals: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def current(self, series: Series, documents: Documents) -> tuple[Current, str | None]:
@@ -98,9 +101,10 @@ class Chain:
         current, version = self.current(series, documents)
         newest = current.newest
         last = newest.data.sequence if newest else 0
-        earlier = (self._read(series, documents, one) for one in range(current.published + 1, last))
+        published = {name: current.published.get(name, last) for name in self._topics}
+        earlier = (self._read(series, documents, one) for one in range(min(published.values(), default=last) + 1, last))
         waiting = [one for one in earlier if one is not None]
-        waiting += [newest] if newest and current.published < last else []
+        waiting += [newest] if newest else []
         while True:
             number, ahead = self._free(series, documents, newest, last)
             if ahead is None and is_same(newest, found):
@@ -111,11 +115,19 @@ class Chain:
                 stored.append(ahead)
             newest, last = ahead, number
             waiting.append(ahead)
-        published, refusal = self._publish(waiting, current.published)
-        if newest is not None and (changed := Current(published, newest)) != current:
+        refusals = [
+            error for name, topic in self._topics.items() if (error := self._publish(waiting, name, topic, published))
+        ]
+        changed = Current({**current.published, **published}, newest)
+        if newest is not None and changed != current:
             documents.save(msgspec.json.encode(changed), version, current_name(series))
-        if refusal is not None:
-            raise refusal
+        if refusals:
+            raise refusals[0]
+
+    def is_published(self, current: Current) -> bool:
+        """Return whether each topic has the newest delivery."""
+        last = current.newest.data.sequence if current.newest else 0
+        return all(current.published.get(name, last) >= last for name in self._topics)
 
     def _free(
         self, series: Series, documents: Documents, newest: DeliveryDocument | None, last: int
@@ -141,30 +153,32 @@ class Chain:
         """Return one document of the chain, None if it expired, is damaged, or belongs to an earlier chain."""
         return _decoded(documents.load(SIZE_LIMIT, delta_name(series, number)))
 
-    def _publish(self, waiting: list[DeliveryDocument], published: int) -> tuple[int, CloudError | None]:
-        """Publish documents in order; return the last sequence that was accepted, and why the next one was not."""
+    def _publish(
+        self, waiting: list[DeliveryDocument], name: str, topic: Topic, published: dict[str, int]
+    ) -> CloudError | None:
+        """Publish what a topic has not yet, in order; note each in `published`. Return why it took no more, if so."""
         for document in waiting:
-            if self._topic is not None:
+            if document.data.sequence > published[name]:
                 try:
-                    self._offer(document, self._topic)
+                    self._offer(document, name, topic)
                 except CloudError as error:
-                    return published, error
-            published = document.data.sequence
-        return published, None
+                    return error
+                published[name] = document.data.sequence
+        return None
 
-    def _offer(self, document: DeliveryDocument, topic: Topic) -> None:
+    def _offer(self, document: DeliveryDocument, name: str, topic: Topic) -> None:
         """Publish one document, unless the topic has refused too many in this run. Raises CloudError."""
-        if self._refusals >= MOST_REFUSED:
+        if self._refusals[name] >= MOST_REFUSED:
             raise Transient(
                 "delivery-topic-refuses",
-                f"the topic refused {MOST_REFUSED} events in this run",
+                f"{name} refused {MOST_REFUSED} deliveries in this run",
                 "See why, in the log before this line; the documents are stored, and the next run publishes them.",
             )
         try:
             topic.publish(document.event(), document.id, document.partitionkey)
         except CloudError:
             with self._lock:
-                self._refusals += 1
+                self._refusals[name] += 1
             raise
 
 

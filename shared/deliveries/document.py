@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, NamedTuple
 from urllib.parse import quote
@@ -130,9 +131,9 @@ class DeliveryDocument(msgspec.Struct, frozen=True):
 
 
 class Current(msgspec.Struct, frozen=True):
-    """The newest delivery of a series, and up to which sequence the topic has accepted them."""
+    """The newest delivery of a series, and up to which sequence each topic has accepted them, by the topic's name."""
 
-    published: Natural = 0
+    published: Mapping[str, Natural] = {}
     newest: DeliveryDocument | None = None
 
 

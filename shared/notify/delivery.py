@@ -44,6 +44,16 @@ class _MessageRefused(Transient):
     """The receiver rejected this message."""
 
 
+def require_accepted(reply: Reply) -> None:
+    """Raise the ReportedError of a reply that does not accept a message."""
+    if 300 <= reply.status < 400:
+        reason = f"the webhook answered {reply.status}, a redirect, which is not followed"
+        raise Permanent("notify-redirected", reason, REMEDY)
+    if not 200 <= reply.status < 300:
+        kind = _MessageRefused if reply.status in OF_THE_MESSAGE else Transient
+        raise kind("notify-refused", f"the webhook answered {reply.status}", REMEDY)
+
+
 def deliver(document: StateDocument, secret: Secret, run: RunContext, sender: Sender = send) -> tuple[int, int]:
     """Send the messages owed and mark those that were accepted; return how many were, and how many are left.
 
@@ -109,12 +119,7 @@ class _Delivery:
         if reply.status == TOO_MANY and reply.wait is not None and reply.wait <= LONGEST_WAIT:
             self._run.clock.wait_until(self._run.clock.monotonic() + reply.wait.total_seconds())
             reply = self._post(notice, destination)
-        if 300 <= reply.status < 400:
-            reason = f"the webhook answered {reply.status}, a redirect, which is not followed"
-            raise Permanent("notify-redirected", reason, REMEDY)
-        if not 200 <= reply.status < 300:
-            kind = _MessageRefused if reply.status in OF_THE_MESSAGE else Transient
-            raise kind("notify-refused", f"the webhook answered {reply.status}", REMEDY)
+        require_accepted(reply)
 
     def _post(self, notice: Notice, destination: Destination) -> Reply:
         left = self._end - self._run.clock.monotonic()

@@ -26,6 +26,7 @@ from shared.state.notices import Notice
 HEADER_LIMIT, SECTION_LIMIT = 150, 3000
 CARD_TEXT_LIMIT, CARD_LIMIT = 1500, 20_000  # characters of a text; bytes of all texts, as Teams takes 28 KB
 TYPE = "io.tailpipe.exports"
+CLOUD_EVENT = "application/cloudevents+json; charset=utf-8"
 _KEY_PREFIX = "whsec_"  # what follows is the key in Base64; any other key is used as it is
 
 
@@ -100,12 +101,16 @@ def cloud_event(notice: Notice, source: Source, key: str, now: datetime) -> Post
             "link": notice.link,
         },
     }
-    post = _json(document, "application/cloudevents+json; charset=utf-8")
+    return signed_event(_json(document, CLOUD_EVENT).body, notice.id, key, now)
+
+
+def signed_event(document: bytes, event_id: str, key: str, now: datetime) -> Post:
+    """Return a CloudEvents document in structured mode, signed by Standard Webhooks if there is a key."""
     stamp = str(int(now.timestamp()))
-    headers = {**post.headers, "webhook-id": notice.id, "webhook-timestamp": stamp}
+    headers = {"content-type": CLOUD_EVENT, "webhook-id": event_id, "webhook-timestamp": stamp}
     if key:
-        headers["webhook-signature"] = f"v1,{signature(key, notice.id, stamp, post.body)}"
-    return Post(headers, post.body)
+        headers["webhook-signature"] = f"v1,{signature(key, event_id, stamp, document)}"
+    return Post(headers, document)
 
 
 FORMATS: Mapping[str, Callable[[Notice, Source, str, datetime], Post]] = {

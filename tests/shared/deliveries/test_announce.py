@@ -24,7 +24,7 @@ class World:
     def __init__(self, scopes: int = 2) -> None:
         self.source = MemorySource()
         self.setting = Setting(scopes)
-        self.setting.announcer = lambda run: Announcer(self.source, self.source.topic, run)
+        self.setting.announcer = lambda run: Announcer(self.source, {"topic": self.source.topic}, run)
         self.setting.run()
 
     def deliver(self) -> list[Series]:
@@ -47,7 +47,7 @@ class World:
 
     def announcer(self) -> Announcer:
         """Return the announcer of an event's function."""
-        return Announcer(self.source, self.source.topic, self.setting.new_run())
+        return Announcer(self.source, {"topic": self.source.topic}, self.setting.new_run())
 
     def run(self) -> RunResult:
         """Run once; nothing of the run's own may have failed."""

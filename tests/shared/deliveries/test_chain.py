@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.deliveries.chain import MOST_REFUSED, MOST_SKIPPED, Chain
 from shared.deliveries.document import Current, DeliveryDocument, File, FileSet, Series, current_name, delta_name
 from shared.errors import Denied, Permanent, Transient
-from tests.shared.deliveries.memory import Killed, MemorySource, file_set
+from tests.shared.deliveries.memory import Calls, Killed, MemorySource, MemoryTopic, file_set
 from tests.shared.setting import Setting
 
 SERIES = Series("s1", "focus", "2026-07")
@@ -24,7 +24,7 @@ SETS = st.dictionaries(st.sampled_from("abc"), st.sampled_from(["1", "2", "33"])
 
 def chain(source: MemorySource, *, published: bool = True) -> Chain:
     """Return a chain as a new process has it."""
-    return Chain("memory", source.topic if published else None, Setting().new_run())
+    return Chain("memory", {"topic": source.topic} if published else {}, Setting().new_run())
 
 
 def append(source: MemorySource, found: FileSet, using: Chain | None = None) -> list[DeliveryDocument]:
@@ -61,7 +61,7 @@ def check(source: MemorySource, last: FileSet) -> None:
         assert after.data.files != before.data.files
     assert replayed(documents) == set(last.files)
     if documents:
-        assert source.current(SERIES) == Current(len(documents), documents[-1])
+        assert source.current(SERIES) == Current({"topic": len(documents)}, documents[-1])
     first_accepted = list(dict.fromkeys(one_id for one_id, _, _ in source.topic.accepted))
     assert first_accepted == [one.id for one in documents]
     assert {key for _, key, _ in source.topic.accepted} <= {SERIES.path}
@@ -118,7 +118,7 @@ def test_what_the_topic_refused_is_stored_and_published_later_in_order() -> None
     for number in (2, 3):
         with pytest.raises(Denied):
             append(source, file_set(a=str(number)))
-    assert source.current(SERIES).published == 1
+    assert source.current(SERIES).published == {"topic": 1}
     assert source.current(SERIES).newest == source.chain()[2]
     source.topic.refusal = None
     append(source, file_set(a="3"))
@@ -179,7 +179,7 @@ def test_lost_newest_document_is_rebuilt_from_the_chain() -> None:
     check(source, file_set(a="4"))
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"published":-1}', b'{"newest":{}}', b"\xff"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"published":{"topic":-1}}', b'{"newest":{}}', b"\xff"])
 def test_damaged_newest_document_is_replaced(damage: bytes) -> None:
     """The chain is completed as if it were missing."""
     source = MemorySource()
@@ -250,3 +250,21 @@ def test_endless_conflicts_end_with_an_error() -> None:
     with pytest.raises(Transient) as raised:
         chain(source).append(SERIES, Contended(), file_set(a="1"))  # type: ignore[arg-type]  # it only delegates
     assert raised.value.code == "delivery-contended"
+
+
+def test_topic_that_fails_holds_back_no_other() -> None:
+    """Each gets every delivery once, in order, at its own pace."""
+    source, slow = MemorySource(), MemoryTopic(Calls())
+    slow.refusal = Transient("busy", "later")
+
+    def both() -> Chain:
+        return Chain("memory", {"slow": slow, "topic": source.topic}, Setting().new_run())
+
+    for content in "12":
+        with pytest.raises(Transient):
+            append(source, file_set(a=content), both())
+    assert [one.data.sequence for _, _, one in source.topic.accepted] == [1, 2]
+    slow.refusal = None
+    append(source, file_set(a="3"), both())
+    for topic in (source.topic, slow):
+        assert [one.data.sequence for _, _, one in topic.accepted] == [1, 2, 3]
