@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
@@ -43,6 +44,18 @@ class Documents(Protocol):
 
     def save(self, data: bytes, version: str | None, document: str = ...) -> str:
         """Write a document if it still has `version` (None: if it does not exist). Raises Conflict, CloudError."""
+        ...
+
+
+class StoredDeliveries(Protocol):
+    """The documents of all series, as an operator or a reader finds them."""
+
+    def names(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Yield name and time of writing of each document below a prefix, in any order. Raises CloudError."""
+        ...
+
+    def load(self, limit: int, document: str = ...) -> Blob:
+        """Read a document, no more than `limit` bytes; `Blob()` where there is none. Raises CloudError."""
         ...
 
 
