@@ -23,7 +23,7 @@ from shared.provider import Provider
 from shared.publish import Publishing
 from shared.redaction import printable
 from shared.report import FAILED, PLANNED, RunProgress, cut_lists, make_report
-from shared.request import RunRequest
+from shared.request import RunRequest, Trigger
 from shared.runtime.context import RunContext
 from shared.state.document import RunNote, StateDocument
 from shared.state.session import StateSession
@@ -296,7 +296,7 @@ def _finish(
     saved = False
     if session.may_write:
         newly_excluded = _record_coverage(progress, document, run)
-        record_run(document, _note(report, run, freshness_lag(document, run.clock.now())))
+        record_run(document, _note(report, request, run, freshness_lag(document, run.clock.now())))
         if publishing:
             publishing.note(session, report, progress, run, limited=bool(request.scopes))
         try:
@@ -331,7 +331,7 @@ def _report(progress: RunProgress, run: RunContext, document: StateDocument) -> 
     return make_report(progress, document, run.settings)
 
 
-def _note(report: dict[str, Any], run: RunContext, lag: timedelta | None) -> RunNote:
+def _note(report: dict[str, Any], request: RunRequest, run: RunContext, lag: timedelta | None) -> RunNote:
     scopes, outcomes = report["scopes"], report["outcomes"]
     return RunNote(
         run_id=run.run_id,
@@ -346,4 +346,5 @@ def _note(report: dict[str, Any], run: RunContext, lag: timedelta | None) -> Run
         log_lines=run.log.lines,
         log_bytes=run.log.bytes,
         report_bytes=len(msgspec.json.encode(report)),
+        limited=bool(request.scopes) or request.trigger is Trigger.EVENT,
     )

@@ -24,16 +24,18 @@ locals {
 
   alarms = {
     missed-runs = {
-      description = "Three scheduled runs in a row did not take place: look at the schedule, and at the queue ${var.function_name}-failed."
-      namespace   = "AWS/Lambda"
-      metric      = "Invocations"
-      dimensions  = local.own
+      # Not the function's own invocations, which events and people start too. Runs that are started and do not take place
+      # end in the queue of failed events.
+      description = "The schedule started nothing three times in a row: see whether it is enabled and exists."
+      namespace   = "AWS/Scheduler"
+      metric      = "InvocationAttemptCount"
+      dimensions  = { ScheduleGroup = aws_scheduler_schedule_group.this.name }
       statistic   = "Sum"
       operator    = "LessThanThreshold"
       threshold   = 1
       period      = local.run_seconds
       periods     = 3
-      # Lambda sends nothing for a function that is not invoked: the missing data is what this alarm detects.
+      # Scheduler sends nothing where it starts nothing: the missing data is what this alarm detects.
       missing = "breaching"
     }
     failed-runs = {
@@ -61,7 +63,7 @@ locals {
       missing     = "ignore"
     }
     no-success = {
-      description = "No run was wholly well for two days: see failures in the newest report below runs/."
+      description = "No run of everything was wholly well for two days: see failures in the newest report below runs/."
       namespace   = local.namespace
       metric      = "SecondsSinceLastSuccess"
       dimensions  = local.service

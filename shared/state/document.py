@@ -51,7 +51,7 @@ class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     `freshness_lag_h` is the freshness lag in hours (see `shared.state.summary`), None before any data. The cost of a
     run is estimated from its `calls` by quota and the size of its log and its report; notes of older versions lack
-    these.
+    these. A `limited` run was for events or for certain scopes only.
     """
 
     run_id: str
@@ -71,6 +71,7 @@ class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     log_lines: Count = 0
     log_bytes: Count = 0
     report_bytes: Count = 0
+    limited: bool = False
 
 
 class RunLock(msgspec.Struct, frozen=True):
@@ -87,7 +88,8 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
     `owner` is the organization, tenant or parent that all scopes belong to; `cycle_since` is when the current round of
     verification began (each round reads every target once). `notices` are the messages to operators, None if the
     function sends none. `ledger` is the digest of the periods that the ledger of deliveries recorded last: a run that
-    observes the same periods need not read the ledger. `event_run_at` is when the last run for events began.
+    observes the same periods need not read the ledger. `event_run_at` is when the last run for events began,
+    `succeeded_at` what `last_success` returned after the last run, as `runs` may not reach that far.
     """
 
     version: int
@@ -101,6 +103,7 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
     notices: Notices | None = None
     ledger: str = ""
     event_run_at: Moment | None = None
+    succeeded_at: Moment | None = None
 
     def state_of(self, key: Key) -> TargetState | None:
         """Return what is known about a target, or None."""
@@ -125,8 +128,12 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
         return paired
 
     def last_success(self) -> datetime | None:
-        """Return when the last run that was ok began, or None."""
-        return max((note.at for note in self.runs if note.status == "ok"), default=None)
+        """Return when the last run of everything that was ok began, or None.
+
+        Runs for events or for certain scopes do not count: they say nothing of the rest, nor of the schedule.
+        """
+        times = [note.at for note in self.runs if note.status == "ok" and not note.limited]
+        return max([*times, *([self.succeeded_at] if self.succeeded_at else [])], default=None)
 
 
 T = TypeVar("T", TargetState, ScopeRecord, RunNote)
@@ -185,6 +192,7 @@ def merge(ours: StateDocument, theirs: StateDocument) -> StateDocument:
     merged.updated_at = max((one for one in (ours.updated_at, theirs.updated_at) if one), default=None)
     merged.cycle_since = max((one for one in (ours.cycle_since, theirs.cycle_since) if one), default=None)
     merged.event_run_at = max((one for one in (ours.event_run_at, theirs.event_run_at) if one), default=None)
+    merged.succeeded_at = max((one for one in (ours.succeeded_at, theirs.succeeded_at) if one), default=None)
     merged.runs = _last_runs([*ours.runs, *theirs.runs])
     merged.notices = merge_notices(ours.notices, theirs.notices)
     merged.ledger = ours.ledger if ours.ledger == theirs.ledger else ""

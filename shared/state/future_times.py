@@ -26,7 +26,7 @@ def drop_times_ahead(document: StateDocument, now: datetime) -> int:
     runs = [note for note in document.runs if note.at <= now + SLACK]
     found = len(document.runs) - len(runs)
     document.runs = runs
-    for name in ("updated_at", "cycle_since", "event_run_at"):
+    for name in ("updated_at", "cycle_since", "event_run_at", "succeeded_at"):
         if (value := getattr(document, name)) is not None and value > now + SLACK:
             setattr(document, name, None)
             found += 1

@@ -220,5 +220,6 @@ def begin_round(document: StateDocument, now: datetime) -> None:
 
 
 def record_run(document: StateDocument, note: RunNote) -> None:
-    """Add a run to the history."""
+    """Add a run to the history, and remember the last success, which runs for events may displace from it."""
     document.runs.append(note)
+    document.succeeded_at = document.last_success()

@@ -150,6 +150,19 @@ def test_event_run_observes_only_the_named_targets_and_their_dependencies() -> N
     assert other not in setting.world.things
 
 
+@pytest.mark.parametrize("how", ["events", "one scope"])
+def test_a_limited_run_is_no_success_of_the_schedule(how: str) -> None:
+    """The age of the last success, which an alarm watches, grows on while the schedule starts nothing."""
+    setting = Setting(2)
+    setting.run()
+    setting.clock.advance(3 * 3600)
+    done = setting.run_now(hinted(hints_of(Hint())) if how == "events" else RunRequest(scopes=(TARGETS[0].scope,)))
+    assert done.report["status"] == "ok"
+    ages = [{one.name: one.value for one in run.metrics}["seconds_since_last_success"] for run in (done, setting.run())]
+    assert ages[0] >= 4 * 3600
+    assert ages[1] < 60
+
+
 def test_coverage_includes_targets_that_were_not_observed() -> None:
     """A scope with a failed role is not covered just because an event run observed its export."""
     setting = Setting(2)

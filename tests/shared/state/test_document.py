@@ -25,6 +25,7 @@ from shared.state.document import (
     merge,
     move_owner,
 )
+from shared.state.update import record_run
 from shared.target_state import LastError, TargetState
 from tests.shared.builders import DAY, HOUR, START, key, known
 
@@ -91,6 +92,21 @@ def test_entries_are_found_by_key_and_the_last_success_by_status() -> None:
     memory.runs.append(RunNote("run-3", START, "degraded"))
     assert memory.last_success() == START - HOUR
     assert fresh("memory").last_success() is None
+
+
+def test_runs_for_events_or_certain_scopes_are_no_success_and_displace_none() -> None:
+    """They say nothing of the rest, and however many there are, the last success of everything is known."""
+    memory = fresh("memory")
+    record_run(memory, RunNote("run-0", START - DAY, "ok"))
+    for number in range(2 * RUNS_KEPT):
+        record_run(memory, RunNote(f"run-{number + 1}", START - HOUR, "ok", limited=True))
+    kept = parse(dump(memory, START), "memory", START)
+    assert len(kept.runs) == RUNS_KEPT
+    assert all(note.limited for note in kept.runs)
+    assert kept.last_success() == START - DAY
+    assert merge(kept, fresh("memory")).last_success() == START - DAY
+    record_run(kept, RunNote("run-x", START, "degraded"))
+    assert kept.last_success() == START - DAY
 
 
 def test_new_documents_share_no_state() -> None:
