@@ -51,7 +51,6 @@ class AzureScenario:
             # This budget lets a single run check everything, so that the scenario needs no second round.
             budget = max(1000, 3 * scopes)
             variables = {**azure.environment(), "EXPORTS": "actual,focus", "CALL_BUDGET": str(budget)}
-            variables["EVENT_SCHEDULE"] = "0 4-59/5 * * * *"
             variables["ACTIVITY_LOG_WORKSPACE"] = azure.send_activity_log()
             azure.event_faults(delay_s=LOG_DELAY.total_seconds())
             lines = Lines()

@@ -13,6 +13,7 @@ locals {
     missing    = "scopes-are-missing"
     manual     = "a-step-waits-for-you"
     excluded   = "a-scope-was-excluded"
+    events     = "changes-are-not-looked-for"
   }
 
   alarms = {
@@ -31,7 +32,7 @@ locals {
       severity  = 1
       window    = "PT1H"
       every     = "PT30M"
-      query     = "union (${local.figures} | where tostring(f.status) == 'failed' | project timestamp), (requests | where name == 'reconcile_timer' and success == false | project timestamp)"
+      query     = "union (${local.figures} | where tostring(f.status) == 'failed' | project timestamp), (requests | where name in ('reconcile_timer', 'changes_timer') and success == false | project timestamp)"
       operator  = "GreaterThan"
       threshold = 0
     }
@@ -63,6 +64,16 @@ locals {
       operator  = "GreaterThan"
       threshold = 0
     }
+    events = {
+      # Only with var.events. A look may itself become a run of up to two hours, and is logged when that ends.
+      title     = "changes were not looked for in three hours"
+      severity  = 2
+      window    = "PT3H"
+      every     = "PT30M"
+      query     = "requests | where name == 'changes_timer' and success == true | join kind=leftanti (traces | where message has 'events-unread' | project operation_Id) on operation_Id"
+      operator  = "LessThan"
+      threshold = 1
+    }
   }
 }
 
@@ -83,7 +94,7 @@ resource "azurerm_monitor_action_group" "this" {
 }
 
 resource "azurerm_monitor_scheduled_query_rules_alert_v2" "this" {
-  for_each = local.alarms
+  for_each = { for name, alarm in local.alarms : name => alarm if name != "events" || var.events }
 
   name                    = "${local.function_name}-${each.key}"
   display_name            = "Tailpipe Exports: ${each.value.title}"

@@ -116,6 +116,7 @@ locals {
     NOTIFY_DIGEST          = var.notify_digest ? "weekly" : ""
     PUBLISH_PAGE           = var.publish_page ? "1" : ""
   } : name => value if value != "" }
+  app_settings = merge(local.host_settings, local.own_settings, var.settings)
 
   # What the Functions host reads. AzureWebJobsStorage is missing on purpose: with it the host ignores the identity.
   host_settings = {
@@ -146,7 +147,7 @@ resource "azurerm_resource_group_template_deployment" "function" {
     memory   = { value = var.memory_mb }
     subnet   = { value = var.function_subnet_id == null ? "" : var.function_subnet_id }
     tags     = { value = local.tags }
-    settings = { value = [for name, value in merge(local.host_settings, local.own_settings, var.settings) : { name = name, value = value }] }
+    settings = { value = [for name, value in local.app_settings : { name = name, value = value }] }
   })
 
   lifecycle {
@@ -173,6 +174,8 @@ resource "terraform_data" "package" {
   triggers_replace = {
     app     = terraform_data.identity.output
     package = filesha256(var.package)
+    # Without this setting Azure lists one function less.
+    events = lookup(local.app_settings, "EVENT_SCHEDULE", "") != ""
   }
 
   provisioner "local-exec" {
@@ -182,6 +185,7 @@ resource "terraform_data" "package" {
       RESOURCE_GROUP = azurerm_resource_group.this.name
       FUNCTION_NAME  = local.function_name
       PACKAGE        = var.package
+      EVENT_SCHEDULE = lookup(local.app_settings, "EVENT_SCHEDULE", "")
     }
   }
 

@@ -21,7 +21,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 SITES_API = "2024-04-01"
 # What the package declares (azure_function/handler.py): only their list proves that Azure could load it.
 FUNCTIONS = ("reconcile_http", "reconcile_timer", "status")
+EVENT_FUNCTIONS = ("changes_timer",)  # declared only where the app has the setting EVENT_SCHEDULE
 PENDING, BUILDING, DEPLOYING, SUCCESS = 0, 1, 2, 4
 # A role takes up to ten minutes until storage knows it, and the app's own role stores the package.
 PUBLISHING_S, PROCESSING_S, LISTING_S = 900.0, 600.0, 300.0
@@ -89,7 +90,10 @@ class Api:
 
 
 class Publisher:
-    """Publishes one package to one app. `arm` is Resource Manager, `site` the app's path there, `scm` its own host."""
+    """Publishes one package to one app.
+
+    `arm` is Resource Manager, `site` the app's path there, `scm` its own host; `functions` are those of the package.
+    """
 
     def __init__(
         self,
@@ -98,8 +102,10 @@ class Publisher:
         scm: Api,
         wait: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.monotonic,
+        functions: Sequence[str] = FUNCTIONS,
     ) -> None:
         self._arm, self._site, self._scm, self._wait, self._now = arm, site, scm, wait, now
+        self._functions = functions
 
     def close_passwords(self) -> None:
         """Switch publishing by user name and password off: what follows signs in by Microsoft Entra ID."""
@@ -167,7 +173,7 @@ class Publisher:
         while True:
             listed = self._arm.ask("GET", f"{self._site}/functions?api-version={SITES_API}") or {}
             names = {str(one.get("name", "")).rpartition("/")[2] for one in listed.get("value") or ()}
-            missing = [one for one in FUNCTIONS if one not in names]
+            missing = [one for one in self._functions if one not in names]
             if not missing:
                 return
             if self._now() >= until:
@@ -218,7 +224,8 @@ def main() -> int:
         token = az(*asked)["accessToken"]
         arm = Api(endpoints["resourceManager"], token)
         site = arm.ask("GET", f"{path}?api-version={SITES_API}")
-        publisher = Publisher(arm, path, Api(scm_of(site), token))
+        functions = FUNCTIONS + (EVENT_FUNCTIONS if os.environ.get("EVENT_SCHEDULE") else ())
+        publisher = Publisher(arm, path, Api(scm_of(site), token), functions=functions)
         publisher.close_passwords()
         publisher.publish(package)
         publisher.prove()
@@ -229,7 +236,7 @@ def main() -> int:
         say(str(error))
         say(f"The package could not be published to {name}. Apply again to go on from here.")
         return 1
-    say(f"{name} has the package, and lists {', '.join(FUNCTIONS)}")
+    say(f"{name} has the package, and lists {', '.join(functions)}")
     return 0
 
 

@@ -47,7 +47,7 @@ TENANT = made_up_id("tenant")
 GROUP = "tailpipe-dataexport"  # the deployment's resource group, and the only one in the tenant
 LOCATION = "westeurope"
 SCHEDULE = "0 17 * * * *"  # hourly, in the timer trigger's six fields
-EVENT_SCHEDULE = "0 4-59/5 * * * *"
+EVENT_SCHEDULE = "0 4-59/5 * * * *"  # the event check's timer, as in the module
 # One key for all accounts, as long as a real one; it is valid only for this Azurite.
 KEY = base64.b64encode(hashlib.sha512(b"the local Azure's storage").digest()).decode()
 _MANAGEMENT = "https://management.azure.com"
@@ -339,13 +339,11 @@ class LocalAzure(LocalCloud):
             "BACKFILL_MONTHS": "0",
             "AzureWebJobsStorage": self.connection_string(self.host_account.name),
             "SCHEDULE": SCHEDULE,
-            **(self._event_settings() if self._activity_log else {}),
+            "EVENT_SCHEDULE": EVENT_SCHEDULE,
+            **({"ACTIVITY_LOG_WORKSPACE": self.world.activity_workspace} if self._activity_log else {}),
             **({"MANAGEMENT_GROUP": self._group} if self._group and not self._listed else {}),
             **({"INCLUDE_SUBSCRIPTIONS": self._included()} if self._listed else {}),
         }
-
-    def _event_settings(self) -> dict[str, str]:
-        return {"EVENT_SCHEDULE": EVENT_SCHEDULE, "ACTIVITY_LOG_WORKSPACE": self.world.activity_workspace}
 
     def _included(self) -> str:
         return ",".join(self.subscription_ids[number] for number in self._listed)

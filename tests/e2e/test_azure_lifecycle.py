@@ -58,7 +58,7 @@ class Tenant:
 
     def tick(self) -> Invocation:
         """Fire the timer; the test fails if the run does."""
-        done = self.function.invoke_timer()
+        done = self.function.invoke_timer("reconcile_timer")
         assert done.error is None, done.error
         return done
 
@@ -142,7 +142,7 @@ def onboard_with_a_crash(tenant: Tenant) -> None:
     azure.create_exports(azure.subscription_ids[: size.old])
     azure.deliver()
     tenant.crash_at = size.crash_after
-    crashed = tenant.function.invoke_timer()
+    crashed = tenant.function.invoke_timer("reconcile_timer")
     assert crashed.error is not None
     assert crashed.error["errorType"] == "WorkerProcessExit"
     # Writes in flight when the instance died still arrive, before a new instance has started.

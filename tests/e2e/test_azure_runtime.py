@@ -72,7 +72,7 @@ def test_timer_and_both_routes_are_indexed(function: AzureWorker) -> None:
 
 def test_timer_creates_every_export(azure: LocalAzure, function: AzureWorker) -> None:
     """The run covers the tenant and logs its start and end."""
-    done = function.invoke_timer()
+    done = function.invoke_timer("reconcile_timer")
     assert done.error is None
     assert len(azure.exports()) == 3
     lines = events(done)
@@ -106,7 +106,7 @@ def test_http_request_returns_the_report(azure: LocalAzure, function: AzureWorke
 
 def test_status_is_read_from_the_state_only(azure: LocalAzure, function: AzureWorker) -> None:
     """GET /api/status returns the last run's coverage without calling Resource Manager."""
-    function.invoke_timer()
+    function.invoke_timer("reconcile_timer")
     azure.calls.clear()
     response = function.invoke_http("GET", "/api/status")
     assert response.status == 200
@@ -140,7 +140,7 @@ def test_concurrent_run_is_409_with_the_id_of_the_first(azure: LocalAzure, funct
     document = json.dumps({"version": 2, "cloud": "azure", "running": running}).encode()
     with azure.blob_client(azure.host_account.name) as storage:
         storage.get_blob_client(STATE_CONTAINER, STATE).upload_blob(document, overwrite=True)
-    refused, ticked = function.invoke_http("POST", ROUTE), function.invoke_timer()
+    refused, ticked = function.invoke_http("POST", ROUTE), function.invoke_timer("reconcile_timer")
     assert (refused.status, refused.json()["running"]["run_id"]) == (409, "r-of-another")
     assert ticked.error is not None
     assert "r-of-another" in ticked.error["errorMessage"]
@@ -151,7 +151,7 @@ def test_failed_run_is_500_and_a_failed_invocation(azure: LocalAzure, function: 
     """With an expired token, HTTP returns 500 with the failure, and the timer's invocation fails without secrets."""
     azure.break_identity("expired")
     try:
-        failed, ticked = function.invoke_http("POST", ROUTE), function.invoke_timer()
+        failed, ticked = function.invoke_http("POST", ROUTE), function.invoke_timer("reconcile_timer")
     finally:
         azure.break_identity("well")
     assert (failed.status, failed.json()["status"]) == (500, "failed")
@@ -167,7 +167,7 @@ def test_all_invalid_settings_are_reported_in_one_500(azure: LocalAzure, reposit
     """One response names every invalid setting, and Azure is not called."""
     wrong = {"EXPORTS": "cur2", "DESTINATION": "data", "CALLS_AT_ONCE": "many"}
     with AzureWorker(APP, {**azure.environment(), **wrong}, task_root=repository) as worker:
-        refused, ticked = worker.invoke_http("POST", ROUTE), worker.invoke_timer()
+        refused, ticked = worker.invoke_http("POST", ROUTE), worker.invoke_timer("reconcile_timer")
     assert refused.status == 500
     assert {fault.partition(":")[0] for fault in refused.json()["faults"]} == set(wrong)
     assert ticked.error is not None
@@ -181,7 +181,7 @@ def test_concurrent_timer_and_http_runs_write_nothing_twice(azure: LocalAzure, f
     answers: list[Response] = []
     thread = threading.Thread(target=lambda: answers.append(function.invoke_http("POST", ROUTE)))
     thread.start()
-    ticked = function.invoke_timer()
+    ticked = function.invoke_timer("reconcile_timer")
     thread.join()
     (answer,) = answers
     assert answer.status in (200, 409)

@@ -151,4 +151,4 @@ def _keep_companions(world: World, site: Site) -> str:
     return str(keep(world, f"{group}/providers/Microsoft.Insights/components/{site.name}", dict(body))["id"])
 
 
-ALARMS = ("no-success", "failed", "missing", "manual", "excluded")
+ALARMS = ("no-success", "failed", "missing", "manual", "excluded", "events")

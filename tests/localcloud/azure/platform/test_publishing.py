@@ -81,7 +81,21 @@ def test_archive_is_uploaded_unchanged_and_its_functions_listed(
 def test_expected_functions_are_those_of_the_function_app(publish: ModuleType) -> None:
     """The script's list equals what the code declares."""
     source = (INFRA.parents[1] / "azure_function" / "handler.py").read_text(encoding="utf-8")
-    assert set(publish.FUNCTIONS) == set(re.findall(r'@app\.function_name\("(\w+)"\)', source))
+    declared = set(re.findall(r'@app\.function_name\("(\w+)"\)', source))
+    optional = set(re.findall(r'^    app\.function_name\("(\w+)"\)', source, re.MULTILINE))
+    assert (set(publish.FUNCTIONS), set(publish.EVENT_FUNCTIONS)) == (declared, optional)
+
+
+def test_event_timer_is_required_where_it_is_declared(
+    publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path
+) -> None:
+    """An app with EVENT_SCHEDULE has to list the timer that looks for changes."""
+    publishing = publisher(publish, azure, clock)
+    publishing.publish(archive(tmp_path, WHOLE))
+    publishing.prove()
+    publishing._functions = publish.FUNCTIONS + publish.EVENT_FUNCTIONS
+    with pytest.raises(publish.NotPublished, match="does not list changes_timer:"):
+        publishing.prove()
 
 
 def test_package_that_the_host_cannot_load_fails(
