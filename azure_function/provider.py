@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from azure_function.clients import Clients
+from azure_function.resource_graph import subscription_labels
 from azure_function.resources.backfill import Backfill
 from azure_function.resources.billing_overlap import BillingOverlap
 from azure_function.resources.container import Container
@@ -34,7 +37,7 @@ class AzureCloud:
     facts = FACTS
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
-        self._settings = settings
+        self._settings, self._clients, self._run = settings, clients, run
         self._scopes = Scopes(settings, clients, run)
         self._overlap = BillingOverlap(self._scopes)
         deliveries = Deliveries(settings, clients, run)
@@ -62,7 +65,18 @@ class AzureCloud:
         self._evidence.limited = bool(scopes)
         found = self._scopes.enumerate(scopes)
         self._container.states = {one.id: one.traits[STATE] for one in found.scopes if STATE in one.traits}
-        return found
+        return found if scopes else self._labeled(found)
+
+    def _labeled(self, found: Enumeration) -> Enumeration:
+        """Return the enumeration with the labels of Resource Graph; without them, and logged, if it cannot be read."""
+        try:
+            labels = subscription_labels(self._settings, self._clients, self._run, found.owner)
+        except CloudError as error:
+            reason = f"could not read the labels of subscriptions: {error.message}"
+            self._run.log("warning", "detail-unread", code=error.code, reason=reason)
+            return found
+        labeled = (msgspec.structs.replace(one, labels=labels.get(one.id)) for one in found.scopes)
+        return msgspec.structs.replace(found, scopes=tuple(labeled))
 
     def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:
         """Return what must exist."""

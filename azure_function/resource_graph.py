@@ -1,9 +1,10 @@
-"""Lists all subscriptions with their states in one call, from Azure Resource Graph.
+"""Reads subscriptions from Azure Resource Graph: the states of all in one call, and what people call them.
 
-Sources: "Understanding the Azure Resource Graph query language" and "Working with large Azure resource data sets"
-(Microsoft Learn): an answer has at most 1,000 rows, and a longer one is paged. Here each row is a list of subscriptions
-by the first digit of their ids, so that 10,000 of them are 16 rows, each far below the limit of 1 MB that the Kusto
-query language sets for one list ("The dynamic data type").
+Sources: "Understanding the Azure Resource Graph query language", "Working with large Azure resource data sets" and
+"Azure Resource Graph sample queries for management groups" (Microsoft Learn): an answer has at most 1,000 rows, and a
+longer one is paged. For the states each row is a list of subscriptions by the first digit of their ids, so that 10,000
+of them are 16 rows, each far below the limit of 1 MB that the Kusto query language sets for one list ("The dynamic data
+type"). A subscription's chain of management groups begins with the nearest one.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from shared.runtime.context import RunContext
 PATH = "/providers/Microsoft.ResourceGraph/resources"
 API_VERSION = "2022-10-01"
 WHAT = "the query of the subscriptions"
+SUBSCRIPTIONS = "resourcecontainers | where type =~ 'microsoft.resources/subscriptions' | where tenantId =~ '{tenant}'"
 QUERY = (
-    "resourcecontainers"
-    " | where type =~ 'microsoft.resources/subscriptions' | where tenantId =~ '{tenant}'"
+    f"{SUBSCRIPTIONS}"
     " | summarize found = make_list(strcat(tolower(subscriptionId), ' ', tostring(properties.state))), total = count()"
     " by part = substring(subscriptionId, 0, 1)"
 )
+LABELS = (
+    f"{SUBSCRIPTIONS}"
+    " | project id, subscriptionId = tolower(subscriptionId), state = tostring(properties.state),"
+    " groups = properties.managementGroupAncestorsChain, tags | order by id asc"
+)
+PAGE, MOST_PAGES = 1000, 10  # Resource Graph shows 10,000 subscriptions at most
 
 
 def subscription_states(settings: AzureSettings, clients: Clients, run: RunContext, tenant: str) -> dict[str, str]:
@@ -35,13 +42,56 @@ def subscription_states(settings: AzureSettings, clients: Clients, run: RunConte
     identity may read is listed, and 10,000 subscriptions at most. Resource Graph learns of a change within about a
     minute, or with its next full scan. Raises CloudError.
     """
-    body: dict[str, Any] = {"query": QUERY.format(tenant=tenant), "options": {"resultFormat": "objectArray"}}
-    if settings.group and not settings.include:
-        body["managementGroups"] = [settings.group]
-    answer = require(run.calls(RESOURCE_GRAPH, clients.arm_post, PATH, API_VERSION, body), {"data": list}, WHAT)
+    answer = _ask(settings, clients, run, QUERY.format(tenant=tenant), {})
     states = dict(pair for row in answer["data"] for pair in _pairs(mapping(row)))
     wanted = set(settings.include) or states.keys()
     return {one: state for one, state in states.items() if one in wanted and one not in settings.exclude}
+
+
+def subscription_labels(
+    settings: AzureSettings, clients: Clients, run: RunContext, tenant: str
+) -> dict[str, dict[str, str]]:
+    """Return the management groups, the state and the tags of each subscription of the tenant, by its id.
+
+    Those that Resource Graph does not show, or of which it is not understood what it says, are missing. Raises
+    CloudError.
+    """
+    found: dict[str, dict[str, str]] = {}
+    options: dict[str, Any] = {"$top": PAGE}
+    for _ in range(MOST_PAGES):
+        answer = _ask(settings, clients, run, LABELS.format(tenant=tenant), options)
+        found |= {str(row["subscriptionId"]): _labels(row) for row in map(mapping, answer["data"]) if _is_whole(row)}
+        token = answer.get("$skipToken")
+        if not isinstance(token, str) or not token:
+            break
+        options = {"$top": PAGE, "$skipToken": token}
+    return found
+
+
+def _ask(
+    settings: AzureSettings, clients: Clients, run: RunContext, query: str, options: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return one page of a query's answer. Raises CloudError."""
+    body: dict[str, Any] = {"query": query, "options": {"resultFormat": "objectArray", **options}}
+    if settings.group and not settings.include:
+        body["managementGroups"] = [settings.group]
+    return require(run.calls(RESOURCE_GRAPH, clients.arm_post, PATH, API_VERSION, body), {"data": list}, WHAT)
+
+
+def _is_whole(row: Mapping[str, Any]) -> bool:
+    return is_id(row.get("subscriptionId")) and isinstance(row.get("groups") or [], list)
+
+
+def _labels(row: Mapping[str, Any]) -> dict[str, str]:
+    chain = [mapping(one) for one in row.get("groups") or ()]
+    names = [str(one.get("displayName") or one.get("name") or "") for one in chain]
+    groups = names[:-1] or names  # all are below the tenant's root group
+    tags = sorted(mapping(row.get("tags")).items(), key=lambda one: one[0].lower())
+    return {
+        **({"management group": " / ".join(reversed(groups))} if groups else {}),
+        **({"state": str(row["state"])} if row.get("state") else {}),
+        **{f"tag {name}": str(value) for name, value in tags},
+    }
 
 
 def _pairs(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

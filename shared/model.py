@@ -62,7 +62,8 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
     `reason` says why a scope is INACTIVE (for example ``SUSPENDED``); `traits` holds further attributes that the
     cloud's targets depend on. `counted` is false for a scope that only holds what others rest on (a project, the
     subscription of a storage account): it has targets but is in no count of scopes. `restorable` is how long after it
-    became INACTIVE a person can restore it, if the cloud has such a limit.
+    became INACTIVE a person can restore it, if the cloud has such a limit. `labels` are for people only, such as tags;
+    None if this run did not read them.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
     traits: Mapping[str, str] = msgspec.field(default_factory=_nothing)
     counted: bool = True
     restorable: timedelta | None = None
+    labels: Mapping[str, str] | None = None
 
 
 class Problem(msgspec.Struct, frozen=True, gc=False):

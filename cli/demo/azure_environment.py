@@ -40,7 +40,7 @@ class AzureEnvironment(Environment):
         return str(call.action.rpartition(".")[2])
 
     def is_write(self, call: Any) -> bool:
-        return bool(call.method != "GET")
+        return bool(call.method != "GET" and not call.action.endswith("/read"))  # queries are reads by POST
 
     def tick(self, step: Step, timer: str = "reconcile_timer") -> Mapping[str, Any]:
         """Trigger a timer and return the run's report from the state container. Raises ScenarioEnded."""

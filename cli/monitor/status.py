@@ -209,6 +209,9 @@ def _show_scope(
     state = found["class"] if found["state"] == "active" else found["state"]
     seen = f"first seen {moment(found['first_seen'])} · last seen {moment(found['last_seen'])}"
     say(target, f"{state} · {seen}", indent=MARGIN)
+    if found["labels"]:
+        labels = " · ".join(f"{clean(label)}: {clean(value)}" for label, value in found["labels"].items())
+        say(target, labels, indent=MARGIN, hang=2)
     for one in found["targets"]:
         there = {True: "present", False: "absent", None: "not known"}[one["present"]]
         say(

@@ -51,6 +51,12 @@ class AzureActions(EventActions):
         self._world.directory_copy.before_change(subscription, self._world.clock.monotonic())
         found.state = state
 
+    def tag_subscription(self, subscription: str, tags: dict[str, str]) -> None:
+        """Replace the tags of a subscription."""
+        found = self._find(subscription)
+        self._world.directory_copy.before_change(subscription, self._world.clock.monotonic())
+        found.tags = dict(tags)
+
     def suspend_subscription(self, subscription: str) -> None:
         self.set_state(subscription, "Disabled")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from shared.labels import packed
 from shared.model import Result
 from shared.monitor.cost import estimate
 from shared.monitor.history import Change, all_changes, summary
@@ -80,11 +81,14 @@ def page_data(
     """Return what the page shows of one cloud: its overview, what it costs a month, and every scope as a row.
 
     `names` are the months of the heat map, oldest first, and `months` the rows of `shared.monitor.months` for them.
+    `labels`, `scope_labels` (by row) and `scopes_with_more_labels` are as `shared.labels.packed` returns them.
     """
     by_scope: dict[str, list[Row]] = {}
     for row in months:
         by_scope.setdefault(row.scope, []).append(row)
     shown = {scope: marks(rows, names) for scope, rows in by_scope.items()}
+    rows = scope_rows(document, shown)
+    labels, scope_labels, incomplete = packed(document.scopes[row[0]].labels or {} for row in rows)
     stored = len(dump(document, document.updated_at)) if document.updated_at else 0
     return {
         **overview_,
@@ -92,7 +96,10 @@ def page_data(
         "scopes_word": scopes_word,
         "cost": estimate(document.cloud, document.runs, stored),
         "months": list(names) if shown else [],
-        "scopes": scope_rows(document, shown),
+        "scopes": rows,
+        "labels": labels,
+        "scope_labels": scope_labels if labels else [],
+        "scopes_with_more_labels": incomplete,
     }
 
 
@@ -117,8 +124,8 @@ def scope_rows(document: StateDocument, months: Mapping[str, str] = MappingProxy
 def scope_detail(document: StateDocument, scope_id: str, reports: Sequence[StoredReport]) -> dict[str, Any] | None:
     """Return everything that is known of one scope, None if it is not known at all.
 
-    Keys: `scope`, `name`, `state`, `class`, `first_seen`, `last_seen`, `targets` [{kind, name, present, state, since,
-    verified_at, delivered_at, next_try, error}] and `changes`, the newest of which come first.
+    Keys: `scope`, `name`, `state`, `class`, `labels` {name: value}, `first_seen`, `last_seen`, `targets` [{kind, name,
+    present, state, since, verified_at, delivered_at, next_try, error}] and `changes`, the newest of which come first.
     """
     scope = document.scopes.get(scope_id)
     if scope is None:
@@ -129,6 +136,7 @@ def scope_detail(document: StateDocument, scope_id: str, reports: Sequence[Store
         "name": scope.name,
         "state": scope.state,
         "class": class_of(scope),
+        "labels": scope.labels or {},
         "first_seen": _text(scope.first_seen),
         "last_seen": _text(scope.last_seen),
         "targets": [_target(key, entry) for key, entry in sorted(scope.targets.items())],

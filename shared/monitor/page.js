@@ -182,7 +182,9 @@
   const scopesTable = (cloud, index) => {
     const rows = cloud.scopes;
     // Lower case once: a filter then compares texts only.
-    const texts = rows.map((row) => `${row[ID]} ${row[NAME]} ${row[CLASS]} ${row[CODE]}`.toLowerCase());
+    const labels = cloud.labels || [], labeled = labels.length > 0; // a page of an older function has none
+    const labelsOf = (at) => (labeled ? cloud.scope_labels[at] : []).map((one) => labels[one]);
+    const texts = rows.map((row, at) => [row[ID], row[NAME], row[CLASS], row[CODE], ...labelsOf(at)].join(" ").toLowerCase());
     let order = rows.map((_, at) => at), page = 0, sortedBy = -1, ascending = true;
     const classes = [...new Set(rows.map((row) => row[CLASS]))].sort();
     const search = node("input", { type: "search", id: `search-${index}`, autocomplete: "off" });
@@ -202,6 +204,7 @@
           node("td", {}, node("code", {}, row[ID])),
           node("td", {}, node("span", { class: TONE[row[CLASS]] || "off" }, row[CLASS]), row[CODE] ? ` (${row[CODE]})` : ""),
           node("td", {}, row[DATA] ? node("time", { datetime: row[DATA] }, row[DATA]) : "—"),
+          labeled ? node("td", { class: "muted" }, ...labelsOf(at).flatMap((one, place) => [place ? " · " : "", name(one)])) : "",
           heat ? node("td", {}, row[MONTHS] ? monthCells(cloud, row[MONTHS], row[NAME] || row[ID]) : "—") : "");
       }));
       count.textContent = `${number(shown.length)} of ${number(rows.length)} ${cloud.scopes_word}, page ${page + 1} of ${pages}`;
@@ -240,8 +243,9 @@
         heat ? node("label", { for: `holes-${index}` }, "Months missing", holes) : "",
         before, after),
       heat ? legend(cloud) : "",
+      cloud.scopes_with_more_labels ? node("p", { class: "muted" }, `${number(cloud.scopes_with_more_labels)} ${cloud.scopes_word} have more labels than fit on this page.`) : "",
       count,
-      node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table of ${cloud.scopes_word} on ${cloud.title}` }, node("table", {}, node("thead", {}, node("tr", {}, ...heads, heat ? node("th", { scope: "col" }, "Months") : "")), body)));
+      node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table of ${cloud.scopes_word} on ${cloud.title}` }, node("table", {}, node("thead", {}, node("tr", {}, ...heads, labeled ? node("th", { scope: "col" }, "Labels") : "", heat ? node("th", { scope: "col" }, "Months") : "")), body)));
   };
 
   // What asks for something stands on the left; where there is nothing such, the charts do.

@@ -29,7 +29,8 @@ class ScopeRecord(msgspec.Struct, omit_defaults=True, gc=False):
 
     `missed` counts complete enumerations in a row in which it was not active. `counted` as in `Scope`. `coverage` is
     its class after the last run that looked at it, `data` what that run knew about its data (see `shared.coverage`).
-    `inactive_since` is when it was first seen inactive after having been active.
+    `inactive_since` is when it was first seen inactive after having been active. `labels` are the last ones read, in
+    the bounds of `shared.labels`; None instead of an empty dictionary saves megabytes.
     """
 
     at: Moment
@@ -44,6 +45,7 @@ class ScopeRecord(msgspec.Struct, omit_defaults=True, gc=False):
     coverage: str = ""
     data: str = ""
     inactive_since: Moment | None = None
+    labels: dict[str, str] | None = None
 
 
 class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from shared.labels import bounded
 from shared.model import (
     FORGET_AFTER,
     NOT_LOOKED_AT,
@@ -167,6 +168,8 @@ def record_scopes(document: StateDocument, enumeration: Enumeration, now: dateti
         if entry is None:
             entry = document.scopes[scope.id] = ScopeRecord(at=now, first_seen=now, targets={})
         entry.at, entry.name, entry.last_seen, entry.counted = now, scope.name, now, scope.counted
+        if scope.labels is not None:
+            entry.labels = bounded(scope.labels) or None
         if scope.state is ScopeState.ACTIVE:
             if entry.gone_at is not None:
                 log("info", "scope-returned", Key(scope.id, "", ""))

@@ -42,6 +42,12 @@ def document(scopes: int) -> StateDocument:
             coverage=coverage,
             data="delivering",
             targets={"export/daily": target},
+            labels={
+                "management group": f"Landing zones / Corp {number % 7}",
+                "state": "Enabled",
+                "tag env": ("prod", "test")[number % 2],
+                "tag owner": f"{HOSTILE if number == 3 else 'owner'}-{number // 4}@example.com",
+            },
         )
     made.runs = [
         RunNote(

@@ -54,6 +54,7 @@ def test_search_filter_and_sort_work_from_the_keyboard(measured: dict[str, Any])
     assert measured["focused"] == "Months missing"
     assert measured["holes"] == "111 of 10,000 subscriptions, page 1 of 2"
     assert measured["months"] == "subscription team-70: missing: 2025-11; data: 2023-04 to 2025-10, 2025-12 to 2026-03"
+    assert measured["labeled"] == "714 of 10,000 subscriptions, page 1 of 8"
     assert measured["failed"] == "11 of 10,000 subscriptions, page 1 of 1"
     assert (measured["sorted"], measured["direction"]) == ("subscription team-9999", "descending")
 

@@ -21,11 +21,20 @@ from localcloud.azure.wire import Answer, Request
 QUERIES, WINDOW_S = 15, 5.0
 MAX_SUBSCRIPTIONS = 10_000
 _READ = "Microsoft.Resources/subscriptions/read"
-_STATES = re.compile(
+_SUBSCRIPTIONS = (
     r"resourcecontainers \| where type =~ 'microsoft\.resources/subscriptions' \| where tenantId =~ '([^']*)'"
+)
+_STATES = re.compile(
+    rf"{_SUBSCRIPTIONS}"
     r" \| summarize found = make_list\(strcat\(tolower\(subscriptionId\), ' ', tostring\(properties\.state\)\)\),"
     r" total = count\(\) by part = substring\(subscriptionId, 0, 1\)"
 )
+_LABELS = re.compile(
+    rf"{_SUBSCRIPTIONS}"
+    r" \| project id, subscriptionId = tolower\(subscriptionId\), state = tostring\(properties\.state\),"
+    r" groups = properties\.managementGroupAncestorsChain, tags \| order by id asc"
+)
+MAX_ROWS = 1000
 
 
 class ResourceGraph:
@@ -36,19 +45,40 @@ class ResourceGraph:
         self._query_times: dict[str, deque[float]] = defaultdict(deque)
 
     def query(self, request: Request) -> Answer:
-        """Answer one of the two queries that the product makes: resources by tag, and states of subscriptions."""
+        """Answer one of the product's queries: resources by tag, and states or labels of subscriptions."""
         left = self._left(request.caller.principal)
         body = request.json()
-        states = _STATES.fullmatch(str(body.get("query", "")).strip())
-        if states is None:
+        query = str(body.get("query", "")).strip()
+        states, labels = _STATES.fullmatch(query), _LABELS.fullmatch(query)
+        asked = states or labels
+        if asked is None:
             answer = self._resources.query(request)
         else:
             shown = self._shown(body.get("managementGroups") or [])
             readable = [one for one in shown if self._can_read(request.caller.principal, one)]
-            answer = Answer(_document(readable[:MAX_SUBSCRIPTIONS] if states[1].lower() == self._world.tenant else []))
+            found = readable[:MAX_SUBSCRIPTIONS] if asked[1].lower() == self._world.tenant else []
+            options = body.get("options") or {}
+            answer = Answer(
+                _document(found)
+                if states
+                else _page([self._row(one) for one in found], options, self._world.behavior.page_size)
+            )
             answer.headers["x-ms-tenant-subscription-limit-hit"] = str(len(readable) > MAX_SUBSCRIPTIONS).lower()
         answer.headers |= {"x-ms-user-quota-remaining": str(left), "x-ms-user-quota-resets-after": "00:00:05"}
         return answer
+
+    def _row(self, subscription: Subscription) -> dict[str, Any]:
+        groups = self._world.directory.groups
+        return {
+            "id": f"/subscriptions/{subscription.id}",
+            "subscriptionId": subscription.id,
+            "state": subscription.state,
+            "groups": [
+                {"displayName": groups[one].name, "name": one}
+                for one in self._world.directory.chain(subscription.group)
+            ],
+            "tags": subscription.tags or None,
+        }
 
     def _left(self, principal: str) -> int:
         """Count a query and return how many are left in this window. Raises ArmError 429."""
@@ -80,3 +110,16 @@ def _document(subscriptions: list[Subscription]) -> dict[str, Any]:
         parts[one.id[0]].append(f"{one.id} {one.state}")
     rows = [{"part": part, "found": found, "total": len(found)} for part, found in sorted(parts.items())]
     return {"totalRecords": len(rows), "count": len(rows), "resultTruncated": "false", "data": rows, "facets": []}
+
+
+def _page(rows: list[dict[str, Any]], options: dict[str, Any], longest: int) -> dict[str, Any]:
+    """Return a page of the rows, ordered by ID. Raises ArmError 400 for an invalid skip token or page size."""
+    rows = sorted(rows, key=lambda row: str(row["id"]))
+    begin, size = str(options.get("$skipToken", "0")), options.get("$top", MAX_ROWS)
+    if not begin.isdecimal() or not isinstance(size, int) or not 1 <= size <= MAX_ROWS:
+        raise ArmError(400, "BadRequest", "The skip token or the page size is invalid.")
+    end = int(begin) + min(size, longest)
+    page = rows[int(begin) : end]
+    more = {"$skipToken": str(end)} if end < len(rows) else {}
+    head = {"totalRecords": len(rows), "count": len(page), "resultTruncated": "false"}
+    return {**head, **more, "data": page, "facets": []}

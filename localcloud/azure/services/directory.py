@@ -41,6 +41,7 @@ class Subscription:
     - `denied_by`: the policy assignment that denies exports.
     - `refusal`: the status, code and message of the error that its agreement returns for exports.
     - `closed_regions`: the regions where Azure allows no new resources of this subscription.
+    - `tags`: the tags of the subscription itself.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Subscription:
     denied_by: str = ""
     refusal: tuple[int, str, str] | None = None
     closed_regions: set[str] = field(default_factory=set)
+    tags: dict[str, str] = field(default_factory=dict)
     # Maps each lowercase namespace to the time when its registration completes; other namespaces are not registered.
     registered: dict[str, float] = field(default_factory=dict)
 

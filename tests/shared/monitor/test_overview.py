@@ -104,6 +104,24 @@ def test_detail_of_a_scope_has_its_targets_and_its_last_changes() -> None:
     assert scope_detail(document(), "a", []) is None
 
 
+def test_labels_are_shown_of_one_scope_and_on_the_page() -> None:
+    """The page names each text once, in the order of its rows; scopes that are in no count have none."""
+    made = document(
+        a=scope(labels={"env": "prod", "owner": "x"}),
+        b=scope(labels={"env": "no row"}, counted=False),
+        c=scope(),
+        d=scope(labels={"env": "prod"}),
+    )
+    found = scope_detail(made, "a", [])
+    assert found is not None
+    assert found["labels"] == {"env": "prod", "owner": "x"}
+    data = page_data(overview(made, [], NOW), made, "Azure", "subscriptions")
+    assert [row[0] for row in data["scopes"]] == ["a", "c", "d"]
+    assert data["labels"] == ["env: prod", "owner: x"]
+    assert data["scope_labels"] == [[0, 1], [], [0]]
+    assert data["scopes_with_more_labels"] == 0
+
+
 def test_page_has_a_row_for_every_scope() -> None:
     """A row has id, name, class or state, code, and the day of the newest data."""
     made = document(a=scope("failed", BROKEN, name="Alpha"), b=scope(state="suspended"), c=scope(counted=False))

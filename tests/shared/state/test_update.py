@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shared.labels import bounded
 from shared.model import (
     FORGET_AFTER,
     Absent,
@@ -373,6 +374,18 @@ def test_names_states_and_times_of_scopes_are_recorded() -> None:
     one, two = history.memory.scopes["s1"], history.memory.scopes["s2"]
     assert (one.name, one.first_seen, one.last_seen, one.state) == ("new name", START, START + HOUR, "active")
     assert (two.state, two.missed) == ("inactive", 2)
+
+
+def test_labels_are_recorded_when_they_were_read() -> None:
+    """A run that did not read them leaves them; one that read none removes them; they are bounded and printable."""
+    history = History()
+    history.enumerate_scopes(Enumeration("org-1", (Scope("s1", labels={"env": "prod\x00", "n" * 500: "v" * 500}),)))
+    recorded = history.memory.scopes["s1"].labels
+    assert recorded == bounded({"env": "prod", "n" * 500: "v" * 500})
+    history.enumerate_scopes(Enumeration("org-1", (Scope("s1"),)))
+    assert history.memory.scopes["s1"].labels == recorded
+    history.enumerate_scopes(Enumeration("org-1", (Scope("s1", labels={}),)))
+    assert history.memory.scopes["s1"].labels is None
 
 
 # --- removal -------------------------------------------------------------------------------------
