@@ -65,7 +65,7 @@ def test_labels_that_cannot_be_read_stay_as_they_are(tagged: LocalAzure, answer:
     """The run is as good as without them: no scope is gone, and only a line in the log says so."""
     run(tagged)
     before, lines = labels(tagged), Lines()
-    tagged.faults.spoil("POST *ResourceGraph*", answer, times=None)
+    tagged.faults.corrupt("POST *ResourceGraph*", answer, times=None)
     finished = run(tagged, sink=lines)
     assert (finished.report["status"], finished.report["enumeration_complete"]) == ("ok", True)
     assert labels(tagged) == before
@@ -77,7 +77,7 @@ def test_subscription_that_resource_graph_omits_stays_covered_and_labeled(tagged
     """What it shows is never taken for the list of subscriptions."""
     run(tagged)
     before = labels(tagged)
-    tagged.faults.spoil("POST *ResourceGraph*", json.dumps({"data": []}).encode(), times=None)
+    tagged.faults.corrupt("POST *ResourceGraph*", json.dumps({"data": []}).encode(), times=None)
     finished = run(tagged)
     assert finished.report["scopes"]["covered"] == 5
     assert labels(tagged) == before

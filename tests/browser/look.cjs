@@ -60,7 +60,7 @@ const SEARCHES = ["9999", "team-12", "failed", "no such account", ""];
     seen.months = await tab.locator("#main tbody .months").first().getAttribute("aria-label");
     await tab.keyboard.press("Space");
     await tab.fill("#search-0", "");
-    await tab.fill("#search-0", "corp 3 env: prod");
+    await tab.fill("#search-0", "corp-3 env: prod");
     seen.labeled = await tab.locator("section p[role=status]").first().textContent();
     await tab.fill("#search-0", "");
     await tab.selectOption("#state-0", "failed");

@@ -43,7 +43,7 @@ def document(scopes: int) -> StateDocument:
             data="delivering",
             targets={"export/daily": target},
             labels={
-                "management group": f"Landing zones / Corp {number % 7}",
+                "management group": f"Landing zones / Corp-{number % 7}",
                 "state": "Enabled",
                 "tag env": ("prod", "test")[number % 2],
                 "tag owner": f"{HOSTILE if number == 3 else 'owner'}-{number // 4}@example.com",
