@@ -1,4 +1,4 @@
-"""The metrics of a run: one list for all clouds, written as each cloud makes metrics."""
+"""The metrics of a run: one list for all clouds; each cloud publishes them in its own way."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from shared.report import DEGRADED
 from shared.runtime.log import Sink
 
 FRESHNESS = "freshness_lag_hours"
-EVENT_TO_HEALED = "event_to_healed"  # seconds from the first event to the end of a run that wrote something for it
-CALLS_BY_QUOTA = "calls_by_quota"  # beside the metrics: {quota: calls}, from which dashboards make a series each
+EVENT_TO_HEALED = "event_to_healed"  # seconds from the first event to the end of a run that made a write for it
+CALLS_BY_QUOTA = "calls_by_quota"  # in addition to the metrics: {quota: calls}, a series each on dashboards
 
 
 class Unit(StrEnum):
@@ -27,7 +27,7 @@ class Unit(StrEnum):
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """One figure of a run."""
+    """One metric of a run."""
 
     name: str
     value: float
@@ -35,7 +35,7 @@ class Metric(msgspec.Struct, frozen=True):
 
 
 class Unpublished(msgspec.Struct, frozen=True):
-    """What a run left: messages that no webhook accepted, and periods whose delivery was not announced."""
+    """What a run could not publish: messages that the webhook did not accept, and deliveries not announced."""
 
     messages: int = 0
     deliveries: int = 0
@@ -54,10 +54,9 @@ def metrics_of(
 ) -> tuple[Metric, ...]:
     """Return the metrics of a run that ended at `now` with this report.
 
-    `missing` are the active scopes that are neither covered, on their way, nor excluded; `manual` are all scopes that
-    have a step for a person, those included that count as no scope; `newly_excluded` as in `RunResult`;
-    `freshness_lag` as in `shared.state.summary`; `left` is what the run did not publish. A time
-    that is not known has no metric.
+    `missing` are the active scopes that are neither covered, pending, nor excluded; `manual` are all scopes with a
+    manual step, including those that are not counted; `newly_excluded` as in `RunResult`; `freshness_lag` as in
+    `shared.state.summary`; `left` is what the run did not publish. An unknown time has no metric.
     """
     scopes, deliveries = report["scopes"], report["deliveries"]
     counts = {
@@ -89,7 +88,7 @@ def metrics_of(
 
 
 def has_healed(report: Mapping[str, Any]) -> bool:
-    """Return whether events asked for the run, one of them said when it happened, and a write was accepted."""
+    """Return whether the run was for events, at least one of them with a time, and a write was accepted."""
     if report.get("events", {}).get("latency_s") is None:
         return False
     outcomes = report["outcomes"]
@@ -97,7 +96,7 @@ def has_healed(report: Mapping[str, Any]) -> bool:
 
 
 def log_metrics(sink: Sink, report: Mapping[str, Any], metrics: Sequence[Metric]) -> None:
-    """Write the event ``figures``, from which alarms make their metrics; nothing where a run has no metrics."""
+    """Write the event ``figures``, from which alarms derive their metrics; write nothing without metrics."""
     if metrics:
         head = {name: report[name] for name in ("run_id", "cloud", "status", "trigger")}
         values = {one.name: one.value for one in metrics}

@@ -1,6 +1,6 @@
-"""What a run publishes once its report is made and its state is saved: deliveries, messages, and the status page.
+"""What a run publishes after its report is made and its state is saved: deliveries, messages, and the status page.
 
-None of them ever fails a run: what could not be done is logged, and is left for the next run.
+None of them fails a run: what cannot be published is logged and left for the next run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Publishing(msgspec.Struct, frozen=True):
     """What a cloud's function publishes, by its settings.
 
     `reach` is how far back the cloud delivers. `secret` is None without a webhook; `sender` delivers one message.
-    `announcer` is None where deliveries are not announced.
+    `announcer` is None if deliveries are not announced.
     """
 
     wording: Wording
@@ -41,7 +41,7 @@ class Publishing(msgspec.Struct, frozen=True):
     def note(
         self, session: StateSession, report: Mapping[str, Any], progress: RunProgress, run: RunContext, *, limited: bool
     ) -> None:
-        """Note in the document what operators are owed, to be saved with the run's own results."""
+        """Add the messages owed to operators to the document, which is saved with the run's results."""
         if self.secret is None:
             return
         document, now = session.document, run.clock.now()
@@ -55,7 +55,7 @@ class Publishing(msgspec.Struct, frozen=True):
             run.log("warning", "notify-failed", code=failure.code, reason=failure.message)
 
     def publish(self, session: StateSession, report: Mapping[str, Any], run: RunContext) -> Unpublished:
-        """Write the page, announce deliveries and send what is owed; return what could not be."""
+        """Write the page, announce deliveries and send the messages owed; return what could not be published."""
         if run.settings.publish_page:
             try:
                 session.store_page(self._page(session, report, run))
@@ -69,7 +69,7 @@ class Publishing(msgspec.Struct, frozen=True):
             try:
                 session.save(release=True)
             except ReportedError as error:
-                # What was sent may be sent once more, under the same ids.
+                # Messages that were sent may be sent again, with the same ids.
                 event = "notify-failed" if sent else "deliveries-unsaved"
                 run.log("warning", event, code=error.code, reason=f"sent, and not noted: {error.message}")
         return Unpublished(unsent, unannounced)
@@ -77,7 +77,7 @@ class Publishing(msgspec.Struct, frozen=True):
     def _page(self, session: StateSession, report: Mapping[str, Any], run: RunContext) -> bytes:
         newest = msgspec.convert(report, StoredReport)
         found = overview(session.document, (newest,), run.clock.now(), run.settings.docs_url)
-        # What each run changed is in the reports below runs/, which the function may write and not read.
+        # The changes of each run are in the reports below runs/, which the function may write but not read.
         found["runs"] = [{**one, "changes": []} for one in found["runs"]]
         document, ledger, now = session.document, session.deliveries.ledger, run.clock.now()
         months = columns(ledger, now)

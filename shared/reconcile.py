@@ -35,9 +35,8 @@ from shared.state.update import has_new_delivery, record_coverage, record_outcom
 class RunResult(msgspec.Struct, frozen=True):
     """A run that has ended.
 
-    `report` is the whole document for people and machines, and `stored_as` where it is kept; `plan` is None where the
-    run ended before it was made; `problems` are those of the run as a whole; `metrics` are what alarms count, none of
-    a dry run.
+    `report` is the whole report and `stored_as` its location; `plan` is None if the run ended before planning;
+    `problems` are those of the run as a whole; `metrics` are empty for a dry run.
     """
 
     report: dict[str, Any]
@@ -48,7 +47,7 @@ class RunResult(msgspec.Struct, frozen=True):
     metrics: tuple[Metric, ...] = ()
 
     def answer(self) -> dict[str, Any]:
-        """Return the report as the answer to a trigger, which has a limit of size: long lists are cut."""
+        """Return the report as the response to a trigger, whose size is limited: long lists are cut."""
         return cut_lists(self.report, self.stored_as)
 
 
@@ -57,11 +56,9 @@ def reconcile(
 ) -> RunResult:
     """Enumerate → targets → observe → plan → guard → apply → record → report → publish.
 
-    Without `publishing` neither messages nor a page leave the run; a dry run publishes nothing.
-
-    Raises AnotherRun where another run holds the lock, and TooSoon where events ask for a run less than EVENT_GAP after
-    the last run that events asked for; every other failure of a cloud ends in a report with the status
-    ``failed``.
+    Without `publishing`, and in a dry run, nothing is published. Raises AnotherRun if another run holds the lock, and
+    TooSoon if a run for events begins less than EVENT_GAP after the last one; every other failure of a cloud ends in a
+    report with the status ``failed``.
     """
     session = StateSession(store, run, read_only=request.dry_run, facts=provider.facts)
     session.deliveries.announcing = publishing is not None and publishing.announcer is not None
@@ -74,12 +71,12 @@ def reconcile(
         enumeration = _with_sound_scopes(provider.enumerate(request.scopes))
         run.log.scope_names = {scope.id: scope.name for scope in enumeration.scopes}
         request = _as_listed(request, enumeration)
-        _take_in(enumeration, request, progress, run)
+        _record_enumeration(enumeration, request, progress, run)
         if progress.stopped:
             return _finish(None, progress, session, run, request, publishing)
         session.lock(enumeration.owner, enumeration.formerly)
         if request.hints is not None:
-            # Not before: another run's state may have taken this one's place while the lock was taken.
+            # Only now: taking the lock may have replaced the document with another run's.
             document.event_run_at = run.started_at
         run.heartbeat = session.heartbeat
         record_scopes(document, enumeration, run.clock.now(), run.log)
@@ -131,14 +128,14 @@ def _begin(request: RunRequest, run: RunContext) -> RunProgress:
 
 
 def _why(request: RunRequest) -> str:
-    """Return what is special about a run, for its first log line."""
+    """Return the special conditions of a run for its first log line."""
     if request.dry_run:
         return "dry run"
     return describe(request.hints) if request.hints else ""
 
 
 def _keep_distance(document: StateDocument, run: RunContext) -> None:
-    """Raise TooSoon if the last run that events asked for began less than EVENT_GAP ago: a storm is merged instead."""
+    """Raise TooSoon if the last run for events began less than EVENT_GAP ago, so that a storm of events is merged."""
     left = gap_left(document.event_run_at, run.clock.now())
     if left:
         raise TooSoon(left.total_seconds())
@@ -146,50 +143,50 @@ def _keep_distance(document: StateDocument, run: RunContext) -> None:
 
 def _with_sound_scopes(enumeration: Enumeration) -> Enumeration:
     """Return the enumeration with printable names and without invalid ids; each invalid id is a problem."""
-    sound = [one for one in enumeration.scopes if is_id(one.id)]
-    remedy = "Compare the listing of the cloud's own console with this id; something may alter answers on their way."
-    odd = tuple(
+    valid = [one for one in enumeration.scopes if is_id(one.id)]
+    remedy = "Compare the list in the cloud's console with this id; a proxy may alter responses in transit."
+    invalid = tuple(
         Problem("scope-id-odd", f"the cloud listed {printable(one.id)[:80]!r}, which cannot be a scope's id", remedy)
         for one in enumeration.scopes
         if not is_id(one.id)
     )
     scopes = tuple(
         one if (name, reason) == (one.name, one.reason) else msgspec.structs.replace(one, name=name, reason=reason)
-        for one in sound
+        for one in valid
         for name, reason in ((printable(one.name), clean(one.reason) if one.reason else ""),)
     )
-    told = (msgspec.structs.replace(one, message=clean(one.message)) for one in enumeration.problems)
+    problems = (msgspec.structs.replace(one, message=clean(one.message)) for one in enumeration.problems)
     return msgspec.structs.replace(
-        enumeration, scopes=scopes, complete=enumeration.complete and not odd, problems=(*told, *odd)
+        enumeration, scopes=scopes, complete=enumeration.complete and not invalid, problems=(*problems, *invalid)
     )
 
 
 def _as_listed(request: RunRequest, enumeration: Enumeration) -> RunRequest:
-    """Return the request with its ids as the cloud writes them: people copy them in capitals too."""
+    """Return the request with its ids in the cloud's spelling; people may type them in capitals."""
     ids = {one.id.lower(): one.id for one in enumeration.scopes}
     scopes = tuple(dict.fromkeys(ids.get(one.lower(), one) for one in request.scopes))
     return msgspec.structs.replace(request, scopes=scopes)
 
 
-def _take_in(enumeration: Enumeration, request: RunRequest, progress: RunProgress, run: RunContext) -> None:
-    """Note what was enumerated; what was asked for and is not there, or could not be listed, is a problem.
+def _record_enumeration(enumeration: Enumeration, request: RunRequest, progress: RunProgress, run: RunContext) -> None:
+    """Record the enumeration; requested scopes that are missing or could not be listed are problems.
 
-    A run of which nothing is there that was asked for is stopped. Events also name scopes that have left, or that the
-    settings leave out: that is neither a problem nor a reason to stop.
+    The run is stopped if none of the requested scopes exists. Scopes that events name may have left, or the settings
+    may exclude them: that is neither a problem nor a reason to stop.
     """
     wanted = set(request.scopes)
-    shown = tuple(one for one in enumeration.scopes if not wanted or one.id in wanted)
+    listed = tuple(one for one in enumeration.scopes if not wanted or one.id in wanted)
     if request.hints is not None:
-        wanted = {one.id for one in shown}
+        wanted = {one.id for one in listed}
         found = tuple(one for one in enumeration.problems if one.scope not in request.scopes or one.scope in wanted)
         enumeration = msgspec.structs.replace(enumeration, problems=found)
-    progress.enumeration = msgspec.structs.replace(enumeration, scopes=shown)
+    progress.enumeration = msgspec.structs.replace(enumeration, scopes=listed)
     progress.problems += enumeration.problems
-    progress.stopped = bool(wanted) and not shown
-    # Where the cloud says itself why an id is not there, that is enough.
-    told = tuple(one.scope.lower() for one in enumeration.problems if one.scope)
-    for scope in sorted(one for one in wanted - {one.id for one in shown} if not one.lower().startswith(told)):
-        remedy = "See whether the id is right, and whether the settings select it."
+    progress.stopped = bool(wanted) and not listed
+    # An id whose absence the cloud explains is not reported again.
+    explained = tuple(one.scope.lower() for one in enumeration.problems if one.scope)
+    for scope in sorted(one for one in wanted - {one.id for one in listed} if not one.lower().startswith(explained)):
+        remedy = "Check the id, and whether the settings select it."
         progress.problems.append(
             Problem("unknown-scope", f"{scope[:80]!r} is not among the scopes", remedy, scope[:80])
         )
@@ -203,7 +200,7 @@ def _take_in(enumeration: Enumeration, request: RunRequest, progress: RunProgres
 def select(targets: Sequence[Target], wanted: Collection[str], hints: Hints | None = None) -> Sequence[Target]:
     """Return the targets of the wanted scopes, and all that these need; all of them if no scope is named.
 
-    With `hints`, of the scopes only the targets that they name.
+    With `hints`, only the targets that the hints name.
     """
     if not wanted:
         return targets
@@ -285,7 +282,7 @@ def _finish(
     request: RunRequest,
     publishing: Publishing | None,
 ) -> RunResult:
-    """Save, report, store the report and publish; a session that never held the lock writes nothing."""
+    """Save the state, make and store the report, and publish; a session that never held the lock writes nothing."""
     run.deadline.use_reserve()
     document = session.document
     progress.verdicts = classify(
@@ -319,7 +316,7 @@ def _finish(
 
 
 def _record_coverage(progress: RunProgress, document: StateDocument, run: RunContext) -> int:
-    """Note each scope's class; return how many are excluded now and were not before, each of which is logged once."""
+    """Record each scope's class; log each newly excluded scope once, and return their number."""
     newly = record_coverage(document, progress.verdicts, run.clock.now()) if progress.outcomes else ()
     for scope in newly:
         run.log("warning", "scope-excluded", Key(scope, "", ""), code=progress.verdicts[scope].code)

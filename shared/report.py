@@ -127,8 +127,8 @@ def cut_lists(report: Mapping[str, Any], whole: str) -> dict[str, Any]:
         if len(items) > LONGEST_LIST:
             more = f"{len(items) - LONGEST_LIST} more of {len(items)}"
             text = {"actions": "message", "manual": "what", "failures": "message"}[name]
-            told = {text: more} if text not in last else {text: f"{more}. {rest}"}
-            short[name] = [*_first(items), {**last, **told}]
+            message = more if text not in last else f"{more}. {rest}"
+            short[name] = [*_first(items), {**last, text: message}]
     return short
 
 
@@ -143,8 +143,9 @@ def _first(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def failure_message(report: Mapping[str, Any]) -> str:
     """Return in one line why a run failed, with the remedies; `report` is that of `make_report`."""
-    told = [f"{one['code']}: {one['message'].rstrip('.')}. {one['remedy']}".strip() for one in report["failures"][:5]]
-    return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")
+    first = report["failures"][:5]
+    failures = [f"{one['code']}: {one['message'].rstrip('.')}. {one['remedy']}".strip() for one in first]
+    return f"run {report['run_id']} failed. " + (" | ".join(failures) or "See its report for the reasons.")
 
 
 def status_of(progress: RunProgress, overdue: Sequence[Outcome], silence: Silence) -> str:

@@ -85,7 +85,7 @@ def record_changes(
     before = document.notices or Notices(now)
     stored = msgspec.convert(report, StoredReport)
     current = {**_open(report, stored), **expiries}
-    told = {
+    reported = {
         (what, scope, code)
         for name, scopes in before.open.items()
         for what, _, code in (name.rpartition(" "),)
@@ -94,20 +94,20 @@ def record_changes(
     judged = _judged(stored, report, document, limited=limited)
     closed = {
         key
-        for key in told - current.keys()
+        for key in reported - current.keys()
         if _is_gone(document, key[1]) or (key[1] in judged and key not in undecided)
     }
-    opened = current.keys() - told
+    opened = current.keys() - reported
     if not opened and not closed:
         document.notices = before
         return
     # What fails differently has not recovered: only the new failure is said. That a warning ends says nothing more.
-    still = {(what, scope) for what, scope, _ in (told - closed) | opened}
-    said = {key for key in closed if (key[0], key[1]) not in still and key[0] != EXPIRY}
-    groups = _groups("opened", opened) | _groups("closed", said)
+    still = {(what, scope) for what, scope, _ in (reported - closed) | opened}
+    announced = {key for key in closed if (key[0], key[1]) not in still and key[0] != EXPIRY}
+    groups = _groups("opened", opened) | _groups("closed", announced)
     made = _messages(groups, current, document, wording, f"{before.at.isoformat()} {document.owner}", now)
     left: dict[str, list[str]] = {}
-    for what, scope, code in sorted((told - closed) | opened):
+    for what, scope, code in sorted((reported - closed) | opened):
         left.setdefault(f"{what} {code}", []).append(scope)
     document.notices = Notices(now, left, keep([*before.box, *made]), before.digest)
 
@@ -198,8 +198,8 @@ def _judged(stored: StoredReport, report: Mapping[str, Any], document: StateDocu
     if not whole:
         return judged - {""}
     # What is open of a scope that is none (a unit that could not be listed) is settled by a whole run.
-    told = document.notices.open.values() if document.notices else ()
-    return judged | {scope for scopes in told for scope in scopes if scope not in document.scopes}
+    open_scopes = document.notices.open.values() if document.notices else ()
+    return judged | {scope for scopes in open_scopes for scope in scopes if scope not in document.scopes}
 
 
 def _is_gone(document: StateDocument, scope: str) -> bool:

@@ -22,16 +22,15 @@ LEASE = timedelta(minutes=5)  # the lock of a crashed run expires this long afte
 LONGEST_LEASE = timedelta(hours=24)  # no run holds it longer: such a lock is damage, and is ignored
 CONFLICTS = 8
 PAGE = "status.html"  # the status page's name beside the state
-READ_SECONDS = 60.0  # for those who only read what is stored
+READ_SECONDS = 60.0  # for callers that only read
 
 
 class StateSession:
-    """The state document of one run, and the right to write it.
+    """The state document of one run, and its lock for writing.
 
     `document` is the document that the run reads and changes; it stays the same object when stored changes are merged
-    into it. Nothing is written to the store before `lock`. With `read_only`, the session ignores the lock and never
-    writes: it is what a dry run has. `facts` gives the types of remembered facts by their names; a fact of another type
-    is dropped.
+    into it. Nothing is written to the store before `lock`. With `read_only`, as in a dry run, the session ignores the
+    lock and never writes. `facts` gives the types of remembered facts by name; a fact of another type is dropped.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class StateSession:
         self.read_only = read_only
         self._version: str | None = None
         self._corrupt = False
-        self.may_write = False  # true once the lock was asked for: the state is known to be this owner's
+        self.may_write = False  # true after `lock` has verified that the state is this owner's
         self._saved_at = run.clock.monotonic()
         self.document: StateDocument = fresh(run.cloud)
         self.deliveries = DeliverySession(store, run)
@@ -51,9 +50,9 @@ class StateSession:
     def open(self) -> StateDocument:
         """Load the document and return it.
 
-        Missing: a cold start. Corrupt: a cold start too, and the blob will be set aside before it is overwritten.
-        Raises RunStopped where it is forbidden, out of reach, newer than this function, or another cloud's, and
-        AnotherRun if another run holds the lock and it has not expired.
+        A missing document means a cold start. So does a corrupt one, which is set aside before it is overwritten.
+        Raises RunStopped if the document is forbidden, unreachable, newer than this function, or another cloud's, and
+        AnotherRun if another run holds a lock that has not expired.
         """
         self._reload()
         self._refuse_if_held()
@@ -64,14 +63,15 @@ class StateSession:
         self._become(document)
 
     def _load(self) -> tuple[StateDocument, str | None]:
-        """Return what is stored, and its version; nothing of the keeper's own changes if that is not acceptable."""
+        """Return the stored document and its version; the session does not change if the document is not acceptable."""
         try:
             blob = self._store.load(SIZE_LIMIT)
             if not self._is_readable(blob):
-                # The answer may have been cut off or replaced on its way: the blob is read once more.
+                # The response may have been cut off or replaced in transit: the blob is read once more.
                 blob = self._store.load(SIZE_LIMIT)
         except Denied as error:
-            raise RunStopped("state-forbidden", error.message, error.remedy or "Grant the right to read it.") from error
+            remedy = error.remedy or "Grant the permission to read it."
+            raise RunStopped("state-forbidden", error.message, remedy) from error
         except Transient as error:
             raise RunStopped("state-unreachable", error.message, "The next run tries again.") from error
         return self._parsed(blob), blob.version
@@ -116,10 +116,10 @@ class StateSession:
             raise AnotherRun(other.run_id, other.since.isoformat(), other.until.isoformat())
 
     def _other_run(self) -> RunLock | None:
-        """Return the lock of another run, if it is valid: not expired, not of an ended run.
+        """Return the lock of another run if it is valid: not expired, and not of an ended run.
 
-        It expires LEASE after the blob was last written, by the store's own clock: the clock of the host that wrote
-        the lock, or that reads it, may be wrong by hours. Only a store that does not say when is judged by `until`.
+        It expires LEASE after the blob was last written, by the store's own clock: the clock of the host that wrote the
+        lock, or that reads it, may be wrong by hours. `until` counts only if the store does not say when.
         """
         if self.read_only:
             return None
@@ -136,12 +136,11 @@ class StateSession:
         return RunLock(running.run_id, running.since, now + LEASE - age) if age < LEASE else None
 
     def lock(self, owner: str, formerly: Collection[str] = ()) -> None:
-        """Prove that the document is the owner's, and take the lock for this run, by compare-and-swap.
+        """Verify that the document is the owner's, and take the lock for this run by compare-and-swap.
 
-        What the same owner stored under a name in `formerly` is taken over.
-
-        Where the store's container is missing the run goes on without a lock: it may be about to create it. Raises
-        AnotherRun if another run was quicker, RunStopped if the state cannot be written or is another owner's.
+        A document that the same owner stored under a name in `formerly` is adopted. If the store's container is
+        missing, the run continues without a lock, since it may create the container. Raises AnotherRun if another run
+        was faster, RunStopped if the state cannot be written or is another owner's.
         """
         for _ in range(CONFLICTS):
             move_owner(self.document, owner, formerly)
@@ -160,7 +159,7 @@ class StateSession:
             except NotFound:
                 self._run.log("warning", "state-missing", reason="its container does not exist yet")
             except Transient:
-                # The write may have arrived although its answer was lost: the lock is given back at the end.
+                # The write may have succeeded although its response was lost: the lock is released at the end.
                 self.may_write = True
                 raise
             self.may_write = True
@@ -168,7 +167,7 @@ class StateSession:
         raise RunStopped("state-contended", f"the lock could not be taken in {CONFLICTS} tries", "Invoke again.")
 
     def heartbeat(self) -> None:
-        """Save and renew the lock if the last save is SAVE_EVERY_S ago; a failure to save waits for the next time."""
+        """Save and renew the lock if the last save is SAVE_EVERY_S ago; after a failure, the next one tries again."""
         if self.may_write and self._run.clock.monotonic() - self._saved_at >= SAVE_EVERY_S:
             try:
                 self.save()
@@ -177,11 +176,10 @@ class StateSession:
                 self._run.log("warning", "deferred", code=error.code, reason="saving the state")
 
     def save(self, *, release: bool = False) -> None:
-        """Write the document, merged with whatever was written in between; `release` ends the lock with it.
+        """Write the document, merged with what was written in between; `release` also releases the lock.
 
-        What was noted of deliveries is saved after it.
-
-        Raises a ReportedError if it could not be written; only what this run recorded is lost then.
+        The recorded deliveries are saved after it. Raises a ReportedError if it could not be written; only what this
+        run recorded is lost then.
         """
         # The digest is stored before the ledger, so that a run in steady state needs one write and no read.
         noted, known = self.deliveries.digest(), self.document.ledger
@@ -209,7 +207,7 @@ class StateSession:
     def _write(self, *, release: bool = False) -> None:
         now = self._run.clock.now()
         holder = RunLock(self._run.run_id, self._run.started_at, now + LEASE)
-        # Where this run overstayed its lease and another one began, the lock is the other's.
+        # If this run exceeded its lease and another one began, the lock belongs to the other one.
         other = self.document.running if self._other_run() else None
         self.document.running = other or (None if release else holder)
         compact(self.document, now)
@@ -224,13 +222,12 @@ class StateSession:
         try:
             self._version = self._store.save(data, self._version)
         except Denied as error:
-            raise RunStopped(
-                "state-forbidden", error.message, error.remedy or "Grant the right to write it."
-            ) from error
+            remedy = error.remedy or "Grant the permission to write it."
+            raise RunStopped("state-forbidden", error.message, remedy) from error
         self._saved_at = self._run.clock.monotonic()
 
     def store_report(self, report: Mapping[str, Any]) -> str:
-        """Store a run's whole report and return where it lies, or why it lies nowhere."""
+        """Store a run's whole report, and return its location or why it has none."""
         if self.read_only:
             return "a dry run stores none, the plan itself shows all"
         if not self.may_write:
@@ -242,7 +239,7 @@ class StateSession:
             return "it could not be stored"
 
     def store_page(self, page: bytes) -> None:
-        """Store the status page beside the state; that it could not be stored is logged."""
+        """Store the status page beside the state; log a failure."""
         try:
             self._store.put(PAGE, page, HTML)
         except ReportedError as error:
