@@ -30,9 +30,9 @@ from shared.settings import Reader
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# Lambda takes 1 MB asynchronously, and took 256 KB before ("Lambda quotas"): more scopes than fit there means all.
+# Lambda accepts 1 MB asynchronously, formerly 256 KB ("Lambda quotas"); hints that are larger become a full run.
 MOST_PAYLOAD_BYTES = 200_000
-ACCEPTED = 202  # the answer to an asynchronous invocation
+ACCEPTED = 202  # the status of an accepted asynchronous invocation
 
 
 class NotInvoked(Exception):
@@ -42,8 +42,8 @@ class NotInvoked(Exception):
 def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -> dict[str, int]:
     """Merge the events of an SQS batch, and invoke the function once for all of them.
 
-    Returns how many events were hints and how many were refused; a refused one would be refused again, so its message
-    is done too. Raises SettingsError, and NotInvoked if Lambda does not accept the invocation: then Lambda returns the
+    Returns the numbers of hints and of refused events; a refused event would be refused again, so its message counts as
+    processed. Raises SettingsError, and NotInvoked if Lambda does not accept the invocation: then Lambda returns the
     whole batch to the queue, and nothing is lost.
     """
     settings = read_settings(os.environ)
@@ -57,9 +57,9 @@ def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -
 
 
 def collect(event: Any, own: Own, sink: Sink, clock: Clock) -> tuple[Hints | None, int]:
-    """Return what a batch's events ask for together, None if that is nothing, and how many were refused.
+    """Return the merged hints of a batch, None without any, and the number of refused events.
 
-    The refused ones are logged, one line a code with the first one's reason.
+    Refused events are logged, one line for each code, with the first reason.
     """
 
     def read(record: object) -> Hint | None:
@@ -99,4 +99,4 @@ def _invoke(clients: Clients, function: str, payload: bytes) -> None:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
         raise NotInvoked(f"{function} could not be invoked: {printable(str(code))[:80]}") from None
     if status != ACCEPTED:
-        raise NotInvoked(f"{function} could not be invoked: the answer has status {status}, not {ACCEPTED}")
+        raise NotInvoked(f"{function} could not be invoked: Lambda returned status {status}, not {ACCEPTED}")

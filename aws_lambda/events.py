@@ -1,8 +1,8 @@
-"""Turn an event of EventBridge into a hint of what may have changed, or refuse it by name.
+"""Turn an EventBridge event into a hint about what may have changed, or refuse it.
 
-Events are CloudTrail's records of calls and of AWS's own acts, and CloudFormation's own events of StackSets. The rules
+Events are CloudTrail's records of calls and of AWS's own actions, and CloudFormation's events of StackSets. The rules
 in infra/aws let only such events through, but this module does not rely on them: anyone who may send to the queue can
-send anything. A missing field that decides nothing is accepted, because a hint only costs a few reads.
+send anything. A missing field that does not matter is accepted, because a hint only costs a few reads.
 
 Names and fields of events, by source:
 
@@ -10,7 +10,7 @@ Names and fields of events, by source:
 - S3: "Amazon S3 CloudTrail events", Amazon S3 User Guide. Some names differ from the operation's name.
 - IAM: "Logging IAM and AWS STS API calls with AWS CloudTrail", IAM User Guide.
 - StackSets: "CloudFormation events detail reference", EventBridge Events Reference: StackInstance Status Change is sent
-  once an instance is really gone, while CloudTrail's DeleteStackInstances is recorded when its deletion begins.
+  once an instance is deleted, while CloudTrail's DeleteStackInstances is recorded when its deletion begins.
 - Organizations: "Logging API calls with AWS CloudTrail for AWS Organizations", AWS Organizations User Guide, and the
   API reference of CloseAccount, AcceptHandshake and RemoveAccountFromOrganization. AcceptHandshake is in the invited
   account's trail; the management account's trail has the membership events.
@@ -37,9 +37,9 @@ _UUID = re.compile(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
 class Own(msgspec.Struct, frozen=True):
-    """What belongs to the deployment: only events about it are hints.
+    """The resources of the deployment: only events about them are hints.
 
-    `function_role` is the ARN of the function's role, whose own writes are no news; "" where it is not known.
+    `function_role` is the ARN of the function's role, whose own writes are ignored; "" if it is not known.
     """
 
     account: str
@@ -51,7 +51,7 @@ class Own(msgspec.Struct, frozen=True):
 
 
 def own_of(settings: AwsSettings, account: str, function_role: str = "") -> Own:
-    """Return what belongs to the deployment in `account`."""
+    """Return the deployment's resources in `account`."""
     return Own(
         account,
         settings.bucket_of(account),
@@ -113,7 +113,7 @@ def _is_own_write(detail: Mapping[str, Any], own: Own) -> bool:
 def _of_export(detail: Mapping[str, Any], own: Own, at: datetime | None) -> Hint:
     arn = _parameter(detail, "exportArn") or _parameter(detail, "ExportArn")
     name = _UUID.sub("", str(arn).rpartition("/")[2])
-    # Without the ARN any export may be meant, and looking at ours is cheap.
+    # Without the ARN, the event may be about any export, and looking at ours is cheap.
     if arn is not None and name not in own.exports:
         raise _of_another(f"export {_shown(name)}", sorted(own.exports))
     return Hint(own.account, EXPORT.name, at)
@@ -177,7 +177,7 @@ def _handshake(detail: Mapping[str, Any]) -> object:
 
 
 def _everything(_detail: Mapping[str, Any]) -> None:
-    """Name no account: only a full run detects that one is missing, or whose costs are exported now."""
+    """Name no account: only a full run detects that one is missing, or that another account pays now."""
 
 
 MEMBERSHIP: Mapping[str, Callable[[Mapping[str, Any]], object]] = {

@@ -61,5 +61,5 @@ class AwsCloud:
         return self._resources.observe(target)
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Write what the actions of one kind and verb say."""
+        """Apply actions of one kind and verb."""
         return self._resources.apply(actions)

@@ -34,7 +34,7 @@ _PARENT = r"r-[a-z0-9]{4,32}|ou-[a-z0-9]{4,32}-[a-z0-9]{8,32}"
 _HASH = r"[0-9a-f]{16,128}:[0-9a-f]{64}"
 
 
-# What each setting does; docs/settings.md is made from this and from what the code reads.
+# What each setting does; docs/settings.md is generated from this and from the code.
 EFFECTS = {
     "AWS_REGION": "The function's region; Lambda sets it.",
     "ACCOUNT_KIND": "`management`: the whole organization. `standalone`: only this account, without member roles.",
@@ -200,7 +200,7 @@ def _bucket_region(reader: Reader, region: str, partition: str) -> str:
 
 
 def _prefix(reader: Reader) -> str:
-    # A doubled or trailing slash would be a different prefix from the one that is meant.
+    # A doubled or trailing slash would make a different prefix than intended.
     prefix = reader.text("EXPORT_PREFIX", "dataexport").strip("/")
     right = re.fullmatch(r"[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*", prefix) is not None
     reader.check(right and len(prefix) <= 256, "EXPORT_PREFIX", f"{prefix[:80]!r} is not a valid key prefix")

@@ -87,7 +87,7 @@ class S3Store:
         return spare
 
     def put(self, document: str, data: bytes, content_type: str) -> str:
-        """Write a document beside the state, whatever lies there; return its S3 URI. Raises CloudError."""
+        """Write a document beside the state, replacing any existing one; return its S3 URI. Raises CloudError."""
         self._put(key_of(document), data, content_type)
         return f"s3://{self._bucket}/{key_of(document)}"
 

@@ -1,8 +1,8 @@
-"""Reads what changed from the activity log, in the one Log Analytics workspace that the customer sends it to.
+"""Reads changes from the activity log, in the Log Analytics workspace that the customer sends it to.
 
 Sources: "AzureActivity" (Azure Monitor Logs reference), "Azure Monitor Log Analytics API response format" and "Log data
 ingestion time in Azure Monitor" (Microsoft Learn): a change can be queried 3 to 20 minutes after it happened. Changes
-that are made through a storage account's own endpoint are not in this log.
+made through a storage account's own endpoint are not in this log.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shared.hints import AHEAD, OLDEST
 from shared.parsing import mapping, parse_time, require
 from shared.runtime.context import RunContext
 
-API_VERSION = "2017-10-01"  # of queries through Resource Manager, for which its own token is enough
+API_VERSION = "2017-10-01"  # for queries through Resource Manager, which accept its token
 COLUMNS = ("operation", "subscription", "resource", "at")
 MOST_ROWS = 50_000  # the API refuses more than 500,000 rows or about 100 MB
 
@@ -44,9 +44,8 @@ _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What one entry says was changed: targets of a kind in a subscription (`name`: only this one), and when (UTC).
-
-    The name is in lower case, as the log has it.
+    """The change in one entry: targets of a kind in a subscription (only the one with `name`, if given), and when
+    (UTC). The name is in lower case, as in the log.
     """
 
     scope: str
@@ -56,9 +55,9 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def query(settings: AzureSettings, own: Sequence[str], since: datetime) -> str:
-    """Return the query: what others changed successfully since then, the last time for each operation and resource.
+    """Return the query for others' successful changes since then, the last one for each operation and resource.
 
-    `own` are the ids by which the log may name the function as the caller.
+    `own` are the ids that the log may contain for the function as the caller.
     """
     resources = [
         rf"/subscriptions/[^/]+/providers/microsoft\.costmanagement/exports/{NAME.lower()}-",
@@ -82,9 +81,9 @@ def query(settings: AzureSettings, own: Sequence[str], since: datetime) -> str:
 
 
 def read_changes(settings: AzureSettings, clients: Clients, run: RunContext) -> list[Change]:
-    """Return what others changed in the last day. Raises CloudError.
+    """Return others' changes of the last day. Raises CloudError.
 
-    Entries that are not understood are logged, and left out.
+    Invalid entries are logged and left out.
     """
     claims = run.calls(ARM_READ, clients.claims)
     own = [claims[one].lower() for one in ("oid", "appid") if one in claims]
@@ -104,7 +103,7 @@ def read_changes(settings: AzureSettings, clients: Clients, run: RunContext) -> 
 
 
 def _rows(document: object) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of the one table, each by its columns' names. Raises NotUnderstood."""
+    """Yield the rows of the table as mappings of column names to values. Raises NotUnderstood."""
     what = "the query of the activity log"
     answer = require(document, {"tables": list}, what)
     if answer.get("error"):
@@ -123,7 +122,7 @@ def _rows(document: object) -> Iterator[Mapping[str, Any]]:
 
 
 def _change(row: Mapping[str, Any], settings: AzureSettings) -> Change | None:
-    """Return what a row says, None if it is not understood."""
+    """Return the change in a row, None if it is not valid."""
     at = parse_time(row["at"])
     operation, subscription, resource = (str(row[one]).lower() for one in ("operation", "subscription", "resource"))
     if at is None or operation not in OPERATIONS or not _GUID.fullmatch(subscription):

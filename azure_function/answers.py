@@ -21,7 +21,7 @@ Pipe = Any  # the SDK's policies are generic in types that it does not export
 
 
 class LoopbackTokenPolicy(BearerTokenCredentialPolicy[Any, Any]):
-    """Sends tokens over plain HTTP. Only for loopback endpoints: the SDK's policy requires HTTPS, with good reason."""
+    """Sends tokens over plain HTTP. Only for loopback endpoints: the SDK's policy rightly requires HTTPS."""
 
     def on_request(self, request: PipelineRequest[Any]) -> None:
         request.context.options["enforce_https"] = False

@@ -21,8 +21,8 @@ from shared.runtime.context import RunContext
 class Found(msgspec.Struct, frozen=True):
     """A billing scope: its path in Resource Manager, name, and the subscriptions billed to it.
 
-    `accounts` are the paths, in lower case, of the enrollment accounts of a department. `unseen` is why whose costs the
-    scope holds could not be determined, "" where it could.
+    `accounts` are the paths, in lower case, of the enrollment accounts of a department. `unseen` is why the
+    subscriptions of the scope could not be determined, "" if they could.
     """
 
     path: str
@@ -102,9 +102,9 @@ def _refused(path: str, error: CloudError) -> Problem:
 
 
 class BillingScopes:
-    """Lists the billing scopes as the function's identity may see them.
+    """Lists the billing scopes that are visible to the function's identity.
 
-    `unseen`: a passing failure hides whose costs the billing exports hold.
+    `unseen`: a temporary failure hides which subscriptions the billing exports contain.
     """
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:

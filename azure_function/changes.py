@@ -1,8 +1,8 @@
-"""What has changed since it was last looked at, as hints for a run.
+"""Finds what has changed since the last look, as hints for a run.
 
-Everything is compared with the state that the runs save, and nothing else is stored: an event counts until a target
-that it concerns has been read after it. So a run that is refused, fails or ends early loses no event, and one that is
-repeated or late changes nothing.
+Everything is compared with the state that runs save, and nothing else is stored: an event counts until one of its
+targets has been read after it. So a run that is refused, fails or ends early loses no event, and a repeated or late run
+changes nothing.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from shared.runtime.context import RunContext
 from shared.state.document import StateDocument
 from shared.target_state import TargetState
 
-SKEW = timedelta(seconds=5)  # so far may the function's clock be ahead of Azure's
-SKIPPED = "not-applicable"  # the state of an export whose costs are in a billing scope's: no run reads it
+SKEW = timedelta(seconds=5)  # how far the function's clock may be ahead of Azure's
+SKIPPED = "not-applicable"  # the state of an export whose costs are in a billing scope's export: no run reads it
 
 Found = TypeVar("Found")
 
 
 def find_changes(settings: AzureSettings, clients: Clients, run: RunContext, document: StateDocument) -> list[Hint]:
-    """Return a hint for each subscription that is new or has another state, and for each event of the activity log.
+    """Return a hint for each subscription that is new or changed its state, and for each event of the activity log.
 
-    Without a state there is nothing to compare with, and so no hint. A subscription that is no longer listed gives
-    none: only complete enumerations decide that one is gone. A source that cannot be read is logged, and the other one
-    is read all the same.
+    Without a state, there is nothing to compare with and thus no hint. A subscription that is no longer listed gives no
+    hint: only complete enumerations decide that it is gone. A source that cannot be read is logged, and the other one
+    is still read.
     """
     if not document.owner:
         return []
@@ -48,7 +48,7 @@ def find_changes(settings: AzureSettings, clients: Clients, run: RunContext, doc
 
 
 def _read(run: RunContext, source: Callable[[], Sequence[Found]]) -> Sequence[Found]:
-    """Return what a source says; nothing, and a line in the log, where it cannot be read."""
+    """Return the hints of a source; none, and a line in the log, if it cannot be read."""
     try:
         return source()
     except ReportedError as error:
@@ -57,10 +57,10 @@ def _read(run: RunContext, source: Callable[[], Sequence[Found]]) -> Sequence[Fo
 
 
 def _subscriptions(settings: AzureSettings, clients: Clients, run: RunContext, document: StateDocument) -> list[str]:
-    """Return the subscriptions that the state does not know, or knows as active when they are not, or the other way.
+    """Return the subscriptions that the state does not contain, or whose recorded activity differs.
 
-    Resource Graph may lag behind Resource Manager by hours, so what it says is only believed if both say it: a run for
-    anything else would change nothing, and the next look would ask for it again. Raises CloudError.
+    Resource Graph may lag behind Resource Manager by hours, so a change counts only if both report it: a run for any
+    other change would have no effect, and the next look would request it again. Raises CloudError.
     """
 
     def differs(subscription: str, state: str) -> bool:
@@ -75,7 +75,7 @@ def _subscriptions(settings: AzureSettings, clients: Clients, run: RunContext, d
 
 
 def _states(subscriptions: Sequence[str], clients: Clients, run: RunContext) -> dict[str, str]:
-    """Return the states of those of the subscriptions that Resource Manager shows. Raises CloudError."""
+    """Return the states of those subscriptions that Resource Manager lists. Raises CloudError."""
     client = clients.subscriptions.subscriptions
     shown: list[Mapping[str, Any]] = []
     if len(subscriptions) > ASK_ONE_BY_ONE:
@@ -88,9 +88,9 @@ def _states(subscriptions: Sequence[str], clients: Clients, run: RunContext) -> 
 
 
 def _unread(changes: Sequence[Change], settings: AzureSettings, document: StateDocument) -> Iterator[Hint]:
-    """Yield a hint for each change that concerns a target of ours which has not been read since.
+    """Yield a hint for each change to one of our targets that has not been read since.
 
-    The log may hold much of other management groups, and of exports that are not ours: that is no news.
+    The log may contain many changes to other management groups and to exports that are not ours; these are ignored.
     """
     for change in changes:
         record = document.scopes.get(change.scope)
@@ -99,12 +99,12 @@ def _unread(changes: Sequence[Change], settings: AzureSettings, document: StateD
         names = [one for one in _names(change, settings) if change.name in ("", one.lower())]
         states = (record.targets.get(f"{change.kind}/{one}") for one in names)
         if any(state is not None and _is_older(state, change) for state in states):
-            # Only a run for everything lists the containers, and every export rests on one.
+            # Only a full run lists the containers, and every export rests on one.
             yield Hint(at=change.at) if change.kind == CONTAINER.name else Hint(change.scope, change.kind, change.at)
 
 
 def _is_older(state: TargetState, change: Change) -> bool:
-    """Return whether the last read of a target that runs do read was before a change."""
+    """Return whether a target that runs read was last read before a change."""
     return state.state != SKIPPED and (state.looked_at is None or state.looked_at < change.at + SKEW)
 
 

@@ -151,7 +151,7 @@ class Clients:
         return self._ask(HttpRequest("GET", f"{path}?api-version={api_version}"))
 
     def arm_post(self, path: str, api_version: str, body: dict[str, Any]) -> Any:
-        """Return the JSON that a path of Resource Manager answers a query with. Raises SDK errors."""
+        """Return the JSON response to a query at a path of Resource Manager. Raises SDK errors."""
         return self._ask(HttpRequest("POST", f"{path}?api-version={api_version}", json=body))
 
     def _ask(self, request: HttpRequest) -> Any:

@@ -58,11 +58,11 @@ CONTAINER_MISSING = frozenset({"ContainerNotFound"})
 PROPAGATION = EscalationPolicy(
     longest=timedelta(hours=1)
 )  # the longest that a role assignment takes to be seen everywhere
-NETWORK_SETTLES = EscalationPolicy(tries=2)  # a changed network rule takes about a minute to count
+NETWORK_SETTLES = EscalationPolicy(tries=2)  # a changed network rule takes about a minute to apply
 WEEK = timedelta(days=7)
 HTTP_OK = 200
 REGISTERING = timedelta(minutes=10)
-BEING_DELETED = timedelta(seconds=20)  # a deleted container's name is free again after 30 seconds or more
+BEING_DELETED = timedelta(seconds=20)  # a deleted container's name is available again after 30 seconds or more
 
 CREDENTIALS_REMEDY = (
     "Renew the credentials (for the function: its managed identity, else AZURE_CLIENT_SECRET), and check "
@@ -316,7 +316,7 @@ def _answer(error: HttpResponseError) -> ReportedError:
         if rule.knows(refusal):
             return rule.becomes(refusal)
     if refusal.status == 401:
-        # The token is good elsewhere unless the challenge says otherwise: this is the scope's own refusal.
+        # The token is valid elsewhere unless the challenge says otherwise: this refusal concerns only the scope.
         if "invalid_token" in _challenge(error):
             return _no_credentials(refusal)
         return Denied(UNAUTHORIZED, refusal.summary, RIGHTS_REMEDY, escalation=PROPAGATION)
@@ -324,7 +324,7 @@ def _answer(error: HttpResponseError) -> ReportedError:
     if refusal.status == 403:
         if refusal.code in ("", "403"):
             return _no_rights(refusal)
-        # Not every 403 is a missing right. For a code that is not listed, Azure's own message is shown.
+        # Not every 403 is a missing permission. For a code that is not listed, Azure's own message is shown.
         return Denied(refusal.code, f"{call}{refusal.summary}", UNKNOWN_REMEDY, escalation=PROPAGATION)
     if refusal.status == 404:
         return _missing(refusal)

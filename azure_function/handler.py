@@ -70,16 +70,16 @@ def on_tick(clock: Clock) -> None:
 
 
 def _end_of_timer(result: RunResult) -> None:
-    """Write the metrics of a run that a timer started. Raises RunFailed if its report's status is ``failed``."""
+    """Write the metrics of a timer's run. Raises RunFailed if its report's status is ``failed``."""
     log_metrics(logging_sink, result.report, result.metrics)
     if result.report["status"] == "failed":
         raise RunFailed(failure_message(result.report))
 
 
 def changes_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
-    """Look for changes, and run for what they concern.
+    """Look for changes, and reconcile the scopes that changed.
 
-    Raises SettingsError before any call, and RunFailed if a run was made and its report's status is ``failed``.
+    Raises SettingsError before any call, and RunFailed if there was a run whose report has the status ``failed``.
     """
     on_look(SystemClock())
 
@@ -155,10 +155,10 @@ def run_once(
 
 
 def look_once(environment: Mapping[str, str], sink: Sink, clock: Clock, seed: int | None = None) -> RunResult | None:
-    """Look for changes, and reconcile what they concern; None if there are none, or if a run may not begin now.
+    """Look for changes, and reconcile the scopes that changed.
 
-    Nothing is written unless a run begins, and the next look sees again what no run has looked at. Raises SettingsError
-    before any call.
+    Returns None without changes, or if a run may not begin now. Nothing is written unless a run begins, and the next
+    look finds all changes that no run has looked at. Raises SettingsError before any call.
     """
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)

@@ -93,5 +93,5 @@ class AzureCloud:
         return self._resources.observe(target)
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Write what the actions of one kind and verb say."""
+        """Apply actions of one kind and verb."""
         return self._resources.apply(actions)

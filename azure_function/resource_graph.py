@@ -1,10 +1,10 @@
-"""Reads subscriptions from Azure Resource Graph: the states of all in one call, and what people call them.
+"""Reads subscriptions from Azure Resource Graph: the states of all in one call, and their labels.
 
 Sources: "Understanding the Azure Resource Graph query language", "Working with large Azure resource data sets" and
-"Azure Resource Graph sample queries for management groups" (Microsoft Learn): an answer has at most 1,000 rows, and a
-longer one is paged. For the states each row is a list of subscriptions by the first digit of their ids, so that 10,000
-of them are 16 rows, each far below the limit of 1 MB that the Kusto query language sets for one list ("The dynamic data
-type"). A subscription's chain of management groups begins with the nearest one.
+"Azure Resource Graph sample queries for management groups" (Microsoft Learn): a response has at most 1,000 rows; longer
+results are paged. For the states each row is a list of subscriptions by the first digit of their ids, so that 10,000 of
+them take 16 rows, each far below the limit of 1 MB for a list in the Kusto query language ("The dynamic data type"). A
+subscription's chain of management groups begins with the nearest one.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ LABELS = (
     " | project id, subscriptionId = tolower(subscriptionId), state = tostring(properties.state),"
     " groups = properties.managementGroupAncestorsChain, tags | order by id asc"
 )
-PAGE, MOST_PAGES = 1000, 10  # Resource Graph shows 10,000 subscriptions at most
+PAGE, MOST_PAGES = 1000, 10  # Resource Graph returns at most 10,000 subscriptions
 
 
 def subscription_states(settings: AzureSettings, clients: Clients, run: RunContext, tenant: str) -> dict[str, str]:
     """Return the state of each subscription of the tenant that the settings select, by its id in lower case.
 
-    Those of other tenants, which Azure Lighthouse may delegate to this one, are left out. Only what the function's
-    identity may read is listed, and 10,000 subscriptions at most. Resource Graph learns of a change within about a
-    minute, or with its next full scan. Raises CloudError.
+    Those of other tenants, which Azure Lighthouse may delegate to this one, are left out. Only subscriptions that the
+    function's identity may read are listed, at most 10,000. Resource Graph detects a change within about a minute, or
+    with its next full scan. Raises CloudError.
     """
     answer = _ask(settings, clients, run, QUERY.format(tenant=tenant), {})
     states = dict(pair for row in answer["data"] for pair in _pairs(mapping(row)))
@@ -53,8 +53,7 @@ def subscription_labels(
 ) -> dict[str, dict[str, str]]:
     """Return the management groups, the state and the tags of each subscription of the tenant, by its id.
 
-    Those that Resource Graph does not show, or of which it is not understood what it says, are missing. Raises
-    CloudError.
+    Subscriptions that Resource Graph does not return, or whose entry is not valid, are missing. Raises CloudError.
     """
     found: dict[str, dict[str, str]] = {}
     options: dict[str, Any] = {"$top": PAGE}
@@ -71,7 +70,7 @@ def subscription_labels(
 def _ask(
     settings: AzureSettings, clients: Clients, run: RunContext, query: str, options: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Return one page of a query's answer. Raises CloudError."""
+    """Return one page of a query's result. Raises CloudError."""
     body: dict[str, Any] = {"query": query, "options": {"resultFormat": "objectArray", **options}}
     if settings.group and not settings.include:
         body["managementGroups"] = [settings.group]
@@ -95,7 +94,7 @@ def _labels(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _pairs(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield ids and states of one row. Raises NotUnderstood if the row is not as asked for, or not whole."""
+    """Yield ids and states of one row. Raises NotUnderstood if the row does not match the query or is incomplete."""
     found = row.get("found")
     if not isinstance(found, list) or len(found) != row.get("total"):
         raise NotUnderstood(WHAT, "a list in it is not whole")

@@ -29,12 +29,12 @@ from shared.runtime.context import RunContext
 ROLE = "role"
 SUBSCRIPTION, BILLING, DESTINATION = "subscription", "billing", "destination"
 COVERED_BY = "covered-by"
-STATE = "state"  # of the subscription of a destination, where it is not an active one
+STATE = "state"  # of a destination's subscription, if that is not active
 
-# A warned subscription can be read but nothing in it created ("Azure subscription states", Microsoft Learn).
+# A warned subscription can be read, but nothing can be created in it ("Azure subscription states", Microsoft Learn).
 ACTIVE_STATES = frozenset({"Enabled", "PastDue"})
 LIST_REMEDY = "Assign the deployment's custom role, which can read subscriptions, on the management group."
-ASK_ONE_BY_ONE = 20  # up to so many requested subscriptions, reading each one costs no more than listing all
+ASK_ONE_BY_ONE = 20  # up to this many requested subscriptions, reading each one costs no more than listing all
 
 
 class Scopes:
@@ -54,8 +54,8 @@ class Scopes:
     def enumerate(self, requested: Sequence[str]) -> Enumeration:
         """Return the selected scopes, of all or of the requested ones.
 
-        Raises RunStopped where no subscription is visible at all or all of them are another tenant's; other
-        CloudErrors where the listing failed.
+        Raises RunStopped if no subscription is visible or all belong to another tenant, and CloudErrors if the listing
+        failed.
         """
         ids = [one.lower() for one in requested if not one.startswith("/")]
         if requested and len(requested) <= ASK_ONE_BY_ONE:
@@ -201,6 +201,6 @@ class Scopes:
 
 
 def id_of(subscription: Mapping[str, Any]) -> str:
-    """Return a listed subscription's id in lower case; "", which is reported as no id, where it has none."""
+    """Return a listed subscription's id in lower case; "", which is reported as invalid, if it has none."""
     found = subscription.get("subscriptionId")
     return found.lower() if isinstance(found, str) else ""

@@ -13,10 +13,10 @@ DATASETS = ("actual", "focus", "amortized")
 CONTAINER = "dataexport"
 STATE_CONTAINER = "tailpipe-state"
 DEFAULT_BUDGET = 1000
-BACKFILL = 3  # months: what a Tailpipe report starts from
+BACKFILL = 3  # months: the history that a Tailpipe report starts with
 MOST_BACKFILL = 84  # months; cost data goes back seven years
 FOCUS_VERSION = "1.2-preview"
-RUN_SECONDS = 6900  # within a function timeout of two hours, which ten thousand new subscriptions may need
+RUN_SECONDS = 6900  # within a function timeout of two hours, which 10,000 new subscriptions may need
 
 _GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _STORAGE = (
@@ -31,7 +31,7 @@ _WORKSPACE = (
 _BILLING = r"/providers/Microsoft\.Billing/billingAccounts/[\w:.-]{1,128}(/[A-Za-z]{1,40}/[\w:.-]{1,128}){0,2}"
 _CONTAINER = r"[a-z0-9](-?[a-z0-9]){2,62}"
 _GROUP = r"[\w().-]{1,90}"
-# 1.0, 1.0r2, 1.2-preview, 1.0-preview(v1): Cost Management's own names of its FOCUS versions.
+# 1.0, 1.0r2, 1.2-preview, 1.0-preview(v1): the names that Cost Management gives its FOCUS versions.
 _VERSION = r"\d{1,2}\.\d{1,2}(r\d{1,2})?(-preview(\(v\d{1,2}\))?)?"
 _STATE = r"[a-z0-9]{3,24}|https://[a-z0-9]{3,24}(\.[a-z0-9-]+)+/?|http://.+"
 
@@ -63,7 +63,7 @@ CLOUDS = {
 }
 
 
-# What each setting does; docs/settings.md is made from this and from what the code reads.
+# What each setting does; docs/settings.md is generated from this and from the code.
 EFFECTS = {
     "AZURE_CLOUD": "Which of Microsoft's clouds this is.",
     "DESTINATION": "The storage accounts that exports are delivered to, by resource id.",
@@ -115,11 +115,11 @@ class AzureSettings(msgspec.Struct, frozen=True):
     `exclude` are subscription ids in lower case, `group` is a management group's name ("" for no filter; a list in
     `include` is selected regardless of the group). `billing` is ``off``, ``auto`` or ``list``, then with
     `billing_scopes`. `requested_months` are the months (``YYYY-MM``) that a request names instead of the last
-    `backfill_months`. `state_url` is the host storage's blob endpoint. `arm_endpoint` and `blob_endpoint` are
-    loopback addresses, where a fixed `arm_token` and `blob_key` are used if given; accounts are the first part of
-    the blob endpoint's path. `notify_url` is the URI of the secret with the webhook's address, never the address
-    itself; `vault_endpoint` is a loopback address that answers instead of its vault. `activity_log` is the resource id
-    of the workspace with the activity logs, "" for none.
+    `backfill_months`. `state_url` is the host storage's blob endpoint. `arm_endpoint` and `blob_endpoint` are loopback
+    addresses, where a fixed `arm_token` and `blob_key` are used if given; accounts are the first part of the blob
+    endpoint's path. `notify_url` is the URI of the secret with the webhook's address, never the address itself;
+    `vault_endpoint` is a loopback address that replaces its vault. `activity_log` is the resource id of the workspace
+    with the activity logs, "" for none.
     """
 
     cloud: Sovereign
@@ -213,8 +213,8 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
         ),
     )
     if settings.client_secret:
-        reader.check(bool(settings.tenant), "AZURE_TENANT_ID", "is required beside AZURE_CLIENT_SECRET")
-        reader.check(bool(settings.client), "AZURE_CLIENT_ID", "is required beside AZURE_CLIENT_SECRET")
+        reader.check(bool(settings.tenant), "AZURE_TENANT_ID", "is required together with AZURE_CLIENT_SECRET")
+        reader.check(bool(settings.client), "AZURE_CLIENT_ID", "is required together with AZURE_CLIENT_SECRET")
     loopback = "is for a loopback endpoint only; unset it"
     reader.check(not settings.arm_token or bool(settings.arm_endpoint), "ARM_TOKEN", loopback)
     reader.check(not settings.blob_key or bool(settings.blob_endpoint), "BLOB_KEY", loopback)

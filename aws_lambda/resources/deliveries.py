@@ -104,7 +104,7 @@ class Deliveries:
             newest.pop(folder, None)
             newest[folder] = item
         since = "" if dataset.monthly else f"BILLING_PERIOD={self._since()}"
-        # Without any delivery so far, there is nothing to say of recent months either.
+        # Without any delivery so far, there is nothing to report about recent months either.
         recent = () if dataset.monthly or not (data or newest or compared) else self._recent_months()
         covered = {*recent, *(month_of_folder(folder) for folder in newest if folder >= since)}
         periods = listed_periods(data, newest, covered, compared, incomplete)

@@ -1,1 +1,1 @@
-"""One module for each thing the Azure function observes, and creates or repairs where it may."""
+"""One module for each thing that the Azure function observes and, where it has permission, creates or repairs."""

@@ -25,7 +25,7 @@ from shared.runtime.context import RunContext
 from shared.target_state import TargetState
 
 LANDS = timedelta(hours=24)  # an execution is queued, and its month arrives within hours
-TRIES = 3  # a month that was requested so often and never arrived has no data
+TRIES = 3  # a month that was requested this often and never arrived has no data
 LEDGER = "ledger"  # {YYYYMM: [number of requests, time of the last (ISO 8601)]}; delivered months are dropped
 REACH = Reach(months=MOST_BACKFILL, tried=LEDGER, tries=TRIES)
 
@@ -109,7 +109,7 @@ class Backfill(BulkOnly):
         return [f"{one // 12:04d}{one % 12 + 1:02d}" for one in past]
 
     def _closing(self, seen: Present, waiting: Sequence[str]) -> Present:
-        """Return what was seen, with its end where Azure delivers one of the `waiting` months until then only."""
+        """Return the observation, with `ends` if Azure delivers one of the `waiting` months only until then."""
         present = month_of(self._run.clock.now())
         oldest = month_before(present, MOST_BACKFILL)
         if oldest.replace("-", "") not in waiting:
@@ -162,7 +162,7 @@ class Backfill(BulkOnly):
         return {"detail": f"no data for {', '.join(missing)}"} if missing and listed else {}
 
     def _is_settled(self, kept: list[Any] | None, now: datetime) -> bool:
-        """Return whether a month need not be asked for; one that a request names is asked for again."""
+        """Return whether a month need not be requested; a month that the request names is requested again."""
         if kept is None or self._settings.requested_months:
             return _is_coming(kept, now)
         return _is_coming(kept, now) or (parse_int(kept[0]) or 0) >= TRIES

@@ -33,7 +33,7 @@ OPEN_STATES = frozenset({"Warned"})  # such a subscription allows no new resourc
 class Container:
     """Observes and creates the containers that exports deliver to, and reads the properties of their accounts.
 
-    `states` holds the state of each destination's subscription that is not an active one.
+    `states` holds the state of each destination's subscription that is not active.
     """
 
     kinds = (CONTAINER,)
@@ -61,7 +61,7 @@ class Container:
         return {target.key: self.observe(target) for target in targets}
 
     def observe(self, target: Target) -> Observation:
-        """Read the account, and return what the listing of its container has shown."""
+        """Read the account, and return the observation from the listing of its container."""
         found = self._observe(target)
         progress = self._evidence.progress.get(target.key)
         if isinstance(found, Present) and progress is not None:
@@ -80,7 +80,7 @@ class Container:
         except (NotFound, NotApplicable) as error:
             return _missing(account, error)
         except CloudError as error:
-            # The exports' own errors show this as well, so an unreadable account stops nothing.
+            # The exports' own errors show this as well, so an unreadable account is not an error.
             self._skip(error, f"the properties of storage account {account.name}", target.key)
             properties = {}
         closed = closed_to_exports(properties, identity=self._settings.identity)
@@ -107,7 +107,7 @@ class Container:
         return unseen(listing, f"container {target.key.name}")
 
     def _loss(self, account: Storage, archived: ArchivedBlobs | None, key: Key) -> tuple[ManualStep | None, str]:
-        """Return the step and its code if rules of the customer prevent exports from being written or read."""
+        """Return the step and its code if the customer's rules prevent exports from being written or read."""
         name = self._settings.container
         container = f"{account.id}/blobServices/default/containers/{name}"
         held = _held(self._shown(container, f"immutability policies of container {account.name}/{name}", key))
@@ -159,23 +159,23 @@ class Container:
 
 
 def closed_to_exports(account: Mapping[str, Any], *, identity: bool) -> str:
-    """Return why a storage account with these properties keeps exports out; "" if nothing does.
+    """Return why a storage account with these properties blocks exports; "" if it does not.
 
     Source: "Tutorial: Improved exports experience", prerequisites for storage accounts.
     """
     scope = account.get("allowedCopyScope")
     if scope in ("AAD", "PrivateLink"):
-        return f"its permitted scope for copy operations is {scope}, and not 'From any storage account'"
+        return f"its permitted scope for copy operations is {scope}, not 'From any storage account'"
     rules = mapping(account.get("networkAcls"))
     if rules.get("defaultAction") != "Deny" and account.get("publicNetworkAccess") != "Disabled":
         return ""
     if "AzureServices" not in str(rules.get("bypass") or "AzureServices"):
-        return "its network rules keep trusted Microsoft services out"
-    return "" if identity else "its network is closed, and exports without an identity of their own cannot get in"
+        return "its network rules block trusted Microsoft services"
+    return "" if identity else "its network is closed, and exports without a managed identity have no access"
 
 
 def _held(container: Mapping[str, Any]) -> str:
-    """Return what keeps a container's blobs from being replaced; "" if nothing does."""
+    """Return what prevents a container's blobs from being replaced; "" if nothing does."""
     if container.get("hasLegalHold") is True:
         return "a legal hold"
     if container.get("hasImmutabilityPolicy") is True:
@@ -185,10 +185,10 @@ def _held(container: Mapping[str, Any]) -> str:
 
 
 def taking_away(policy: Mapping[str, Any], place: str) -> dict[str, str]:
-    """Return which rules of a management policy delete or archive blobs below `place` too soon, and when.
+    """Return the rules of a management policy that delete or archive blobs below `place` too soon, and when.
 
-    A rule takes part if it is enabled, its prefixes reach into `place`, and it asks for no tags. Source: "Azure Blob
-    Storage lifecycle management overview".
+    A rule applies if it is enabled, its prefixes overlap `place`, and it requires no tags. Source: "Azure Blob Storage
+    lifecycle management overview".
     """
     found: dict[str, str] = {}
     rules = policy.get("rules")
@@ -220,7 +220,7 @@ def _is_days(value: Any) -> bool:
 
 def _missing(account: Storage, error: CloudError) -> Unknown:
     manual_step = ManualStep(
-        f"the storage account {account.name} of DESTINATION is not there: {error.message}",
+        f"the storage account {account.name} of DESTINATION does not exist: {error.message}",
         (DEPLOY, "Or correct DESTINATION to the resource id of an account that exists."),
         manual_steps.EXPORTS_DOC,
     )

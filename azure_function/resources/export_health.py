@@ -1,4 +1,4 @@
-"""What an export's runs and its deliveries say of its health."""
+"""Evaluates the health of an export from its runs and its deliveries."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _first(snapshot: ExportSnapshot, over: Sequence[Mapping[str, Any]], now: dat
 
 
 def news(written: datetime, content: ManifestContent, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a manifest written at that time changes in the remembered facts."""
+    """Return the changes to the remembered facts after a manifest written at that time."""
     known: dict[str, Any] = {MANIFEST_READ: written.isoformat()}
     if content.empty != bool(facts.get(EMPTY_SINCE)):
         known[EMPTY_SINCE] = written.isoformat() if content.empty else ""

@@ -1,4 +1,4 @@
-"""Reads one export: its live document, its runs, and what it delivered."""
+"""Reads one export: its live document, its runs and its deliveries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ExportReader:
         self.to_write: dict[Key, Mapping[str, Any]] = {}
 
     def read(self, target: Target) -> Observation:
-        """Read one export: one call, with its runs where deliveries do not show that it works. Raises CloudError."""
+        """Read one export in one call, with its runs if deliveries do not show that it works. Raises CloudError."""
         seen = self._evidence.seen(target)
         fresh = seen.at is not None and self._run.clock.now() - seen.at < FRESH
         try:
@@ -59,7 +59,7 @@ class ExportReader:
         return self.compare(target, live, seen)
 
     def by_delivery(self, target: Target, seen: LastDelivery) -> Present:
-        """Return what a fresh delivery shows about an export, without reading its configuration."""
+        """Return the observation of an export with a fresh delivery, without reading its configuration."""
         entry = target.state
         facts = {**(entry.facts if entry else {}), **self._evidence.facts.get(target.key, {})}
         path = placement_of(target.key).path
@@ -72,7 +72,7 @@ class ExportReader:
         return msgspec.structs.replace(health, verified=False, facts=found, periods=periods)
 
     def compare(self, target: Target, live: Mapping[str, Any], seen: LastDelivery) -> Present:
-        """Compare an export's live document with what is desired; `seen` is what its deliveries show."""
+        """Compare an export's live document with the desired fields; `seen` is the evidence from its deliveries."""
         entry = target.state
         news = self._evidence.facts.get(target.key, {})
         facts = {**(entry.facts if entry else {}), **news}

@@ -1,4 +1,4 @@
-"""Writes exports: created in one call where Azure protects what exists, repaired in place, never deleted."""
+"""Writes exports: created in one call if Azure protects existing ones, repaired in place, never deleted."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ UNSEEN = "create-refuses-overwrite"  # the proof of an Absent that Azure's refus
 class ExportWriter:
     """Creates, repairs and adopts exports.
 
-    An export that was not read is created only where Azure refuses to overwrite what exists: the first creation of a
-    run tests that by sending the new export once more, without an eTag.
+    An export that was not read is created only if Azure refuses to overwrite existing ones: the first creation of a run
+    tests that by sending the new export once more, without an eTag.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ExportWriter:
         self._permissions = permissions
         self._reader = reader
         self._probing = threading.Lock()
-        self._protected: bool | None = None  # whether Azure refuses to overwrite without an eTag; None: not seen yet
+        self._protected: bool | None = None  # whether Azure refuses to overwrite without an eTag; None: not known yet
 
     def write(self, action: Action) -> Applied:
         """Create, repair or adopt one export. Raises CloudError."""

@@ -1,4 +1,4 @@
-"""The exports: observed by their deliveries where these are fresh, read singly where not."""
+"""The exports: observed by their deliveries if these are fresh, else read singly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.provider import Applied
 from shared.resources import one_by_one
 from shared.runtime.context import RunContext
 
-FIRST_DAYS = timedelta(days=4)  # how long an export without a delivery is looked for in its own folder in every run
+FIRST_DAYS = timedelta(days=4)  # how long every run lists the folder of an export without a delivery
 SAMPLES = 3  # how many unknown exports are read to find out whether exports can be read at all
 
 
@@ -38,10 +38,10 @@ class Exports:
         self._working: set[Key] = set()
 
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
-        """List what was delivered; exports with fresh deliveries are alive.
+        """List the deliveries; exports with fresh deliveries count as working.
 
-        An export that memory does not know and that has delivered nothing counts as absent without a read, once a read
-        of one of them has shown that exports can be read: where that is wrong, Azure refuses the creation.
+        An export without recorded state and without deliveries counts as absent without a read, once the read of
+        another one has shown that exports can be read. If that is wrong, Azure refuses the creation.
         """
         self._working |= {one.key for one in targets if one.state and one.state.present and one.state.error is None}
         self._evidence.list_containers()
@@ -65,15 +65,15 @@ class Exports:
         return self._reader.read(target)
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Create, repair or adopt the exports, one by one: no call of Azure takes several."""
+        """Create, repair or adopt the exports one by one: Azure has no batch call."""
         return one_by_one(self._writer.write, actions)
 
     def works(self, key: Key) -> bool:
-        """Return whether an export of this run worked when an earlier run last looked at it."""
+        """Return whether an export worked when an earlier run last looked at it."""
         return key in self._working
 
     def _is_expected(self, target: Target) -> bool:
-        """Return whether an export may have to be created now, or its first data is still to come."""
+        """Return whether an export may have to be created now, or still awaits its first data."""
         entry = target.state
         if target.skip or self._waits(target):
             return False
@@ -83,7 +83,7 @@ class Exports:
         return entry.delivered_at is None and created is not None and self._run.clock.now() - created < FIRST_DAYS
 
     def _delivered(self, target: Target) -> Present | None:
-        """Return what deliveries show of an export if the last one was fresh when it was listed, else None."""
+        """Return the observation from an export's deliveries if the last one was fresh when listed, else None."""
         seen, entry = self._evidence.seen(target), target.state
         as_of = self._run.clock.now() if seen.account else seen.listed_at
         if seen.at is None or as_of is None or as_of - seen.at >= FRESH:
@@ -108,7 +108,7 @@ class Exports:
             except CloudError as error:
                 seen[target.key] = as_observation(error)
                 continue
-            detail = "no delivery and no memory of it"
+            detail = "no delivery and no recorded state"
             return {one.key: seen.get(one.key, Absent((UNSEEN,), detail)) for one in unknown}
         return seen
 

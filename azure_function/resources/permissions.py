@@ -36,8 +36,8 @@ class Permissions:
     def explained(self, denied: Denied, key: Key, entry: TargetState | None) -> Denied:
         """Return the refusal of a call on an export, with the step to take once it has lasted.
 
-        While a new role assignment may still be taking effect, a refusal says nothing and is returned as it is. After
-        that, one read of the caller's own permissions on the scope tells which step is needed.
+        While a new role assignment may still be taking effect, a refusal is returned unchanged. After that, one read of
+        the caller's own permissions on the scope determines the step.
         """
         waiting = entry.waiting_since if entry else None
         if denied.escalation is None or waiting is None:
@@ -82,7 +82,7 @@ class Permissions:
         )
 
     def _no_app(self, placement: ExportPlacement, name: str, denied: Denied, *, known: bool) -> ManualStep:
-        """Return the step of a person; `known`: whether the refusal is the one of offers that accept no application."""
+        """Return the manual step; `known`: whether the refusal is that of offers that accept no applications."""
         settings = self._settings
         kind, shape = placement.dataset.types[0], "Parquet, snappy" if settings.parquet else "CSV, gzip"
         account = settings.destination[0].name if len(settings.destination) == 1 else "one of DESTINATION"

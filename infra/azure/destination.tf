@@ -7,7 +7,7 @@ resource "azurerm_storage_account" "destination" {
   #checkov:skip=CKV2_AZURE_41: It has the policy; the check reads no account whose keys hang on a variable.
   #checkov:skip=CKV2_AZURE_1: The data can be exported again; a customer key would be one more thing that can stop every export.
   #checkov:skip=CKV_AZURE_206: The data can be exported again, so replication is the operator's choice, by the variable of that name.
-  #checkov:skip=CKV_AZURE_33: It has no queue; nothing but blobs is ever written here.
+  #checkov:skip=CKV_AZURE_33: It has no queue; only blobs are written here.
   for_each = toset(local.destination_names)
 
   name                     = each.key

@@ -3,9 +3,9 @@ resource "azurerm_storage_account" "host" {
   #checkov:skip=CKV_AZURE_59: The function signs in by identity, keys are off and nothing is public; storage_closed lists networks.
   #checkov:skip=CKV_AZURE_35: storage_closed refuses networks that are not listed; without it the function is in no network of its own.
   #checkov:skip=CKV2_AZURE_33: The account holds code and state and opens to one identity only; private_endpoint_subnet_id adds an endpoint.
-  #checkov:skip=CKV2_AZURE_1: Code is published again and memory rebuilt; a customer key could only stop the function.
-  #checkov:skip=CKV_AZURE_206: Code is published again and memory rebuilt, so replication is the operator's choice.
-  #checkov:skip=CKV_AZURE_33: The function has no queue trigger; nothing but blobs is ever written here.
+  #checkov:skip=CKV2_AZURE_1: Code can be published again and the state rebuilt; a customer key could only stop the function.
+  #checkov:skip=CKV_AZURE_206: Code can be published again and the state rebuilt, so replication is the operator's choice.
+  #checkov:skip=CKV_AZURE_33: The function has no queue trigger; only blobs are written here.
   name                     = local.host_name
   resource_group_name      = azurerm_resource_group.this.name
   location                 = azurerm_resource_group.this.location
@@ -81,8 +81,8 @@ resource "azurerm_application_insights" "this" {
 }
 
 resource "azurerm_service_plan" "this" {
-  #checkov:skip=CKV_AZURE_212: Flex Consumption starts an instance when the timer fires; a run that fails is made up by the next one.
-  #checkov:skip=CKV_AZURE_225: Not every region has zones, and a missed run is made up by the next one.
+  #checkov:skip=CKV_AZURE_212: Flex Consumption starts an instance when the timer fires; the next run recovers from a failed one.
+  #checkov:skip=CKV_AZURE_225: Not every region has zones, and the next run makes up for a missed one.
   name                = local.function_name
   resource_group_name = azurerm_resource_group.this.name
   location            = azurerm_resource_group.this.location

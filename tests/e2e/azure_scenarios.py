@@ -152,7 +152,7 @@ def lose_destination(own: Tenant) -> None:
     accounts, account = dict(cloud.world.accounts), cloud.destinations[0]
     del cloud.world.accounts[account.name]
     try:
-        assert f"{account.name} of DESTINATION is not there" in messages(own.run(DESTINATION=account.id))
+        assert f"{account.name} of DESTINATION does not exist" in messages(own.run(DESTINATION=account.id))
     finally:
         cloud.world.accounts.clear()
         cloud.world.accounts.update(accounts)
