@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from shared.labels import packed
+from shared.labels import packed, presentable
 from shared.model import Result
 from shared.monitor.cost import estimate
 from shared.monitor.history import Change, all_changes, summary
@@ -136,7 +136,7 @@ def scope_detail(document: StateDocument, scope_id: str, reports: Sequence[Store
         "name": scope.name,
         "state": scope.state,
         "class": class_of(scope),
-        "labels": scope.labels or {},
+        "labels": presentable(scope.labels or {}),
         "first_seen": _text(scope.first_seen),
         "last_seen": _text(scope.last_seen),
         "targets": [_target(key, entry) for key, entry in sorted(scope.targets.items())],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from shared.labels import LONGEST_NAME, LONGEST_VALUE, MOST, bounded, packed
+from shared.labels import LONGEST_NAME, LONGEST_VALUE, MOST, bounded, packed, presentable
 
 
 def test_labels_are_bounded_in_number_and_length() -> None:
@@ -34,3 +34,12 @@ def test_packed_labels_stay_within_their_room() -> None:
     assert len(json.dumps([texts, rows], separators=(",", ":"))) <= 2_000 + 3 * len(rows)
     assert incomplete == sum(len(row) < 2 for row in rows) > 0
     assert all(texts[place] == "env: prod" for row in rows for place in row[:1])
+
+
+def test_secret_in_a_label_is_masked_where_it_is_shown() -> None:
+    """Some put a key into a tag."""
+    key = "AKIA" + "ABCDEFGH" * 2
+    labels = {"env": "prod", "key": key, f"of {key}": "x"}
+    assert presentable(labels)["env"] == "prod"
+    assert key not in json.dumps([presentable(labels), packed([labels, labels])])
+    assert packed([labels, labels])[1] == [[0, 1, 2], [0, 1, 2]]
