@@ -1,1 +1,1 @@
-"""The GCP function: makes the billing export's manual step visible, heals what surrounds it, copies every partition."""
+"""The GCP function: reports the manual steps of billing exports, repairs what they need, copies every partition."""

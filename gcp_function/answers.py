@@ -1,4 +1,4 @@
-"""Validates successful responses: one without the fields that Google documents proves nothing, and is not used."""
+"""Validates successful responses: one without the fields that Google documents proves nothing and is not used."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ PERMITTED = tuple((re.compile(pattern), fields) for pattern, fields in _PERMITTE
 
 
 def prove(answer: requests.Response, what: str) -> None:
-    """Check that a successful response is one to this call. Raises NotUnderstood."""
+    """Check that a successful response belongs to this call. Raises NotUnderstood."""
     try:
         document = json.loads(answer.content)
     except (ValueError, RecursionError) as error:

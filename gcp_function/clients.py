@@ -38,7 +38,7 @@ HOSTS = {
     "secretmanager": "https://secretmanager.googleapis.com",
     "pubsub": "https://pubsub.googleapis.com",
 }
-NO_BUCKET_READS = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"  # the client library's own switch
+NO_BUCKET_READS = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"  # the client library's own setting
 TIMEOUT_S = 10.0  # seconds without a response after which a call is ended
 
 # Calls per second and burst, at or below the documented limits: BigQuery 100 requests a second per user and method
@@ -67,7 +67,7 @@ class _Session(AuthorizedSession):
         self._hosts = hosts
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Follow nothing: a redirect is a failed call."""
+        """Follow no redirect: it is a failed call."""
 
     def request(self, method: str, url: str, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]  # the library has no types here
         """Send one request. Raises NotUnderstood for another host, and for a response that is not this call's."""
@@ -90,7 +90,7 @@ class _Plain(requests.Session):
     """Requests tokens, and follows no redirect: such a request contains a credential, too."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Follow nothing."""
+        """Follow no redirect."""
 
 
 class Clients:
@@ -101,7 +101,7 @@ class Clients:
         self._given = credentials
         self._lock = threading.RLock()
         self.read_secrets: dict[str, str] = {}  # by their resource names
-        # When this instance last began to pull events, and to run for some: older notifications need no call.
+        # When this instance last began to pull events, and to run for them: older notifications need no call.
         self.pulled_at: datetime | None = None
         self.event_run_at: datetime | None = None
         self.timeout = TIMEOUT_S
@@ -143,7 +143,7 @@ class Clients:
         return self._answer("PATCH", service, path, params=parameters, json=body)
 
     def upload(self, bucket: str, data: bytes, parameters: Mapping[str, Any], content_type: str) -> dict[str, Any]:
-        """Write an object in one request, whatever its size; return the object. Raises as `get` does."""
+        """Write an object of any size in one request; return the object. Raises as `get` does."""
         path = f"upload/storage/v1/b/{bucket}/o"
         query = {"uploadType": "media", **parameters}
         return self._answer("POST", "storage", path, params=query, data=data, headers={"Content-Type": content_type})

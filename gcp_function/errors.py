@@ -101,7 +101,7 @@ def _of_credentials(error: GoogleAuthError) -> ReportedError:
     # The library's message may contain a token or the response of a credential source, so it is left out.
     name = type(error).__name__
     if error.retryable or any(_is_temporary(one) for one in _chain(error) if isinstance(one, TransportError)):
-        message = f"the source of the credentials (metadata server or token service) did not answer ({name})"
+        message = f"the source of the credentials (metadata server or token service) did not respond ({name})"
         return Transient("connection", message, PASSING_REMEDY)
     return RunStopped("credentials", f"no usable credentials ({name})", CREDENTIALS_REMEDY)
 

@@ -1,4 +1,4 @@
-"""Events: audit log entries name what may have changed, and Pub/Sub keeps them until a run has looked at it.
+"""Events: audit log entries that name what may have changed. Pub/Sub keeps them until a run has looked at it.
 
 A log sink sends each entry to a topic with two subscriptions. Pub/Sub pushes one entry per request, so the push
 subscription only notifies the function. The function then pulls everything from the other subscription, so that
@@ -30,10 +30,10 @@ from shared.redaction import printable
 from shared.runtime.context import RunContext
 
 QUOTA = "pubsub"
-PAGE = 1000  # messages of one pull, the most that Pub/Sub gives
+PAGE = 1000  # messages of one pull, the maximum of Pub/Sub
 PULLS = 20  # for one notification: further messages have notifications of their own
 LARGEST_EVENT = 256 * 1024  # bytes; a log entry has no more ("Quotas and limits", Cloud Logging)
-# How long after one subscription the other may get the same message.
+# How much later than one subscription the other may get the same message.
 SLACK = timedelta(seconds=30)
 
 _BIGQUERY = "google.cloud.bigquery.v2."
@@ -94,7 +94,7 @@ class EventQueue:
         self._run = run
 
     def pull(self) -> tuple[list[Message], bool]:
-        """Return the messages that wait, held back from others until their deadline, and whether these are all."""
+        """Return waiting messages, leased until their deadline, and whether these are all of them."""
         found: list[Message] = []
         for _ in range(PULLS):
             body = {"maxMessages": PAGE, "returnImmediately": True}
@@ -106,7 +106,7 @@ class EventQueue:
         return found, False
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Acknowledge the messages: a run has looked at what they name, or they are refused."""
+        """Acknowledge messages that a run has handled or that are refused."""
         self._tell("acknowledge", messages, {})
 
     def release(self, messages: Sequence[Message]) -> None:
@@ -126,9 +126,9 @@ def calls_for(messages: Sequence[Message]) -> int:
 
 
 def hint_of(data: bytes, settings: GcpSettings) -> Hint | None:
-    """Return what an audit log's entry says may have changed; None where the operation failed, so that nothing did.
+    """Return the hint in an audit log entry; None if the operation failed and thus changed nothing.
 
-    Raises EventRefused, and nothing else, whatever `data` holds.
+    Raises EventRefused and nothing else, for any `data`.
     """
     entry = _entry(data)
     payload = mapping(entry.get("protoPayload"))
@@ -165,7 +165,7 @@ def _message(document: Mapping[str, Any], ack_id: str) -> Message:
 
 
 Found = tuple[str, str]  # scope and kind, each of which may be empty
-EVERYTHING = ("", "")  # with a dataset or a bucket goes what lies in it, of every account
+EVERYTHING = ("", "")  # a dataset or a bucket concerns its contents, for every account
 
 
 def _deletion(resource: str, settings: GcpSettings) -> Found:
@@ -211,7 +211,7 @@ def _account(resource: str, _settings: GcpSettings) -> Found:
 
 
 def _payment(_resource: str, settings: GcpSettings) -> Found:
-    # Logged with the project or with the account that pays; whose project it is, is seen by looking.
+    # Logged with the project or with the account that pays; a look shows which project it is.
     return settings.project, BILLING.name
 
 

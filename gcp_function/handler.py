@@ -53,9 +53,9 @@ def reconcile(request: Request, *, clock: Clock | None = None) -> Answer:
     """Run once for a call of Cloud Scheduler or another invoker, and return the report.
 
     200: the run was ok or degraded. 400: the request is invalid. 409: another run is in progress. 429: events asked for
-    a run too soon. 500: the settings are invalid, or the run failed. Pub/Sub's push of an event asks for a run that
-    looks at what the waiting events name; any status but 200 lets Pub/Sub push it again. Without a `clock`, as the
-    framework calls it, the system clock is used.
+    a run too soon. 500: the settings are invalid, or the run failed. A push of an event by Pub/Sub requests a run that
+    looks at what the waiting events name; after any status but 200, Pub/Sub pushes the event again. Without a `clock`,
+    as the framework calls it, the system clock is used.
     """
     headers = dict(request.headers)
     sink = cloud_logging(trace_of(headers, os.environ))
@@ -85,9 +85,9 @@ def run_for_events(
     """Pull all waiting events and reconcile what they name; `notification` is the event that Pub/Sub pushed.
 
     The messages are acknowledged after the run, and released if it fails. The pushed event is among them, was pulled
-    for an earlier notification, or has not reached the pull subscription yet: then Pub/Sub has to push it again. `run`
-    also gets the number of calls that Pub/Sub takes, by quota. Raises SettingsError before any call, AnotherRun,
-    TooSoon, and the ReportedError of a call to Pub/Sub.
+    for an earlier notification, or has not yet reached the pull subscription; in the last case, Pub/Sub has to push it
+    again. `run` also gets the number of calls that Pub/Sub takes, by quota. Raises SettingsError before any call,
+    AnotherRun, TooSoon, and the ReportedError of a call to Pub/Sub.
     """
     settings = read_settings(environment)
     context = RunContext("gcp", settings.engine, sink, clock, settings.seconds, RATES, translate)
@@ -145,8 +145,8 @@ def run_once(
 ) -> RunResult:
     """Reconcile once, within `seconds` (default: the invocation's time in the settings).
 
-    `credentials` are the caller's; without them Google's libraries find the function's own. `calls` are those of the
-    invocation that the report counts besides the run's, by quota.
+    `credentials` are the caller's; without them Google's libraries find the function's own. `calls` are further calls
+    of the invocation that the report counts, by quota.
 
     Raises SettingsError before any call, AnotherRun, and RunStopped if there are no credentials.
     """
@@ -175,7 +175,7 @@ def open_state(
 
 
 def trigger_of(headers: Mapping[str, str]) -> Trigger:
-    """Return who calls: Cloud Scheduler, which marks its calls, an event (CloudEvents over HTTP), or another caller.
+    """Return the trigger: Cloud Scheduler, which marks its calls, an event (CloudEvents over HTTP), or another caller.
 
     Sources: "HTTP target headers" (Cloud Scheduler), "HTTP protocol binding for CloudEvents", binary mode.
     """

@@ -1,4 +1,4 @@
-"""The manual steps: what is wrong, what a person does about it, and a link.
+"""The manual steps: what is wrong, what a person has to do, and a link.
 
 The module is long because it is one list of texts: keeping them together keeps their wording consistent.
 """
@@ -343,7 +343,7 @@ def copies_deleted(bucket: str, days: int) -> ManualStep:
 def console_step(
     account: str, title: str, roles: str, project: str, dataset: str, what: str = "", elsewhere: str = ""
 ) -> ManualStep:
-    """Return the step for which Google has no API: enabling one kind of export for one account.
+    """Return the step that enables one kind of export for one account, for which Google has no API.
 
     `title` is the console's name for that kind, and `roles` are those that the person needs. `what` replaces the
     description of the problem. `elsewhere` is a dataset to which the account already exports.

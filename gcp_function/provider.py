@@ -76,6 +76,6 @@ class GcpCloud:
         return self._resources.observe(target)
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Write what the actions of one kind and verb say; tolerate refusals while new rights take effect."""
+        """Apply actions of one kind and verb; tolerate refusals while new permissions take effect."""
         answers = self._resources.apply(actions)
         return [tolerated(answer) if isinstance(answer, CloudError) else answer for answer in answers]

@@ -163,7 +163,7 @@ def _unauthorized(response: ErrorResponse) -> ReportedError:
     challenge = " ".join(str(value) for name, value in response.headers.items() if name.lower() == "www-authenticate")
     if "invalid_token" in challenge:
         return _credentials(response)
-    # The token was valid for what this run read before, so it is this call that is refused.
+    # The token was valid for earlier calls of this run, so only this call is refused.
     return Denied(UNAUTHORIZED, response.message, UNAUTHORIZED_REMEDY)
 
 
@@ -176,7 +176,7 @@ def _unlisted(response: ErrorResponse) -> ReportedError:
         return _denied(response)
     message = f"{response.message} ({response.call})" if response.call else response.message
     if response.status == 403:
-        # Not every 403 is a missing permission: for a reason that is not listed, Google's message is all there is.
+        # Not every 403 is a missing permission: for a reason that is not listed, only Google's message is known.
         return Denied(response.reasons[0], message, UNKNOWN_REMEDY)
     return Permanent(next(iter(response.reasons), "") or f"status-{response.status}", message, UNKNOWN_REMEDY)
 

@@ -66,7 +66,7 @@ class Scopes:
                 problems = [] if inside else [self._nothing()]
         except (Denied, Manual) as refused:
             if refused.code == UNAUTHORIZED:
-                # Not for one account only: the first call of every run is refused.
+                # This does not concern one account only: the first call of every run is refused.
                 raise RunStopped("credentials", refused.message, CREDENTIALS_REMEDY) from refused
             found, problems = [], [_refused(refused)]
         parents = _parents(found)

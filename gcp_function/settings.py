@@ -38,7 +38,7 @@ _SUBSCRIPTION = r"projects/[a-z0-9-]{1,30}/subscriptions/[A-Za-z][A-Za-z0-9._~+%
 _NOTIFY = r"projects/[a-z0-9-]{1,30}/secrets/[A-Za-z0-9_-]{1,255}(/versions/(latest|[A-Za-z0-9_-]{1,63}))?"
 
 
-# What each setting does; docs/settings.md is generated from this and from what the code reads.
+# What each setting does; docs/settings.md is generated from this and from the code.
 EFFECTS = {
     "GOOGLE_CLOUD_PROJECT": "The project of the dataset, the buckets and the function.",
     "ORGANIZATION": "Serve only billing accounts of this organization; empty: all that the function can see.",
@@ -114,7 +114,7 @@ def read_settings(environment: Mapping[str, str]) -> GcpSettings:
         seconds=_seconds(reader, environment),
         engine=reader.engine(call_budget=1),
         endpoints=_endpoints(reader, environment),
-        # Somebody may have put the webhook's own address there, which is a secret.
+        # An operator may have entered the webhook's own address, which is a secret.
         notify_url=reader.text("NOTIFY_URL", "", _NOTIFY, "a secret's name: projects/…/secrets/…", secret=True),
         events_subscription=reader.text(
             "EVENTS_SUBSCRIPTION", "", _SUBSCRIPTION, "a subscription's name: projects/…/subscriptions/…"

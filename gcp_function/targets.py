@@ -24,34 +24,34 @@ BUCKET = Kind("bucket", Stage.DESTINATION)
 RETENTION = Kind("retention", Stage.DESTINATION, writable=False)
 PRIVACY = Kind("privacy", Stage.DESTINATION, writable=False)
 BILLING = Kind("billing", Stage.DESTINATION, writable=False)
-# What of the dataset decides whether Google's exports can write to it, and whether what they wrote stays.
+# The checks of the dataset that determine whether Google can write to it, and whether its tables are kept.
 REGION = Kind("region", Stage.DESTINATION, writable=False)
 EXPIRATION = Kind("expiration", Stage.DESTINATION, writable=False)
 ENCRYPTION = Kind("encryption", Stage.DESTINATION, writable=False)
 WRITING = (REGION, EXPIRATION, ENCRYPTION)
-# What of the bucket decides whether copies can be replaced, and stay as long as they are compared.
+# The checks of the bucket that determine whether copies can be replaced, and are kept as long as they are compared.
 KEEPING = Kind("object-policy", Stage.DESTINATION, writable=False)
 SOFT_DELETE = Kind("soft-delete", Stage.DESTINATION, writable=False)
 ACCOUNT = Kind("account", Stage.DESTINATION, writable=False)
 EXPORT = Kind("export", Stage.EXPORT, writable=False)
-# So many partitions share one watermark query, and their extract jobs run side by side.
-# Every day adds a copy and takes one away.
+# This many partitions share one watermark query, and their extract jobs run in parallel. Every day adds a copy and
+# removes one.
 COPY = Kind("copy", Stage.DERIVED, batch_size=20, forget_after=timedelta(days=7))
 HISTORY = Kind("history", Stage.DERIVED)
 
-# cloudbilling to storage are the function's own; the others are what the connector reads through.
+# cloudbilling to storage are used by the function, the others by the connector.
 APIS = tuple(
     f"{name}.googleapis.com"
     for name in ("cloudbilling", "bigquery", "cloudresourcemanager", "storage", "iam", "monitoring", "compute")
 )
 BIGQUERY_API = "bigquery.googleapis.com"
-RHYTHM = timedelta(hours=48)  # "no promise"; lags of 1.6 days are seen of exports that are well
-REACH = Reach()  # only enabling an export for the first time delivers the month before
+RHYTHM = timedelta(hours=48)  # "no promise"; lags of 1.6 days occur for healthy exports
+REACH = Reach()  # the previous month is delivered only when an export is enabled for the first time
 MANAGED_BY = "managed-by"
 MANAGER = "tailpipe-exports"
 
 COLDER = "to colder tiers"
-# Who may switch an export on ("Set up Cloud Billing data export to BigQuery", Permissions required for this task).
+# Who may enable an export ("Set up Cloud Billing data export to BigQuery", Permissions required for this task).
 USAGE_ROLES = "Billing Account Costs Manager (or Administrator) on the account and BigQuery User on the project"
 PRICING_ROLES = (
     "Billing Account Administrator on the account, and BigQuery Admin and resourcemanager.projects.update (Editor) on "
@@ -60,7 +60,7 @@ PRICING_ROLES = (
 EXPORT_PRINCIPAL = "billing-export-bigquery@system.gserviceaccount.com"
 PRICING_PRINCIPAL = "cloud-account-pricing@cloud-account-pricing.iam.gserviceaccount.com"
 
-# What is remembered of targets, by name and type.
+# The remembered facts of targets, by name and type.
 _COUNT = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 FACTS: Mapping[str, Any] = {
     "account": str,
@@ -76,9 +76,9 @@ FACTS: Mapping[str, Any] = {
 
 
 class Export(msgspec.Struct, frozen=True):
-    """One kind of billing export: what the console calls it, its table, and whom Google writes it as.
+    """One kind of billing export: its name in the console, its table, and Google's writing principal.
 
-    The table's name may hold the account's id. `roles` are what the person needs who switches it on.
+    The table's name may contain the account's id. `roles` are what a person needs to enable it.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Export(msgspec.Struct, frozen=True):
 
     @property
     def shared(self) -> bool:
-        """Whether one table holds all accounts, so that a table proves nothing for one of them."""
+        """Whether one table holds all accounts, so that its existence proves nothing about one of them."""
         return "{ID}" not in self.table
 
 
@@ -105,7 +105,7 @@ EXPORTS = {
     "focus": Export("focus", "FOCUS usage cost", "gcp_billing_export_focus_{ID}"),
 }
 USAGE = ("standard", "detailed")
-# Where Cloud Billing exports to, beside the multi-regions (same page, Limitations, of April 2026).
+# The regions that Cloud Billing exports to, besides the multi-regions (same page, Limitations, as of April 2026).
 EXPORT_LOCATIONS = frozenset(
     [
         *("US", "NORTHAMERICA-NORTHEAST1", "SOUTHAMERICA-EAST1", "US-CENTRAL1", "US-EAST1", "US-EAST4"),
@@ -141,7 +141,7 @@ def dataset_key(settings: GcpSettings) -> Key:
 
 
 def billing_key(settings: GcpSettings) -> Key:
-    """Return the key of the target that an open billing account pays for the project."""
+    """Return the key of the target for the project's open billing account."""
     return Key(settings.project, BILLING.name, settings.project)
 
 
@@ -202,9 +202,9 @@ def _of_account(scope: Scope, settings: GcpSettings, days: list[str], accounts: 
     for kind in settings.exports:
         export = EXPORTS[kind]
         manual_step = console_step(scope.id, export.title, export.roles, settings.project, settings.dataset)
-        # A sub-account's costs are in its master's export too, so that it needs none of its own.
+        # A sub-account's costs are in its master's export too, so it needs none of its own.
         above = (Key(master, EXPORT.name, kind),) if master in accounts and kind in USAGE else ()
-        # FOCUS data lie in a dataset of Google's.
+        # FOCUS data is in a dataset of Google's.
         rests_on = (*(own if kind == "focus" else (*held, billing_key(settings))), *above)
         yield Target(
             Key(scope.id, EXPORT.name, kind), EXPORT, manual_step=manual_step, rests_on=rests_on, rhythm=RHYTHM

@@ -17,8 +17,8 @@ from shared.runtime.context import RunContext
 
 TABLES_A_QUERY = 500  # INFORMATION_SCHEMA.PARTITIONS reads at most 1,000 tables, and each query reads it twice
 TABLES_A_WATERMARK = 100  # tables in one watermark query: each adds a branch to its plan
-ANSWER_MS = 9000  # how long BigQuery works on a query before it answers that the job is not complete
-QUERY_TIMEOUT_S = 120.0  # seconds after which a run gives up a query that is not complete
+ANSWER_MS = 9000  # how long BigQuery works on a query before it responds that the job is not complete
+QUERY_TIMEOUT_S = 120.0  # seconds after which a run gives up on an incomplete query
 QUOTA = "bigquery-query"
 WHAT = "a query of BigQuery"
 
@@ -50,8 +50,8 @@ class Month(msgspec.Struct, frozen=True, gc=False):
 class TableSeen(msgspec.Struct):
     """A table that exists.
 
-    `days` are its partitions by day (``YYYY-MM-DD``) from the day that was asked for; `older_months` sums up those
-    before, by month (``YYYY-MM``).
+    `days` are its partitions by day (``YYYY-MM-DD``) from the requested day on; `older_months` sums up the earlier ones
+    by month (``YYYY-MM``).
     """
 
     days: dict[str, Partition] = {}
@@ -59,7 +59,7 @@ class TableSeen(msgspec.Struct):
 
     @property
     def older(self) -> int:
-        """Return the number of partitions before the day that was asked for."""
+        """Return the number of partitions before the requested day."""
         return sum(one.partitions for one in self.older_months.values())
 
     @property
@@ -73,7 +73,7 @@ class TableSeen(msgspec.Struct):
         return max((one.modified for one in self.days.values()), default=self.older_modified)
 
     def months(self) -> dict[str, Month]:
-        """Return what each month holds, of days with rows and older ones; months without any are left out."""
+        """Return the partitions of each month, of days with rows and older ones; months without any are left out."""
         found = dict(self.older_months)
         for day, partition in self.days.items():
             if partition.rows:
@@ -88,7 +88,7 @@ Tables = dict[str, TableSeen]
 
 
 class BillingTables:
-    """Asks BigQuery for partitions and watermarks, in as few queries as it allows."""
+    """Queries partitions and watermarks from BigQuery, in as few queries as it allows."""
 
     def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
@@ -96,7 +96,7 @@ class BillingTables:
         self._run = run
 
     def tables(self, names: Collection[str], location: str, since: str, dataset: str = "") -> Tables:
-        """Return those of the tables that exist, with their partitions from the day `since` on ("": all).
+        """Return the tables that exist, with their partitions from the day `since` on ("": all).
 
         Rows in the streaming buffer do not count, nor do older partitions without rows. One query for each five hundred
         tables. Raises CloudError.

@@ -1,4 +1,4 @@
-"""The bucket of the copies, in a location that BigQuery can write to, and what its policies do to copies."""
+"""The bucket of the copies, in a location that BigQuery can write to, and the effects of its policies on copies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Bucket(BulkOnly):
     After `observe_bulk`: `bucket_gone` is true if it is proven not to exist, `deletes_after` is the age in days at
     which a lifecycle rule deletes copies (None: no rule does), `retained` is how long objects cannot be replaced (None:
     they can be), `holds` is true if no new object can be replaced, and `opened` is true if the bucket is ours and only
-    its IAM policy keeps the public out.
+    its IAM policy prevents public access.
     """
 
     kinds = (BUCKET, PRIVACY, RETENTION_KIND, KEEPING, SOFT_DELETE)
@@ -103,8 +103,8 @@ class Bucket(BulkOnly):
     def _observe_privacy(self) -> Observation:
         """Return whether the bucket could be made public.
 
-        The function cannot change that: it takes the right to set the bucket's IAM policy, which only the deployment
-        has (source: "IAM permissions for JSON methods", Cloud Storage).
+        The function cannot change that: it requires the permission to set the bucket's IAM policy, which only the
+        deployment has (source: "IAM permissions for JSON methods", Cloud Storage).
         """
         if not self.opened:
             return Present()
@@ -123,7 +123,7 @@ class Bucket(BulkOnly):
         )
 
     def _observe_keeping(self) -> Observation:
-        """Return whether copies can be replaced, and are kept as long as they are compared with their partitions."""
+        """Return whether copies can be replaced, and are kept as long as they are compared with partitions."""
         name, days = self._settings.bucket, self.deletes_after
         if self.retained is not None:
             manual_step = retention_blocks(
@@ -211,7 +211,7 @@ class Bucket(BulkOnly):
 
     def _repair_bucket(self, changes: tuple[str, ...]) -> None:
         found = self._run.calls("storage", self._get_bucket)
-        # Not by Google's client: it would also send public access prevention, as not enforced, which the function may
+        # Not with Google's client: it would also send public access prevention as not enforced, which the function may
         # not change.
         body: dict[str, Any] = {}
         if "uniform-access" in changes:
@@ -238,7 +238,7 @@ class Bucket(BulkOnly):
 
 
 def reaches(dataset: str, bucket: str) -> bool:
-    """Return whether a dataset's location may be extracted to a bucket's.
+    """Return whether BigQuery can extract from a dataset's location to a bucket's.
 
     The US multi-region reaches every bucket, the EU multi-region its own regions, a region itself only (source:
     "Export table data to Cloud Storage", location considerations).

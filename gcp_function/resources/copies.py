@@ -73,9 +73,9 @@ class Copies:
         self._left_behind: set[tuple[str, str]] = set()
 
     def note_left_behind(self, copies: Iterable[tuple[Key, TargetState]]) -> None:
-        """Note the (account, kind) of copies that failed until they were too old to be targets: now part of a history.
+        """Record the (account, kind) of copies that failed until they were too old to be targets.
 
-        `copies` are all that earlier runs recorded of copies.
+        They are now part of a history. `copies` are all copies that earlier runs recorded.
         """
         first = self._first_day()
         self._left_behind = {
@@ -158,7 +158,7 @@ class Copies:
         listed: Listed,
         found: dict[Key, Observation],
     ) -> list[Target]:
-        """Put into `found` what the listing and BigQuery's catalog decide; return the targets that they do not."""
+        """Put into `found` what the listing and BigQuery's catalog determine; return the remaining targets."""
         undecided: list[Target] = []
         nothing = TableSeen(days={})
         for target in copies:
@@ -217,7 +217,7 @@ class Copies:
         return HIDDEN_COPY if whole else None
 
     def _compare_unmarked(self, target: Target, copy: Copy) -> Observation:
-        """Read a manifest without our mark: it is adopted if it has our format, and otherwise left alone."""
+        """Read a manifest without our mark: it is adopted if it has our format, otherwise left alone."""
         (kind, day), entry = copy_parts(target.key), target.state
         name = folder_of(target.key.scope, day, kind) + MANIFEST
         foreign = bool(entry and entry.facts.get("foreign") == copy.generation)
@@ -310,7 +310,7 @@ class Copies:
     # Apply
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Copy partitions, their jobs in parallel: one for each action, or all that a history lacks."""
+        """Copy partitions with parallel jobs: one for each action, or all that a history lacks."""
         if actions[0].target.kind == HISTORY:
             return one_by_one(self._complete_history, actions)
         tasks = []

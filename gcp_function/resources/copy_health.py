@@ -1,4 +1,4 @@
-"""The health of one copy, by watermarks, and of an account's history, by the copies that are missing."""
+"""Evaluates the health of a copy, by watermarks, and of an account's history, by missing copies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def evaluate_copy(copy: Copy | None, now: Watermark, day: str, modified: int) ->
         return Present(health=Health.BROKEN, code=code, detail=detail)
     if not copy.intact:
         return Present(health=Health.BROKEN, code="files-missing", detail="files that the manifest lists are missing")
-    # The partition was written, but not changed: recorded, so that later runs need no query for it.
+    # The partition was written but not changed: recorded, so that later runs need no query for it.
     return Present(facts={"modified": modified, "generation": copy.generation})
 
 

@@ -1,4 +1,4 @@
-"""The extract jobs that write partitions to files: every run gives the same work the same job ID."""
+"""The extract jobs that write partitions to files. Every run uses the same job ID for the same work."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from shared.parsing import parse_int
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 
-FAILURES = 3  # failed jobs of one partition after which a run leaves it to the next
-MOST_ATTEMPTS = 100  # attempt numbers that are tried in turn; after them each hour has as many of its own
+FAILURES = 3  # failed jobs of one partition after which a run leaves it to the next run
+MOST_ATTEMPTS = 100  # attempt numbers that are tried in turn; after them, each hour has as many of its own
 HOUR_S = 3600
 JOB_REMEDY = (
     "Nothing at first: the next run copies the partition again. If it persists, open the extract jobs in the BigQuery "
@@ -136,7 +136,7 @@ class ExtractJobs:
         return job
 
     def _may_retry(self, task: Task, failed: Mapping[str, Any]) -> bool:
-        """Return whether to try a task whose job failed under the next ID; otherwise the task gets its answer."""
+        """Return whether to try a task whose job failed under the next ID; otherwise set the task's answer."""
         error = translate_reason([str(failed.get("reason", ""))], str(failed.get("message", "")))
         if not isinstance(error, CloudError):
             raise error  # it ends the run
@@ -154,7 +154,7 @@ class ExtractJobs:
         return self.next_attempt(task)
 
     def next_attempt(self, task: Task) -> bool:
-        """Go on to the next attempt, whose job has a new ID; return False if this hour's attempts are exhausted."""
+        """Advance to the next attempt, whose job has a new ID; return False if this hour's attempts are exhausted."""
         task.attempt += 1
         if task.attempt == MOST_ATTEMPTS:
             task.attempt = int(self._run.clock.now().timestamp()) // HOUR_S * MOST_ATTEMPTS

@@ -1,4 +1,4 @@
-"""The copies in the bucket, by one listing of the days that are asked for."""
+"""The copies in the bucket, by one listing of the requested days."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ FILE = re.compile(r"(?P<watermark>[^/]+)/(?P<attempt>\d{1,10})-\d{12}\.parquet")
 class Watermark(msgspec.Struct, frozen=True, order=True):
     """The version of a partition: its number of rows, and its newest export_time in microseconds since 1970.
 
-    The number shows rows that left the streaming buffer with an older export_time, which the newest one does not.
+    The number also shows rows that left the streaming buffer with an older export_time.
     """
 
     rows: int
@@ -74,7 +74,7 @@ class File(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The files of one partition, all of one watermark: readers start here.
 
-    `previous` lists the files before, which are kept until the next change for readers that still use them.
+    `previous` lists the superseded files, which are kept until the next change for readers that still use them.
     """
 
     format: str

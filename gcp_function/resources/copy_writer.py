@@ -31,7 +31,7 @@ from shared.provider import Applied
 from shared.runtime.context import RunContext
 from shared.state.store import Conflict
 
-ROUNDS = 3  # times that a run copies a partition that keeps changing
+ROUNDS = 3  # how often a run copies a partition that keeps changing
 
 
 class CopyWriter:
@@ -56,7 +56,7 @@ class CopyWriter:
         self._jobs = jobs
 
     def make(self, tasks: Sequence[Task]) -> None:
-        """Give every task its answer; raises nothing."""
+        """Set the answer of every task. Raises nothing."""
         for task in tasks:
             task.answer = self._bucket.keeps(task.created)
         try:
@@ -85,7 +85,7 @@ class CopyWriter:
         )
 
     def _mark(self, tasks: Sequence[Task], location: str) -> None:
-        """Query the tasks' watermarks. Raises CloudError; a task whose partition has none gets its answer."""
+        """Query the tasks' watermarks, and set the answer of a task whose partition has none. Raises CloudError."""
         if not tasks:
             return
         asked: dict[str, set[str]] = {}
@@ -133,8 +133,8 @@ class CopyWriter:
     def _written(self, task: Task) -> tuple[list[File] | None, list[Stored]]:
         """Return the files that a task's job wrote, with their rows, and all objects of its folder.
 
-        None instead of the files means that they do not match the job or the partition: then the task has its answer,
-        or is tried again under the next job's ID.
+        Returns None instead of the files if they do not match the job or the partition: the task then has its answer,
+        or is retried with the next job ID.
         """
         stored = list(self._objects.below(task.folder))
         mine = [one for one in stored if one.name.startswith(f"{task.stem}-")]

@@ -22,15 +22,15 @@ from shared.resources import BulkOnly, one_by_one
 from shared.runtime.context import RunContext
 
 MULTI_REGIONS = ("US", "EU")
-MS_MAX = 100 * 366 * 24 * 3600 * 1000  # a century: a longer time is as good as none, and no date could hold it
+MS_MAX = 100 * 366 * 24 * 3600 * 1000  # a century: a longer time counts as none, and no date could represent it
 
 
 class DatasetRead(msgspec.Struct, frozen=True):
     """One read of the dataset.
 
-    `location` is where it is (None: it does not exist, or was not read). `writers` are those who may write to it
-    (None: the access entries may not be read). `unseen` is why it could not be read. `expires` is after what time its
-    new tables are deleted (None: never), `key` the customer-managed key that encrypts them ("": none).
+    `location` is where it is (None: it does not exist, or was not read). `writers` are the principals that may write to
+    it (None: the access entries may not be read). `unseen` is why it could not be read. `expires` is how long new
+    tables are kept (None: permanently), `key` the customer-managed key that encrypts them ("": none).
     """
 
     observation: Observation
@@ -42,7 +42,7 @@ class DatasetRead(msgspec.Struct, frozen=True):
 
 
 class Dataset(BulkOnly):
-    """Observes and creates the dataset, which may be in another location than the settings say."""
+    """Observes and creates the dataset, whose location may differ from the settings."""
 
     kinds = (DATASET, LOCATION, EXPIRATION)
 
@@ -56,7 +56,7 @@ class Dataset(BulkOnly):
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         """Read the dataset with its access entries: one call.
 
-        Raises RunStopped where neither it nor its project may be read: GOOGLE_CLOUD_PROJECT may name the wrong one.
+        Raises RunStopped if neither it nor its project may be read: GOOGLE_CLOUD_PROJECT may name the wrong project.
         """
         self._last_read = self._read()
         observation = self._last_read.observation
@@ -76,14 +76,14 @@ class Dataset(BulkOnly):
 
     @property
     def last_read(self) -> DatasetRead:
-        """Return what this run read of the dataset; read it if it has not yet."""
+        """Return this run's read of the dataset; read it first if necessary."""
         if self._last_read is None:
             self._last_read = self._read()
         return self._last_read
 
     @property
     def location(self) -> str | None:
-        """Return where the dataset is, None where it does not exist or could not be read."""
+        """Return the dataset's location, None if it does not exist or could not be read."""
         return self.last_read.location
 
     @property
@@ -132,7 +132,7 @@ class Dataset(BulkOnly):
         return Present(health=Health.MANUAL, code="tables-expire", detail=manual_step.what, manual_step=manual_step)
 
     def require_location(self) -> str:
-        """Return where the dataset is; read it again if it was missing. Raises CloudError."""
+        """Return the dataset's location; read it again if it was missing. Raises CloudError."""
         if self.last_read.location is None:
             self._last_read = self._read()
         location = self.last_read.location
@@ -147,7 +147,7 @@ class Dataset(BulkOnly):
         return one_by_one(lambda _: self._create(), actions)
 
     def _create(self) -> Applied:
-        """Create the dataset where the settings want it. Raises CloudError."""
+        """Create the dataset in the location of the settings. Raises CloudError."""
         from google.cloud.bigquery import Dataset as Definition
 
         wanted = Definition(f"{self._settings.project}.{self._settings.dataset}")
@@ -174,7 +174,7 @@ class Dataset(BulkOnly):
 
 
 def expires_after(dataset: Mapping[str, Any]) -> timedelta | None:
-    """Return after what time BigQuery deletes a dataset's new tables or their partitions, None for never."""
+    """Return how long BigQuery keeps a dataset's new tables or their partitions, None if permanently."""
     names = ("defaultTableExpirationMs", "defaultPartitionExpirationMs")
     texts = [str(dataset.get(name) or "") for name in names]
     found = [int(text[:15]) for text in texts if text.isascii() and text.isdigit()]
@@ -182,15 +182,15 @@ def expires_after(dataset: Mapping[str, Any]) -> timedelta | None:
 
 
 def key_of(dataset: Mapping[str, Any]) -> str:
-    """Return the name of the customer-managed key that a dataset gives to its new tables, "" for none."""
+    """Return the name of the customer-managed key of a dataset's new tables, "" for none."""
     configuration = dataset.get("defaultEncryptionConfiguration")
     return str(configuration.get("kmsKeyName") or "") if isinstance(configuration, Mapping) else ""
 
 
 def writers(dataset: Mapping[str, Any]) -> frozenset[str] | None:
-    """Return who is named in a dataset's access entries, None where they are hidden.
+    """Return the principals in a dataset's access entries, None if they are hidden.
 
-    Every dataset has an owner's entry: none at all means that they are hidden, not that nobody may write.
+    Every dataset has an owner's entry: without any entry, they are hidden; it does not mean that no one may write.
     """
     entries = dataset.get("access")
     return frozenset(str(entry.get("userByEmail", "")) for entry in entries) if entries else None

@@ -1,4 +1,4 @@
-"""What keeps Google from writing to the dataset: an unsupported region, or a customer-managed key."""
+"""What prevents Google from writing to the dataset: an unsupported region, or a customer-managed key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DatasetRestrictions(BulkOnly, ReadOnly):
         self._exports = exports
 
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
-        """Evaluate what was read of the dataset: no call."""
+        """Evaluate this run's read of the dataset; makes no call."""
         by_kind = {REGION.name: self._observe_region(), ENCRYPTION.name: self._observe_encryption()}
         return {target.key: self._dataset.unseen or by_kind[target.key.kind] for target in targets}
 
@@ -43,7 +43,7 @@ class DatasetRestrictions(BulkOnly, ReadOnly):
         )
 
     def _observe_encryption(self) -> Observation:
-        """Return whether a customer-managed key keeps Google from writing to the dataset."""
+        """Return whether a customer-managed key prevents Google from writing to the dataset."""
         key = self._dataset.last_read.key
         if self._exports.arriving or not key:
             return Present()

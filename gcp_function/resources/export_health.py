@@ -1,4 +1,4 @@
-"""The health of one account's export of one kind, from the dataset's access entries, its table and the rows in it."""
+"""Evaluates one account's export of one kind by the dataset's access entries, its table and its rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from shared.target_state import TargetState
 
 FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing documentation; observed: up to five
 RHYTHM_UNKNOWN = timedelta(days=35)  # an account whose rhythm is not known yet may be billed monthly
-ONE_ARRIVAL = timedelta(days=10)  # how long after a single delivery a person is asked whether the export is still on
+ONE_ARRIVAL = timedelta(days=10)  # after a single delivery; then a manual step asks whether the export is enabled
 RHYTHM_DAYS = 3  # days with arrivals after which the rhythm is known
 DAILY = timedelta(days=2)  # two arrivals within this time mean a daily rhythm
 HIDDEN_ESCALATION = EscalationPolicy(longest=timedelta(hours=24))
@@ -71,7 +71,7 @@ class ExportHealth:
     def evaluate(
         self, account: str, kind: str, seen: Evidence, entry: TargetState | None, now: datetime
     ) -> Observation:
-        """Return the export's health, with the manual step if it takes a person, and since when it has been so."""
+        """Return the export's health, since when it has been the same, and the manual step if there is one."""
         if seen.fresh is not None:
             return self._with_rows(account, kind, seen.fresh, seen, entry, now)
         if not seen.dataset_exists:
@@ -92,7 +92,7 @@ class ExportHealth:
             detail = f"Google's export has no access entry in dataset {self._settings.dataset}{since}"
             return Absent(("access-entries",), detail, self._first_enabling(account, kind, since, now), STEP)
         if seen.others:
-            # The access entry may be there for the other accounts, so it proves nothing for this one.
+            # The access entry may exist for the other accounts, so it proves nothing about this one.
             detail = f"the account has no table of this kind, while other accounts have theirs{since}"
             return Absent(("tables",), detail, self._first_enabling(account, kind, since, now), STEP)
         return self._pending(account, kind, entry, now)
@@ -111,10 +111,10 @@ class ExportHealth:
         return msgspec.structs.replace(seen, detail=manual_step.what, manual_step=manual_step, code=ELSEWHERE)
 
     def rows_hidden(self, table: str, why: str, whole: bool) -> Observation:
-        """Return the health of an export of which the catalog counts more rows than a query returns.
+        """Return the health of an export for which the catalog counts more rows than a query returns.
 
-        If a query returns some of them (`whole` is false), the others may just have been deleted: then a person is
-        asked after a day.
+        If a query returns some of them (`whole` is false), the others may have just been deleted: the manual step is
+        then reported after a day.
         """
         manual_step = rows_hidden(self._settings.project, self._settings.dataset, table, why)
         health = Health.MANUAL if whole else Health.WAITING
@@ -188,7 +188,7 @@ class ExportHealth:
         return console_step(account, export.title, export.roles, settings.project, settings.dataset, what)
 
     def _first_enabling(self, account: str, kind: str, since: str, now: datetime) -> ManualStep:
-        """Return the step for an export that was never on, and by when it still brings the month before.
+        """Return the step for an export that was never enabled, and until when it would deliver the previous month.
 
         Source: "Set up Cloud Billing data export to BigQuery": standard and detailed usage data come from the start of
         the previous month when an export is first enabled, in the US and EU multi-regions only.
@@ -200,7 +200,7 @@ class ExportHealth:
 
 
 def _since(entry: TargetState | None, now: datetime, code: str) -> str:
-    """Return since when the state has been `code`, as the end of a sentence; "" if that is new."""
+    """Return since when the state has been `code`, as the end of a sentence; "" if it is new."""
     if entry is None or entry.state != code or entry.since is None or now - entry.since < timedelta(hours=1):
         return ""
     return f" (since {entry.since:%Y-%m-%d %H:%M} UTC)"

@@ -1,4 +1,4 @@
-"""The billing exports: Google has no API that turns one on, so the function observes them and explains the step."""
+"""The billing exports: Google has no API that enables one, so the function observes them and reports the step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shared.runtime.context import RunContext
 from shared.target_state import TargetState
 
 CONFIRMED_A_RUN = 20  # missing tables that a run reads once more by name, one call each
-PRICES_SINCE = timedelta(days=10)  # how far back prices are searched for the newest one
+PRICES_SINCE = timedelta(days=10)  # how far back the newest price is searched
 NO_LINKED = Present(
     health=Health.NOT_NEEDED, code="no-linked-dataset", detail="the account shares no FOCUS dataset with this project"
 )
@@ -75,7 +75,7 @@ class Exports(BulkOnly, ReadOnly):
         self.arriving = False
 
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
-        """Evaluate every export by the tables and watermarks of this run; ask for the watermarks still missing."""
+        """Evaluate every export by the tables and watermarks of this run; query the missing watermarks."""
         if self._dataset.unseen is not None:
             return dict.fromkeys((target.key for target in targets), self._dataset.unseen)
         tables = self._survey.tables(targets)
@@ -119,7 +119,7 @@ class Exports(BulkOnly, ReadOnly):
         if kind == "pricing" and not isinstance(prices, dict):
             return prices
         table, newest = tables.get(name), None
-        if table is not None:  # copies outlive their table, and then show nothing of it
+        if table is not None:  # copies outlive their table, and then say nothing about it
             shown = prices.get(account) if isinstance(prices, dict) and kind == "pricing" else None
             newest = shown or self._survey.fresh.get((account, kind)) or _remembered(kind, entry, table)
         confirmed = False
@@ -176,7 +176,7 @@ class Exports(BulkOnly, ReadOnly):
         return None
 
     def _redirected(self, found: Mapping[Key, Observation]) -> dict[Key, Observation]:
-        """Return the console steps of accounts that already export to another dataset of the project, reworded."""
+        """Return reworded console steps for accounts that already export to another dataset of the project."""
         asking = {
             EXPORTS[key.name].table_of(key.scope): (key, seen)
             for key, seen in found.items()
@@ -197,7 +197,7 @@ class Exports(BulkOnly, ReadOnly):
                     if table.modified and moment_of(table.modified) > since:
                         changed[key] = self._health.redirected(seen, key.scope, key.name, dataset)
         except CloudError:
-            # A dataset that may not be read is not the function's business: the step is reported unchanged.
+            # The function may lack access to other datasets: the step is then reported unchanged.
             return changed
         return changed
 
@@ -209,7 +209,7 @@ class Exports(BulkOnly, ReadOnly):
         return None if writers is None else EXPORTS[kind].principal in writers
 
     def _prices(self, targets: Sequence[Target], tables_by_kind: TablesByKind) -> dict[str, int] | Observation:
-        """Return the newest export_time of each account's prices; asks only if their table was written since then."""
+        """Return the newest export_time of each account's prices; query them only if their table was written since."""
         tables = tables_by_kind.get("pricing")
         table = tables.get(EXPORTS["pricing"].table) if isinstance(tables, dict) else None
         payer = self._project.payer
@@ -218,7 +218,7 @@ class Exports(BulkOnly, ReadOnly):
             return {}
         entries = [target.state for target in mine]
         asked_at = {entry.facts["modified"] for entry in entries if entry and "modified" in entry.facts}
-        # An account without prices records nothing: the others show when the table was last asked.
+        # An account without prices records nothing: the others show when the table was last queried.
         if None not in entries and asked_at == {table.modified}:
             return {}
         since = (self._run.clock.now() - PRICES_SINCE).date().isoformat()
@@ -242,11 +242,11 @@ class Exports(BulkOnly, ReadOnly):
 
 
 def _remembered(kind: str, entry: TargetState | None, table: TableSeen) -> int | None:
-    """Return the freshness of a table that was not asked: as recorded, or by when it was last written."""
+    """Return the freshness of a table that was not queried: as recorded, or by its last write."""
     known = parse_time(entry.facts.get("fresh")) if entry else None
     if known is not None and kind != "focus":
         return round(known.timestamp() * 1_000_000)
-    # FOCUS tables have no such column, and partitions before the window are not asked for it.
+    # FOCUS tables have no such column, and partitions before the window are not queried for it.
     if kind == "focus" or (kind != "pricing" and table.older and not table.days):
         return table.modified or None
     return None

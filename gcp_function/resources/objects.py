@@ -138,7 +138,7 @@ class Objects:
         raise Permanent("not-parquet", what, "Nothing: the next run copies the partition again.")
 
     def _page(self, token: str, prefix: str, glob: str) -> tuple[list[Stored], str]:
-        # One page a call: an iterator of the client that failed once would then end as if that had been the last page.
+        # One call per page: after a failure, the client's iterator would end as if that had been the last page.
         pages = self._clients.storage.list_blobs(
             self.bucket,
             page_token=token or None,
@@ -183,7 +183,7 @@ class Objects:
         content_type: str,
     ) -> int:
         if len(data) > AT_ONCE and not metadata and generation is not None:
-            # The state of many accounts: it is written twice a run, and never resumed.
+            # The state of many accounts is written twice a run, and the upload is never resumed.
             parameters = {"name": name, "ifGenerationMatch": generation}
             written = self._clients.upload(self.bucket, data, parameters, content_type)
             return require_int(written["generation"], "storage.objects.insert", 1)

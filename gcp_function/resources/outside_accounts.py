@@ -1,4 +1,4 @@
-"""Billing accounts of another organization, which the function sees but does not serve."""
+"""Billing accounts of another organization, which are visible to the function but not served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The number of rows in a Parquet file, read from its footer alone."""
+"""Reads the number of rows of a Parquet file from its footer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The project that the function works in: whether it is active, its billing account, and the APIs it needs."""
+"""The function's project: whether it is active, its billing account, and the required APIs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RIGHT = "resourcemanager.projects.get"
 
 
 class Project(BulkOnly, ReadOnly):
-    """Observes the project, its billing account and its APIs, none of which the function ever writes."""
+    """Observes the project, its billing account and its APIs, which the function never writes."""
 
     kinds = (PROJECT_KIND, API, BILLING)
 
@@ -56,7 +56,8 @@ class Project(BulkOnly, ReadOnly):
                 "Set GOOGLE_CLOUD_PROJECT to the id of the project that the function is deployed in.",
             ) from error
         except CloudError as error:
-            # Google refuses a project that does not exist like one that may not be read; other calls tell them apart.
+            # Google returns the same refusal for a missing project and for an unreadable one; other calls distinguish
+            # them.
             return observed(error, f"project {project} ({RIGHT} is missing, or the project does not exist)")
         state = str(answer.get("state", "ACTIVE"))
         self.number = str(answer.get("name", "")).removeprefix("projects/")
@@ -67,7 +68,7 @@ class Project(BulkOnly, ReadOnly):
     def billing(self, entry: TargetState | None) -> Observation:
         """Read which billing account the project is linked to, and whether it is open; once a day if it was open.
 
-        In between the account in `entry` counts: without an open one, Cloud Storage and BigQuery refuse every call.
+        In between, the account in `entry` is used: without an open one, Cloud Storage and BigQuery refuse every call.
         """
         if self._billing is None:
             facts = entry.facts if entry is not None and entry.error is None else {}

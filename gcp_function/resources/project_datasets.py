@@ -1,4 +1,4 @@
-"""The datasets of the project: the linked ones that hold FOCUS data, and others that an export may go to."""
+"""The project's datasets: linked ones with FOCUS data, and others that an export may go to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this run knows of the billing tables: read once for the copies and the exports together."""
+"""What this run knows about the billing tables, read once for the copies and the exports."""
 
 from __future__ import annotations
 
@@ -26,11 +26,9 @@ class TableSurvey:
     """Reads the tables and watermarks of all targets in as few queries as BigQuery allows.
 
     `fresh` is the newest export_time (microseconds) by (account, kind) that copies and watermarks show, and
-    `fresh_months` the same by month.
-    `watermarks` are those that were asked for, by (table, day).
-    `unexpected` holds the error for each table whose columns are not the published ones.
-    `hidden` holds, for each table of which the catalog counts more rows than a query returns: whether the query
-    returns none at all, and the numbers as a sentence.
+    `fresh_months` the same by month. `watermarks` are the queried ones, by (table, day). `unexpected` holds the error
+    for each table whose columns are not the published ones. `hidden` describes each table for which the catalog counts
+    more rows than a query returns: whether the query returns none at all, and the numbers as a sentence.
     """
 
     def __init__(
@@ -49,7 +47,7 @@ class TableSurvey:
         self._expected: set[tuple[str, str]] = set()  # (account, kind) of all targets of the run
         self._read: set[tuple[str, str]] = set()
         self._tables: dict[str, Tables | Observation] = {}
-        self._exports: list[Target] = []  # those whose watermarks are still to be asked for
+        self._exports: list[Target] = []  # those whose watermarks still have to be queried
         self._rows: dict[tuple[str, str], int] = {}
         self.fresh: dict[tuple[str, str], int] = {}
         self.fresh_months: dict[tuple[str, str], dict[str, int]] = {}
@@ -58,7 +56,10 @@ class TableSurvey:
         self.hidden: dict[str, tuple[bool, str]] = {}
 
     def expect(self, targets: Iterable[Target]) -> None:
-        """Note the targets of this run, so that the first resource to ask has all of their tables read: no call."""
+        """Record the targets of this run, so that the first resource that needs tables reads those of all targets.
+
+        Makes no call.
+        """
         for target in targets:
             if target.kind in (COPY, HISTORY, EXPORT):
                 self._expected.add(_account_and_kind(target))
@@ -115,9 +116,9 @@ class TableSurvey:
         return found
 
     def ask(self, days: Mapping[str, Collection[str]]) -> Observation | None:
-        """Ask for the watermarks of partitions, given as days by table; return why that failed, if it did.
+        """Query the watermarks of partitions, given as days by table; return the error if that failed.
 
-        The partitions that exports need are added to the first question.
+        The partitions that exports need are added to the first query.
         """
         wanted: dict[str, Collection[str]] = {**self._partitions_of_exports(), **days}
         location = self._dataset.location
@@ -141,8 +142,8 @@ class TableSurvey:
     def _partitions_of_exports(self) -> dict[str, set[str]]:
         """Return the partitions whose watermarks show how fresh the exports without copies are, by table.
 
-        Only tables that were written since the last run are asked: for the partition that was written last, which holds
-        the newest rows.
+        Only tables that were written since the last run are queried, for the partition written last, which holds the
+        newest rows.
         """
         wanted: dict[str, set[str]] = {}
         for target in self._exports:
@@ -159,11 +160,11 @@ class TableSurvey:
         return wanted
 
     def count_rows(self, table: str, day: str, rows: int) -> None:
-        """Note how many rows the catalog counts in a partition, to be compared with what a query returns."""
+        """Record how many rows the catalog counts in a partition, for comparison with a query."""
         self._rows[table, day] = rows
 
     def note_fresh(self, account: str, kind: str, day: str, watermark: Watermark) -> None:
-        """Note the newest rows of an export, by the watermark of the partition of `day` or of its copy."""
+        """Record the newest rows of an export, by the watermark of the partition of `day` or of its copy."""
         pair = (account, kind)
         self.fresh[pair] = max(self.fresh.get(pair, 0), watermark.exported_at)
         months = self.fresh_months.setdefault(pair, {})
