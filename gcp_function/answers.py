@@ -45,6 +45,7 @@ _EXPECTED: tuple[tuple[str, Fields, str], ...] = (
     (r"GET .*/v3/projects/[^/]+", {"name": str, "projectId": str, "state": str}, ""),
     (r"GET .*/services:batchGet", {"services": list}, ""),
     (r"GET .*/versions/[^/]+:access", {"name": str, "payload.data": str}, ""),
+    (r"POST .*/topics/[^/]+:publish", {"messageIds": list}, ""),
     # A pull without messages is an empty object.
     (r"POST .*/subscriptions/[^/]+:pull", {}, ""),
     # Fields that are false may be omitted: `open` of a closed account, `billingEnabled` of a project without one.
@@ -57,7 +58,13 @@ EXPECTED = tuple((re.compile(pattern), fields, kind) for pattern, fields, kind i
 _TEXT, _NUMBER, _OBJECT = (str,), (str, int), (Mapping,)
 _OBJECTS: Mapping[str, tuple[type, ...]] = {"nextPageToken": _TEXT, "items[]": _OBJECT} | {
     f"items[].{name}": kinds
-    for name, kinds in (("name", _TEXT), ("metadata", _OBJECT), ("generation", _NUMBER), ("size", _NUMBER))
+    for name, kinds in (
+        ("name", _TEXT),
+        ("metadata", _OBJECT),
+        ("generation", _NUMBER),
+        ("size", _NUMBER),
+        ("crc32c", _TEXT),
+    )
 }
 _ACCOUNT: Mapping[str, tuple[type, ...]] = {
     "name": _TEXT,

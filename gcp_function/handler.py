@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import functions_framework
 
 from gcp_function.clients import RATES, warm_clients
+from gcp_function.deliveries import announcer_of, stored_deliveries
 from gcp_function.errors import translate
 from gcp_function.events import QUOTA, SLACK, EventQueue, Message, calls_for, hint_of, pushed
 from gcp_function.provider import GcpCloud
@@ -19,6 +20,7 @@ from gcp_function.secrets import WebhookSecret
 from gcp_function.settings import read_settings
 from gcp_function.state_store import GcsStore
 from gcp_function.targets import REACH
+from shared.deliveries.chain import StoredDeliveries
 from shared.errors import ReportedError, RequestError, TooSoon
 from shared.hints import gap_left, merge, read_all
 from shared.http import HttpAnswer, answer, answer_run, parse_body
@@ -159,7 +161,9 @@ def run_once(
         Secret(WebhookSecret(settings, clients, run).read, bool(settings.endpoints)) if settings.notify_url else None
     )
     store = GcsStore(settings, clients, run)
-    return run_to_its_end(GcpCloud(settings, clients, run), store, request, run, Publishing(WORDING, REACH, secret))
+    announcer = announcer_of(settings, clients, run, secret)
+    publishing = Publishing(WORDING, REACH, secret, announcer=announcer)
+    return run_to_its_end(GcpCloud(settings, clients, run, announcer), store, request, run, publishing)
 
 
 def open_state(
@@ -172,6 +176,15 @@ def open_state(
     settings = read_settings(environment)
     run = RunContext("gcp", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
     return GcsStore(settings, warm_clients(settings, credentials), run), run
+
+
+def open_deliveries(
+    environment: Mapping[str, str], sink: Sink, clock: Clock, credentials: Any = None
+) -> tuple[StoredDeliveries, RunContext]:
+    """Return the store of the deliveries' documents, and the context of its calls, as `open_state` does."""
+    settings = read_settings(environment)
+    run = RunContext("gcp", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+    return stored_deliveries(settings, warm_clients(settings, credentials), run), run
 
 
 def trigger_of(headers: Mapping[str, str]) -> Trigger:

@@ -19,6 +19,7 @@ from gcp_function.resources.table_survey import TableSurvey
 from gcp_function.scopes import Scopes
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import COPY, FACTS, targets_of
+from shared.deliveries.announce import Announcer
 from shared.errors import CloudError
 from shared.model import Action, Enumeration, Key, Observation, Target
 from shared.provider import Applied, KnownStates
@@ -27,12 +28,14 @@ from shared.runtime.context import RunContext
 
 
 class GcpCloud:
-    """GCP in one run, seen from the function's own project."""
+    """GCP in one run, seen from the function's own project. With an `announcer`, new copies are announced at once."""
 
     name = "gcp"
     facts = FACTS
 
-    def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
+    def __init__(
+        self, settings: GcpSettings, clients: Clients, run: RunContext, announcer: Announcer | None = None
+    ) -> None:
         self._settings = settings
         self._run = run
         project = Project(settings, clients, run)
@@ -42,7 +45,7 @@ class GcpCloud:
         tables = BillingTables(settings, clients, run)
         datasets = ProjectDatasets(settings, clients, run)
         self._survey = TableSurvey(settings, run, dataset, tables, datasets)
-        self._copies = Copies(settings, clients, run, dataset, bucket, tables, self._survey)
+        self._copies = Copies(settings, clients, run, dataset, bucket, tables, self._survey, announcer)
         exports = Exports(settings, clients, run, project, dataset, datasets, tables, self._survey)
         self._resources = Registry(
             [

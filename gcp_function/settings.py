@@ -35,6 +35,7 @@ _LOCATION = r"[A-Za-z]{2,}(-[a-z]+[0-9]+)?"
 _BUCKET = r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]"
 _ORGANIZATION = r"(organizations/)?\d{1,20}"
 _SUBSCRIPTION = r"projects/[a-z0-9-]{1,30}/subscriptions/[A-Za-z][A-Za-z0-9._~+%-]{2,254}"
+_TOPIC = r"projects/[a-z0-9-]{1,30}/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}"
 _NOTIFY = r"projects/[a-z0-9-]{1,30}/secrets/[A-Za-z0-9_-]{1,255}(/versions/(latest|[A-Za-z0-9_-]{1,63}))?"
 
 
@@ -54,6 +55,8 @@ EFFECTS = {
     "RUN_SECONDS": "Seconds after which a run stops; default: the platform's CLOUD_RUN_TIMEOUT_SECONDS.",
     "NOTIFY_URL": "Name of the secret in Secret Manager that holds the webhook's URL; empty: no messages.",
     "EVENTS_SUBSCRIPTION": "Name of the Pub/Sub subscription that events are pulled from; empty: no events.",
+    "DELTAS": "1: each copy is announced by a document of what changed, beside the copies.",
+    "DELIVERY_TOPIC": "Name of the Pub/Sub topic on which these documents are published; empty: on none.",
     **{name: f"Endpoint of {service}, for local clouds." for service, name in ENDPOINTS.items()},
 }
 
@@ -66,7 +69,8 @@ class GcpSettings(msgspec.Struct, frozen=True):
     `copy` those whose partitions are copied: again after each change in the last `copy_days` days, and once before.
     `seconds` is how long an invocation may take. `endpoints` maps a service to a loopback address. `notify_url` is the
     resource name of the secret that contains the webhook's URL, never the URL itself. `events_subscription` is the
-    subscription that events are pulled from, or empty.
+    subscription that events are pulled from, or empty. `deltas`: deliveries are written as documents, and published on
+    `delivery_topic` unless that is empty.
     """
 
     project: str
@@ -85,6 +89,8 @@ class GcpSettings(msgspec.Struct, frozen=True):
     endpoints: Mapping[str, str]
     notify_url: str = ""
     events_subscription: str = ""
+    deltas: bool = False
+    delivery_topic: str = ""
 
     @property
     def owner(self) -> str:
@@ -119,6 +125,8 @@ def read_settings(environment: Mapping[str, str]) -> GcpSettings:
         events_subscription=reader.text(
             "EVENTS_SUBSCRIPTION", "", _SUBSCRIPTION, "a subscription's name: projects/…/subscriptions/…"
         ),
+        deltas=reader.number("DELTAS", 0, 0, 1) == 1,
+        delivery_topic=reader.text("DELIVERY_TOPIC", "", _TOPIC, "a topic's name: projects/…/topics/…"),
     )
     both = sorted(set(settings.include_accounts) & set(settings.exclude_accounts))
     reader.check(not both, "EXCLUDE_ACCOUNTS", lambda: f"{', '.join(both)} is also in INCLUDE_ACCOUNTS")
@@ -129,6 +137,14 @@ def read_settings(environment: Mapping[str, str]) -> GcpSettings:
     )
     missing = sorted(set(settings.copy) - set(settings.exports))
     reader.check(not missing, "COPY", lambda: f"{', '.join(missing)} is not in EXPORTS")
+    reader.check(
+        settings.deltas or not settings.delivery_topic,
+        "DELIVERY_TOPIC",
+        "deliveries are published only with DELTAS=1; set that too, or unset DELIVERY_TOPIC",
+    )
+    reader.check(
+        bool(settings.copy) or not settings.deltas, "DELTAS", "deliveries are copies; set COPY to the exports to copy"
+    )
     reader.finish()
     return settings
 

@@ -1,8 +1,9 @@
-"""Stores the state, and the documents beside it, in a bucket of their own."""
+"""Stores documents: the state and what lies beside it in a bucket of its own, and deliveries beside the copies."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 from gcp_function.clients import Clients
 from gcp_function.manual_steps import object_held, retention_blocks
@@ -16,12 +17,13 @@ from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, Conflict, asi
 KEY = "known_billing_accounts.json"
 
 
-class GcsStore:
-    """A StateStore with compare-and-swap by generations, in a bucket that the connector may not read."""
+class GcsDocuments:
+    """Documents in one bucket, with compare-and-swap by generations; messages call them `what`, such as "the state"."""
 
-    def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
-        self._objects = Objects(settings.state_bucket, clients, run)
-        self._bucket = settings.state_bucket
+    def __init__(self, bucket: str, what: str, clients: Clients, run: RunContext) -> None:
+        self._objects = Objects(bucket, clients, run)
+        self._bucket = bucket
+        self._what = what
 
     def load(self, limit: int, document: str = STATE) -> Blob:
         """Read a document, at most `limit` bytes; a missing bucket holds none. Raises Denied, Transient."""
@@ -47,15 +49,14 @@ class GcsStore:
 
         Raises Conflict, Denied, NotFound (the bucket is missing), Transient.
         """
+        name = document or KEY
+        content_type = JSON if name.endswith(".json") else BINARY
         try:
-            return str(
-                self._objects.write(document or KEY, data, int(version or 0), content_type=BINARY if document else JSON)
-            )
+            return str(self._objects.write(name, data, int(version or 0), content_type=content_type))
         except NotFound as error:
             remedy = f"Apply the deployment again: it owns bucket {self._bucket}."
-            raise NotFound(
-                error.code, f"the state bucket {self._bucket} is missing: {error.message}", remedy
-            ) from error
+            what = f"bucket {self._bucket}, which holds {self._what}, is missing: {error.message}"
+            raise NotFound(error.code, what, remedy) from error
         except Denied as denied:
             raise self._explained(denied) from denied
         except Manual as protected:
@@ -63,6 +64,30 @@ class GcsStore:
                 raise
             manual_step = retention_blocks if protected.code == RETENTION else object_held
             raise Manual(protected.code, manual_step(protected.message, self._bucket), protected.message) from protected
+
+    def names(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Yield the name and the time of each document below `prefix`, by name. Raises CloudError."""
+        try:
+            yield from ((one.name, one.created) for one in self._objects.below(prefix) if one.created is not None)
+        except NotFound:
+            return
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def _explained(self, denied: CloudError) -> Denied:
+        return Denied(
+            denied.code,
+            f"{self._what} in bucket {self._bucket} cannot be read or written: {denied.message}",
+            "Either the bucket belongs to another project (set the name of one of this project), or the function's "
+            "service account lacks storage.objects.get, create, delete or list on it (apply the deployment again).",
+        )
+
+
+class GcsStore(GcsDocuments):
+    """A StateStore, in a bucket that the connector may not read."""
+
+    def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
+        super().__init__(settings.state_bucket, "the state", clients, run)
 
     def age(self) -> timedelta | None:
         """Return how long ago the state was written, by Cloud Storage's own clock. Raises CloudError."""
@@ -102,11 +127,3 @@ class GcsStore:
             return []
         except Denied as denied:
             raise self._explained(denied) from denied
-
-    def _explained(self, denied: CloudError) -> Denied:
-        return Denied(
-            denied.code,
-            f"the state in bucket {self._bucket} cannot be read or written: {denied.message}",
-            "Either the bucket belongs to another project (set STATE_BUCKET to one of this project), or the function's "
-            "service account lacks storage.objects.get, create, delete or list on it (apply the deployment again).",
-        )

@@ -1,9 +1,14 @@
-"""Observes the copies: compares each partition with its copy, and finds older partitions that have none."""
+"""Observes the copies: compares each partition with its copy, and finds older partitions that have none.
+
+The module is long, because copies and the histories of older ones share one listing and one survey of the tables.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+
+import msgspec
 
 from gcp_function.clients import Clients
 from gcp_function.errors import observed
@@ -27,8 +32,10 @@ from gcp_function.resources.objects import Objects
 from gcp_function.resources.table_survey import TablesByKind, TableSurvey, account_and_kind_of
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import COPY, EXPORTS, HISTORY, copy_parts, window
+from shared.deliveries.announce import Announcer
 from shared.errors import CloudError, NotFound
 from shared.model import Action, Key, Observation, Ownership, Present, Result, Target
+from shared.periods import Period
 from shared.provider import Applied
 from shared.resources import one_by_one
 from shared.runtime.context import RunContext
@@ -56,6 +63,7 @@ class Copies:
         bucket: Bucket,
         billing_tables: BillingTables,
         survey: TableSurvey,
+        announcer: Announcer | None = None,
     ) -> None:
         self._settings = settings
         self._run = run
@@ -66,7 +74,7 @@ class Copies:
         self._objects = Objects(settings.bucket, clients, run)
         self._listing = CopyListing(self._objects)
         jobs = ExtractJobs(settings, clients, run)
-        self._writer = CopyWriter(settings, run, dataset, bucket, billing_tables, self._objects, jobs)
+        self._writer = CopyWriter(settings, run, dataset, bucket, billing_tables, self._objects, jobs, announcer)
         self._modified: dict[tuple[str, str], int] = {}  # when a partition was written, by (table, day)
         self._created: dict[tuple[str, str, str], datetime] = {}  # when a manifest was, by (account, day, kind)
         self._missing: dict[tuple[str, str], list[str]] = {}  # older days without a copy, by (account, kind)
@@ -113,6 +121,8 @@ class Copies:
         failed = self._survey.ask(asked)
         for target in undecided:
             found[target.key] = failed or self._compare_watermark(target, listed)
+        if self._settings.deltas:
+            found |= _with_periods(copies, found, listed)
         for target in histories:
             if (target.key.scope, target.key.name) in due:
                 found[target.key] = self._compare_history(target, whole, listed)
@@ -305,7 +315,11 @@ class Copies:
         if (unusable := self._unusable(name)) is not None:
             return unusable
         self._missing[account, kind] = sorted(missing)
-        return evaluate_history(len(missing), len(older), first, self._run.clock.now())
+        found = evaluate_history(len(missing), len(older), first, self._run.clock.now())
+        if not self._settings.deltas or not isinstance(found, Present):
+            return found
+        periods = {day: listed[account, day, kind].period for day in older if (account, day, kind) in listed}
+        return msgspec.structs.replace(found, periods={day: one for day, one in periods.items() if one is not None})
 
     # Apply
 
@@ -327,12 +341,12 @@ class Copies:
         if days is None:
             self.observe(action.target)
             days = self._missing.get((account, kind), [])
-        done = 0
+        done = unannounced = 0
         for start in range(0, len(days), COPY.batch_size):
             if not self._run.deadline.allows(0):
                 break
             tasks = [self._task(account, kind, day) for day in days[start : start + COPY.batch_size]]
-            self._writer.make(tasks)
+            unannounced += self._writer.make(tasks)
             for task in tasks:
                 answer = answer_of(task)
                 if isinstance(answer, CloudError):
@@ -340,7 +354,9 @@ class Copies:
             done += len(tasks)
         if done < len(days):
             return Applied(Result.PENDING, f"{done} of {len(days)} older partitions copied; the next run continues")
-        return Applied(message=f"{done} older partitions copied", facts={"done": self._run.clock.now().isoformat()})
+        message = f"{done} older partitions copied"
+        # Without the fact, the next run compares the history once more and announces what could not be announced.
+        return Applied(message=message, facts={} if unannounced else {"done": self._run.clock.now().isoformat()})
 
     def _task(self, account: str, kind: str, day: str) -> Task:
         task = Task(account, kind, day)
@@ -348,3 +364,20 @@ class Copies:
         task.watermark = self._survey.watermarks.get((task.table, day))
         task.created = self._created.get((account, day, kind))
         return task
+
+
+def _with_periods(copies: Iterable[Target], found: Mapping[Key, Observation], listed: Listed) -> dict[Key, Observation]:
+    """Return the observations of copies that exist, or were deleted with their partitions, with what they hold."""
+    changed: dict[Key, Observation] = {}
+    for target in copies:
+        kind, day = copy_parts(target.key)
+        copy, seen = listed.get((target.key.scope, day, kind)), found[target.key]
+        if copy is not None:
+            period = copy.period
+        elif seen is NO_ROWS and target.state is not None and target.state.applied_at is not None:
+            period = Period(files=0, first=target.state.created_at or target.state.applied_at)
+        else:
+            continue
+        if period is not None and isinstance(seen, Present):
+            changed[target.key] = msgspec.structs.replace(seen, periods={day: period})
+    return changed

@@ -32,7 +32,11 @@ LONGEST_POLL_S = 10.0
 
 
 class Task(msgspec.Struct):
-    """One partition to be copied, and its progress; `created` is when its current manifest was written."""
+    """One partition to be copied, and its progress.
+
+    `created` is when its current manifest was written, `schema` the fingerprint of the new files' columns, and
+    `published` is true once a manifest lists these files.
+    """
 
     account: str
     kind: str
@@ -44,6 +48,8 @@ class Task(msgspec.Struct):
     reused: bool = False
     shards: int | None = None
     created: datetime | None = None
+    schema: str = ""
+    published: bool = False
     answer: Applied | CloudError | None = None
 
     @property

@@ -10,6 +10,7 @@ import msgspec
 
 from gcp_function.targets import MANAGED_BY, MANAGER
 from shared.parsing import LAST_MICROS, parse_int
+from shared.periods import Period
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes
@@ -75,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The files of one partition, all of one watermark: readers start here.
 
     `previous` lists the superseded files, which are kept until the next change for readers that still use them.
+    `schema` is a fingerprint of the columns, empty in manifests of earlier versions.
     """
 
     format: str
@@ -90,6 +92,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     written_at: datetime
     previous: list[str] = []
+    schema: str = ""
 
 
 def parse_manifest(data: bytes, account: str, kind: str, day: str) -> Manifest | None:
@@ -113,6 +116,7 @@ def manifest_of(
     job: str,
     written_at: datetime,
     previous: Sequence[str],
+    schema: str,
 ) -> Manifest:
     """Return the manifest of a copy; `table` with project and dataset, `previous` full names of the set before."""
     return Manifest(
@@ -129,6 +133,7 @@ def manifest_of(
         job=job,
         written_at=written_at,
         previous=list(previous),
+        schema=schema,
     )
 
 
@@ -163,7 +168,7 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
 
     `modified` is when the partition was last written before it was copied (microseconds, by BigQuery's catalog).
     `watermark` is None if the manifest does not have our mark. `intact` is true if the files exist that the mark
-    counts. `created` is when the manifest was written.
+    counts: so many `files` with so many `bytes`. `created` is when the manifest was written.
     """
 
     generation: int
@@ -172,6 +177,15 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 0
     intact: bool = False
     created: datetime | None = None
+    files: int = 0
+    bytes: int = 0
+
+    @property
+    def period(self) -> Period | None:
+        """Return what the copy holds, as the ledger of deliveries records it; None if it is not ours or not intact."""
+        if self.watermark is None or not self.intact:
+            return None
+        return Period(self.files, self.bytes, self.created, self.created, moment_of(self.watermark.exported_at))
 
 
 class Folder:
@@ -196,6 +210,5 @@ class Folder:
         watermark, attempt = held
         files, total = self._sets.get((watermark.id, metadata.get("attempt", "")), (0, 0))
         intact = (metadata.get("files"), metadata.get("bytes")) == (str(files), str(total))
-        return Copy(
-            generation, watermark, parse_int(metadata.get("modified"), 0, LAST_MICROS) or 0, attempt, intact, created
-        )
+        modified = parse_int(metadata.get("modified"), 0, LAST_MICROS) or 0
+        return Copy(generation, watermark, modified, attempt, intact, created, files, total)

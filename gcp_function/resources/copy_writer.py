@@ -26,6 +26,8 @@ from gcp_function.resources.dataset import Dataset
 from gcp_function.resources.objects import Objects, Stored
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import MANAGED_BY, MANAGER
+from shared.deliveries.announce import Announcer
+from shared.deliveries.document import Series
 from shared.errors import CloudError, Manual, Permanent, Transient
 from shared.provider import Applied
 from shared.runtime.context import RunContext
@@ -35,7 +37,7 @@ ROUNDS = 3  # how often a run copies a partition that keeps changing
 
 
 class CopyWriter:
-    """Makes the copies of partitions, with their jobs in parallel."""
+    """Makes the copies of partitions, with their jobs in parallel, and announces them with an `announcer`."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class CopyWriter:
         tables: BillingTables,
         objects: Objects,
         jobs: ExtractJobs,
+        announcer: Announcer | None = None,
     ) -> None:
         self._settings = settings
         self._run = run
@@ -54,9 +57,15 @@ class CopyWriter:
         self._tables = tables
         self._objects = objects
         self._jobs = jobs
+        self._announcer = announcer
 
-    def make(self, tasks: Sequence[Task]) -> None:
-        """Set the answer of every task. Raises nothing."""
+    def make(self, tasks: Sequence[Task]) -> int:
+        """Set the answer of every task; return how many new copies could not be announced. Raises nothing."""
+        self._make(tasks)
+        written = [Series(task.account, task.kind, task.day) for task in tasks if task.published]
+        return self._announcer.announce_named(written) if self._announcer and written else 0
+
+    def _make(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             task.answer = self._bucket.keeps(task.created)
         try:
@@ -140,7 +149,9 @@ class CopyWriter:
         mine = [one for one in stored if one.name.startswith(f"{task.stem}-")]
         files = None
         if mine and (task.shards is None or len(mine) == task.shards):
-            files = [File(one.name, self._objects.rows(one), one.size) for one in mine]
+            footers = [self._objects.footer(one) for one in mine]
+            files = [File(one.name, footer.rows, one.size) for one, footer in zip(mine, footers, strict=True)]
+            task.schema = footers[0].schema
             watermark = task.watermark
             if watermark is not None and sum(one.rows for one in files) == watermark.rows:
                 return files, stored
@@ -185,6 +196,7 @@ class CopyWriter:
             job=self._jobs.id_of(task),
             written_at=self._run.clock.now(),
             previous=previous,
+            schema=task.schema,
         )
         data, metadata = encoded(manifest), mark_of(manifest, task.attempt, task.modified)
         try:
@@ -193,6 +205,7 @@ class CopyWriter:
             # Another run wrote it first: the next round reads that, and finds this job and its files again.
             return
         task.answer = Applied(message=f"{manifest.rows} rows in {len(files)} files")
+        task.published = True
         self._delete_superseded(task, {*previous, *(one.name for one in files)}, stored)
 
     def _held(self, task: Task, present: Stored) -> tuple[Watermark, int]:

@@ -12,7 +12,7 @@ import msgspec
 
 from gcp_function.clients import Clients
 from gcp_function.refusals import PRECONDITION
-from gcp_function.resources.parquet import MAGIC, rows_of_footer
+from gcp_function.resources.parquet import MAGIC, Footer, parse_footer
 from shared.errors import NotFound, Permanent
 from shared.parsing import parse_time, require_int
 from shared.runtime.context import RunContext
@@ -21,19 +21,20 @@ from shared.state.store import JSON, Conflict
 QUOTA = "storage"
 LISTING = "storage.objects.list"
 PAGE = 1000
-FIELDS = "kind,items(name,generation,size,metadata,timeCreated),nextPageToken"
+FIELDS = "kind,items(name,generation,size,metadata,timeCreated,crc32c),nextPageToken"
 AT_ONCE = 8 * 1024 * 1024  # bytes above which the SDK would upload in two requests, in resumable pieces
 TAIL = 64 * 1024  # bytes read from a file's end: a footer of the export's schema takes about 40 KB a row group
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """One object of a listing; `generation` is its version, `size` in bytes."""
+    """One object of a listing; `generation` is its version, `size` in bytes, `crc32c` in base64."""
 
     name: str
     generation: int
     size: int
     metadata: Mapping[str, str] | None = None
     created: datetime | None = None
+    crc32c: str = ""
 
 
 class Objects:
@@ -122,8 +123,8 @@ class Objects:
         updated = parse_time(document.get("updated"))
         return max(date - updated, timedelta(0)) if date is not None and updated is not None else None
 
-    def rows(self, stored: Stored) -> int:
-        """Return the number of rows in a Parquet file, by its footer. Raises CloudError; Permanent for other files."""
+    def footer(self, stored: Stored) -> Footer:
+        """Read the footer of a Parquet file. Raises CloudError; Permanent for other files."""
         data = self.tail(stored, TAIL)
         if len(data) >= 12 and data[-4:] == MAGIC:
             (length,) = struct.unpack("<I", data[-8:-4])
@@ -131,7 +132,7 @@ class Objects:
                 data = self.tail(stored, length + 8)
             if length + 8 <= len(data):
                 try:
-                    return rows_of_footer(data[-8 - length : -8])
+                    return parse_footer(data[-8 - length : -8])
                 except (IndexError, ValueError):
                     pass
         what = f"{stored.name} is not a complete Parquet file"
@@ -156,6 +157,7 @@ class Objects:
                 require_int(blob.size, LISTING),
                 blob.metadata,
                 blob.time_created,
+                blob.crc32c or "",
             )
             for blob in next(pages.pages, ())
         ]

@@ -1,17 +1,31 @@
-"""Reads the number of rows of a Parquet file from its footer."""
+"""Reads the number of rows and the columns of a Parquet file from its footer."""
 
 from __future__ import annotations
+
+import hashlib
+
+import msgspec
 
 MAGIC = b"PAR1"  # the first and last bytes of a Parquet file
 
 
-def rows_of_footer(footer: bytes) -> int:
-    """Return num_rows of a Parquet footer: the third field of a Thrift struct in the compact protocol.
+class Footer(msgspec.Struct, frozen=True):
+    """What a Parquet file's footer says: its number of rows, and a fingerprint of its columns (16 digits).
 
-    Reads no further than that field. Raises ValueError or IndexError for anything else. Sources: the Thrift compact
+    Files with the same columns (names, types, order), written by the same writer, have the same fingerprint.
+    """
+
+    rows: int
+    schema: str
+
+
+def parse_footer(footer: bytes) -> Footer:
+    """Return the second and third field of a Parquet footer, a Thrift struct in the compact protocol.
+
+    Reads no further than these. Raises ValueError or IndexError for anything else. Sources: the Thrift compact
     protocol's specification, and parquet.thrift (FileMetaData).
     """
-    reader, field = _Compact(footer), 0
+    reader, field, schema = _Compact(footer), 0, b""
     while True:
         head = reader.byte()
         kind = head & 0x0F
@@ -19,8 +33,11 @@ def rows_of_footer(footer: bytes) -> int:
             raise ValueError("the footer has no number of rows")
         field = field + (head >> 4) if head >> 4 else reader.signed()
         if field == 3:
-            return reader.signed()
+            return Footer(reader.signed(), hashlib.sha256(schema).hexdigest()[:16])
+        start = reader.at
         reader.skip(kind)
+        if field == 2:
+            schema = footer[start : reader.at]
 
 
 class _Compact:
@@ -28,11 +45,11 @@ class _Compact:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self.at = 0
 
     def byte(self) -> int:
-        value = self._data[self._at]
-        self._at += 1
+        value = self._data[self.at]
+        self.at += 1
         return value
 
     def unsigned(self) -> int:
@@ -56,14 +73,14 @@ class _Compact:
         if kind in (1, 2):
             return
         if kind == 3:
-            self._at += 1
+            self.at += 1
         elif kind in (4, 5, 6):
             self.unsigned()
         elif kind == 7:
-            self._at += 8
+            self.at += 8
         elif kind == 8:
             length = self.unsigned()
-            self._at += length
+            self.at += length
         elif kind in (9, 10):
             head = self.byte()
             self._elements(head >> 4 if head >> 4 != 15 else self.unsigned(), head & 0x0F, levels)
@@ -77,7 +94,7 @@ class _Compact:
 
     def _elements(self, number: int, kind: int, levels: int) -> None:
         # Each item takes at least a byte: a count larger than the rest of the footer would loop almost forever.
-        if number > len(self._data) - self._at:
+        if number > len(self._data) - self.at:
             raise ValueError("a list is longer than the footer")
         for _ in range(number):
             # In a list a boolean takes a byte; in a field its value is the type itself.

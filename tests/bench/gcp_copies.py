@@ -46,6 +46,7 @@ def fill(cloud: LocalGcp, settings: GcpSettings) -> int:
                 job="bench",
                 written_at=now,
                 previous=[],
+                schema="",
             )
             metadata = mark_of(manifest, 0, last // timedelta(microseconds=1))
             objects.put(file, FILE, {}, free, now)

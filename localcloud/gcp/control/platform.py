@@ -14,6 +14,8 @@ from localcloud.gcp.services.catalog import Dataset, canonical_location, default
 from localcloud.gcp.services.lifecycle import apply_rules
 from localcloud.gcp.services.object_files import read
 from localcloud.gcp.services.objects import Conditions, ObjectStore
+from localcloud.gcp.services.pubsub import MOST, Subscription
+from localcloud.gcp.services.pubsub_api import PUBLISH
 
 _ANY = Conditions()
 DISABLE = "google.api.serviceusage.v1.ServiceUsage.DisableService"
@@ -81,6 +83,26 @@ class PlatformActions(DeployedActions):
     def emit_event(self, text: str) -> None:
         """Publish a message with any content to the events topic."""
         self.world.pubsub.publish(self.deployment.topic, text.encode("utf-8", "surrogateescape"))
+
+    def announce_deliveries(self, subscription: str = "deliveries") -> str:
+        """Create the topic of deliveries, which the function may publish on, and an ordered subscription to it.
+
+        Returns the topic's name.
+        """
+        topic = self.deployment.delivery_topic
+        self.world.pubsub.topics.add(topic)
+        name = f"projects/{self.deployment.project}/subscriptions/{subscription}"
+        self.world.pubsub.subscriptions.setdefault(name, Subscription(name, topic, ordered=True))
+        self.grant(PUBLISH, topic)
+        return topic
+
+    def published(self, subscription: str = "deliveries", acknowledge: bool = True) -> list[dict[str, Any]]:
+        """Return the messages that a subscription to the deliveries would receive now, and acknowledge them."""
+        name = f"projects/{self.deployment.project}/subscriptions/{subscription}"
+        found = self.world.pubsub.pull(name, MOST)
+        if acknowledge:
+            self.world.pubsub.acknowledge(name, {one.ack_id for one in found})
+        return [one.as_json() for one in found]
 
     # Deployed resources
 

@@ -5,7 +5,6 @@ Source: "Push subscriptions", "Authentication for push subscriptions" and "Subsc
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 from collections.abc import Callable
@@ -59,14 +58,7 @@ class EventDelivery:
 
     # difference: GCP-22
     def _send(self, subscription: Subscription, message: Message) -> int:
-        document = {
-            "message": {
-                "data": base64.b64encode(message.data).decode(),
-                "messageId": message.id,
-                "publishTime": f"{message.published:%Y-%m-%dT%H:%M:%SZ}",
-            },
-            "subscription": subscription.name,
-        }
+        document = {"message": message.as_json(), "subscription": subscription.name}
         status = self._push(json.dumps(document).encode(), subscription.identity)
         with self._world.lock:
             if status in _ACKNOWLEDGING:

@@ -15,6 +15,7 @@ DATASET = "billing_export"
 FUNCTION = "tailpipe-exports"
 REGION = "us-central1"
 EVENTS = "tailpipe-exports-events"
+DELIVERIES = "tailpipe-exports-deliveries"
 # The `when` conditions of grants that are met in this deployment.
 CONDITIONS = frozenset({"organization", "focus", "events"})
 NOTIFY_SECRET = "tailpipe-webhook"  # noqa: S105 - the name of a secret, not one
@@ -69,6 +70,11 @@ class Names:
     def topic(self) -> str:
         """The events topic; its two subscriptions are named after it."""
         return f"projects/{self.project}/topics/{EVENTS}"
+
+    @property
+    def delivery_topic(self) -> str:
+        """The topic that the function publishes deliveries on."""
+        return f"projects/{self.project}/topics/{DELIVERIES}"
 
     @property
     def subscription(self) -> str:

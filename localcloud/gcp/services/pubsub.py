@@ -1,15 +1,19 @@
 """Pub/Sub: topics, subscriptions, and their undelivered messages.
 
-Delivery is at least once and unordered, as Google documents; the event faults set both. Sources: "Overview of the
+Delivery is at least once; it is unordered, unless a subscription orders the messages of each key. The event faults set
+when and how often messages arrive. Sources: "Order messages", "Overview of the
 Pub/Sub service", "Lease management", "Subscription retry policy" and "Push subscriptions" (Pub/Sub).
 """
 
 from __future__ import annotations
 
+import base64
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import attrgetter
+from typing import Any
 
 from localcloud.common.event_faults import EventArrivals
 from localcloud.gcp.errors import GoogleError
@@ -29,11 +33,27 @@ class Message:
     due: datetime
     tries: int = 0
     ack_id: str = ""
+    key: str = ""
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the message as a ``PubsubMessage``."""
+        document: dict[str, Any] = {
+            "data": base64.b64encode(self.data).decode(),
+            "messageId": self.id,
+            "publishTime": f"{self.published:%Y-%m-%dT%H:%M:%SZ}",
+        }
+        if self.attributes:
+            document["attributes"] = dict(self.attributes)
+        return document | ({"orderingKey": self.key} if self.key else {})
 
 
 @dataclass
 class Subscription:
-    """A subscription to a topic; with `push`, its messages are sent to that address; otherwise they are pulled."""
+    """A subscription to a topic; with `push`, its messages are sent to that address; otherwise they are pulled.
+
+    With `ordered`, a message waits until the earlier ones with the same key are acknowledged.
+    """
 
     name: str
     topic: str
@@ -41,6 +61,7 @@ class Subscription:
     identity: str = ""
     ack_deadline: timedelta = timedelta(seconds=600)
     retention: timedelta = timedelta(days=7)
+    ordered: bool = False
     messages: list[Message] = field(default_factory=list)
 
 
@@ -55,8 +76,8 @@ class PubSub:
         self.subscriptions: dict[str, Subscription] = {}
         self.published = 0
 
-    def publish(self, topic: str, data: bytes) -> None:
-        """Put a message into every subscription of a topic. Raises GoogleError 404."""
+    def publish(self, topic: str, data: bytes, key: str = "", attributes: Mapping[str, str] | None = None) -> str:
+        """Put a message into every subscription of a topic; return its id. Raises GoogleError 404."""
         if topic not in self.topics:
             raise GoogleError(404, "notFound", f"Resource not found (resource={topic.rpartition('/')[2]}).")
         now, number = self._clock.now(), next(self._number)
@@ -65,7 +86,10 @@ class PubSub:
         for one in self.subscriptions.values():
             if one.topic == topic:
                 due = [now + timedelta(seconds=delay) for delay in delays]
-                one.messages += [Message(f"{number:016d}", data, now, at) for at in due]
+                one.messages += [
+                    Message(f"{number:016d}", data, now, at, key=key, attributes=dict(attributes or {})) for at in due
+                ]
+        return f"{number:016d}"
 
     def pull(self, name: str, most: int) -> list[Message]:
         """Lease the messages that are due. Raises GoogleError 404, and 400 for a subscription that pushes."""
@@ -84,7 +108,15 @@ class PubSub:
         now = self._clock.now()
         kept = [one for one in subscription.messages if now - one.published < subscription.retention]
         subscription.messages = kept
-        return sorted((one for one in kept if one.due <= now), key=attrgetter("due"))
+        if not subscription.ordered:
+            return sorted((one for one in kept if one.due <= now), key=attrgetter("due"))
+        found, blocked = [], set[str]()
+        for one in kept:
+            if one.due <= now and one.key not in blocked:
+                found.append(one)
+            elif one.key:
+                blocked.add(one.key)
+        return found
 
     def acknowledge(self, name: str, ack_ids: set[str]) -> None:
         """Drop acknowledged messages. An expired id is ignored, so its message is redelivered."""

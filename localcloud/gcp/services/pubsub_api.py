@@ -1,44 +1,49 @@
-"""The Pub/Sub methods that the function uses to pull events from its subscription."""
+"""The Pub/Sub methods that the function uses: to pull events from its subscription, and to publish deliveries."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
+from typing import Any
 
 from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.errors import GoogleError
 from localcloud.gcp.services.pubsub import MOST
 
 CONSUME = "pubsub.subscriptions.consume"
+PUBLISH = "pubsub.topics.publish"
 _LONGEST_LEASE = 600
+_LARGEST_MESSAGE, _MOST_ATTRIBUTES, _LONGEST_NAME, _LONGEST_VALUE = 10 * 1024 * 1024, 100, 256, 1024
 
 
 class PubSubApi:
-    """Pull, acknowledge and modifyAckDeadline."""
+    """Publish, pull, acknowledge and modifyAckDeadline."""
 
     def __init__(self) -> None:
         prefix = "pubsub.projects.subscriptions"
         self.handlers: dict[str, Handler] = {
+            "pubsub.projects.topics.publish": self._publish,
             f"{prefix}.pull": self._pull,
             f"{prefix}.acknowledge": self._acknowledge,
             f"{prefix}.modifyAckDeadline": self._modify,
         }
+
+    def _publish(self, context: Context) -> Answer:
+        project, name = context.ids
+        topic = f"projects/{project}/topics/{name}"
+        context.need(PUBLISH, topic, "User not authorized to perform this action.")
+        messages = [_parsed(one) for one in context.body.get("messages") or ()]
+        if not messages:
+            raise _invalid("The request must contain at least one message.")
+        pubsub = context.world.pubsub
+        return {"messageIds": [pubsub.publish(topic, *message) for message in messages]}
 
     def _pull(self, context: Context) -> Answer:
         name = _consumable(context)
         most = int(context.body.get("maxMessages") or 0)
         if not 0 < most <= MOST:
             raise GoogleError(400, "invalidArgument", f"Invalid value {most} for max_messages: 1 to {MOST}.")
-        received = [
-            {
-                "ackId": one.ack_id,
-                "message": {
-                    "data": base64.b64encode(one.data).decode(),
-                    "messageId": one.id,
-                    "publishTime": f"{one.published:%Y-%m-%dT%H:%M:%SZ}",
-                },
-            }
-            for one in context.world.pubsub.pull(name, most)
-        ]
+        received = [{"ackId": one.ack_id, "message": one.as_json()} for one in context.world.pubsub.pull(name, most)]
         return {"receivedMessages": received} if received else {}
 
     def _acknowledge(self, context: Context) -> Answer:
@@ -53,6 +58,31 @@ class PubSubApi:
             raise GoogleError(400, "invalidArgument", f"Invalid ack deadline {seconds}: 0 to {_LONGEST_LEASE} seconds.")
         context.world.pubsub.modify(name, _ids(context), seconds)
         return {}
+
+
+def _parsed(document: Mapping[str, Any]) -> tuple[bytes, str, dict[str, str]]:
+    """Return data, ordering key and attributes of a published message. Raises GoogleError 400.
+
+    The limits are those of "Pub/Sub quotas and limits", Resource limits.
+    """
+    try:
+        data = base64.b64decode(str(document.get("data", "")), validate=True)
+    except ValueError as error:
+        raise _invalid("Invalid value at 'messages[0].data' (TYPE_BYTES)") from error
+    key, attributes = str(document.get("orderingKey", "")), dict(document.get("attributes") or {})
+    if not data and not attributes:
+        raise _invalid("A message must have data or at least one attribute.")
+    if len(data) > _LARGEST_MESSAGE or len(key.encode()) > _LONGEST_VALUE or len(attributes) > _MOST_ATTRIBUTES:
+        raise _invalid("The message, its ordering key or its number of attributes exceeds the limit.")
+    if any(
+        len(name.encode()) > _LONGEST_NAME or len(value.encode()) > _LONGEST_VALUE for name, value in attributes.items()
+    ):
+        raise _invalid("An attribute exceeds the limit.")
+    return data, key, attributes
+
+
+def _invalid(message: str) -> GoogleError:
+    return GoogleError(400, "invalidArgument", message)
 
 
 def _consumable(context: Context) -> str:

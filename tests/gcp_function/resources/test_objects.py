@@ -35,7 +35,7 @@ def test_footer_longer_than_the_first_read_is_read_completely(gcp: LocalGcp, tmp
     warm_clients(settings_of(gcp)).storage.bucket(EXPORT).blob("wide.parquet").upload_from_string(path.read_bytes())
     store = objects(gcp)
     (stored,) = store.below("wide")
-    assert store.rows(stored) == 7
+    assert store.footer(stored).rows == 7
 
 
 def test_file_that_is_not_parquet_is_refused(gcp: LocalGcp) -> None:
@@ -44,7 +44,7 @@ def test_file_that_is_not_parquet_is_refused(gcp: LocalGcp) -> None:
     store = objects(gcp)
     (stored,) = store.below("invalid")
     with pytest.raises(Permanent, match="not-parquet"):
-        store.rows(stored)
+        store.footer(stored)
 
 
 def test_failed_page_does_not_end_the_listing(small_pages: LocalGcp) -> None:
