@@ -92,14 +92,14 @@ class Announcer:
         done: list[tuple[Series, Period]] = []
         incomplete, failures = 0, 0
         example: ReportedError | None = None
-        found = each(
-            pending[:AT_ONCE], self._caught_up, self._run.settings.workers, lambda: self._run.deadline.allows(0)
-        )
+        # A sample, since the same ones may fail in each run.
+        chosen = self._run.rng.sample(pending, min(len(pending), AT_ONCE))
+        found = each(chosen, self._caught_up, self._run.settings.workers, lambda: self._run.deadline.allows(0))
         for item, answer in found:
-            if answer is True:
+            if isinstance(answer, bool):
+                # An incomplete set need not be looked at again: when its files arrive, the ledger's entry changes.
                 done.append(item)
-            elif answer is False:
-                incomplete += 1
+                incomplete += not answer
             else:
                 failures, example = failures + 1, example or answer
         if incomplete:
