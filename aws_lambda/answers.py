@@ -48,6 +48,7 @@ EXPECTED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "ListRoots": {"Roots": list},
     "ListStackInstances": {"Summaries": list},
     "ListTagsForResource": {"ResourceTags": list},
+    "Publish": {"MessageId": str},
     "PutObject": {"ETag": str},
     "UpdateExport": {"ExportArn": str},
     "UpdateStackInstances": {"OperationId": str},

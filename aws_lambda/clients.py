@@ -33,7 +33,8 @@ EXPORT_REGIONS = {
 
 # Calls per second and burst. S3: at least 3,500 writes and 5,500 reads a second per prefix ("Best practices design
 # patterns", Amazon S3 User Guide); STS: 600 a second (IAM and STS quotas, IAM User Guide); Secrets Manager: 10,000
-# reads a second ("AWS Secrets Manager quotas"). No run needs more than a hundredth of any. For the other four AWS
+# reads a second ("AWS Secrets Manager quotas"); SNS: 300 messages a second for a FIFO topic ("Amazon SNS endpoints and
+# quotas"). No run needs more than a hundredth of any. For the other four AWS
 # publishes no rate that holds for all accounts. These rates are below observed throttling, so that most of the
 # account's quota remains for other callers; the limiter slows down further when AWS throttles.
 RATES = {
@@ -43,6 +44,7 @@ RATES = {
     "organizations": Rate(8, 12),
     "s3": Rate(50, 50),
     "secretsmanager": Rate(10, 10),
+    "sns": Rate(50, 50),
     "sts": Rate(10, 10),
 }
 
@@ -95,6 +97,10 @@ class Clients:
     def secrets(self, region: str) -> Any:
         """Return the client of Secrets Manager in a region."""
         return self._client("secretsmanager", region)
+
+    def sns(self, region: str) -> Any:
+        """Return the client of SNS in a region."""
+        return self._client("sns", region)
 
     @property
     def sts(self) -> STSClient:

@@ -88,6 +88,7 @@ DENIALS = frozenset(
         "AccessDeniedForDependencyException",
         "UnauthorizedOperation",
         "UnauthorizedAccess",
+        "AuthorizationError",
         "Forbidden",
         "403",
         "NotAuthorized",

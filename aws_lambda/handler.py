@@ -10,11 +10,12 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from aws_lambda.clients import RATES, Clients, warm_clients
+from aws_lambda.deliveries import announcer_of
 from aws_lambda.errors import translate
 from aws_lambda.events import MEMBERSHIP, membership
 from aws_lambda.log import SERVICE, powertools_sink
 from aws_lambda.provider import AwsCloud
-from aws_lambda.secrets import WebhookSecret
+from aws_lambda.secrets import webhook_of
 from aws_lambda.settings import account_of, read_settings
 from aws_lambda.state_store import S3Store
 from aws_lambda.targets import REACH
@@ -22,7 +23,6 @@ from shared.errors import AnotherRun, NotUnderstood, ReportedError, RequestError
 from shared.hints import parse_hints
 from shared.metrics import CALLS_BY_QUOTA, Metric, Unit
 from shared.notify.changes import Wording
-from shared.notify.delivery import Secret
 from shared.parsing import digits
 from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
@@ -100,10 +100,10 @@ def run_once(
     run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translate, seed)
     own = account or _own_account(clients, run)
     cloud = AwsCloud(settings, own, clients, run)
-    secret = (
-        Secret(WebhookSecret(settings, clients, run).read, bool(settings.endpoints)) if settings.notify_url else None
-    )
-    return reconcile(cloud, S3Store(settings, own, clients, run), request, run, Publishing(WORDING, REACH, secret))
+    secret = webhook_of(settings, clients, run)
+    announcer = announcer_of(settings, own, clients, run, secret)
+    publishing = Publishing(WORDING, REACH, secret, announcer=announcer)
+    return reconcile(cloud, S3Store(settings, own, clients, run), request, run, publishing)
 
 
 def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:

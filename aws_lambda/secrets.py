@@ -5,6 +5,7 @@ from __future__ import annotations
 from aws_lambda.clients import Clients
 from aws_lambda.settings import AwsSettings
 from shared.errors import Permanent
+from shared.notify.delivery import Secret
 from shared.notify.secret import REMEDY, StoredSecret
 from shared.runtime.context import RunContext
 
@@ -32,3 +33,8 @@ class WebhookSecret(StoredSecret):
         if text is None:
             raise Permanent("notify-secret", "it is binary data", REMEDY)
         return str(text)
+
+
+def webhook_of(settings: AwsSettings, clients: Clients, run: RunContext) -> Secret | None:
+    """Return what reads the webhook's address; None without a webhook."""
+    return Secret(WebhookSecret(settings, clients, run).read, bool(settings.endpoints)) if settings.notify_url else None

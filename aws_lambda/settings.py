@@ -18,7 +18,16 @@ from shared.parsing import digits
 from shared.settings import EngineSettings, Reader
 
 DATASETS = ("cur2", "focus", "carbon")
-ENDPOINT_SERVICES = ("BCM_DATA_EXPORTS", "CLOUDFORMATION", "IAM", "ORGANIZATIONS", "S3", "SECRETS_MANAGER", "STS")
+ENDPOINT_SERVICES = (
+    "BCM_DATA_EXPORTS",
+    "CLOUDFORMATION",
+    "IAM",
+    "ORGANIZATIONS",
+    "S3",
+    "SECRETS_MANAGER",
+    "SNS",
+    "STS",
+)
 
 # Tailpipe's own roles, which assume the connector roles. A role of another partition cannot trust them.
 TAILPIPE_PRINCIPALS = {
@@ -53,6 +62,8 @@ EFFECTS = {
     "EXTERNAL_ID_HASH": "Salted hashes of the accepted External IDs, used to detect a changed trust policy.",
     "KMS_KEY_ARN": "The KMS key that encrypts the bucket; empty: encryption with S3-managed keys.",
     "NOTIFY_URL": "The secret in Secrets Manager that holds the webhook's address, by its ARN; empty: no messages.",
+    "DELTAS": "1: each delivery is announced by a document of what changed, beside the exports.",
+    "DELIVERY_TOPIC": "The SNS FIFO topic, by its ARN, on which these documents are published; empty: on none.",
     "AWS_ENDPOINT_URL": "The endpoint of all services, for local clouds; `AWS_ENDPOINT_URL_S3` etc. for one service.",
 }
 
@@ -67,7 +78,8 @@ class AwsSettings(msgspec.Struct, frozen=True):
     empty `principal` there are no connector and member roles. `external_id_hash` is ``salt:sha256(salt + external
     id)`` in hexadecimal, never the External ID itself; several are separated by commas while an External ID is
     rotated. `endpoints` maps a service ("" for all) to a loopback address. `notify_url` is the ARN of the secret with
-    the webhook's address, never the address itself.
+    the webhook's address, never the address itself. With `deltas`, deliveries are written as documents, and published
+    on the topic `delivery_topic` unless that is empty.
     """
 
     region: str
@@ -89,6 +101,8 @@ class AwsSettings(msgspec.Struct, frozen=True):
     engine: EngineSettings
     endpoints: Mapping[str, str]
     notify_url: str = ""
+    deltas: bool = False
+    delivery_topic: str = ""
 
     def bucket_of(self, account: str) -> str:
         """Return the bucket's name for the function's account."""
@@ -169,12 +183,19 @@ def read_settings(environment: Mapping[str, str]) -> AwsSettings:
         engine=reader.engine(call_budget=0),
         endpoints=_endpoints(reader),
         notify_url=_secret(reader, partition),
+        deltas=reader.number("DELTAS", 0, 0, 1) == 1,
+        delivery_topic=_topic(reader, partition),
     )
     salts = [given.partition(":")[0] for given in settings.external_id_hash.split(",")]
     even = all(len(salt) % 2 == 0 for salt in salts)
     reader.check(even, "EXTERNAL_ID_HASH", "a salt has an odd number of hexadecimal digits")
     both = sorted(set(settings.include_accounts) & set(settings.exclude_accounts))
     reader.check(not both, "EXCLUDE_ACCOUNTS", lambda: f"{', '.join(both)} is also in INCLUDE_ACCOUNTS")
+    reader.check(
+        settings.deltas or not settings.delivery_topic,
+        "DELIVERY_TOPIC",
+        "deliveries are published only with DELTAS=1; set that too, or unset DELIVERY_TOPIC",
+    )
     reader.finish()
     return settings
 
@@ -227,6 +248,12 @@ def _secret(reader: Reader, partition: str) -> str:
     pattern = rf"arn:{partition or 'aws[a-z-]*'}:secretsmanager:[a-z0-9-]+:\d{{12}}:secret:[\w/+=.@-]{{1,512}}"
     # The value may be the webhook's address by mistake, which is a secret and must not be quoted.
     return reader.text("NOTIFY_URL", "", pattern, "the ARN of a secret in Secrets Manager", secret=True)
+
+
+def _topic(reader: Reader, partition: str) -> str:
+    # Source: "Amazon SNS FIFO topics": the name of such a topic ends in .fifo.
+    pattern = rf"arn:{partition or 'aws[a-z-]*'}:sns:[a-z0-9-]+:\d{{12}}:[A-Za-z0-9_-]{{1,251}}\.fifo"
+    return reader.text("DELIVERY_TOPIC", "", pattern, "the ARN of a FIFO topic in SNS, whose name ends in .fifo")
 
 
 def _endpoints(reader: Reader) -> dict[str, str]:

@@ -1,12 +1,17 @@
-"""The state and what lies beside it, in the export bucket, outside the prefix that the connector may read."""
+"""Stores documents in the export bucket: the state and what lies beside it, and deliveries beside the exports.
+
+The connector may read below the exports' prefix only, so it reads deliveries and not the state.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aws_lambda.clients import Clients
 from aws_lambda.errors import PRECONDITION
+from aws_lambda.resources.listing import Listing
 from aws_lambda.settings import AwsSettings
 from shared.errors import Denied, NotFound, Permanent
 from shared.parsing import age_of
@@ -18,19 +23,20 @@ FOLDER = "state/"
 QUOTA = "s3"
 
 
-def key_of(document: str) -> str:
-    """Return the key of a stored document."""
-    return FOLDER + document if document else KEY
+class S3Documents:
+    """Documents below a prefix, written by S3's conditional writes (If-Match, If-None-Match).
 
+    Messages call them `what`, such as "the state".
+    """
 
-class S3Store:
-    """A StateStore that uses S3's conditional writes (If-Match, If-None-Match)."""
-
-    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
-        self._bucket = settings.bucket_of(account)
+    def __init__(self, bucket: str, account: str, prefix: str, what: str, clients: Clients, run: RunContext) -> None:
+        self._bucket = bucket
         self._account = account
+        self._prefix = prefix
+        self._what = what
         self._clients = clients
         self._run = run
+        self._listing = Listing(bucket, account, clients, run)
 
     def load(self, limit: int, document: str = STATE) -> Blob:
         """Return a document, without data if it exceeds `limit` bytes, empty if it does not exist.
@@ -38,7 +44,7 @@ class S3Store:
         Raises Denied, Transient.
         """
         try:
-            return self._run.calls(QUOTA, self._get, key_of(document), limit)
+            return self._run.calls(QUOTA, self._get, self.key_of(document), limit)
         except NotFound:
             return Blob()
         except Denied as denied:
@@ -51,7 +57,8 @@ class S3Store:
         """
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         try:
-            return self._put(key_of(document), data, BINARY if document else JSON, **condition)
+            key = self.key_of(document)
+            return self._put(key, data, JSON if key.endswith(".json") else BINARY, **condition)
         except Permanent as error:
             if error.code == PRECONDITION:
                 raise Conflict(error.message) from error
@@ -64,65 +71,15 @@ class S3Store:
         except Denied as denied:
             raise self._explained(denied) from denied
 
-    def age(self) -> timedelta | None:
-        """Return how long ago the state was written, by S3's own clock. Raises CloudError."""
-        answer = self._run.calls(
-            QUOTA, self._clients.s3.head_object, Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account
-        )
-        return age_of(answer["ResponseMetadata"]["HTTPHeaders"])
+    def names(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Yield name and time of each document below a prefix. Raises CloudError."""
+        for page in self._listing.pages(self._prefix + prefix):
+            for one in page:
+                yield str(one["Key"]).removeprefix(self._prefix), one["LastModified"].astimezone(UTC)
 
-    def set_aside(self, suffix: str, document: str = STATE) -> str:
-        """Copy a document to a name that holds `suffix`; return that name. Raises CloudError."""
-        key = key_of(document)
-        spare = aside_name(key, suffix)
-        self._run.calls(
-            QUOTA,
-            self._clients.s3.copy_object,
-            Bucket=self._bucket,
-            Key=spare,
-            CopySource={"Bucket": self._bucket, "Key": key},
-            ExpectedBucketOwner=self._account,
-            ExpectedSourceBucketOwner=self._account,
-        )
-        return spare
-
-    def put(self, document: str, data: bytes, content_type: str) -> str:
-        """Write a document beside the state, replacing any existing one; return its S3 URI. Raises CloudError."""
-        self._put(key_of(document), data, content_type)
-        return f"s3://{self._bucket}/{key_of(document)}"
-
-    def put_report(self, run_id: str, data: bytes) -> str:
-        """Write the full report of a run; return its S3 URI. Raises CloudError."""
-        key = report_name(run_id)
-        self._put(key, data, JSON)
-        return f"s3://{self._bucket}/{key}"
-
-    def report(self, run_id: str) -> bytes:
-        """Return the full report of a run. Raises NotFound, Denied, Transient."""
-        try:
-            return self._run.calls(QUOTA, self._body, report_name(run_id))
-        except Denied as denied:
-            raise self._explained(denied) from denied
-
-    def report_ids(self, since: str) -> list[str]:
-        """Return the ids of the stored reports from `since` on, oldest first. Raises Denied, Transient."""
-        try:
-            return run_ids(self._run.calls(QUOTA, self._names, since), since)
-        except NotFound:
-            return []
-        except Denied as denied:
-            raise self._explained(denied) from denied
-
-    def _names(self, since: str) -> list[str]:
-        pages = self._clients.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=REPORTS, StartAfter=f"{REPORTS}{since}", ExpectedBucketOwner=self._account
-        )
-        return [one["Key"] for page in pages for one in page.get("Contents", ())]
-
-    def _body(self, key: str) -> bytes:
-        answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._account)
-        with answer["Body"] as body:
-            return bytes(body.read())
+    def key_of(self, document: str) -> str:
+        """Return the key of a document."""
+        return self._prefix + document
 
     def _put(self, key: str, data: bytes, content_type: str, **condition: Any) -> str:
         answer = self._run.calls(
@@ -148,8 +105,74 @@ class S3Store:
     def _explained(self, denied: Denied) -> Denied:
         return Denied(
             denied.code,
-            f"access to the state in bucket {self._bucket} was denied: {denied.message}",
+            f"access to {self._what} in bucket {self._bucket} was denied: {denied.message}",
             f"If the bucket belongs to another account, set BUCKET_NAME to a bucket of account {self._account}. "
             "Otherwise apply the deployment again: the function's role needs s3:GetObject, s3:PutObject and "
             "s3:ListBucket on the bucket.",
         )
+
+
+class S3Store(S3Documents):
+    """A StateStore."""
+
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
+        super().__init__(settings.bucket_of(account), account, FOLDER, "the state", clients, run)
+
+    def key_of(self, document: str) -> str:
+        """Return the key of a document; the state has a name of its own."""
+        return super().key_of(document) if document else KEY
+
+    def age(self) -> timedelta | None:
+        """Return how long ago the state was written, by S3's own clock. Raises CloudError."""
+        answer = self._run.calls(
+            QUOTA, self._clients.s3.head_object, Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account
+        )
+        return age_of(answer["ResponseMetadata"]["HTTPHeaders"])
+
+    def set_aside(self, suffix: str, document: str = STATE) -> str:
+        """Copy a document to a name that holds `suffix`; return that name. Raises CloudError."""
+        key = self.key_of(document)
+        spare = aside_name(key, suffix)
+        self._run.calls(
+            QUOTA,
+            self._clients.s3.copy_object,
+            Bucket=self._bucket,
+            Key=spare,
+            CopySource={"Bucket": self._bucket, "Key": key},
+            ExpectedBucketOwner=self._account,
+            ExpectedSourceBucketOwner=self._account,
+        )
+        return spare
+
+    def put(self, document: str, data: bytes, content_type: str) -> str:
+        """Write a document beside the state, replacing any existing one; return its S3 URI. Raises CloudError."""
+        self._put(self.key_of(document), data, content_type)
+        return f"s3://{self._bucket}/{self.key_of(document)}"
+
+    def put_report(self, run_id: str, data: bytes) -> str:
+        """Write the full report of a run; return its S3 URI. Raises CloudError."""
+        key = report_name(run_id)
+        self._put(key, data, JSON)
+        return f"s3://{self._bucket}/{key}"
+
+    def report(self, run_id: str) -> bytes:
+        """Return the full report of a run. Raises NotFound, Denied, Transient."""
+        try:
+            return self._run.calls(QUOTA, self._body, report_name(run_id))
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def report_ids(self, since: str) -> list[str]:
+        """Return the ids of the stored reports from `since` on, oldest first. Raises Denied, Transient."""
+        try:
+            pages = self._listing.pages(REPORTS, StartAfter=f"{REPORTS}{since}")
+            return run_ids((str(one["Key"]) for page in pages for one in page), since)
+        except NotFound:
+            return []
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def _body(self, key: str) -> bytes:
+        answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._account)
+        with answer["Body"] as body:
+            return bytes(body.read())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,7 +11,9 @@ from typing import Any
 import msgspec
 
 from aws_lambda.clients import Clients
+from aws_lambda.resources.delivery_manifest import MANIFEST_LIMIT, manifest_name, parse_manifest
 from aws_lambda.resources.delivery_periods import listed_periods, month_of_folder, summary
+from aws_lambda.resources.listing import Listing
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import Dataset
 from shared.errors import CloudError, NotFound, NotUnderstood
@@ -20,7 +21,6 @@ from shared.parsing import parse_int
 from shared.periods import Period, month_before, month_of, months_between
 from shared.runtime.context import RunContext
 
-MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes; a manifest lists files and columns
 QUOTA = "s3"
 EARLIER_AT_ONCE = 5  # earlier periods checked in one run; the others with missing files follow in later runs
 PERIODS = 3  # the newest periods, which AWS may still restate, are compared with their manifests
@@ -83,6 +83,7 @@ class Deliveries:
         self._account = account
         self._clients = clients
         self._run = run
+        self._listing = Listing(settings.bucket_of(account), account, clients, run)
 
     def last(
         self, dataset: Dataset, compared: Mapping[str, str], incomplete: Collection[str], *, check_earlier: bool
@@ -132,7 +133,7 @@ class Deliveries:
         older: dict[str, str] = {}
         marks, periods = dict(found.compared), dict(found.periods)
         for folder, item in list(chosen.items())[:EARLIER_AT_ONCE]:
-            items = [one for page in self._pages(f"{root}data/{folder}/") for one in page]
+            items = self._listing.below(f"{root}data/{folder}/")
             periods[month_of_folder(folder)] = summary(items, item)
             files = _Files(_sizes(items), str(item["ETag"]))
             seen = self._compared(Delivered(), folder, str(item["Key"]), files, marks.get(folder, ""))
@@ -183,15 +184,8 @@ class Deliveries:
                 "warning", "detail-unread", code=error.code, reason=f"manifest {key} could not be read: {error.message}"
             )
             return None
-        try:
-            document = json.loads(text)
-            files = document["dataFiles"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            document, files = {}, None
-        if not isinstance(files, list) or not all(isinstance(one, str) for one in files):
-            raise NotUnderstood(f"s3 GetObject {key}", "it is not a manifest with a list of dataFiles")
-        root = f"s3://{self._settings.bucket_of(self._account)}/"
-        return [one.removeprefix(root) for one in files], _header_size(document.get("columns"))
+        manifest = parse_manifest(text, key, self._settings.bucket_of(self._account))
+        return list(manifest.files), _header_size([name for name, _ in manifest.columns])
 
     def _read(self, key: str) -> bytes:
         bucket = self._settings.bucket_of(self._account)
@@ -202,13 +196,13 @@ class Deliveries:
     def _listed(self, dataset: Dataset) -> tuple[dict[str, list[Mapping[str, Any]]], list[Mapping[str, Any]]]:
         """Return recent data files by the folder of their period, and all manifests, by one listing."""
         root = f"{self._settings.prefix}/{dataset.name}/"
-        ending = f"/{dataset.name}-Manifest.json"
+        ending = f"/{manifest_name(dataset.name)}"
         arguments: dict[str, Any] = {}
         if not dataset.monthly:
             arguments["StartAfter"] = f"{root}data/BILLING_PERIOD={self._since()}"
         data: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         manifests: list[Mapping[str, Any]] = []
-        for page in self._pages(root, **arguments):
+        for page in self._listing.pages(root, **arguments):
             for item in page:
                 area, _, name = str(item["Key"]).removeprefix(root).partition("/")
                 if area == "metadata" and name.endswith(ending):
@@ -216,21 +210,6 @@ class Deliveries:
                 elif area == "data":
                     data[name.partition("/")[0]].append(item)
         return data, manifests
-
-    def _pages(self, prefix: str, **arguments: Any) -> Iterator[Sequence[Mapping[str, Any]]]:
-        while True:
-            page = self._run.calls(
-                QUOTA,
-                self._clients.s3.list_objects_v2,
-                Bucket=self._settings.bucket_of(self._account),
-                Prefix=prefix,
-                ExpectedBucketOwner=self._account,
-                **arguments,
-            )
-            yield page.get("Contents", [])
-            if not page.get("IsTruncated"):
-                return
-            arguments = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _since(self) -> str:
         """Return the billing period before the previous one: AWS no longer restates older ones."""
@@ -246,7 +225,6 @@ def _sizes(items: Iterable[Mapping[str, Any]], prefix: str = "") -> dict[str, in
     return {str(one["Key"]): int(one.get("Size", 0)) for one in items if str(one["Key"]).startswith(prefix)}
 
 
-def _header_size(columns: Any) -> int:
+def _header_size(names: Sequence[str]) -> int:
     """Return the compressed size in bytes of a header line with these columns, 0 without columns."""
-    names = [str(one.get("name")) for one in columns if isinstance(one, dict)] if isinstance(columns, list) else []
     return len(gzip.compress(",".join(names).encode(errors="replace"), 1)) if names else 0

@@ -11,12 +11,13 @@ from aws_lambda.settings import ENDPOINT_SERVICES
 from localcloud.aws.cloud import LocalAws
 from shared.errors import CloudError
 from shared.request import RunRequest
-from tests.aws_lambda.support import Lines
+from tests.aws_lambda.support import HOUR, Lines, run
 from tests.hostile_servers import REDIRECTS, QuotingServer, RecordingServer, RedirectingServer, on_screen
 
 TOKEN = "IQoJb3JpZ2luX2VjEJrPLANTED/session+token/that/nobody+may/see=="
 SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:webhook-AbCdEf"
-XML = ("CLOUDFORMATION", "IAM", "S3", "STS")
+TOPIC = "arn:aws:sns:eu-west-1:111122223333:deliveries.fifo"
+XML = ("CLOUDFORMATION", "IAM", "S3", "SNS", "STS")
 
 # The SDK closes a connection that it abandoned within a response only when the connection is garbage-collected. The
 # fixture collects it here, so that the warning does not appear in another test.
@@ -32,6 +33,11 @@ def all_output(aws: LocalAws, endpoints: dict[str, str], account: str | None) ->
     if "AWS_ENDPOINT_URL_SECRETS_MANAGER" in endpoints:
         aws.deny("bcm-data-exports:CreateExport")  # a failure, so that a message is due and its secret is read
     environment = {**aws.environment(), "AWS_SESSION_TOKEN": TOKEN, "NOTIFY_URL": SECRET, **endpoints}
+    if "AWS_ENDPOINT_URL_SNS" in endpoints:
+        run(aws)
+        aws.advance(HOUR)
+        aws.deliver()  # so that an event is due
+        environment |= {"DELTAS": "1", "DELIVERY_TOPIC": TOPIC}
     try:
         report = run_once(
             RunRequest(verify_all=True), environment, lines, aws.clock, 900, account=account, seed=1

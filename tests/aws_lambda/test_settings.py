@@ -24,6 +24,17 @@ def test_region_is_the_only_required_setting() -> None:
     assert settings.engine.call_budget == 0
 
 
+def test_a_topic_without_deltas_names_both_settings() -> None:
+    """Nothing would ever be published on it."""
+    topic = {"DELIVERY_TOPIC": "arn:aws:sns:eu-west-1:111122223333:deliveries.fifo"}
+    assert read_settings({**REGION, **topic, "DELTAS": "1"}).delivery_topic == topic["DELIVERY_TOPIC"]
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**REGION, **topic})
+    (problem,) = caught.value.problems
+    assert "DELIVERY_TOPIC" in problem
+    assert "DELTAS=1" in problem
+
+
 def test_tailpipe_environment_sets_the_principal() -> None:
     """Tailpipe's UAT role reads UAT."""
     settings = read_settings({**REGION, "TAILPIPE_ENVIRONMENT": "uat"})
@@ -51,6 +62,8 @@ def test_all_problems_are_reported_at_once() -> None:
         "AWS_ENDPOINT_URL_S3": "http://10.0.0.1",
         "CALLS_AT_ONCE": "many",
         "MAX_VANISHED_PERCENT": "101",
+        "DELTAS": "yes",
+        "DELIVERY_TOPIC": "arn:aws:sns:eu-west-1:111122223333:not-fifo",
     }
     with pytest.raises(SettingsError) as caught:
         read_settings(wrong)
