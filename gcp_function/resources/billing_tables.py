@@ -126,8 +126,7 @@ class BillingTables:
                 seen = found.get(table)
                 if seen is None:
                     seen = found[table] = TableSeen(days={}, older_months={})
-                count, size = (require_int(one or 0, WHAT) for one in numbers[:2])
-                earliest, latest = (require_int(one or 0, WHAT, 0, LAST_MICROS) for one in numbers[2:])
+                count, size, earliest, latest = [require_int(one or 0, WHAT, 0, LAST_MICROS) for one in numbers]
                 period = _period(partition)
                 if len(period) == len("YYYY-MM-DD"):
                     seen.days[period] = Partition(count, latest, size)
@@ -243,7 +242,7 @@ def _period(partition: str) -> str:
     """
     if len(partition) not in (6, 8) or not partition.isdigit():
         return ""
-    return "-".join(part for part in (partition[:4], partition[4:6], partition[6:]) if part)
+    return f"{partition[:4]}-{partition[4:6]}-{partition[6:]}".rstrip("-")
 
 
 def _slices(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

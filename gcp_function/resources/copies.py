@@ -151,14 +151,13 @@ class Copies:
             days = [(oldest + timedelta(days=number)).isoformat() for number in range(ahead)] + days
             accounts, pairs = {*accounts, *(account for account, _ in pairs)}, []
         try:
-            found = self._listing.of(accounts, days, self._run.heartbeat)
+            found = self._listing.of(accounts, days, self._settings.copy, self._run.heartbeat)
             for account, kind in pairs:
                 found |= self._listing.whole(account, kind, self._run.heartbeat)
         except NotFound as error:
             if self._bucket.bucket_gone:
                 return {}
             raise contradicted(self._settings.bucket, error) from error
-        self._created |= {place: copy.created for place, copy in found.items() if copy.created is not None}
         return found
 
     def _compare(
@@ -185,12 +184,21 @@ class Copies:
             if partition is None or not partition.rows:
                 found[target.key] = NO_ROWS if copy is None else KEPT
                 continue
-            self._modified[name, day] = partition.modified
             if copy is not None and copy.intact and self._checked(copy, partition, target.state):
                 found[target.key] = KEPT
             else:
                 undecided.append(target)
+                self._note((account, day, kind), partition, copy)
         return undecided
+
+    def _note(self, place: tuple[str, str, str], partition: Partition, copy: Copy | None) -> None:
+        """Note what the comparison of watermarks, and a new copy, need to know of a partition and its copy."""
+        account, day, kind = place
+        name = EXPORTS[kind].table_of(account)
+        self._modified[name, day] = partition.modified
+        self._survey.count_rows(name, day, partition.rows)
+        if copy is not None and copy.created is not None:
+            self._created[place] = copy.created
 
     def _checked(self, copy: Copy, partition: Partition, entry: TargetState | None) -> bool:
         """Return whether a copy was compared with its partition since the last write to it, and has as many rows.
@@ -300,12 +308,13 @@ class Copies:
             copy = listed.get((account, day, kind))
             if copy is None and self._bucket.deletes(day):
                 continue
-            self._modified[name, day] = partition.modified
-            self._survey.count_rows(name, day, partition.rows)
             if copy is None or not copy.intact:
                 missing.append(day)
             elif copy.modified != partition.modified or copy.watermark is None or copy.watermark.rows != partition.rows:
                 moved.append(day)
+            else:
+                continue
+            self._note((account, day, kind), partition, copy)
         if moved:
             failed = self._survey.ask({name: moved})
             if failed is not None:

@@ -18,17 +18,22 @@ class CopyListing:
         self._objects = objects
 
     def of(
-        self, accounts: Collection[str], days: Sequence[str], heartbeat: Callable[[], None] = lambda: None
+        self,
+        accounts: Collection[str],
+        days: Sequence[str],
+        kinds: Sequence[str],
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> dict[tuple[str, str, str], Copy]:
-        """Return the accounts' copies of these days (oldest first, without a gap) by (account, day, kind).
+        """Return the accounts' copies of these kinds and days (oldest first, without a gap) by (account, day, kind).
 
-        Cloud Storage filters by the glob, so years of older copies cost no page. Raises CloudError.
+        Cloud Storage filters by the glob, so neither years of older copies nor those of other kinds cost a page.
+        Raises CloudError.
         """
         if not accounts:
             return {}
         only = f"{{{','.join(sorted(accounts))}}}" if 1 < len(accounts) <= NAMED else "*"
         prefix = f"{next(iter(accounts))}/" if len(accounts) == 1 else ""
-        glob = f"{prefix or only + '/'}{{{','.join(day_globs(days))}}}/**"
+        glob = f"{prefix or only + '/'}{{{','.join(day_globs(days))}}}/{{{','.join(kinds)}}}/**"
         found = self._collected(self._objects.below(prefix, glob), heartbeat)
         return {place: copy for place, copy in found.items() if place[0] in accounts}
 

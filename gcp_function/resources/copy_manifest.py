@@ -33,7 +33,7 @@ class Watermark(msgspec.Struct, frozen=True, order=True):
         return f"{moment_of(self.exported_at):%Y%m%dT%H%M%S.%f}Z-{self.rows}"
 
 
-_WATERMARK = re.compile(r"(\d{8}T\d{6}\.\d{6})Z-(\d{1,15})")
+_WATERMARK = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-(\d{1,15})")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,7 +43,7 @@ def parse_watermark(text: str) -> Watermark | None:
     if match is None:
         return None
     try:
-        moment = datetime.strptime(match[1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(match[1])
     except ValueError:
         return None
     return Watermark(int(match[2]), (moment - EPOCH) // timedelta(microseconds=1))
@@ -193,14 +193,14 @@ class Folder:
 
     def __init__(self, place: tuple[str, str, str] = ("", "", "")) -> None:
         self.place = place
-        self._sets: dict[tuple[str, str], tuple[int, int]] = {}
+        self._sets: dict[tuple[str, ...], tuple[int, int]] = {}  # (files, bytes) by (watermark, attempt)
 
     def add(self, name: str, size: int) -> None:
         """Count a file by its name within the folder; `size` in bytes."""
         match = FILE.fullmatch(name)
         if match:
-            files, total = self._sets.get((match["watermark"], match["attempt"]), (0, 0))
-            self._sets[match["watermark"], match["attempt"]] = (files + 1, total + size)
+            files, total = self._sets.get(match.groups(), (0, 0))
+            self._sets[match.groups()] = (files + 1, total + size)
 
     def closed(self, generation: int, metadata: Mapping[str, str], created: datetime | None = None) -> Copy:
         """Return the copy whose manifest has this metadata."""
@@ -208,7 +208,7 @@ class Folder:
         if held is None:
             return Copy(generation, created=created)
         watermark, attempt = held
-        files, total = self._sets.get((watermark.id, metadata.get("attempt", "")), (0, 0))
+        files, total = self._sets.get((metadata["watermark"], metadata.get("attempt", "")), (0, 0))
         intact = (metadata.get("files"), metadata.get("bytes")) == (str(files), str(total))
         modified = parse_int(metadata.get("modified"), 0, LAST_MICROS) or 0
         return Copy(generation, watermark, modified, attempt, intact, created, files, total)

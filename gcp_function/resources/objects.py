@@ -139,29 +139,22 @@ class Objects:
         raise Permanent("not-parquet", what, "Nothing: the next run copies the partition again.")
 
     def _page(self, token: str, prefix: str, glob: str) -> tuple[list[Stored], str]:
-        # One call per page: after a failure, the client's iterator would end as if that had been the last page.
-        pages = self._clients.storage.list_blobs(
-            self.bucket,
-            page_token=token or None,
-            prefix=prefix or None,
-            match_glob=glob or None,
-            page_size=PAGE,
-            fields=FIELDS,
-            timeout=self._clients.timeout,
-            retry=None,
-        )
+        # Without the SDK: creating its objects takes more CPU time than everything else in a listing.
+        parameters = {"pageToken": token, "prefix": prefix, "matchGlob": glob, "maxResults": PAGE, "fields": FIELDS}
+        given = {name: value for name, value in parameters.items() if value}
+        answer = self._clients.get("storage", f"storage/v1/b/{self.bucket}/o", given)
         found = [
             Stored(
-                blob.name,
-                require_int(blob.generation, LISTING, 1),
-                require_int(blob.size, LISTING),
-                blob.metadata,
-                blob.time_created,
-                blob.crc32c or "",
+                one["name"],
+                require_int(one.get("generation"), LISTING, 1),
+                require_int(one.get("size"), LISTING),
+                one.get("metadata"),
+                parse_time(one.get("timeCreated")),
+                one.get("crc32c") or "",
             )
-            for blob in next(pages.pages, ())
+            for one in answer.get("items", ())
         ]
-        return found, pages.next_page_token or ""
+        return found, answer.get("nextPageToken", "")
 
     def _read(self, name: str, start: int, end: int | None, generation: int | None) -> tuple[bytes, int]:
         blob = self._blob(name)

@@ -80,8 +80,6 @@ class TableSurvey:
         for kind, read in self._read_tables(accounts).items():
             known = self._tables.get(kind)
             self._tables[kind] = {**known, **read} if isinstance(known, dict) and isinstance(read, dict) else read
-            for name, table in read.items() if isinstance(read, dict) else ():
-                self._rows |= {(name, day): one.rows for day, one in table.days.items()}
         return self._tables
 
     def _read_tables(self, accounts: Mapping[str, Collection[str]]) -> dict[str, Tables | Observation]:
@@ -155,7 +153,9 @@ class TableSurvey:
             table = tables.get(name)
             known = target.state.facts.get("modified") if target.state else None
             if table and table.days and table.modified != known:
-                wanted[name] = {max(table.days.items(), key=lambda item: item[1].modified)[0]}
+                day = max(table.days, key=lambda one: table.days[one].modified)
+                wanted[name] = {day}
+                self.count_rows(name, day, table.days[day].rows)
         self._exports = []
         return wanted
 

@@ -68,7 +68,7 @@ class ShortPages(Objects):
 def test_short_or_empty_page_does_not_end_the_listing() -> None:
     """Only a page without a token ends a listing."""
     names = [f"A/2026-11-0{day}/standard/manifest.json" for day in range(1, 6)]
-    found = CopyListing(ShortPages(names)).of({"A"}, [f"2026-11-0{day}" for day in range(1, 6)])
+    found = CopyListing(ShortPages(names)).of({"A"}, [f"2026-11-0{day}" for day in range(1, 6)], ["standard"])
     assert [day for _, day, _ in found] == [f"2026-11-0{day}" for day in range(1, 6)]
 
 
@@ -79,5 +79,5 @@ def test_short_or_empty_page_does_not_end_the_listing() -> None:
 def test_listing_names_few_accounts_and_uses_a_wildcard_for_many(accounts: set[str], prefix: str, first: str) -> None:
     """A run for one account lists only that account's folder."""
     bucket = ShortPages(["A/2026-11-01/standard/manifest.json"])
-    CopyListing(bucket).of(accounts, ["2026-11-01"])
-    assert bucket.listed[0] == (prefix, f"{first}{{2026-11-*}}/**")
+    CopyListing(bucket).of(accounts, ["2026-11-01"], ["standard", "detailed"])
+    assert bucket.listed[0] == (prefix, f"{first}{{2026-11-*}}/{{standard,detailed}}/**")
