@@ -18,14 +18,8 @@ import msgspec
 from shared.periods import Period
 from shared.target_state import TargetState
 
-
-def _nothing() -> Mapping[str, Any]:
-    """Return the empty mapping that all objects without fields share: one dictionary each would cost megabytes."""
-    return _NOTHING
-
-
+# The empty mapping that all objects without fields share: one dictionary each would cost megabytes.
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-
 
 FORGET_AFTER = timedelta(days=90)  # a target that was part of no run for this long is forgotten
 
@@ -70,7 +64,7 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
     state: ScopeState = ScopeState.ACTIVE
     reason: str = ""
-    traits: Mapping[str, str] = msgspec.field(default_factory=_nothing)
+    traits: Mapping[str, str] = _NOTHING
     counted: bool = True
     restorable: timedelta | None = None
     labels: Mapping[str, str] | None = None
@@ -162,7 +156,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
 
     key: Key
     kind: Kind
-    desired: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
+    desired: Mapping[str, Any] = _NOTHING
     needs: tuple[Key, ...] = ()
     skip: str = ""
     manual_step: ManualStep | None = None
@@ -208,7 +202,7 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     anymore, is `shared.periods.EMPTY`. The ledger keeps them by scope and target name.
     """
 
-    actual: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
+    actual: Mapping[str, Any] = _NOTHING
     health: Health = Health.HEALTHY
     ownership: Ownership = Ownership.OURS
     verified: bool = True
@@ -218,10 +212,10 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     escalation: EscalationPolicy | None = None
     delivered_at: datetime | None = None
     retry_after: timedelta | None = None
-    facts: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
+    facts: Mapping[str, Any] = _NOTHING
     first_data: bool = False
     silent_after: timedelta | None = None
-    periods: Mapping[str, Period] = msgspec.field(default_factory=_nothing)
+    periods: Mapping[str, Period] = _NOTHING
     ends: datetime | None = None
 
 
@@ -329,7 +323,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     retry_after: timedelta | None = None
     attempted: bool = False
     duration_ms: int | None = None
-    facts: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
+    facts: Mapping[str, Any] = _NOTHING
 
     @property
     def key(self) -> Key:

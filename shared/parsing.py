@@ -24,15 +24,17 @@ LARGEST = 2**63 - 1  # the values of foreign JSON documents
 # What an SDK raises when it cannot parse a response, without information about the request.
 PARSING = ValueError | LookupError | TypeError | AttributeError | OverflowError
 
-_WHOLE = re.compile(r"-?[0-9]{1,19}")
+_WHOLE = re.compile(r"\s*-?[0-9]{1,19}\s*")
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
 def parse_int(value: object, low: int = 0, high: int = LARGEST) -> int | None:
     """Return a whole number from `low` to `high`, given as a number or in ASCII digits; None for anything else."""
     if isinstance(value, str):
-        value = int(value) if _WHOLE.fullmatch(value.strip()) else None
-    if isinstance(value, bool) or not isinstance(value, int):
+        if not _WHOLE.fullmatch(value):
+            return None
+        value = int(value)
+    elif isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if low <= value <= high else None
 

@@ -12,6 +12,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
@@ -111,8 +112,12 @@ def redact(text: str) -> str:
     if finders := _finders():
         text = _without([run.span() for finder in finders for run in finder.pattern.finditer(text)], text)
         text = _RUN.sub(lambda run: MASK if any(run[0] in finder.notations for finder in finders) else run[0], text)
-    text = _FORMS.sub(_masked, text)
-    return _UNPRINTABLE.sub(" ", text)
+    return _UNPRINTABLE.sub(" ", _without_forms(text))
+
+
+@lru_cache(maxsize=64)  # a listing gives thousands of targets the same text, one after another
+def _without_forms(text: str) -> str:
+    return _FORMS.sub(_masked, text)
 
 
 def printable(text: str) -> str:

@@ -72,7 +72,8 @@ class RunProgress(msgspec.Struct, kw_only=True):
 def make_report(progress: RunProgress, document: StateDocument, settings: EngineSettings) -> dict[str, Any]:
     """Return the whole report with uncut lists; a run for events also has the key `events`."""
     outcomes = progress.outcomes
-    overdue = [one for one in outcomes if is_overdue(one, document.state_of(one.key), progress.started_at)]
+    deferred = [one for one in outcomes if one.result is Result.DEFERRED]
+    overdue = [one for one in deferred if is_overdue(one, document.state_of(one.key), progress.started_at)]
     silence = find_silence(outcomes, document, settings, progress.started_at)
     return {
         "cloud": progress.cloud,

@@ -23,11 +23,13 @@ def drop_times_ahead(document: StateDocument, now: datetime) -> int:
     A time is dropped, as if it had never been recorded; that of the entry itself becomes `now`, so that the next
     observation wins over it. A run in the future is dropped: it would count as the last success.
     """
-    runs = [note for note in document.runs if note.at <= now + SLACK]
+    latest = now + SLACK
+    last = latest.date()
+    runs = [note for note in document.runs if note.at <= latest]
     found = len(document.runs) - len(runs)
     document.runs = runs
     for name in ("updated_at", "cycle_since", "event_run_at", "succeeded_at"):
-        if (value := getattr(document, name)) is not None and value > now + SLACK:
+        if (value := getattr(document, name)) is not None and value > latest:
             setattr(document, name, None)
             found += 1
     if document.notices is not None:
@@ -39,11 +41,10 @@ def drop_times_ahead(document: StateDocument, now: datetime) -> int:
             found += 1
         for name, entry in scope.targets.items():
             wrong = _wrong(entry, now)
-            last = (now + SLACK).date()
-            if any(day > last for day in entry.arrivals):
+            if entry.arrivals and max(entry.arrivals) > last:
                 wrong["arrivals"] = tuple(day for day in entry.arrivals if day <= last)
-            if any(_is_ahead(fact, last) for fact in entry.facts.values()):
-                wrong["remembered"] = {key: fact for key, fact in entry.facts.items() if not _is_ahead(fact, last)}
+            if entry.remembered and any(_is_ahead(fact, last) for fact in entry.remembered.values()):
+                wrong["remembered"] = {key: fact for key, fact in entry.remembered.items() if not _is_ahead(fact, last)}
             if wrong:
                 scope.targets[name] = msgspec.structs.replace(entry, **wrong)
                 found += 1
@@ -74,12 +75,12 @@ _TIMES = {
 
 
 def _wrong(one: TargetState | ScopeRecord, now: datetime) -> dict[str, Any]:
-    wrong: dict[str, Any] = {}
-    for name in _TIMES[type(one)]:
-        value = getattr(one, name)
-        if value is not None and value > now + (LONGEST_HOLD if name == "not_before" else SLACK):
-            wrong[name] = now if name == "at" else None
-    return wrong
+    times = [(name, value) for name in _TIMES[type(one)] if (value := getattr(one, name)) is not None and value > now]
+    return {
+        name: now if name == "at" else None
+        for name, value in times
+        if value > now + (LONGEST_HOLD if name == "not_before" else SLACK)
+    }
 
 
 def _is_ahead(fact: Any, last: date) -> bool:
