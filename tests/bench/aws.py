@@ -12,8 +12,9 @@ from typing import Any
 
 from localcloud.aws.cloud import LocalAws
 from tests.bench.aws_events import measures as events
+from tests.bench.calibration import Timing
 from tests.bench.imports import import_ratio
-from tests.bench.measure import ROOT, Measure
+from tests.bench.measure import ROOT, Measure, cpu_measure
 from tests.limits import HANG_S
 
 ACCOUNTS = 5000
@@ -90,10 +91,9 @@ def measures() -> Iterator[Measure]:
         None,
         f"first run, without an export or member roles, including pages: {cold['calls']} calls; {setting}",
     )
-    yield Measure(
+    yield cpu_measure(
         "aws.steady_5k.engine_cpu_s",
-        steady["engine_cpu_s"],
-        "s",
+        [Timing.of(steady)],
         None,
         f"CPU of the run minus the CPU of the SDK's calls; {setting}",
     )

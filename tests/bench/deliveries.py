@@ -1,11 +1,11 @@
-"""Fill a delivery ledger, or merge the new deliveries of a run into one and print CPU seconds and megabytes."""
+"""Fill a delivery ledger, or merge the new deliveries of a run into one and print CPU seconds and memory."""
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from shared.periods import Period, months_between, number_of, start_of
 from shared.state.deliveries import Ledger, decode
+from tests.bench.calibration import timed
 
 NOW = datetime(2026, 7, 10, 9, tzinfo=UTC)
 MONTHS = list(months_between("2023-08", "2026-07"))
@@ -24,16 +25,18 @@ def main(file: str, step: str) -> None:
     if step == "fill":
         Path(file).write_bytes(_ledger(MONTHS, NOW - timedelta(days=1)).encode(NOW))
         return
-    before, started = _peak_mb(), time.process_time()
+    before = _peak_mb()
     news = _ledger(MONTHS[-2:], NOW)
-    made = time.process_time()
-    stored = decode(Path(file).read_bytes(), "azure", OWNER)
-    assert stored.merge(news, NOW)
-    stored.compact(NOW)
-    assert stored.encode(NOW)
-    seconds = time.process_time() - made
-    sys.stdout.write(f"{seconds} {_peak_mb() - before}\n")
-    sys.stderr.write(f"generating the new deliveries took {made - started:.1f} s\n")
+
+    def merged() -> float:
+        stored = decode(Path(file).read_bytes(), "azure", OWNER)
+        assert stored.merge(news, NOW)
+        stored.compact(NOW)
+        assert stored.encode(NOW)
+        return _peak_mb()
+
+    peak, timing = timed(merged)
+    print(json.dumps({"peak_mb": peak - before, **timing._asdict()}))
 
 
 def _ledger(months: list[str], now: datetime) -> Ledger:

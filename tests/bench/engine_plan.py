@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from datetime import UTC, datetime, timedelta
 
 from localcloud.common.child_process import peak_mb_of
 from shared.guard import guard
 from shared.model import Absent, Health, Key, Kind, Observation, Present, Scope, Stage, Target, Unknown
-from shared.plan import make_plan
+from shared.plan import Plan, make_plan
 from shared.settings import EngineSettings
 from shared.state.document import ScopeRecord, StateDocument, fresh
 from shared.target_state import TargetState
+from tests.bench.calibration import timed
 
 SCOPES = 50_000
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -59,16 +59,19 @@ def _export_observation(number: int, scope: str) -> Observation:
 
 
 def main() -> None:
-    """Print {cpu_s, peak_mb, targets, writes} as JSON."""
+    """Print {cpu_s, workload_s, peak_mb, targets, writes} as JSON."""
     targets, scopes, observations, memory = world()
-    started = time.process_time()
-    targets = memory.pair(targets)
-    plan = make_plan(targets, scopes, observations, NOW)
-    guard(plan, EngineSettings(), NOW, force=False)
-    cpu_s = time.process_time() - started
-    peak_mb = peak_mb_of(os.getpid())
-    figures = {"cpu_s": cpu_s, "peak_mb": peak_mb, "targets": len(plan.actions), "writes": len(plan.writes())}
-    print(json.dumps(figures))
+
+    def planned() -> tuple[Plan, float | None]:
+        nonlocal targets
+        targets = memory.pair(targets)
+        plan = make_plan(targets, scopes, observations, NOW)
+        guard(plan, EngineSettings(), NOW, force=False)
+        return plan, peak_mb_of(os.getpid())
+
+    (plan, peak_mb), timing = timed(planned)
+    figures = {"peak_mb": peak_mb, "targets": len(plan.actions), "writes": len(plan.writes())}
+    print(json.dumps(figures | timing._asdict()))
 
 
 if __name__ == "__main__":

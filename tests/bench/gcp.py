@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,15 +14,16 @@ from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.runtime.framework import FunctionsFramework, Response
 from tests.bench import gcp_events
+from tests.bench.calibration import Timing
 from tests.bench.gcp_copies import add_history, fill
 from tests.bench.imports import import_ratio
-from tests.bench.measure import ROOT, Measure
+from tests.bench.measure import ROOT, Measure, cpu_measure
 from tests.limits import HANG_S
 
 FUNCTION = "gcp_function.handler:reconcile"
 LIMIT_S = 900
 ACCOUNTS, DAYS, ROWS = 500, 35, 5
-PLANS = 3
+PLANS = 5
 ACCOUNTS_PAGE, OBJECTS_PAGE = 100, 1000
 TABLE_QUERIES = 3  # for 500 tables each: standard, detailed, pricing; no account exports FOCUS data
 COPYING_ACCOUNTS, COPYING_DAYS, PARTITIONS = 25, 20, 1000
@@ -107,14 +107,12 @@ def steady() -> Iterator[Measure | float]:
         f"second run; {setting}; HTTP requests to the local GCP, including the SDKs' own, minus {pages}: the "
         f"minimum of pages of accounts and of {objects} objects, and {TABLE_QUERIES} queries of tables; {by_method}",
     )
-    yield Measure(
+    yield cpu_measure(
         "gcp.plan_copies_17500.cpu_s",
-        statistics.median(figures["cpu_s"] for figures in plans),
-        "s",
+        [Timing.of(figures) for figures in plans],
         1,
         f"CPU of a dry run over {ACCOUNTS} accounts × {DAYS} days of one kind in a fresh process, minus imports "
-        f"and the CPU of calls to Google's services, including the SDKs; median of {PLANS}; the state has "
-        f"{copies} copies",
+        f"and the CPU of calls to Google's services, including the SDKs; the state has {copies} copies",
     )
     yield max(first.peak_mb or math.inf, second.peak_mb or math.inf)
 

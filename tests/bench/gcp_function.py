@@ -15,6 +15,7 @@ from localcloud.common.child_process import peak_mb_of
 from shared.request import RunRequest
 from shared.runtime.calls import Calls
 from shared.runtime.clock import SystemClock
+from tests.bench.calibration import timed
 
 
 class CallCounter:
@@ -43,22 +44,21 @@ class CallCounter:
 
 
 def main() -> None:
-    """Print {copies, cpu_s, calls, peak_mb, ok, …} of one dry run as one line of JSON."""
+    """Print {copies, cpu_s, workload_s, calls, peak_mb, ok, …} of one dry run as one line of JSON."""
     # The first call would import these; imported here, their CPU time is not counted as planning.
     from google.cloud import bigquery, storage  # noqa: F401 - see the line above
 
     counter = CallCounter()
     sink = cloud_logging({}, sys.stderr)
-    started = time.process_time()
-    finished = run_once(RunRequest(dry_run=True), os.environ, sink, SystemClock(), 900.0)
-    cpu_s = time.process_time() - started
+    finished, timing = timed(lambda: run_once(RunRequest(dry_run=True), os.environ, sink, SystemClock(), 900.0))
     actions = finished.plan.actions if finished.plan else ()
     copies = [action for action in actions if action.key.kind == "copy"]
     figures = {
         "copies": len(copies),
         "creates": sum(action.verb == "CREATE" for action in copies),
         "keeps": sum(action.verb == "KEEP" for action in copies),
-        "cpu_s": cpu_s - counter.cpu_s,
+        "cpu_s": timing.cpu_s - counter.cpu_s,
+        "workload_s": timing.workload_s,
         "calls_cpu_s": counter.cpu_s,
         "calls": counter.calls,
         "peak_mb": peak_mb_of(os.getpid()),

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from tests.bench.calibration import REFERENCE_S, Timing, calibrated
 from tests.limits import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Measure(msgspec.Struct, frozen=True):
-    """A value with its unit, its upper limit (None: no target), and the method of measurement."""
+    """A value with its unit, its upper limit (None: no target), and the method of measurement.
+
+    `raw` is what the value was calculated from, where it is not what was measured.
+    """
 
     measure: str
     value: float
     unit: str
     at_most: float | None
     method: str
+    raw: Mapping[str, float] = {}
 
     @property
     def met(self) -> bool:
@@ -38,8 +45,16 @@ class Measure(msgspec.Struct, frozen=True):
             "target": target,
             "ok": self.met,
             "method": self.method,
+            **{name: round(value, 4) for name, value in self.raw.items()},
         }
         return json.dumps(document)
+
+
+def cpu_measure(name: str, timings: Sequence[Timing], at_most: float | None, method: str) -> Measure:
+    """Return the calibrated CPU seconds of repeated measurements."""
+    medians = (statistics.median(values) for values in zip(*timings, strict=True))
+    method += f"; median of {len(timings)}, each divided by the CPU of a fixed workload beside it, × {REFERENCE_S:g} s"
+    return Measure(name, calibrated(timings), "s", at_most, method, dict(zip(Timing._fields, medians, strict=True)))
 
 
 def fresh_process(module: str, *arguments: str, limit_s: float = HANG_S) -> dict[str, float]:

@@ -6,7 +6,6 @@ import io
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -18,7 +17,8 @@ from shared.monitor.overview import overview
 from shared.state.decoding import parse
 from shared.state.deliveries import DELIVERIES
 from shared.state.document import dump
-from tests.bench.measure import Measure
+from tests.bench.calibration import Timing, timed
+from tests.bench.measure import Measure, cpu_measure, fresh_process
 from tests.browser.chromium import CHROMIUM, look
 from tests.browser.pages import NOW, document, page
 
@@ -28,7 +28,7 @@ SCOPES = 10_000
 def measures() -> Iterator[Measure]:
     """Yield the measurements; those that need a browser are skipped without Chromium."""
     stored = dump(document(SCOPES), NOW)
-    yield Measure("status.10k_s", median(_status_s(stored) for _ in range(3)), "s", 1, _METHOD)
+    yield cpu_measure("status.10k_s", [timed(lambda: _show_status(stored))[1] for _ in range(5)], 1, _METHOD)
     yield from _months()
     text = page(SCOPES)
     yield Measure(
@@ -47,25 +47,21 @@ def _months() -> Iterator[Measure]:
     """Yield the stored size of the delivery ledger, and the CPU and memory of merging new deliveries into it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / DELIVERIES
-        program = [sys.executable, "-m", "tests.bench.deliveries", str(file)]
-        subprocess.run([*program, "fill"], check=True)
+        subprocess.run([sys.executable, "-m", "tests.bench.deliveries", str(file), "fill"], check=True)
         yield Measure("state.months_10k_mb", file.stat().st_size / 1e6, "MB", 8, _LEDGER)
-        ran = subprocess.run([*program, "merge"], check=True, capture_output=True, text=True)
-    cpu, memory = map(float, ran.stdout.split())
-    yield Measure(
-        "state.months_10k_merge_s", cpu, "s", 2, f"CPU to load, merge the two newest months and pack {_LEDGER}"
-    )
+        runs = [fresh_process("tests.bench.deliveries", str(file), "merge") for _ in range(3)]
+    method = f"CPU to load, merge the two newest months and pack {_LEDGER}"
+    yield cpu_measure("state.months_10k_merge_s", [Timing.of(run) for run in runs], 2, method)
+    memory = median(run["peak_mb"] for run in runs)
     yield Measure(
         "state.months_10k_memory_mb", memory, "MB", 100, f"peak of that above the interpreter's own memory, {_LEDGER}"
     )
 
 
 _LEDGER = "the ledger of 10,000 scopes, 36 months and 2 datasets, with random sizes and arrivals"
-_METHOD = "parse, evaluate and print the stored state of 10,000 scopes; wall time, median of 3"
+_METHOD = "parse, evaluate and print the stored state of 10,000 scopes; CPU"
 
 
-def _status_s(stored: bytes) -> float:
-    started = time.perf_counter()
+def _show_status(stored: bytes) -> None:
     found = overview(parse(stored, "azure", NOW), [], NOW)
     show_overview(console(io.StringIO()), CLOUDS["azure"].title, found, everything=False)
-    return time.perf_counter() - started
