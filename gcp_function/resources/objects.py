@@ -177,10 +177,10 @@ class Objects:
         metadata: Mapping[str, str] | None,
         content_type: str,
     ) -> int:
-        if len(data) > AT_ONCE and not metadata and generation is not None:
-            # The state of many accounts is written twice a run, and the upload is never resumed.
-            parameters = {"name": name, "ifGenerationMatch": generation}
-            written = self._clients.upload(self.bucket, data, parameters, content_type)
+        if len(data) > AT_ONCE and not metadata:
+            # The state and the report of many accounts: such an upload is never resumed.
+            condition = {} if generation is None else {"ifGenerationMatch": generation}
+            written = self._clients.upload(self.bucket, data, {"name": name, **condition}, content_type)
             return require_int(written["generation"], "storage.objects.insert", 1)
         blob = self._blob(name)
         if metadata:

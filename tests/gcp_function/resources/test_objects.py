@@ -9,7 +9,7 @@ import pytest
 
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.errors import translate
-from gcp_function.resources.objects import Objects
+from gcp_function.resources.objects import AT_ONCE, Objects
 from localcloud.gcp.cloud import LocalGcp
 from shared.errors import Permanent, Transient
 from shared.runtime.context import RunContext
@@ -57,3 +57,12 @@ def test_failed_page_does_not_end_the_listing(small_pages: LocalGcp) -> None:
     small_pages.fail("storage.objects.list", 503, "backendError", times=None)
     with pytest.raises(Transient):
         list(store.below(""))
+
+
+@pytest.mark.parametrize("generation", [None, 0])
+def test_large_object_is_written_in_one_call(gcp: LocalGcp, generation: int | None) -> None:
+    """The state and the report of hundreds of accounts are larger than what the SDK uploads in one request."""
+    gcp.clear_calls()
+    written = objects(gcp).write("large.json", bytes(AT_ONCE + 1), generation)
+    assert gcp.calls.by_method() == {"storage.objects.insert": 1}
+    assert objects(gcp).size("large.json") == (AT_ONCE + 1, written)
