@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 COST, ARM_READ, ARM_WRITE, BILLING, STORAGE = "costmanagement", "arm-read", "arm-write", "billing", "storage"
 VAULT, RESOURCE_GRAPH, LOG_ANALYTICS = "key-vault", "resource-graph", "log-analytics"
+EVENT_GRID = "event-grid"
 
 # Cost Management: 200 calls a minute per tenant and client type, as the headers of its 429 responses show. Its window
 # is not documented, so no period of a minute may contain more than 200 calls: 193 at a steady rate, and a margin for
@@ -58,7 +59,7 @@ VAULT, RESOURCE_GRAPH, LOG_ANALYTICS = "key-vault", "resource-graph", "log-analy
 # ("Scalability and performance targets for standard storage accounts"). Key Vault: 4,000 reads of secrets in 10 seconds
 # per vault ("Key Vault service limits"). Resource Graph: 15 queries in 5 seconds per identity ("Guidance for throttled
 # requests in Azure Resource Graph"). Log Analytics: 200 queries in 30 seconds per identity ("Azure Monitor service
-# limits").
+# limits"). Event Grid: 5,000 events or 5 MB a second per topic ("Azure Event Grid quotas and limits").
 RATES = {
     COST: Rate(193 / 60, 2),
     ARM_READ: Rate(15, 50),
@@ -68,9 +69,11 @@ RATES = {
     VAULT: Rate(10, 10),
     RESOURCE_GRAPH: Rate(1, 5),
     LOG_ANALYTICS: Rate(1, 5),
+    EVENT_GRID: Rate(50, 50),
 }
 
 CONNECT_S, READ_S = 5, 30
+EVENT_GRID_SCOPE = "https://eventgrid.azure.net/.default"
 STORAGE_SCOPE = "https://storage.azure.com/.default"
 NEVER_EXPIRES = 2**33  # Unix time in seconds, in the year 2242
 FIRST_READ = 16 * 1024 * 1024  # bytes; the state of 20,000 subscriptions is smaller
@@ -197,6 +200,24 @@ class Clients:
 
         return cast("PipelineClient[Any, Any]", self._once(f"vault {origin}", build))
 
+    @property
+    def event_grid(self) -> PipelineClient[Any, Any]:
+        """The client of the topic that deliveries are published to: a pipeline, as for the vault."""
+        parts = urlsplit(self._settings.delivery_topic)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        bearer: type[Pipe] = LoopbackTokenPolicy if parts.scheme == "http" else BearerTokenCredentialPolicy
+        policies: list[Pipe] = [
+            RequestIdPolicy(),
+            UserAgentPolicy(CLIENT_TYPE),
+            SameOriginPolicy(origin),
+            bearer(self.credential, EVENT_GRID_SCOPE),
+        ]
+
+        def build() -> PipelineClient[Any, Any]:
+            return PipelineClient(origin, policies=policies, transport=self._transport(READ_S))
+
+        return cast("PipelineClient[Any, Any]", self._once(f"event grid {origin}", build))
+
     def claims(self) -> dict[str, str]:
         """Return the claims ``tid``, ``oid`` and ``appid`` of the access token; {} if the token is opaque.
 
@@ -322,6 +343,7 @@ def warm_clients(settings: AzureSettings, environment: Mapping[str, str]) -> Cli
         settings.engine.workers,
         settings.destination[0].subscription,
         settings.vault_endpoint,
+        settings.delivery_topic,
         environment.get("IDENTITY_ENDPOINT", ""),
     )
     return _warm.get(key, lambda: Clients(settings, environment))

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import azure.functions as func
 import msgspec
 
 from azure_function.changes import find_changes
-from azure_function.clients import RATES, warm_clients
+from azure_function.clients import RATES, Clients, warm_clients
+from azure_function.delivery_events import is_of_billing, read_event
 from azure_function.errors import translate
 from azure_function.provider import AzureCloud
 from azure_function.resources.backfill import REACH
 from azure_function.secrets import WebhookSecret
-from azure_function.settings import MOST_BACKFILL, read_settings
+from azure_function.settings import MOST_BACKFILL, AzureSettings, read_settings
 from azure_function.state_store import BlobStore
+from azure_function.topics import announcer_of
 from shared.errors import AnotherRun, ReportedError, RequestError, TooSoon
-from shared.hints import merge
+from shared.hints import merge, read_all
 from shared.http import HttpAnswer, answer, answer_run
 from shared.metrics import log_metrics
 from shared.notify.changes import Wording
@@ -38,6 +40,7 @@ from shared.state.store import StateStore
 from shared.state.summary import remembered_status
 
 HTTP_SECONDS = 200.0  # Azure's load balancer closes an HTTP request after 230 s
+DELIVERY_SECONDS = 25.0  # Event Grid sends an event again unless it is answered within 30 s
 
 WORDING = Wording("Azure", "subscription", "subscriptions")
 
@@ -100,6 +103,29 @@ def on_look(clock: Clock) -> None:
         _end_of_timer(result)
 
 
+class NotAnnounced(Exception):
+    """A delivery could not be announced: Event Grid sends its event again, for an hour."""
+
+
+def delivery_event(event: func.EventGridEvent) -> None:
+    """Announce the delivery whose manifest was written. Raises SettingsError before any call, and NotAnnounced."""
+    on_manifest(event, SystemClock())
+
+
+# Event Grid's subscription names this function; without the setting there is neither.
+if os.environ.get("DELTAS", "").strip() == "1":
+    app.function_name("delivery_event")(app.event_grid_trigger(arg_name="event")(delivery_event))
+
+
+def on_manifest(event: func.EventGridEvent, clock: Clock) -> None:
+    """Run `delivery_event` with the given clock."""
+    read = {"eventType": "event_type", "topic": "topic", "subject": "subject"}
+    document = {name: getattr(event, attribute, None) for name, attribute in read.items()}
+    failed = announce_once([document], os.environ, logging_sink, clock)
+    if failed:
+        raise NotAnnounced("the delivery could not be announced; the log has the reason")
+
+
 @app.function_name("reconcile_http")
 @app.route(route="reconcile", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
@@ -148,10 +174,10 @@ def run_once(
     run = RunContext(
         "azure", settings.engine, sink, clock, seconds or float(settings.run_seconds), RATES, translate, seed
     )
-    local = bool(settings.arm_endpoint)
-    secret = Secret(WebhookSecret(settings, clients, run).read, local) if settings.notify_url else None
+    secret = _secret(settings, clients, run)
     store = BlobStore(settings, clients, run)
-    return reconcile(AzureCloud(settings, clients, run), store, request, run, Publishing(WORDING, REACH, secret))
+    publishing = Publishing(WORDING, REACH, secret, announcer=announcer_of(settings, clients, run, secret))
+    return reconcile(AzureCloud(settings, clients, run), store, request, run, publishing)
 
 
 def look_once(environment: Mapping[str, str], sink: Sink, clock: Clock, seed: int | None = None) -> RunResult | None:
@@ -172,6 +198,37 @@ def look_once(environment: Mapping[str, str], sink: Sink, clock: Clock, seed: in
     except ReportedError as error:
         run.log("warning", "events-unread", code=error.code, reason=error.message)
         return None
+
+
+def announce_once(
+    events: Sequence[Mapping[str, Any]],
+    environment: Mapping[str, str],
+    sink: Sink,
+    clock: Clock,
+    seed: int | None = None,
+) -> int:
+    """Announce the deliveries that Event Grid's events name; return how many could not be.
+
+    Events of anything else are logged and dropped. Raises SettingsError before any call.
+    """
+    settings = read_settings(environment)
+    clients = warm_clients(settings, environment)
+    run = RunContext("azure", settings.engine, sink, clock, DELIVERY_SECONDS, RATES, translate, seed)
+    announcer = announcer_of(settings, clients, run, _secret(settings, clients, run))
+    if announcer is None:
+        return 0
+    scopes: list[str] = []
+    if any(map(is_of_billing, events)):
+        document = StateSession(BlobStore(settings, clients, run), run, read_only=True).open()
+        scopes = [one for one in document.scopes if one.startswith("/")]
+    named, _ = read_all(events, lambda event: read_event(event, settings, scopes), sink, "azure")
+    return announcer.announce_named(named)
+
+
+def _secret(settings: AzureSettings, clients: Clients, run: RunContext) -> Secret | None:
+    """Return the webhook's secret, None where the settings name none."""
+    local = bool(settings.arm_endpoint)
+    return Secret(WebhookSecret(settings, clients, run).read, local) if settings.notify_url else None
 
 
 def _past_months(months: tuple[str, ...], clock: Clock) -> tuple[str, ...]:

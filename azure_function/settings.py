@@ -33,6 +33,7 @@ _CONTAINER = r"[a-z0-9](-?[a-z0-9]){2,62}"
 _GROUP = r"[\w().-]{1,90}"
 # 1.0, 1.0r2, 1.2-preview, 1.0-preview(v1): the names that Cost Management gives its FOCUS versions.
 _VERSION = r"\d{1,2}\.\d{1,2}(r\d{1,2})?(-preview(\(v\d{1,2}\))?)?"
+_TOPIC = r"https://[a-z0-9-]{3,64}(\.[a-z0-9-]+){1,3}\.eventgrid\.azure\.(net|us|cn)/api/events|http://.+"
 _STATE = r"[a-z0-9]{3,24}|https://[a-z0-9]{3,24}(\.[a-z0-9-]+)+/?|http://.+"
 
 
@@ -83,6 +84,8 @@ EFFECTS = {
     "AZURE_CLIENT_SECRET": "The secret of that application; not needed in Azure, and refused by the module.",
     "STATE_ACCOUNT": "Where the function stores its state: an account's name or its blob endpoint.",
     "ACTIVITY_LOG_WORKSPACE": "The Log Analytics workspace with all activity logs, by resource id; empty: not read.",
+    "DELTAS": "1: each delivery is stored as a document with what changed, beside the data, and published.",
+    "DELIVERY_TOPIC": "The Event Grid topic that deliveries are published to, by its endpoint; empty: none.",
     "RUN_SECONDS": "Seconds after which a run stops; the next run continues.",
     "NOTIFY_URL": "The secret in Key Vault that holds the webhook's address, by its URI; empty: no messages.",
     "ARM_ENDPOINT": "The endpoint of Resource Manager, for local clouds.",
@@ -119,7 +122,8 @@ class AzureSettings(msgspec.Struct, frozen=True):
     addresses, where a fixed `arm_token` and `blob_key` are used if given; accounts are the first part of the blob
     endpoint's path. `notify_url` is the URI of the secret with the webhook's address, never the address itself;
     `vault_endpoint` is a loopback address that replaces its vault. `activity_log` is the resource id of the workspace
-    with the activity logs, "" for none.
+    with the activity logs, "" for none. `deltas`: deliveries are announced, and published to the Event Grid topic with
+    the endpoint `delivery_topic`, "" for none.
     """
 
     cloud: Sovereign
@@ -150,6 +154,8 @@ class AzureSettings(msgspec.Struct, frozen=True):
     vault_endpoint: str = ""
     notify_url: str = ""
     activity_log: str = ""
+    deltas: bool = False
+    delivery_topic: str = ""
 
     @property
     def backfills(self) -> bool:
@@ -211,6 +217,11 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
         activity_log=reader.text(
             "ACTIVITY_LOG_WORKSPACE", "", _WORKSPACE, "a workspace's resource id (/subscriptions/…/workspaces/…)"
         ),
+        deltas=reader.number("DELTAS", 0, 0, 1) == 1,
+        delivery_topic=_topic(reader),
+    )
+    reader.check(
+        settings.deltas or not settings.delivery_topic, "DELIVERY_TOPIC", "nothing is published to it without DELTAS=1"
     )
     if settings.client_secret:
         reader.check(bool(settings.tenant), "AZURE_TENANT_ID", "is required together with AZURE_CLIENT_SECRET")
@@ -237,6 +248,12 @@ def _secret(reader: Reader, cloud: Sovereign) -> str:
     # The operator may have put the webhook address itself here, which is a secret.
     hint = f"the URI of a secret in Key Vault (https://….{cloud.vault_suffix}/secrets/…)"
     return reader.text("NOTIFY_URL", "", pattern, hint, secret=True)
+
+
+def _topic(reader: Reader) -> str:
+    hint = "the endpoint of an Event Grid topic (https://….eventgrid.azure.net/api/events)"
+    topic = reader.text("DELIVERY_TOPIC", "", _TOPIC, hint)
+    return topic if not topic.startswith("http://") else reader.endpoint("DELIVERY_TOPIC")
 
 
 def _subscriptions(reader: Reader, name: str) -> tuple[str, ...]:

@@ -9,30 +9,35 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from azure.core import MatchConditions
-from azure.storage.blob import ContainerClient, ContentSettings
+from azure.storage.blob import ContainerClient
 
 from azure_function.answers import validate_storage_response
+from azure_function.blob_documents import BlobDocuments
 from azure_function.clients import STORAGE, Clients
-from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, PRECONDITION
 from azure_function.settings import STATE_CONTAINER, AzureSettings
-from shared.errors import CloudError, Denied, NotFound, NotUnderstood, Permanent
+from shared.errors import CloudError, Denied, NotFound
 from shared.parsing import age_of
 from shared.runtime.context import RunContext
-from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, Conflict, aside_name, report_name, run_ids
+from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, aside_name, report_name, run_ids
 
 NAME = "known_subscriptions.json"
 LEGACY = "legacy:"  # version prefix of a state read from the legacy blob; the first save creates the new blob
 
 
-class BlobStore:
-    """A StateStore with compare-and-swap by Blob Storage's conditional writes (If-Match, If-None-Match)."""
+REMEDY = (
+    "Apply the deployment, which grants the function's identity Storage Blob Data Contributor on the function app's "
+    "storage account, or correct STATE_ACCOUNT."
+)
+
+
+class BlobStore(BlobDocuments):
+    """The StateStore of Azure."""
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
+        what = f"the state in {settings.state_url}/{STATE_CONTAINER}"
+        super().__init__(clients.state(STATE_CONTAINER), run, what, REMEDY, creates=True)
         self._settings = settings
         self._clients = clients
-        self._run = run
-        self._container = clients.state(STATE_CONTAINER)
         self._read_from: ContainerClient = self._container
 
     def load(self, limit: int, document: str = STATE) -> Blob:
@@ -40,36 +45,19 @@ class BlobStore:
 
         Raises Denied, Transient.
         """
-        if not document:
-            self._read_from = self._container
-        try:
-            return self._run.calls(STORAGE, self._read, self._container, document or NAME, limit)
-        except NotFound:
-            return Blob() if document else self._legacy(limit)
-        except Denied as denied:
-            raise self._explained(denied) from denied
+        if document:
+            return super().load(limit, document)
+        self._read_from = self._container
+        found = super().load(limit, NAME)
+        return self._legacy(limit) if found.version is None else found
 
     def save(self, data: bytes, version: str | None, document: str = STATE) -> str:
         """Write a document if it still has `version`; return the new one.
 
         Raises Conflict, Denied, NotFound (the container could not be created), Transient.
         """
-        condition: dict[str, Any] = {"etag": version, "match_condition": MatchConditions.IfNotModified}
-        if version is None or version.startswith(LEGACY):
-            condition = {"overwrite": False}
-        try:
-            return self._write(document or NAME, data, BINARY if document else JSON, condition)
-        except Permanent as error:
-            if error.code == PRECONDITION:
-                raise Conflict(error.message) from error
-            raise
-        except NotFound as error:
-            # A write with If-Match to a blob that was deleted in the meantime also returns 404.
-            if error.code in CONTAINER_MISSING:
-                raise
-            raise Conflict(error.message) from error
-        except Denied as denied:
-            raise self._explained(denied) from denied
+        known = None if version is None or version.startswith(LEGACY) else version
+        return self._save(document or NAME, data, BINARY if document else JSON, known)
 
     def age(self) -> timedelta | None:
         """Return how long ago the state was written, by the clock of the storage service. Raises CloudError."""
@@ -142,51 +130,8 @@ class BlobStore:
             return Blob(_lowercase_ids(blob.data), f"{LEGACY}{blob.version}", blob.size)
         return Blob()
 
-    def _read(self, container: ContainerClient, name: str, limit: int) -> Blob:
-        stream = container.get_blob_client(name).download_blob()
-        properties = stream.properties
-        size = int(properties.size)
-        # The body is read inside the guarded call, so that a connection lost halfway is retried.
-        data = stream.readall() if size <= limit else b""
-        if data and len(data) != size:
-            raise NotUnderstood("the read of the state", f"{name} has {len(data)} of {size} bytes")
-        return Blob(data, str(properties.etag), size)
-
     def _download(self, container: ContainerClient, name: str) -> bytes:
         return bytes(container.get_blob_client(name).download_blob().readall())
-
-    def _write(self, name: str, data: bytes, content_type: str, condition: dict[str, Any]) -> str:
-        settings = ContentSettings(content_type=content_type)
-        upload: Any = self._container.get_blob_client(name).upload_blob  # its generic type is lost in `calls`
-        for attempt in (1, 2):
-            try:
-                result = self._run.calls(STORAGE, upload, data, content_settings=settings, **condition)
-            except NotFound as error:
-                if error.code not in CONTAINER_MISSING or attempt == 2:
-                    raise
-                self._create_container()
-                continue
-            return str(result["etag"])
-        raise AssertionError("unreachable: the second attempt returns or raises")
-
-    def _create_container(self) -> None:
-        try:
-            self._run.calls(STORAGE, self._container.create_container)
-        except Permanent as error:
-            # Another run has created it in the meantime.
-            if error.code != "ContainerAlreadyExists":
-                raise
-
-    def _explained(self, denied: Denied) -> Denied:
-        message = f"could not access the state in {self._settings.state_url}/{STATE_CONTAINER}: {denied.message}"
-        if denied.code == NETWORK_CLOSED:
-            return Denied(denied.code, message, denied.remedy)
-        return Denied(
-            denied.code,
-            message,
-            "Apply the deployment, which grants the function's identity Storage Blob Data Contributor on the function "
-            "app's storage account, or correct STATE_ACCOUNT.",
-        )
 
 
 def _lowercase_ids(data: bytes) -> bytes:

@@ -133,12 +133,22 @@ def billing_name(dataset: str) -> str:
     return BILLING_NAME + DATASETS[dataset].suffix
 
 
+def is_export(key: Key) -> bool:
+    """Return whether this is the key of one of the exports that the function may create."""
+    return _dataset_of(key) is not None
+
+
+def _dataset_of(key: Key) -> Dataset | None:
+    base = BILLING_NAME if key.scope.startswith("/") else f"{NAME}-{key.scope[-6:]}"
+    return next((dataset for dataset in DATASETS.values() if key.name == base + dataset.suffix), None)
+
+
 def placement_of(key: Key) -> ExportPlacement:
-    """Return the dataset, path and folder of the export with this key."""
-    billing = key.scope.startswith("/")
-    base = BILLING_NAME if billing else f"{NAME}-{key.scope[-6:]}"
-    dataset = next(dataset for dataset in DATASETS.values() if key.name == base + dataset.suffix)
-    if billing:
+    """Return the dataset, path and folder of the export with this key. Raises ValueError for any other key."""
+    dataset = _dataset_of(key)
+    if dataset is None:
+        raise ValueError(f"{key} is no export")
+    if key.scope.startswith("/"):
         # Azure rejects folders with reserved URL characters, such as the colons in a customer agreement's ids.
         return ExportPlacement(dataset, key.scope, f"{ROOT}/billing/{safe(key.scope.rsplit('/', 1)[1])}")
     return ExportPlacement(dataset, f"/subscriptions/{key.scope}", f"{ROOT}/subscriptions/{key.scope}")

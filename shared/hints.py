@@ -64,31 +64,32 @@ class Hints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Event = TypeVar("Event")
+Found = TypeVar("Found")
 
 
 def read_all(
     events: Iterable[Event],
-    read: Callable[[Event], Hint | None],
+    read: Callable[[Event], Found | None],
     sink: Callable[[str, str, Mapping[str, Any]], None],
     cloud: str,
-) -> tuple[list[Hint], int]:
-    """Return the hints in many events, and the number of refused events.
+) -> tuple[list[Found], int]:
+    """Return what was read in many events, such as hints, and the number of refused events.
 
     `read` raises EventRefused for an event that it refuses. Refused events are logged to `sink` as ``event-refused``:
     one line for each code, with the first reason and the number of events.
     """
-    found: list[Hint] = []
+    found: list[Found] = []
     refused: Counter[str] = Counter()
     reasons: dict[str, str] = {}
     for event in events:
         try:
-            hint = read(event)
+            one = read(event)
         except EventRefused as error:
             refused[error.code] += 1
             reasons.setdefault(error.code, error.reason)
             continue
-        if hint is not None:
-            found.append(hint)
+        if one is not None:
+            found.append(one)
     for code, count in sorted(refused.items()):
         sink("warning", "event-refused", {"cloud": cloud, "code": code, "reason": reasons[code], "count": count})
     return found, refused.total()

@@ -14,16 +14,17 @@ locals {
     manual     = "a-step-waits-for-you"
     excluded   = "a-scope-was-excluded"
     events     = "changes-are-not-looked-for"
+    deliveries = "deliveries-are-not-announced"
   }
 
   alarms = {
     no-success = {
-      # Also where nothing is logged at all, and where runs stay degraded.
+      # Also where nothing is logged at all, and where runs stay degraded. Runs for events or certain scopes do not count.
       title     = "no run was ok for three schedules"
       severity  = 1
       window    = local.silence_window
       every     = "PT30M"
-      query     = "${local.figures} | where tostring(f.status) == 'ok'"
+      query     = "${local.figures} | where tostring(f.status) == 'ok' and tostring(f.trigger) == 'timer'"
       operator  = "LessThan"
       threshold = 1
     }
@@ -75,6 +76,18 @@ locals {
       threshold = 1
     }
   }
+  delivery_alarms = var.delivery_events ? {
+    deliveries = {
+      # Every run of the six hours left some.
+      title     = "deliveries were not announced for six hours"
+      severity  = 2
+      window    = local.three_schedules <= 360 ? "PT6H" : local.silence_window
+      every     = "PT1H"
+      query     = "${local.figures} | summarize least = min(toint(f.deliveries_unannounced)), runs = count() | where least > 0 and runs > 1"
+      operator  = "GreaterThan"
+      threshold = 0
+    }
+  } : {}
 }
 
 resource "azurerm_monitor_action_group" "this" {
@@ -94,7 +107,7 @@ resource "azurerm_monitor_action_group" "this" {
 }
 
 resource "azurerm_monitor_scheduled_query_rules_alert_v2" "this" {
-  for_each = { for name, alarm in local.alarms : name => alarm if name != "events" || var.events }
+  for_each = merge({ for name, alarm in local.alarms : name => alarm if name != "events" || var.events }, local.delivery_alarms)
 
   name                    = "${local.function_name}-${each.key}"
   display_name            = "Tailpipe Exports: ${each.value.title}"

@@ -104,6 +104,23 @@ resource "azurerm_storage_management_policy" "destination" {
       }
     }
   }
+
+  dynamic "rule" {
+    for_each = var.delivery_events && each.key == local.destination_name ? [var.delta_retention_days] : []
+    content {
+      name    = "old-deltas"
+      enabled = true
+      filters {
+        blob_types   = ["blockBlob"]
+        prefix_match = ["${var.container_name}/deltas/"]
+      }
+      actions {
+        base_blob {
+          delete_after_days_since_modification_greater_than = rule.value
+        }
+      }
+    }
+  }
 }
 
 # Terraform deletes a container or an account with all that is in it. This blocks both, and every change that would

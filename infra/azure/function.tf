@@ -112,11 +112,14 @@ locals {
     # At minutes that end in 4 and 9: the default schedule begins at minute 17, and a run in progress refuses another.
     EVENT_SCHEDULE         = var.events ? "0 4-59/5 * * * *" : ""
     ACTIVITY_LOG_WORKSPACE = var.events && var.activity_log_workspace_id != null ? var.activity_log_workspace_id : ""
+    DELTAS                 = var.delivery_events ? "1" : ""
     NOTIFY_URL             = var.notify_secret == null ? "" : replace(var.notify_secret, "/^.*[/]vaults[/]([^/]+)[/]secrets[/]([^/]+)$/", "https://$1.vault.azure.net/secrets/$2")
     NOTIFY_DIGEST          = var.notify_digest ? "weekly" : ""
     PUBLISH_PAGE           = var.publish_page ? "1" : ""
   } : name => value if value != "" }
-  app_settings = merge(local.host_settings, local.own_settings, var.settings)
+  # Azure names the topic's endpoint, so it is not known before the topic exists.
+  topic_setting = var.delivery_events ? { DELIVERY_TOPIC = azurerm_eventgrid_topic.deliveries[0].endpoint } : {}
+  app_settings  = merge(local.host_settings, local.own_settings, local.topic_setting, var.settings)
 
   # What the Functions host reads. AzureWebJobsStorage is missing on purpose: with it the host ignores the identity.
   host_settings = {
@@ -174,8 +177,9 @@ resource "terraform_data" "package" {
   triggers_replace = {
     app     = terraform_data.identity.output
     package = filesha256(var.package)
-    # Without this setting Azure lists one function less.
-    events = lookup(local.app_settings, "EVENT_SCHEDULE", "") != ""
+    # Without these settings Azure lists fewer functions.
+    events     = lookup(local.app_settings, "EVENT_SCHEDULE", "") != ""
+    deliveries = lookup(local.app_settings, "DELTAS", "") == "1"
   }
 
   provisioner "local-exec" {
@@ -186,6 +190,7 @@ resource "terraform_data" "package" {
       FUNCTION_NAME  = local.function_name
       PACKAGE        = var.package
       EVENT_SCHEDULE = lookup(local.app_settings, "EVENT_SCHEDULE", "")
+      DELTAS         = lookup(local.app_settings, "DELTAS", "")
     }
   }
 

@@ -12,6 +12,7 @@ locals {
     monitoring             = local.monitoring_access != "none"
     notify                 = var.notify_secret != null
     activity_log           = var.events && var.activity_log_workspace_id != null
+    deliveries             = var.delivery_events
     policy_deploy          = var.policy == "deploy"
     policy_deploy_key      = var.policy == "deploy" && !var.export_identity
     policy_deploy_identity = var.policy == "deploy" && var.export_identity
@@ -30,14 +31,16 @@ locals {
       actions      = distinct(flatten([for one in grants : try(one.actions, [])]))
       data_actions = distinct(flatten([for one in grants : try(one.data_actions, [])]))
     } },
-    { for one in local.grants.function : "delegation" => { actions = one.actions, data_actions = [] } if can(one.condition) },
+    { for role, one in local.conditioned : role => { actions = try(one.actions, []), data_actions = try(one.data_actions, []) } },
   )
+  conditioned = { for one in local.grants.function : one.scope == "destination" ? "delegation" : one.scope => one if can(one.condition) }
   role_scopes = {
     management_group         = local.scopes
     destination_subscription = [for one in local.destination_subscriptions : "/subscriptions/${one}"]
     destination              = local.destination_groups
     delegation               = local.destination_groups
     activity_log             = [for one in local.activity_logs : split("/providers/", one)[0]]
+    delivery_documents       = [local.group_id]
   }
   role_titles = {
     management_group         = "exports"
@@ -45,6 +48,7 @@ locals {
     destination              = "destination"
     delegation               = "role of exports"
     activity_log             = "activity log"
+    delivery_documents       = "deliveries"
   }
 
   # scope of the role → the ids it is assigned at, by a name that is known before anything exists
@@ -54,6 +58,7 @@ locals {
     destination              = local.destinations
     delegation               = local.destinations
     activity_log             = { for one in local.activity_logs : reverse(split("/", one))[0] => one }
+    delivery_documents       = { (local.destination_name) = "${local.destinations[local.destination_name]}/blobServices/default/containers/${var.container_name}" }
   }
   assignments = merge([for role in keys(local.roles) : {
     for name, scope in local.assigned_at[role] : "${role}/${name}" => { role = role, scope = scope }
@@ -63,7 +68,8 @@ locals {
     state     = azurerm_storage_account.host.id
     telemetry = azurerm_application_insights.this.id
 
-    notify_secret = var.notify_secret
+    notify_secret  = var.notify_secret
+    delivery_topic = one(azurerm_eventgrid_topic.deliveries[*].id)
   }
 }
 
@@ -91,10 +97,10 @@ resource "azurerm_role_assignment" "function" {
   role_definition_id = azurerm_role_definition.function[each.value.role].role_definition_resource_id
   principal_id       = terraform_data.identity.output
   principal_type     = "ServicePrincipal"
-  condition          = each.value.role == "delegation" ? local.delegation.expression : null
-  condition_version  = each.value.role == "delegation" ? local.delegation.version : null
+  condition          = try(local.conditioned[each.value.role].condition.expression, null)
+  condition_version  = try(local.conditioned[each.value.role].condition.version, null)
 
-  depends_on = [azurerm_storage_account.destination]
+  depends_on = [azurerm_storage_account.destination, azurerm_storage_container.destination]
 }
 
 resource "azurerm_role_assignment" "function_data" {

@@ -57,6 +57,11 @@ output "logs" {
   }
 }
 
+output "delivery_topic" {
+  description = "Resource id of the Event Grid topic that deliveries are published to; null without delivery_events."
+  value       = one(azurerm_eventgrid_topic.deliveries[*].id)
+}
+
 output "alarms" {
   description = "Names of the alarms."
   value       = [for one in azurerm_monitor_scheduled_query_rules_alert_v2.this : one.name]
@@ -69,7 +74,7 @@ output "granted" {
 
 output "settings" {
   description = "The function's settings."
-  value       = merge(local.own_settings, var.settings)
+  value       = merge(local.own_settings, local.topic_setting, var.settings)
 }
 
 output "onboarding" {

@@ -371,6 +371,25 @@ variable "activity_log_workspace_id" {
   }
 }
 
+variable "delivery_events" {
+  description = "Whether deliveries are announced to those who read the data: a document of what changed beside the data, and an event on an Event Grid topic."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "delta_retention_days" {
+  description = "Days after which the documents of past deliveries are deleted, with `delivery_events`. A reader that was away for longer reads the newest delivery whole."
+  type        = number
+  default     = 35
+  nullable    = false
+
+  validation {
+    condition     = var.delta_retention_days >= 1 && var.delta_retention_days <= 3650 && floor(var.delta_retention_days) == var.delta_retention_days
+    error_message = "Write delta_retention_days as whole days from 1 to 3650."
+  }
+}
+
 variable "memory_mb" {
   description = "Memory of an instance in MB: 512, 2048 or 4096."
   type        = number

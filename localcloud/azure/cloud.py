@@ -29,6 +29,8 @@ from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.services.blob_gate import MAX_BLOB_BODY, BlobGate
 from localcloud.azure.services.blobs import Blobs
 from localcloud.azure.services.directory import made_up_id
+from localcloud.azure.services.event_grid import PATH as TOPIC
+from localcloud.azure.services.event_grid import Topic
 from localcloud.azure.services.export_deliveries import Deliveries
 from localcloud.azure.services.graph import GLOBAL_ADMINISTRATOR, Graph
 from localcloud.azure.services.graph import PREFIX as GRAPH
@@ -80,7 +82,8 @@ class LocalAzure(LocalCloud):
     is the management group that the function covers (default: the root group). `listed` are the indexes of the
     subscriptions that it covers instead of a group. `rights` is the file with the function's and Tailpipe's rights.
 
-    With `activity_log`, the function reads the activity logs of all subscriptions in the central workspace.
+    With `activity_log`, the function reads the activity logs of all subscriptions in the central workspace. With
+    `deliveries`, it announces deliveries: Event Grid has a topic, and events of the manifests in the destinations.
     With `bare`, the tenant has no resources and the function has no rights.
     `clock` drives everything, including Azurite's Last-Modified; a VirtualClock can be shared with the function.
     `azurite` is an existing emulator to use (see `start_azurite`): it is emptied first and left running. `start` runs
@@ -111,6 +114,7 @@ class LocalAzure(LocalCloud):
         listed: Sequence[int] = (),
         rights: Path = RIGHTS,
         activity_log: bool = False,
+        deliveries: bool = False,
     ) -> None:
         super().__init__()
         mix = [name for name, weight in (agreements or {"ea": 1}).items() for _ in range(weight)]
@@ -133,6 +137,7 @@ class LocalAzure(LocalCloud):
         self._accounts: dict[str, StorageAccount] = {}
         self._start, self._group, self._listed, self._rights = start, group, listed, rights
         self._activity_log = activity_log
+        self._announces = deliveries
         self._gate: LoopbackServer | None = None
 
     def __exit__(
@@ -265,7 +270,9 @@ class LocalAzure(LocalCloud):
         self._fill()
         arm = ResourceManager(self.world, deliveries, self.identity, azurite.endpoint)
         control = ControlApi(self._actions, ArmError)
-        gateway = Gateway(arm, Graph(self.world), Vault(self.world), self.identity, control, self.sync)
+        gateway = Gateway(
+            arm, Graph(self.world), Vault(self.world), Topic(self.world), self.identity, control, self.sync
+        )
         server = LoopbackServer(gateway, self._port, MAX_BODY)
         self._server = server
         self._stack.callback(server.stop)
@@ -315,8 +322,11 @@ class LocalAzure(LocalCloud):
             [self.subscription_ids[number] for number in self._listed],
             self._rights,
         )
+        if self._announces:
+            self.world.manifest_events.subscribe(self.destinations, CONTAINER)
         app = FunctionApp(site, self._platform(), self._start)
         site.functions = app.functions
+        self._actions.push_event = app.push
         self._actions.tick_timer = app.tick
         publishing = Publishing(self.world, site)
         application = served(lambda request: publishing.answer(request) or app.answer(request))
@@ -341,6 +351,7 @@ class LocalAzure(LocalCloud):
             "SCHEDULE": SCHEDULE,
             "EVENT_SCHEDULE": EVENT_SCHEDULE,
             **({"ACTIVITY_LOG_WORKSPACE": self.world.activity_workspace} if self._activity_log else {}),
+            **({"DELTAS": "1", "DELIVERY_TOPIC": f"{self.endpoint}{TOPIC}"} if self._announces else {}),
             **({"MANAGEMENT_GROUP": self._group} if self._group and not self._listed else {}),
             **({"INCLUDE_SUBSCRIPTIONS": self._included()} if self._listed else {}),
         }

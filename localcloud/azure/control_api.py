@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ class AzureActions(EventActions):
         super().__init__(world, deliveries)
         self._identity = identity
         self.tick_timer: Callable[[str], bool] = lambda _name: False
+        self.push_event: Callable[[Mapping[str, Any]], bool] = lambda _event: False
 
     def join_subscription(
         self, name: str, agreement: str = "ea", group: str = "", subscription: str = "", young_s: float | None = None
@@ -258,6 +259,19 @@ class AzureActions(EventActions):
     def tick(self, timer: str = "") -> bool:
         """Trigger a timer of the function app (default: the first one); return whether the function succeeded."""
         return self.tick_timer(timer)
+
+    @unlocked
+    def push_events(self) -> dict[str, int]:
+        """Deliver the events that are due to the function app; return how many it `accepted` and `failed`."""
+        results = []
+        with self._world.lock:
+            due = self._world.manifest_events.take(self._world.clock.now())
+        for one in due:
+            results.append(self.push_event(one.event))
+            if not results[-1]:
+                with self._world.lock:
+                    self._world.manifest_events.failed(one, self._world.clock.now())
+        return {"accepted": results.count(True), "failed": results.count(False)}
 
     def advance(self, seconds: float) -> str:
         """Advance a virtual clock, deliver the runs that became due, and return the new time."""

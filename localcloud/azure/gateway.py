@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from localcloud.azure.iam.identity import PATH, Identity
 from localcloud.azure.resource_manager import ResourceManager
+from localcloud.azure.services.event_grid import PREFIX as EVENT_GRID
+from localcloud.azure.services.event_grid import Topic
 from localcloud.azure.services.graph import PREFIX, Graph
 from localcloud.azure.services.vault import PREFIX as VAULT
 from localcloud.azure.services.vault import Vault
@@ -23,12 +25,13 @@ class Gateway:
         arm: ResourceManager,
         graph: Graph,
         vault: Vault,
+        topic: Topic,
         identity: Identity,
         control: ControlApi,
         sync: Callable[[], None],
     ) -> None:
         self._arm, self._graph, self._identity, self._control, self._sync = arm, graph, identity, control, sync
-        self._vault = vault
+        self._vault, self._topic = vault, topic
         self._azure = served(self._answer)
 
     def __call__(self, request: http_server.Request) -> http_server.Response:
@@ -47,6 +50,8 @@ class Gateway:
                 return self._graph.answer(request)
             if request.path.startswith(f"{VAULT}/"):
                 return self._vault.answer(request)
+            if request.path.startswith(f"{EVENT_GRID}/"):
+                return self._topic.answer(request)
             return self._arm.answer(request)
         except Exception:  # noqa: BLE001 - a defect of the local cloud must be visible to its caller
             message = f"The local Azure failed: {traceback.format_exc(limit=-3)}"

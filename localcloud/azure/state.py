@@ -17,6 +17,7 @@ from localcloud.azure.services.billing import BillingAccount
 from localcloud.azure.services.blobs import Write
 from localcloud.azure.services.directory import Directory, DirectoryCopy
 from localcloud.azure.services.exports import Exports
+from localcloud.azure.services.manifest_events import ManifestEvents, Published
 from localcloud.azure.services.storage import StorageAccount
 from shared.runtime.clock import Clock
 
@@ -110,12 +111,16 @@ class World:
     secrets: dict[str, str] = field(default_factory=dict)
     # The resource ID of the only workspace that can receive all activity logs.
     activity_workspace: str = ""
+    # The resource ID of the only Event Grid topic, and the events that it has accepted.
+    topic: str = ""
+    published: list[Published] = field(default_factory=list)
     locks: dict[str, str] = field(default_factory=dict)
     pages_served: int = 0
 
     def __post_init__(self) -> None:
         self.faults = Faults(self.clock)
         self.activity = ActivityLog(self.faults.events)
+        self.manifest_events = ManifestEvents(self.faults.events)
         self.directory = Directory(self.tenant)
         self.directory_copy = DirectoryCopy(self.directory)
         self.rights = Rights(self.directory, self.clock.monotonic)

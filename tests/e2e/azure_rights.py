@@ -44,7 +44,8 @@ class Used:
 def granted(who: Who, identity_exports: bool, path: Path = RIGHTS, group: bool = True) -> dict[Right, str]:
     """Return the permissions that the file grants in such a deployment, each with the id of its grant."""
     found: dict[Right, str] = {}
-    for grant in read_grants(who, conditions_of(identity_exports, group, notify=True, activity_log=True), path):
+    conditions = conditions_of(identity_exports, group, notify=True, activity_log=True, deliveries=True)
+    for grant in read_grants(who, conditions, path):
         for what in (grant.role,) if grant.role else (*grant.actions, *grant.data_actions):
             found[Right(grant.place, what)] = grant.id
     return found
@@ -88,6 +89,8 @@ def place_of(cloud: LocalAzure, scope: str) -> str:
             f"/subscriptions/{account.subscription}/providers/"
         ):
             return "destination_subscription"
+    if low == cloud.world.topic.lower():
+        return "delivery_topic"
     if low.startswith(f"{cloud.world.vault.lower()}/secrets/"):
         return "notify_secret"
     if low == cloud.world.activity_workspace.lower():

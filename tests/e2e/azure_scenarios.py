@@ -17,6 +17,7 @@ from localcloud.azure.iam.rights import BLOB_DATA_CONTRIBUTOR
 from localcloud.azure.platform.deployment import NOTIFY_SECRET
 from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.services.directory import made_up_id
+from localcloud.azure.services.event_grid import PATH as TOPIC
 from shared.model import Result, Verb
 from shared.reconcile import RunResult
 from tests.azure_function.support import DAY, HOUR, Lines, action, advance, local_azure, messages, outcome, run, verbs
@@ -132,6 +133,13 @@ def handle_events(own: Tenant) -> None:
     assert len(cloud.exports(first)) == 1
 
 
+def announce_deliveries(own: Tenant) -> None:
+    """Store and publish the deliveries of all exports."""
+    own.pass_time(HOUR)
+    own.ok(DELTAS="1", DELIVERY_TOPIC=f"{own.cloud.endpoint}{TOPIC}")
+    assert {one.event["data"]["scope"] for one in own.cloud.world.published} >= set(own.ours)
+
+
 def lose_destination(own: Tenant) -> None:
     """Restore the container; report lifecycle rules that lose data, disabled keys and a missing account."""
     cloud = own.cloud
@@ -235,6 +243,7 @@ def with_keys(own: Tenant) -> None:
         notify,
         repair,
         handle_events,
+        announce_deliveries,
         lose_destination,
         add_subscriptions,
         lose_state,

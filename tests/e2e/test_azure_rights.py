@@ -94,6 +94,7 @@ def test_function_has_only_the_expected_built_in_roles() -> None:
     """Only one of them is a known exception, which no local call can use."""
     roles = {(right.place, right.what) for right in ALL if "/" not in right.what}
     assert roles == {
+        ("delivery_topic", "EventGrid Data Sender"),
         ("notify_secret", "Key Vault Secrets User"),
         ("state", "Storage Blob Data Owner"),
         ("telemetry", "Monitoring Metrics Publisher"),

@@ -35,6 +35,7 @@ OWN = {
     "private_endpoint_subnet_id": f"{NETWORK}/virtualNetworks/hub/subnets/endpoints",
     "private_dns_zone_id": ZONE,
     "further_destinations": [ELSEWHERE],
+    "delivery_events": True,
     "package": "${path.root}/../../../../dist/tailpipe-exports-azure.zip",
     "source": "../..",
 }
@@ -56,7 +57,14 @@ ROOTS: dict[str, Any] = {
 CONDITIONS_MET = {
     "minimal": {"management_group", "export_key", "monitoring"},
     "complete": {"management_group", "export_identity", "monitoring"},
-    "own": {"management_group", "export_identity", "monitoring", "policy_deploy", "policy_deploy_identity"},
+    "own": {
+        "management_group",
+        "export_identity",
+        "monitoring",
+        "deliveries",
+        "policy_deploy",
+        "policy_deploy_identity",
+    },
     "closed": {"management_group", "export_identity", "monitoring"},
 }
 Deployed = Callable[[str], Applied]
@@ -152,6 +160,8 @@ def expected(applied: Applied, holds: set[str]) -> set[tuple[str, str, str]]:
         "destination_container": [f"{one}/blobServices/default/containers/dataexport" for one in accounts],
         "state": [first.rpartition("/")[0] + f"/{applied.outputs['state']['account']}"],
         "telemetry": [applied.outputs["logs"]["application_insights"]],
+        "delivery_documents": [f"{first}/blobServices/default/containers/dataexport"],
+        "delivery_topic": [one["id"] for one in applied.of("azurerm_eventgrid_topic")],
     }
     rights = yaml.safe_load((REPOSITORY / "infra/azure/rights.yaml").read_text(encoding="utf-8"))
     return {

@@ -19,10 +19,13 @@ from cli.deployment.operator import Tell
 from cli.deployment.terraform.root_module import ADDRESS
 from shared.errors import NotFound
 
+EVENT_GRID_API = "2025-02-15"
 # Type → the part of the resource's id between resource group and name, and the API version to read it with.
 IN_GROUP = {
     "azurerm_application_insights": ("Microsoft.Insights/components", "2020-02-02"),
     "azurerm_application_insights_workbook": ("Microsoft.Insights/workbooks", "2022-04-01"),
+    "azurerm_eventgrid_system_topic": ("Microsoft.EventGrid/systemTopics", EVENT_GRID_API),
+    "azurerm_eventgrid_topic": ("Microsoft.EventGrid/topics", EVENT_GRID_API),
     "azurerm_log_analytics_workspace": ("Microsoft.OperationalInsights/workspaces", "2023-09-01"),
     "azurerm_monitor_action_group": ("Microsoft.Insights/actionGroups", "2023-01-01"),
     "azurerm_monitor_scheduled_query_rules_alert_v2": ("Microsoft.Insights/scheduledQueryRules", "2023-12-01"),
@@ -53,6 +56,7 @@ class Adopter:
         self._taken: set[str] = set()
         self._held: dict[str, list[Assignment]] = {}
         self._kinds: dict[str, Callable[[Change], str]] = {
+            "azurerm_eventgrid_system_topic_event_subscription": self._event_subscription,
             "azurerm_resource_group": self._group,
             "azurerm_resource_provider_registration": self._provider,
             "azurerm_role_assignment": self._assignment,
@@ -84,6 +88,12 @@ class Adopter:
         kind, api = IN_GROUP[change.type]
         group = change.after.get("resource_group_name") or self._planned("azurerm_resource_group", "this")
         return self._there(f"{self._session.path}/resourceGroups/{group}/providers/{kind}/{change.after['name']}", api)
+
+    def _event_subscription(self, change: Change) -> str:
+        group = change.after.get("resource_group_name") or self._planned("azurerm_resource_group", "this")
+        topic = f"{self._session.path}/resourceGroups/{group}/providers/Microsoft.EventGrid/systemTopics"
+        name = f"{change.after['system_topic']}/eventSubscriptions/{change.after['name']}"
+        return self._there(f"{topic}/{name}", EVENT_GRID_API)
 
     def _in_management_group(self, change: Change) -> str:
         kind, api = IN_MANAGEMENT_GROUP[change.type]

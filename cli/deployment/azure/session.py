@@ -42,6 +42,7 @@ class Session:
     subscriptions: tuple[str, ...]
     policy: bool
     closed: bool
+    announces: bool
 
     @property
     def place(self) -> Place:
@@ -111,6 +112,7 @@ def open_session(given: Mapping[str, Any], environment: Mapping[str, str], clock
         subscriptions=tuple(listed) if isinstance(listed, list | tuple) else (),
         policy=str(_value(given, environment, "policy") or "off") != "off",
         closed=str(_value(given, environment, "storage_closed") or "").lower() == "true",
+        announces=str(_value(given, environment, "delivery_events") or "").lower() == "true",
     )
 
 

@@ -19,6 +19,7 @@ MANAGEMENT = ("https://management.azure.com", "https://management.core.windows.n
 GRAPH = ("https://graph.microsoft.com",)
 STORAGE = ("https://storage.azure.com",)
 VAULT = ("https://vault.azure.net",)
+EVENT_GRID = ("https://eventgrid.azure.net",)
 
 
 class Caller(NamedTuple):

@@ -13,11 +13,12 @@ from functools import lru_cache
 
 # Maps `@Request[…]` or `@Resource[…]`, as written in a condition, to its value.
 Attributes = Mapping[str, str]
+BLOB_PATH = "@Resource[Microsoft.Storage/storageAccounts/blobServices/containers/blobs:path]"
 ROLE_OF = "Microsoft.Authorization/roleAssignments:RoleDefinitionId"
 TYPE_OF = "Microsoft.Authorization/roleAssignments:PrincipalType"
 
 _Test = Callable[[str, Attributes], bool]
-_TOKEN = re.compile(r"\s*(@\w+\[[^\]]+\]|\{[^}]*\}|[A-Za-z:]+|[()!])")
+_TOKEN = re.compile(r"\s*(@\w+\[[^\]]+\]|\{[^}]*\}|'[^']*'|[A-Za-z:]+|[()!])")
 _EQUALS = ("ForAnyOfAnyValues:GuidEquals", "ForAnyOfAnyValues:StringEqualsIgnoreCase")
 
 
@@ -89,6 +90,12 @@ class _Reader:
             return lambda action, _: any(fnmatchcase(action.lower(), one) for one in patterns)
         if word.startswith("@"):
             operator = self._take()
+            if operator == "StringLike":
+                pattern = self._take()
+                if not pattern.startswith("'"):
+                    raise ValueError(f"expected a value in quotes in the condition, found {pattern!r}")
+                pattern = pattern.strip("'")
+                return lambda _, attributes: word in attributes and fnmatchcase(attributes[word], pattern)
             if operator not in _EQUALS:
                 raise ValueError(f"unsupported operator {operator!r} in the condition")
             wanted = self._values()

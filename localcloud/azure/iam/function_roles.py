@@ -15,6 +15,7 @@ _ROLES = {
     "destination_subscription": ("7a11b1be-0000-4000-8000-000000000003", "registration"),
     "destination": ("7a11b1be-0000-4000-8000-000000000004", "destination"),
     "activity_log": ("7a11b1be-0000-4000-8000-000000000005", "activity log"),
+    "delivery_documents": ("7a11b1be-0000-4000-8000-000000000006", "deliveries"),
 }
 PLACES = {identifier: place for place, (identifier, _) in _ROLES.items()}
 

@@ -29,8 +29,8 @@ class Grant:
 
     @property
     def place(self) -> str:
-        """The role's key in the module: the scope, or `delegation` for a grant with a condition and its own role."""
-        return "delegation" if self.condition else self.scope
+        """The role's key in the module: the scope, or a name of its own where it shares the scope with other grants."""
+        return "delegation" if self.condition and self.scope == "destination" else self.scope
 
 
 def read_grants(who: Who, conditions: Mapping[str, bool], path: Path = RIGHTS) -> list[Grant]:
@@ -56,17 +56,22 @@ def read_grants(who: Who, conditions: Mapping[str, bool], path: Path = RIGHTS) -
 
 
 def conditions_of(
-    identity_exports: bool, group: bool = True, notify: bool = False, activity_log: bool = False
+    identity_exports: bool,
+    group: bool = True,
+    notify: bool = False,
+    activity_log: bool = False,
+    deliveries: bool = False,
 ) -> dict[str, bool]:
     """Return the value of each `when` for a deployment with monitoring and a deployment policy.
 
     `group`: the function covers a management group; `notify`: a webhook secret is configured; `activity_log`: a
-    workspace with the activity logs is configured.
+    workspace with the activity logs is configured; `deliveries`: deliveries are announced.
     """
     return {
         "management_group": group,
         "notify": notify,
         "activity_log": activity_log,
+        "deliveries": deliveries,
         "monitoring": True,
         "export_key": not identity_exports,
         "export_identity": identity_exports,

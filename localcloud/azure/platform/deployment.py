@@ -54,6 +54,7 @@ def deploy(
         modified=world.clock.now(),
     )
     world.sites[site.id.lower()] = site
+    world.topic = f"{site.id.rsplit('/providers/', 1)[0]}/providers/Microsoft.EventGrid/topics/{site.name}"
     telemetry = _keep_companions(world, site)
     _storage(world, destinations, host, identity_exports)
     groups = f"/providers/Microsoft.Management/managementGroups/{group or world.tenant}"
@@ -85,8 +86,12 @@ def _assign_roles(
         "telemetry": [telemetry],
         "notify_secret": [f"{world.vault}/secrets/{NOTIFY_SECRET}"],
         "activity_log": [world.activity_workspace],
+        "delivery_documents": [f"{accounts[0]}/blobServices/default/containers/{CONTAINER}"],
+        "delivery_topic": [world.topic],
     }
-    conditions = conditions_of(identity_exports, scopes[0].startswith("/providers/"), notify=True, activity_log=True)
+    conditions = conditions_of(
+        identity_exports, scopes[0].startswith("/providers/"), notify=True, activity_log=True, deliveries=True
+    )
     function_grants, connector_grants = (read_grants(who, conditions, rights) for who in ("function", "connector"))
     roles = function_roles(site.name, function_grants)
     world.rights.roles |= {role.id: role for role in roles.values()}

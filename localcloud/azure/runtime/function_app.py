@@ -60,6 +60,15 @@ class FunctionApp:
         self._keep(done)
         return done.error is None
 
+    def push(self, event: Mapping[str, Any]) -> bool:
+        """Deliver an event to the function that an Event Grid subscription names; return whether it succeeded."""
+        worker = self._current()
+        if worker is None:
+            return False
+        done = worker.invoke_event(event)
+        self._keep(done)
+        return done.error is None
+
     def close(self) -> None:
         """Stop the worker if it is running; later requests get a 404."""
         with self._lock:

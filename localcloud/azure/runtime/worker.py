@@ -138,6 +138,22 @@ class AzureWorker:
         timer = {"Schedule": {"AdjustForDST": True}, "ScheduleStatus": None, "IsPastDue": past_due}
         return self._invoke(process, function, binding, {"timer": timer}, self._timeout_s)
 
+    def invoke_event(self, event: Mapping[str, Any]) -> Invocation:
+        """Deliver an Event Grid event. Raises ValueError unless exactly one function has such a trigger."""
+        process = self._started()
+        if process.error is not None:
+            return self._ended(process, "", Answer(error=process.error), time.monotonic())
+        found = [
+            (one, binding)
+            for one in process.functions
+            for binding in one["bindings"]
+            if binding["type"] == "eventGridTrigger"
+        ]
+        if len(found) != 1:
+            raise ValueError(f"Expected one function with an Event Grid trigger, found {len(found)}.")
+        ((function, binding),) = found
+        return self._invoke(process, function, binding, {"event": dict(event)}, self._timeout_s)
+
     def invoke_http(
         self,
         method: str,

@@ -47,7 +47,7 @@ class Worker(Protocol):
         ...
 
     async def invoke(self, function: str, binding: str, trigger: Mapping[str, Any]) -> dict[str, Any]:
-        """Invoke one function and return its HTTP response, or {} for a timer. Raises FunctionFailed."""
+        """Invoke one function and return its HTTP response, {} for another trigger. Raises FunctionFailed."""
         ...
 
 
@@ -79,7 +79,8 @@ class RuntimeWorker:
 
     async def invoke(self, function: str, binding: str, trigger: Mapping[str, Any]) -> dict[str, Any]:
         protos = self._protos
-        data = protos.TypedData(json=json.dumps(trigger["timer"])) if "timer" in trigger else self._http(trigger)
+        document = trigger.get("timer") or trigger.get("event")
+        data = protos.TypedData(json=json.dumps(document)) if document else self._http(trigger)
         invocation = protos.InvocationRequest(
             invocation_id=trigger["invocation"],
             function_id=function,
@@ -145,11 +146,15 @@ class LibraryWorker:
 
     async def invoke(self, function: str, binding: str, trigger: Mapping[str, Any]) -> dict[str, Any]:
         import azure.functions as func
+        from azure.functions.eventgrid import EventGridEventInConverter
+        from azure.functions.meta import Datum
         from azure.functions.timer import TimerRequest
 
         given: Any
         if "timer" in trigger:
             given = TimerRequest(past_due=bool(trigger["timer"]["IsPastDue"]))
+        elif "event" in trigger:
+            given = EventGridEventInConverter.decode(Datum(json.dumps(trigger["event"]), "json"), trigger_metadata=None)
         else:
             query = dict(parse_qsl(urlsplit(trigger["url"]).query))
             body = base64.b64decode(trigger["body"])

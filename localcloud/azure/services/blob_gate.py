@@ -16,6 +16,7 @@ from localcloud.azure.calls import Call
 from localcloud.azure.errors import ArmError
 from localcloud.azure.faults import Attempt
 from localcloud.azure.iam.caller import STORAGE, identify
+from localcloud.azure.iam.conditions import BLOB_PATH
 from localcloud.azure.iam.identity import Identity
 from localcloud.azure.services.blob_actions import needed
 from localcloud.azure.services.blobs import Connections, account_signature
@@ -90,7 +91,10 @@ class BlobGate:
             attempt = Attempt(logged.app, request.method, required.action, required.scope, request.headers, now)
             self._world.faults.apply(attempt)
             self._identity.check(caller)
-            if not self._world.rights.allows(logged.app, required.action, required.scope, data=required.data):
+            attributes = {BLOB_PATH: blob} if blob else None
+            if not self._world.rights.allows(
+                logged.app, required.action, required.scope, data=required.data, attributes=attributes
+            ):
                 raise ArmError(
                     403,
                     "AuthorizationPermissionMismatch",

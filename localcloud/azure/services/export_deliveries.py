@@ -94,6 +94,7 @@ class Deliveries:
             self._world.blobs.put(parts)
             # Write manifests last, because readers treat a run folder with a manifest as complete.
             self._world.blobs.put(manifests)
+            self._world.manifest_events.written(self._world.clock.now(), manifests)
             self._world.blobs.delete(old)
         return delivered
 

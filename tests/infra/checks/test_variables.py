@@ -49,7 +49,8 @@ UNTAGGED = {
         aws_scheduler_schedule aws_sns_topic_policy aws_sns_topic_subscription aws_sqs_queue_policy
     """,
     "azure": """
-        azuread_service_principal azurerm_management_group_policy_assignment
+        azuread_service_principal azurerm_eventgrid_system_topic_event_subscription
+        azurerm_management_group_policy_assignment
         azurerm_management_group_policy_remediation azurerm_policy_definition azurerm_resource_provider_registration
         azurerm_role_assignment azurerm_role_definition azurerm_storage_container azurerm_storage_management_policy
     """,

@@ -14,7 +14,7 @@ from typing import Any
 from tests.infra.standin.values import SUBSCRIPTION
 
 TOKEN = "the-operators-token"
-FUNCTIONS = ("changes_timer", "reconcile_http", "reconcile_timer", "status")
+FUNCTIONS = ("changes_timer", "delivery_event", "reconcile_http", "reconcile_timer", "status")
 # Replaces the Azure CLI: it is signed in, and logs its arguments.
 AZ = """\
 #!/usr/bin/env python3

@@ -46,6 +46,10 @@ _ASSIGNED: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "azurerm_resource_group_template_deployment.output_content": lambda _: json.dumps(
         {"principalId": {"type": "String", "value": PRINCIPAL}}
     ),
+    "azurerm_eventgrid_topic.id": lambda one: f"{_group(one)}/providers/Microsoft.EventGrid/topics/{one['name']}",
+    "azurerm_eventgrid_topic.endpoint": lambda one: (
+        f"https://{one['name']}.{one['location']}-1.eventgrid.azure.net/api/events"
+    ),
     "azurerm_policy_definition.id": lambda one: (
         f"{one['management_group_id']}/{_ASSIGNMENTS}/policyDefinitions/{one['name']}"
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from localcloud.azure.iam.conditions import holds
+from localcloud.azure.iam.conditions import BLOB_PATH, holds
 from localcloud.azure.iam.grants import conditions_of, read_grants
 
 WRITE, DELETE, READ = (f"Microsoft.Authorization/roleAssignments/{verb}" for verb in ("write", "delete", "read"))
@@ -69,3 +69,12 @@ def test_unsupported_condition_is_an_error(condition: str) -> None:
     """It never grants a permission."""
     with pytest.raises(ValueError, match="condition"):
         holds(condition, "a", {})
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("deltas/a/b", True), ("deltas", False), ("other/deltas/a", False)])
+def test_path_of_a_blob_is_compared_by_wildcard(path: str, allowed: bool) -> None:
+    """`*` matches any characters, from the start of the path on; without a path nothing matches."""
+    condition = f"(!(ActionMatches{{'a/write'}})) OR ({BLOB_PATH} StringLike 'deltas/*')"
+    assert holds(condition, "a/write", {BLOB_PATH: path}) is allowed
+    assert not holds(condition, "a/write", {})
+    assert holds(condition, "a/read", {})

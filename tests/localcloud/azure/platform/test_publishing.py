@@ -83,18 +83,18 @@ def test_expected_functions_are_those_of_the_function_app(publish: ModuleType) -
     source = (INFRA.parents[1] / "azure_function" / "handler.py").read_text(encoding="utf-8")
     declared = set(re.findall(r'@app\.function_name\("(\w+)"\)', source))
     optional = set(re.findall(r'^    app\.function_name\("(\w+)"\)', source, re.MULTILINE))
-    assert (set(publish.FUNCTIONS), set(publish.EVENT_FUNCTIONS)) == (declared, optional)
+    assert (set(publish.FUNCTIONS), set(publish.OPTIONAL.values())) == (declared, optional)
 
 
-def test_event_timer_is_required_where_it_is_declared(
+def test_optional_functions_are_required_where_they_are_declared(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path
 ) -> None:
-    """An app with EVENT_SCHEDULE has to list the timer that looks for changes."""
+    """An app with EVENT_SCHEDULE has to list the timer that looks for changes; with DELTAS, the receiver of events."""
     publishing = publisher(publish, azure, clock)
     publishing.publish(archive(tmp_path, WHOLE))
     publishing.prove()
-    publishing._functions = publish.FUNCTIONS + publish.EVENT_FUNCTIONS
-    with pytest.raises(publish.NotPublished, match="does not list changes_timer:"):
+    publishing._functions = (*publish.FUNCTIONS, *publish.OPTIONAL.values())
+    with pytest.raises(publish.NotPublished, match="does not list changes_timer, delivery_event:"):
         publishing.prove()
 
 
