@@ -1,4 +1,4 @@
-"""Time limit for waiting, and the number of examples of property tests."""
+"""Time limits for waiting, and the number of examples of property tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 # the slowest wait on an idle machine with two cores (`deploy` with Terraform's AWS provider, about 90 s), because busy
 # machines are several times slower. pytest's limit, in pyproject.toml, is longer, so that the hanging wait is reported.
 HANG_S = 1200.0
+# The time limit of a function whose test lets one call hang and expects the calls before and after to end in time.
+SHORT_S = 2.0
 
 
 def examples(most: int) -> int:

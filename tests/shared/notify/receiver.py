@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.limits import HANG_S
 
 
 class Receiver:
@@ -20,7 +21,8 @@ class Receiver:
         self.answers: list[int] = []
         self.headers: dict[str, str] = {}
         self.body = b"ok"
-        self.hangs_s = 0.0
+        self.answering = threading.Event()  # cleared: requests hang
+        self.answering.set()
         self.url = ""
 
     def documents(self) -> list[dict[str, Any]]:
@@ -41,7 +43,7 @@ def receiving() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             receiver.got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-            time.sleep(receiver.hangs_s)
+            receiver.answering.wait(HANG_S)
             self.send_response(receiver.answers.pop(0) if receiver.answers else receiver.status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)

@@ -137,9 +137,9 @@ def test_errors_logs_and_log_tail_match_lambda(cloud: LocalAws) -> None:
 def test_timed_out_environment_is_replaced(cloud: LocalAws) -> None:
     """The function's configured timeout applies."""
     source = "import time\ndef handler(event, context):\n    time.sleep(event['s'])\n    return 'done'\n"
-    create_function(cloud, source, Timeout=1)
+    create_function(cloud, source, Timeout=2)
     assert invoke(cloud, {"s": 20})["errorType"] == "Sandbox.Timedout"
-    assert "Task timed out after 1.00 seconds" in "\n".join(lines(cloud))
+    assert "Task timed out after 2.00 seconds" in "\n".join(lines(cloud))
     assert invoke(cloud, {"s": 0}) == "done"
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from localcloud.aws.runtime.lambda_runtime import LambdaRuntime, runtime_folder
 from localcloud.aws.runtime.lambda_runtime_api import MAX_PAYLOAD_BYTES, Call, RuntimeApi
-from tests.limits import HANG_S
+from tests.limits import HANG_S, SHORT_S
 
 Make = Callable[..., LambdaRuntime]
 
@@ -212,26 +211,24 @@ def test_handler_past_its_deadline_is_killed_and_reported_as_a_timeout(runtime: 
         "        threading.Event().wait()\n"
         "    return os.getpid()\n"
     )
-    with runtime(source, timeout_s=0.5) as function:
+    with runtime(source, timeout_s=SHORT_S) as function:
         failed = function.invoke({"hang": True})
         after = function.invoke(None)
     assert failed.error is not None
     assert failed.error["errorType"] == "Sandbox.Timedout"
-    assert "Task timed out after 0.50 seconds" in str(failed.error["errorMessage"])
-    assert failed.duration_s >= 0.5
+    assert "Task timed out after 2.00 seconds" in str(failed.error["errorMessage"])
+    assert failed.duration_s >= SHORT_S
     assert after.payload != int(failed.logs[0])
     assert not Path(f"/proc/{failed.logs[0]}").exists()
 
 
 def test_hanging_import_is_ended_and_reported(runtime: Make) -> None:
     """Initialization has a time limit."""
-    started = time.monotonic()
     with runtime("import threading\nthreading.Event().wait()\n", init_limit_s=1) as function:
         failed = function.invoke({})
     assert failed.error is not None
     assert failed.error["errorType"] == "Sandbox.Timedout"
     assert "Init" in str(failed.error["errorMessage"])
-    assert time.monotonic() - started < 30
 
 
 def test_large_payloads_pass_in_both_directions(runtime: Make) -> None:

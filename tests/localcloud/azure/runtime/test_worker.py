@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.azure.runtime.worker import AzureWorker
-from tests.limits import HANG_S
+from tests.limits import HANG_S, SHORT_S
 
 Make = Callable[..., AzureWorker]
 
@@ -162,7 +162,7 @@ def test_schedule_without_its_setting_is_refused(worker: Make) -> None:
 def test_function_past_its_timeout_is_ended(worker: Make) -> None:
     """The process is ended, and the next invocation gets a new one."""
     source = any_doing("time.sleep(60 if req.params.get('x') else 0); return func.HttpResponse(str(os.getpid()))")
-    with worker(source, timeout_s=0.5) as app:
+    with worker(source, timeout_s=SHORT_S) as app:
         before = int(app.invoke_http("GET", "/api/any").body)
         late = app.invoke_http("GET", "/api/any?x=1")
         after = int(app.invoke_http("GET", "/api/any").body)
@@ -177,9 +177,9 @@ def test_function_past_its_timeout_is_ended(worker: Make) -> None:
 def test_response_past_the_load_balancers_timeout_is_502(worker: Make) -> None:
     """The function itself continues."""
     source = any_doing("time.sleep(float(req.params.get('x') or 0)); return func.HttpResponse(str(os.getpid()))")
-    with worker(source, http_limit_s=0.3) as app:
+    with worker(source, http_limit_s=SHORT_S) as app:
         before = app.invoke_http("GET", "/api/any").body
-        assert app.invoke_http("GET", "/api/any?x=1").status == 502
+        assert app.invoke_http("GET", "/api/any?x=60").status == 502
         assert app.invoke_http("GET", "/api/any").body == before
 
 

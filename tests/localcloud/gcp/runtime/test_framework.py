@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from localcloud.gcp.runtime.framework import FunctionsFramework
-from tests.limits import HANG_S
+from tests.limits import HANG_S, SHORT_S
 
 Make = Callable[..., FunctionsFramework]
 
@@ -149,21 +148,19 @@ def test_call_past_its_timeout_is_504(framework: Make) -> None:
         "    if request.args: threading.Event().wait()\n"
         "    return str(os.getpid())\n"
     )
-    with framework(source, timeout_s=0.5) as function:
+    with framework(source, timeout_s=SHORT_S) as function:
         before, failed, after = function.invoke(), function.invoke(path="/?hang=1"), function.invoke()
     assert (failed.status, failed.body) == (504, b"")
-    assert failed.duration_s >= 0.5
+    assert failed.duration_s >= SHORT_S
     assert before.body == after.body != b""
 
 
 def test_hanging_import_is_ended_and_reported(framework: Make) -> None:
     """The start-up has a time limit."""
-    began = time.monotonic()
     with framework("import threading\nthreading.Event().wait()\n", start_limit_s=1) as function:
         failed = function.invoke()
     assert failed.status == 503
-    assert "listen" in str(failed.error)
-    assert time.monotonic() - began < 30
+    assert "did not listen within 1 s" in str(failed.error)
 
 
 def test_log_lines_belong_to_their_call(framework: Make) -> None:
@@ -203,7 +200,7 @@ def test_no_process_or_port_outlives_the_context(framework: Make) -> None:
         "    if request.args: threading.Event().wait()\n"
         "    return [os.getpid(), os.getppid(), int(os.environ['PORT'])]\n"
     )
-    with framework(source, timeout_s=0.3) as function:
+    with framework(source, timeout_s=SHORT_S) as function:
         payload = function.invoke().payload
         function.invoke(path="/?hang=1")
     assert isinstance(payload, list)
