@@ -30,6 +30,7 @@ import google.auth.transport.requests
 import google.cloud._http
 import google.cloud.bigquery
 import google.cloud.storage
+import hypothesis.internal.charmap
 import requests
 
 import aws_lambda.clients
@@ -41,7 +42,7 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.gcp.cloud import LocalGcp
 
 Owner = type | ModuleType
-# Local clouds and the request methods of the SDKs.
+# Local clouds, the request methods of the SDKs, and the slowest of Hypothesis.
 CALLS: tuple[tuple[Owner, str], ...] = (
     (LocalAws, "__enter__"),
     (LocalAzure, "__enter__"),
@@ -55,6 +56,8 @@ CALLS: tuple[tuple[Owner, str], ...] = (
     (google.cloud._http.JSONConnection, "api_request"),
     (google.auth.transport.requests.AuthorizedSession, "request"),
     (requests.Session, "request"),
+    # Once in a checkout, it tries to encode all characters.
+    (hypothesis.internal.charmap, "intervals_from_codec"),
 )
 # All methods of these classes are wrapped: they convert between models, requests and responses.
 SDKS: tuple[type, ...] = (
