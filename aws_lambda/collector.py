@@ -4,6 +4,8 @@ The function has a single concurrent execution. Were the queue its own event sou
 while a run is in progress, and the messages would come back only after the queue's visibility timeout, which is at
 least the function's timeout. The collector ends within seconds instead, and Lambda keeps its asynchronous invocation
 until the function is free ("How Lambda handles errors and retries with asynchronous invocation").
+
+It also announces deliveries: S3's events of manifests come through a queue of their own, and concern no run.
 """
 
 from __future__ import annotations
@@ -15,15 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from aws_lambda.clients import Clients, warm_clients
+from aws_lambda.clients import RATES, Clients, warm_clients
+from aws_lambda.deliveries import announcer_of
+from aws_lambda.errors import translate
 from aws_lambda.events import Own, own_of, read_event
 from aws_lambda.log import powertools_sink
-from aws_lambda.settings import account_of, read_settings
+from aws_lambda.object_events import read_object_event
+from aws_lambda.secrets import webhook_of
+from aws_lambda.settings import AwsSettings, account_of, read_settings
+from shared.deliveries.document import Series
 from shared.errors import CloudError
 from shared.hints import Hint, Hints, as_document, describe, merge, read_all
 from shared.parsing import mapping
 from shared.redaction import printable
 from shared.runtime.clock import Clock, SystemClock
+from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
 from shared.settings import Reader
 
@@ -39,17 +47,25 @@ class NotInvoked(Exception):
     """The function could not be invoked: Lambda returns the whole batch to the queue."""
 
 
-def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -> dict[str, int]:
-    """Merge the events of an SQS batch, and invoke the function once for all of them.
+class NotAnnounced(Exception):
+    """Some deliveries could not be announced: Lambda returns the whole batch to the queue, and repeats are harmless."""
 
-    Returns the numbers of hints and of refused events; a refused event would be refused again, so its message counts as
-    processed. Raises SettingsError, and NotInvoked if Lambda does not accept the invocation: then Lambda returns the
-    whole batch to the queue, and nothing is lost.
+
+def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -> dict[str, int]:
+    """Merge the events of an SQS batch, and invoke the function once for all of them; or announce deliveries.
+
+    Returns the numbers of hints or deliveries and of refused events; a refused event would be refused again, so its
+    message counts as processed. Raises SettingsError, NotInvoked if Lambda does not accept the invocation, and
+    NotAnnounced: then Lambda returns the whole batch to the queue, and nothing is lost.
     """
     settings = read_settings(os.environ)
     function, role = _read_own_settings(os.environ)
     account = account_of(str(context.invoked_function_arn)) or ""
-    hints, refused = collect(event, own_of(settings, account, role), powertools_sink, clock or SystemClock())
+    clock = clock or SystemClock()
+    if _queue_of(event) == f"{function}-deliveries":
+        seconds = context.get_remaining_time_in_millis() / 1000
+        return announce(event, settings, account, warm_clients(settings, os.environ), powertools_sink, clock, seconds)
+    hints, refused = collect(event, own_of(settings, account, role), powertools_sink, clock)
     if hints is not None:
         _invoke(warm_clients(settings, os.environ), function, _payload(hints))
         powertools_sink("info", "events-collected", {"cloud": "aws", "reason": describe(hints)})
@@ -63,12 +79,45 @@ def collect(event: Any, own: Own, sink: Sink, clock: Clock) -> tuple[Hints | Non
     """
 
     def read(record: object) -> Hint | None:
-        body = mapping(record).get("body")
-        return read_event(body if isinstance(body, str) else "", own)
+        return read_event(_body_of(record), own)
 
-    records = mapping(event).get("Records")
-    found, refused = read_all(records if isinstance(records, list) else [None], read, sink, "aws")
+    found, refused = read_all(_records_of(event), read, sink, "aws")
     return merge(found, clock.now()), refused
+
+
+def announce(
+    event: Any, settings: AwsSettings, account: str, clients: Clients, sink: Sink, clock: Clock, seconds: float
+) -> dict[str, int]:
+    """Announce the deliveries that a batch's events name, within `seconds`. Raises NotAnnounced.
+
+    Returns the number of periods and of refused events. A period whose files are not complete is no failure.
+    """
+    own = own_of(settings, account)
+
+    def read(record: object) -> Series:
+        return read_object_event(_body_of(record), own, settings.prefix)
+
+    named, refused = read_all(_records_of(event), read, sink, "aws")
+    run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translate)
+    announcer = announcer_of(settings, account, clients, run, webhook_of(settings, clients, run))
+    if announcer is not None and (failed := announcer.announce_named(named)):
+        raise NotAnnounced(f"{failed} of {len(set(named))} periods could not be announced; the log says why")
+    return {"deliveries": len(set(named)), "refused": refused}
+
+
+def _records_of(event: Any) -> list[Any]:
+    records = mapping(event).get("Records")
+    return records if isinstance(records, list) else [None]
+
+
+def _body_of(record: object) -> str:
+    body = mapping(record).get("body")
+    return body if isinstance(body, str) else ""
+
+
+def _queue_of(event: Any) -> str:
+    """Return the name of the queue that a batch comes from; a batch is of one queue."""
+    return str(mapping(next(iter(_records_of(event)), None)).get("eventSourceARN")).rpartition(":")[2]
 
 
 def _payload(hints: Hints) -> bytes:

@@ -64,13 +64,25 @@ def own_of(settings: AwsSettings, account: str, function_role: str = "") -> Own:
 
 def read_event(body: str | bytes, own: Own) -> Hint | None:
     """Return the hint in an event's JSON text; see `hint_of`. Raises EventRefused and nothing else."""
+    return hint_of(decode_event(body), own)
+
+
+def decode_event(body: str | bytes) -> object:
+    """Return the JSON in an event's text. Raises EventRefused."""
     if len(body) > MOST_BYTES:
         raise EventRefused(code="event-too-large", reason=f"the event has more than {MOST_BYTES} bytes")
     try:
-        event = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise EventRefused(code="event-malformed", reason="the event is not valid JSON") from error
-    return hint_of(event, own)
+
+
+def require_account(account: object, own: Own) -> None:
+    """Raise EventRefused unless `account` is the function's own."""
+    if account != own.account:
+        raise EventRefused(
+            code="event-of-another-account", reason=f"the event is of account {shown(account)}, not {own.account}"
+        )
 
 
 def hint_of(event: object, own: Own) -> Hint | None:
@@ -86,12 +98,9 @@ def hint_of(event: object, own: Own) -> Hint | None:
     name = detail.get("eventName") if by_trail else found.get("detail-type")
     reader = READERS.get((source, name)) if isinstance(name, str) else None
     if reader is None:
-        raise EventRefused(code="event-unknown", reason=f"{_shown(name)} of {_shown(source)} is not an event to act on")
-    for account in (found.get("account"), detail.get("recipientAccountId", own.account)):
-        if account != own.account:
-            raise EventRefused(
-                code="event-of-another-account", reason=f"the event is of account {_shown(account)}, not {own.account}"
-            )
+        raise EventRefused(code="event-unknown", reason=f"{shown(name)} of {shown(source)} is not an event to act on")
+    require_account(found.get("account"), own)
+    require_account(detail.get("recipientAccountId", own.account), own)
     if detail.get("errorCode") or _is_own_write(detail, own):
         return None
     return reader(detail, own, parse_time(detail.get("eventTime") if by_trail else found.get("time")))
@@ -115,21 +124,21 @@ def _of_export(detail: Mapping[str, Any], own: Own, at: datetime | None) -> Hint
     name = _UUID.sub("", str(arn).rpartition("/")[2])
     # Without the ARN, the event may be about any export, and looking at ours is cheap.
     if arn is not None and name not in own.exports:
-        raise _of_another(f"export {_shown(name)}", sorted(own.exports))
+        raise refuse_another(f"export {shown(name)}", sorted(own.exports))
     return Hint(own.account, EXPORT.name, at)
 
 
 def _of_bucket(detail: Mapping[str, Any], own: Own, at: datetime | None) -> Hint:
     bucket = _parameter(detail, "bucketName")
     if bucket != own.bucket:
-        raise _of_another(f"bucket {_shown(bucket)}", [own.bucket])
+        raise refuse_another(f"bucket {shown(bucket)}", [own.bucket])
     return Hint(own.account, BUCKET.name, at)
 
 
 def _of_connector(detail: Mapping[str, Any], own: Own, at: datetime | None) -> Hint:
     role = _parameter(detail, "roleName")
     if role != own.connector_role:
-        raise _of_another(f"role {_shown(role)}", [own.connector_role])
+        raise refuse_another(f"role {shown(role)}", [own.connector_role])
     return Hint(own.account, CONNECTOR_ROLE.name, at)
 
 
@@ -223,12 +232,14 @@ def _require_stackset(given: object, own: Own) -> None:
     """Raise EventRefused unless `given` is our StackSet: its name, ``name:id`` or its ARN."""
     name = str(given).rpartition("stackset/")[2].partition(":")[0]
     if name != own.stackset:
-        raise _of_another(f"StackSet {_shown(name)}", [own.stackset])
+        raise refuse_another(f"StackSet {shown(name)}", [own.stackset])
 
 
-def _of_another(found: str, own: list[str]) -> EventRefused:
+def refuse_another(found: str, own: list[str]) -> EventRefused:
+    """Return the refusal of an event about `found`, which is none of `own`."""
     return EventRefused(code="event-of-another-resource", reason=f"the event is about {found}, not {', '.join(own)}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value of an event as a reason quotes it: printable, and cut."""
     return repr(printable(str(value))[:80])

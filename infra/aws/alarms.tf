@@ -19,10 +19,29 @@ locals {
     manual-steps     = "a-step-waits-for-you"
     newly-excluded   = "a-scope-was-excluded"
     failed-events    = "events-lie-in-the-queue"
+    unannounced      = "deliveries-are-not-announced"
     dropped-starts   = "scheduled-runs-are-missing"
   }
 
-  alarms = {
+  # Six hours, in periods.
+  six_hours = ceil(21600 / local.period)
+
+  alarms = merge(local.always_alarms, var.delivery_events ? local.delivery_alarms : {})
+  delivery_alarms = {
+    unannounced = {
+      description = "For six hours some delivery could not be announced: see delivery-unannounced in the log, and whether its manifest is complete."
+      namespace   = local.namespace
+      metric      = "DeliveriesUnannounced"
+      dimensions  = local.service
+      statistic   = "Minimum"
+      operator    = "GreaterThanThreshold"
+      threshold   = 0
+      period      = local.period
+      periods     = local.six_hours
+      missing     = "ignore"
+    }
+  }
+  always_alarms = {
     missed-runs = {
       # Not the function's own invocations, which events and people start too. Runs that are started and do not take place
       # end in the queue of failed events.

@@ -2,7 +2,7 @@
 # here and in aws_lambda/resources/bucket_policy.py must stay equal.
 resource "aws_s3_bucket" "exports" {
   #checkov:skip=CKV_AWS_18: CloudTrail's data events show who reads; access logs would need a second bucket
-  #checkov:skip=CKV2_AWS_62: no consumer waits for a file; the function lists deliveries
+  #checkov:skip=CKV2_AWS_62: the operator chooses by delivery_events; without it the function lists deliveries
   #checkov:skip=CKV_AWS_144: AWS delivers the current months again every day, and the state can be lost without harm
 
   bucket        = local.bucket
@@ -79,6 +79,22 @@ resource "aws_s3_bucket_lifecycle_configuration" "exports" {
 
     expiration {
       expired_object_delete_marker = true
+    }
+  }
+
+  dynamic "rule" {
+    for_each = local.announcers
+    content {
+      id     = "expire-deltas"
+      status = "Enabled"
+
+      filter {
+        prefix = "${var.export_prefix}/deltas/"
+      }
+
+      expiration {
+        days = var.delta_retention_days
+      }
     }
   }
 

@@ -6,14 +6,15 @@ locals {
     for name, rule in jsondecode(templatefile("${path.module}/events.json", local.names)) : name => rule
     if var.events && (rule.when == "" ? true : local.conditions[rule.when])
   }
-  # One collector or none. A set instead of a count, so that dependent resources are addressed by name.
-  collectors = toset(var.events ? ["events"] : [])
+  # One collector or none. Sets instead of counts, so that dependent resources are addressed by name.
+  collectors   = toset(var.events || var.delivery_events ? ["events"] : [])
+  event_queues = toset(var.events ? ["events"] : [])
   # Some services report in the partition's home region only; rules there forward to the function's region.
   forwarded_rules = { for name, rule in local.event_rules : name => rule if rule.home && local.region != local.home }
   forwarders      = toset(length(local.forwarded_rules) > 0 ? ["forward"] : [])
 
   events_name       = "${var.function_name}-events"
-  collector_timeout = 30
+  collector_timeout = 60
 }
 
 resource "aws_cloudwatch_event_rule" "events" {
@@ -55,7 +56,7 @@ resource "aws_cloudwatch_event_target" "events" {
 }
 
 resource "aws_sqs_queue" "events" {
-  for_each = local.collectors
+  for_each = local.event_queues
 
   name                      = local.events_name
   message_retention_seconds = 1209600
@@ -71,7 +72,7 @@ resource "aws_sqs_queue" "events" {
 }
 
 resource "aws_sqs_queue_policy" "events" {
-  for_each = local.collectors
+  for_each = local.event_queues
 
   queue_url = aws_sqs_queue.events[each.key].id
 
@@ -115,11 +116,11 @@ resource "aws_lambda_function" "collector" {
   #checkov:skip=CKV_AWS_117: it talks to AWS's public interfaces only; in a VPC it would need a way out and gain nothing
   #checkov:skip=CKV_AWS_272: the operator builds the zip from source and its hash is in the plan; a signing profile would be theirs
   #checkov:skip=CKV_AWS_173: the environment holds names only; Lambda encrypts it with its own key
-  #checkov:skip=CKV_AWS_50: it makes one call, whose failure is logged, and the role stays without a right to write traces
+  #checkov:skip=CKV_AWS_50: its few calls are logged where they fail, and the role stays without a right to write traces
   for_each = local.collectors
 
   function_name    = local.events_name
-  description      = "Merges events for ${var.function_name}."
+  description      = "Merges events for ${var.function_name}, and announces deliveries."
   role             = aws_iam_role.collector[each.key].arn
   handler          = "aws_lambda.collector.handler"
   runtime          = "python3.13"
@@ -131,22 +132,26 @@ resource "aws_lambda_function" "collector" {
   tags             = local.tags
 
   environment {
-    variables = {
-      BUCKET_NAME          = local.bucket
-      EXPORTS              = join(",", var.exports)
-      STACKSET_NAME        = var.stackset_name
-      CONNECTOR_ROLE_NAME  = var.connector_role_name
-      FUNCTION_NAME        = aws_lambda_function.this.function_name
-      FUNCTION_ROLE_ARN    = aws_iam_role.function.arn
-      POWERTOOLS_LOG_LEVEL = var.log_level
-    }
+    variables = merge(
+      {
+        BUCKET_NAME          = local.bucket
+        EXPORTS              = join(",", var.exports)
+        STACKSET_NAME        = var.stackset_name
+        CONNECTOR_ROLE_NAME  = var.connector_role_name
+        FUNCTION_NAME        = aws_lambda_function.this.function_name
+        FUNCTION_ROLE_ARN    = aws_iam_role.function.arn
+        POWERTOOLS_LOG_LEVEL = var.log_level
+      },
+      # What is announced, and where, as the function has it.
+      { for name, value in local.own_settings : name => value if var.delivery_events && contains(local.announcing, name) },
+    )
   }
 
   depends_on = [aws_cloudwatch_log_group.collector, aws_iam_role_policy.collector]
 }
 
 resource "aws_lambda_event_source_mapping" "events" {
-  for_each = local.collectors
+  for_each = local.event_queues
 
   event_source_arn = aws_sqs_queue.events[each.key].arn
   function_name    = aws_lambda_function.collector[each.key].arn
@@ -163,7 +168,7 @@ resource "aws_iam_role" "collector" {
   for_each = local.collectors
 
   name                 = local.events_name
-  description          = "Merges events for ${var.function_name}."
+  description          = "Merges events for ${var.function_name}, and announces deliveries."
   permissions_boundary = var.permissions_boundary_arn
   tags                 = local.tags
 

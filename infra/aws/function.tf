@@ -29,9 +29,13 @@ locals {
     NOTIFY_URL             = var.notify_secret == null ? "" : var.notify_secret
     NOTIFY_DIGEST          = var.notify_digest ? "weekly" : "off"
     PUBLISH_PAGE           = var.publish_page ? "1" : "0"
+    DELTAS                 = var.delivery_events ? "1" : "0"
+    DELIVERY_TOPIC         = var.delivery_events ? aws_sns_topic.deliveries["deliveries"].arn : ""
     POWERTOOLS_LOG_LEVEL   = var.log_level
   }
-  settings = merge(var.settings, local.own_settings)
+  # Those that whoever announces deliveries reads.
+  announcing = ["BUCKET_REGION", "EXPORT_PREFIX", "DELTAS", "DELIVERY_TOPIC", "NOTIFY_URL"]
+  settings   = merge(var.settings, local.own_settings)
 }
 
 # One random salt for the deployment's life; a new one with each plan would change the function each time.
@@ -114,7 +118,14 @@ resource "aws_sqs_queue_policy" "failed" {
         Principal = { Service = "events.amazonaws.com" }
         Action    = "sqs:SendMessage"
         Resource  = aws_sqs_queue.failed.arn
-        Condition = { ArnEquals = { "aws:SourceArn" = [for rule in aws_cloudwatch_event_rule.events : rule.arn] } }
+        Condition = {
+          ArnEquals = {
+            "aws:SourceArn" = concat(
+              [for rule in aws_cloudwatch_event_rule.events : rule.arn],
+              [for rule in aws_cloudwatch_event_rule.deliveries : rule.arn],
+            )
+          }
+        }
       }],
     )
   })

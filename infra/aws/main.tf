@@ -62,6 +62,11 @@ locals {
     carbon     = contains(var.exports, "carbon")
     kms        = var.kms_key_arn != null
     notify     = var.notify_secret != null
+    events     = var.events
+    deliveries = var.delivery_events
+    # For the collector, which announces deliveries as the function does.
+    deliveries_kms    = var.delivery_events && var.kms_key_arn != null
+    deliveries_notify = var.delivery_events && var.notify_secret != null
     # China's IAM records in cn-north-1, where no rule is made.
     connector_events = local.connector && local.partition != "aws-cn"
   }
@@ -80,6 +85,7 @@ locals {
     dns_suffix     = data.aws_partition.current.dns_suffix
     failed_queue   = "${var.function_name}-failed"
     events_queue   = "${var.function_name}-events"
+    deliveries     = "${var.function_name}-deliveries"
     notify_secret  = var.notify_secret != null ? var.notify_secret : ""
   }
   rights = yamldecode(templatefile("${path.module}/rights.yaml", local.names))

@@ -68,6 +68,11 @@ output "notifications" {
   value       = aws_sns_topic.alarms.arn
 }
 
+output "delivery_topic" {
+  description = "The ARN of the FIFO topic on which deliveries are published; null without delivery_events."
+  value       = one([for topic in aws_sns_topic.deliveries : topic.arn])
+}
+
 output "alarms" {
   description = "The names of the alarms."
   value       = sort([for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_name])
@@ -77,7 +82,7 @@ output "granted" {
   description = "The grants of rights.yaml that this deployment makes, by holder: collector, connector, function."
   value = {
     for identity, grants in local.grants : identity => [for grant in grants : grant.id]
-    if { collector = var.events, connector = local.connector, function = true }[identity]
+    if { collector = var.events || var.delivery_events, connector = local.connector, function = true }[identity]
   }
 }
 

@@ -109,6 +109,25 @@ variable "events" {
   nullable    = false
 }
 
+variable "delivery_events" {
+  description = "Whether each delivery is announced within a minute: by an event on an SNS topic, and by a document of what changed beside the exports."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "delta_retention_days" {
+  description = "Days for which the documents of what changed are kept; the newest of each period stays."
+  type        = number
+  default     = 35
+  nullable    = false
+
+  validation {
+    condition     = var.delta_retention_days >= 1 && var.delta_retention_days <= 3650 && floor(var.delta_retention_days) == var.delta_retention_days
+    error_message = "Set delta_retention_days to a whole number from 1 to 3650."
+  }
+}
+
 variable "include_accounts" {
   description = "Member accounts that get the connector role. If include_ous is empty too: all."
   type        = list(string)

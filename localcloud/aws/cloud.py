@@ -19,9 +19,11 @@ from localcloud.aws.faults import Faults
 from localcloud.aws.gateway import Gateway, access_key_of
 from localcloud.aws.iam.sessions import shared_session
 from localcloud.aws.partitions import PARTITIONS, regions
+from localcloud.aws.platform.deployed_deliveries import make_topic
 from localcloud.aws.platform.deployed_events import make_events
 from localcloud.aws.platform.deployed_function import make_function, make_function_role
 from localcloud.aws.platform.deployment import STACK_SET, Deployment
+from localcloud.aws.platform.object_events import object_events
 from localcloud.aws.services.organization import MANAGEMENT_ACCOUNT, Organization, account_id
 from localcloud.aws.services.s3_rules import without_motos_policies
 from localcloud.aws.services.stacksets_api import TRUSTED
@@ -54,7 +56,8 @@ class LocalAws(LocalCloud):
     an event (see `Functions`, `Schedules` and `EventBuses`).
 
     `package` returns the function's zip, built for this machine's Python, on the first call; without it, the
-    deployment has no function, only its role.
+    deployment has no function, only its role. With `deliveries`, it announces them: there is a topic, and S3 reports
+    manifests.
 
     Raises RuntimeError when another LocalAws is open in this process, ValueError for invalid settings.
     """
@@ -76,6 +79,7 @@ class LocalAws(LocalCloud):
         policy_delay_s: float = 0,
         close_delay_s: float = 0,
         package: Callable[[], bytes] | None = None,
+        deliveries: bool = False,
     ) -> None:
         super().__init__()
         if partition not in PARTITIONS:
@@ -96,7 +100,9 @@ class LocalAws(LocalCloud):
         self.world.functions.package = package
         member = kind in ("delegated", "member") and not bare
         self.account = account_id(0) if member else MANAGEMENT_ACCOUNT
-        self.deployment = Deployment.fresh(self.account, self.partition, self.region, standalone=kind == "standalone")
+        self.deployment = Deployment.fresh(
+            self.account, self.partition, self.region, standalone=kind == "standalone", deliveries=deliveries
+        )
         self._actions = AwsActions(self.world, self.account, self.region, self.deployment.bucket, STACK_SET)
         self._clients: dict[tuple[str, str], Any] = {}
 
@@ -171,6 +177,7 @@ class LocalAws(LocalCloud):
         self._stack.callback(s3_backends.bucket_accounts.clear)
         self._stack.callback(BackendDict.reset)
         self._stack.enter_context(without_motos_policies())
+        self._stack.enter_context(object_events(self.world.events))
         server = LoopbackServer(Gateway(self.world, ControlApi(self._actions, AwsError)), self._port)
         self._server = server
         self.world.sessions.endpoint = server.endpoint
@@ -195,6 +202,9 @@ class LocalAws(LocalCloud):
         self.deployment.make_connector_role(self.client)
         standalone = self._kind == "standalone"
         conditions = {"connector"} if standalone else {"connector", "management", "members"}
+        if self.deployment.deliveries:
+            conditions.add("deliveries")
+            make_topic(self.deployment, self.client)
         role = make_function_role(self.deployment, self.client, conditions)
         if self._package is not None:
             make_function(self.deployment, self.client, RUNTIME, role)

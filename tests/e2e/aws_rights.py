@@ -19,12 +19,21 @@ Use = tuple[str, str]  # an IAM action, and the ARN it was used on
 SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:tailpipe-webhook-AbCdEf"
 NAMES = LocalAws().deployment.names(KEY, SECRET)
 ACCOUNT = NAMES["account"]
-ALL = frozenset({"carbon", "connector", "kms", "management", "members", "notify", "units"})
+ALL = frozenset({"carbon", "connector", "deliveries", "kms", "management", "members", "notify", "units"})
 # Names and ids that identify a resource of this deployment.
 OWN = {
-    NAMES[one] for one in ("bucket", "function_name", "stackset_name", "connector_role", "failed_queue", "events_queue")
+    NAMES[one]
+    for one in (
+        "bucket",
+        "connector_role",
+        "deliveries",
+        "events_queue",
+        "failed_queue",
+        "function_name",
+        "stackset_name",
+    )
 }
-OWN |= {KEY.rpartition("/")[2], SECRET.rpartition(":")[2]}
+OWN |= {f"{NAMES['deliveries']}.fifo", KEY.rpartition("/")[2], SECRET.rpartition(":")[2]}
 
 
 def granted(

@@ -60,6 +60,6 @@ def test_the_collector_has_the_rights_that_it_uses_and_no_others(deployed: Local
     role = f"arn:aws:iam::{deployed.account}:role/{COLLECTOR}"
     used = {(one["action"], one["resource"]) for one in deployed.accesses(role)}
     assert {"lambda:InvokeFunction", "sqs:ReceiveMessage"} <= {action for action, _ in used}
-    assert superfluous(used, holder="collector", conditions=()) == []
-    assert missing(used, holder="collector", conditions=()) == []
+    assert superfluous(used, holder="collector", conditions={"events"}) == []
+    assert missing(used, holder="collector", conditions={"events"}) == []
     assert beyond(holder="collector") == set()

@@ -184,6 +184,15 @@ def carbon(function: Function) -> None:
     assert function.run(EXPORTS="cur2,carbon").report["status"] == "ok"
 
 
+def delivered(function: Function) -> None:
+    """Announce a delivery, and the one that follows it."""
+    function.run()
+    for _ in range(2):
+        function.cloud.advance(HOUR)
+        function.cloud.deliver()
+        assert function.run().report["status"] == "ok"
+
+
 def encrypted(function: Function) -> None:
     """Encrypt state and reports with a customer's key."""
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}}
@@ -218,6 +227,7 @@ SCENARIOS = {
     "units": Scenario(BASE | {"units"}, units, {}),
     "carbon": Scenario(BASE | {"carbon"}, carbon, {}),
     "notified": Scenario(BASE | {"notify"}, notified, {}),
+    "delivered": Scenario(BASE | {"deliveries"}, delivered, {"deliveries": True}),
     "encrypted": Scenario(BASE | {"kms"}, encrypted, {}),
     "misplaced": Scenario(BASE, misplaced, {"kind": "member"}),
     "invoked": Scenario(BASE, invoked, {"package": failing}),

@@ -45,6 +45,9 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "notify_secret": "arn:aws:secretsmanager:eu-west-1:111122223333:secret:webhook-AbCdEf",
         "notify_digest": True,
         "publish_page": True,
+        "delivery_events": True,
+        "events": False,
+        "delta_retention_days": 3650,
     },
     "china": {"providers": {"aws": "aws.china", "aws.home": "aws.china_home"}, "bucket_name": "elsewhere"},
 }
@@ -53,6 +56,7 @@ MISSING = ("environment", "external_id", "package")
 
 BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "environment": ({"environment": "dev"}, 'Set environment to "prod" or "uat"'),
+    "delta_retention_days": ({"delta_retention_days": 0}, "Set delta_retention_days to a whole number from 1"),
     "package": ({"package": "no-such.zip"}, "run `tailpipe-exports package aws --out dist`"),
     "external_id": ({"external_id": "two words"}, "Set external_id to the External ID that Tailpipe gave you"),
     "no_external_id": ({"external_id": ""}, "Set external_id to the External ID that Tailpipe gave you"),

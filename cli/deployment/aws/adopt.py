@@ -55,6 +55,14 @@ def _of_bucket(read: str) -> Look:
     return look
 
 
+def _notification(session: Session, values: Values, _region: str) -> str | None:
+    name = values.get("bucket")
+    if not name:
+        return None
+    answer = session.aws.client("s3").get_bucket_notification_configuration(**session.owned(name))
+    return str(name) if "EventBridgeConfiguration" in answer else None
+
+
 def _versioning(session: Session, values: Values, _region: str) -> str | None:
     name = values.get("bucket")
     if not name:
@@ -189,6 +197,7 @@ LOOKS: dict[str, Look] = {
     "aws_s3_bucket_lifecycle_configuration": _of_bucket("get_bucket_lifecycle_configuration"),
     "aws_s3_bucket_ownership_controls": _of_bucket("get_bucket_ownership_controls"),
     "aws_s3_bucket_versioning": _versioning,
+    "aws_s3_bucket_notification": _notification,
     "aws_iam_role": _role,
     "aws_iam_role_policy": _role_policy,
     "aws_iam_role_policies_exclusive": _exclusive,

@@ -57,7 +57,7 @@ def stop_schedule(session: Session, tell: Tell) -> None:
         kept = {name: with_schedule[name] for name in fields if name in with_schedule}
         scheduler.update_schedule(**kept, State="DISABLED")
         tell(f"schedule {function} is disabled")
-    rules = [f"{function}-{name}" for name in json.loads(EVENTS.read_text(encoding="utf-8"))]
+    rules = [f"{function}-{name}" for name in (*json.loads(EVENTS.read_text(encoding="utf-8")), "deliveries")]
     for region in dict.fromkeys((session.aws.home, session.aws.region)):
         events = session.aws.client("events", region)
         for rule in rules:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.aws.iam import grants
+from localcloud.aws.platform.deployed_deliveries import make_rule, map_queue
 from localcloud.aws.platform.deployed_function import TAGS
 from localcloud.aws.platform.deployment import FUNCTION, Clients, Deployment
 from localcloud.aws.runtime.function_code import PLACEHOLDER
@@ -17,7 +18,16 @@ from tailpipe_exports import FILES
 PATTERNS = FILES / "infra" / "aws" / "events.json"
 COLLECTOR = f"{FUNCTION}-events"
 WINDOW_S = 60
-TIMEOUT_S = 30
+TIMEOUT_S = 60
+_SETTINGS = (
+    "BUCKET_NAME",
+    "BUCKET_REGION",
+    "CONNECTOR_ROLE_NAME",
+    "DELIVERY_TOPIC",
+    "DELTAS",
+    "EXPORTS",
+    "STACKSET_NAME",
+)
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -47,8 +57,11 @@ def make_events(deployment: Deployment, clients: Clients, runtime: str, conditio
     sqs = clients("sqs", deployment.account)
     url = sqs.get_queue_url(QueueName=COLLECTOR)["QueueUrl"]
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(redrive)})
-    _make_collector(deployment, clients, runtime, queue)
+    _make_collector(deployment, clients, runtime, queue, conditions)
     make_rules(deployment, clients, conditions, queue)
+    if deployment.deliveries:
+        manifests = make_rule(deployment, clients, 6 * TIMEOUT_S)
+        map_queue(deployment, clients, manifests, COLLECTOR)
 
 
 def make_queue(deployment: Deployment, clients: Clients) -> str:
@@ -67,18 +80,19 @@ def make_rules(deployment: Deployment, clients: Clients, conditions: Collection[
         _make_rule(deployment, clients, f"{FUNCTION}-{name}", rule, queue)
 
 
-def _make_collector(deployment: Deployment, clients: Clients, runtime: str, queue: str) -> None:
+def _make_collector(
+    deployment: Deployment, clients: Clients, runtime: str, queue: str, conditions: Collection[str]
+) -> None:
     iam = clients("iam", deployment.account)
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     role = iam.create_role(RoleName=COLLECTOR, AssumeRolePolicyDocument=document, Tags=TAGS)["Role"]["Arn"]
-    granted = grants.policy("collector", deployment.names(), set())
+    granted = grants.policy("collector", deployment.names(), {*conditions, "events"})
     iam.put_role_policy(RoleName=COLLECTOR, PolicyName="collect", PolicyDocument=granted)
     clients("logs", deployment.account).create_log_group(logGroupName=f"/aws/lambda/{COLLECTOR}")
     functions = clients("lambda", deployment.account)
     function_role = f"arn:{deployment.partition.name}:iam::{deployment.account}:role/{FUNCTION}"
-    shared = ("BUCKET_NAME", "EXPORTS", "STACKSET_NAME", "CONNECTOR_ROLE_NAME")
-    settings = {name: value for name, value in deployment.settings().items() if name in shared}
+    settings = {name: value for name, value in deployment.settings().items() if name in _SETTINGS}
     functions.create_function(
         FunctionName=COLLECTOR,
         Runtime=runtime,

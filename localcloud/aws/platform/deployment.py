@@ -29,7 +29,7 @@ Clients = Callable[[str, str | None], Any]
 
 @dataclass(frozen=True)
 class Deployment:
-    """The settings of a deployment; `region` is its bucket's region."""
+    """The settings of a deployment; `region` is its bucket's region. `deliveries` are announced or not."""
 
     account: str
     partition: Partition
@@ -37,11 +37,15 @@ class Deployment:
     standalone: bool
     external_id: str  # never shown
     salt: bytes
+    deliveries: bool = False
 
     @classmethod
-    def fresh(cls, account: str, partition: Partition, region: str, *, standalone: bool = False) -> Deployment:
+    def fresh(
+        cls, account: str, partition: Partition, region: str, *, standalone: bool = False, deliveries: bool = False
+    ) -> Deployment:
         """Return a deployment with a random External ID."""
-        return cls(account, partition, region, standalone, secrets.token_urlsafe(24), secrets.token_bytes(16))
+        external_id, salt = secrets.token_urlsafe(24), secrets.token_bytes(16)
+        return cls(account, partition, region, standalone, external_id, salt, deliveries)
 
     def __repr__(self) -> str:
         return f"Deployment({self.account}, {self.region})"
@@ -76,6 +80,7 @@ class Deployment:
             "dns_suffix": self.partition.dns,
             "failed_queue": f"{FUNCTION}-failed",
             "events_queue": f"{FUNCTION}-events",
+            "deliveries": f"{FUNCTION}-deliveries",
             "notify_secret": notify_secret,
         }
 
@@ -91,7 +96,13 @@ class Deployment:
             "MEMBER_ROLE_NAME": MEMBER_ROLE,
             "TAILPIPE_PRINCIPAL_ARN": self.principal,
             "EXTERNAL_ID_HASH": self.external_id_hash,
+            **({"DELTAS": "1", "DELIVERY_TOPIC": self.delivery_topic} if self.deliveries else {}),
         }
+
+    @property
+    def delivery_topic(self) -> str:
+        """Return the ARN of the topic on which deliveries are published."""
+        return f"arn:{self.partition.name}:sns:{self.region}:{self.account}:{FUNCTION}-deliveries.fifo"
 
     def bucket_policy(self) -> dict[str, Any]:
         arn = f"arn:{self.partition.name}:s3:::{self.bucket}"

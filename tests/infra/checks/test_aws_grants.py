@@ -20,7 +20,9 @@ LISTED = {
     "aws_iam_role_policy.schedule": {"lambda:InvokeFunction", "sqs:SendMessage"},
     "aws_iam_role_policy.forward": {"events:PutEvents"},
     "aws_sns_topic_policy.alarms": {"sns:Publish"},
+    "aws_sns_topic_policy.deliveries": {"sns:Publish"},
     # The wildcards are in a Deny statement, which requires TLS.
+    "aws_sqs_queue_policy.deliveries": {"sqs:*", "sqs:SendMessage"},
     "aws_sqs_queue_policy.events": {"sqs:*", "sqs:SendMessage"},
     "aws_sqs_queue_policy.failed": {"sqs:*", "sqs:SendMessage"},
     "aws_sqs_queue_policy.home": {"sqs:*", "sqs:SendMessage"},

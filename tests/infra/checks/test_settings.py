@@ -64,4 +64,4 @@ def test_deployment_enables_the_rules_that_a_removal_disables(repository: Path) 
     """An interrupted removal leaves the rules disabled, and the provider ignores attributes that are not set."""
     resources = modules.read(repository / "infra" / "aws").resources
     states = [body["state"] for name, body in resources.items() if name.startswith("aws_cloudwatch_event_rule.")]
-    assert states == ["ENABLED", "ENABLED"]
+    assert states == ["ENABLED", "ENABLED", "ENABLED"]

@@ -44,7 +44,8 @@ UNTAGGED = {
         aws_cloudwatch_dashboard aws_cloudwatch_event_target aws_iam_role_policies_exclusive aws_iam_role_policy
         aws_iam_role_policy_attachments_exclusive aws_lambda_event_source_mapping
         aws_lambda_function_event_invoke_config
-        aws_s3_bucket_lifecycle_configuration aws_s3_bucket_ownership_controls aws_s3_bucket_policy
+        aws_s3_bucket_lifecycle_configuration aws_s3_bucket_notification aws_s3_bucket_ownership_controls
+        aws_s3_bucket_policy
         aws_s3_bucket_public_access_block aws_s3_bucket_server_side_encryption_configuration aws_s3_bucket_versioning
         aws_scheduler_schedule aws_sns_topic_policy aws_sns_topic_subscription aws_sqs_queue_policy
     """,

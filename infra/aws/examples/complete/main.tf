@@ -1,4 +1,5 @@
-# Selected accounts, a customer-managed key, a permissions boundary, all three datasets, alarms by e-mail.
+# Selected accounts, a customer-managed key, a permissions boundary, all three datasets, alarms by e-mail, events of
+# deliveries.
 terraform {
   required_version = ">= 1.5"
 
@@ -85,6 +86,7 @@ module "tailpipe_exports" {
   keep_overwritten_days    = 7
   log_retention_days       = 365
   notification_emails      = ["platform@example.com"]
+  delivery_events          = true
 
   tags = {
     team = "platform"
