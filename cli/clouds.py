@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cli.demo.runner import Scenario
     from cli.deployment.operator import Operator
+    from shared.deliveries.chain import StoredDeliveries
     from shared.monitor.months import Reach
     from shared.reconcile import RunResult
     from shared.request import RunRequest
@@ -39,6 +40,14 @@ class OpenState(Protocol):
     def __call__(self, environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]: ...
 
 
+class OpenDeliveries(Protocol):
+    """The stored documents of deliveries. Raises SettingsError before any call, and CloudError."""
+
+    def __call__(
+        self, environment: Mapping[str, str], sink: Sink, clock: Clock
+    ) -> tuple[StoredDeliveries, RunContext]: ...
+
+
 class SupportCase(Protocol):
     """The text of a support case that asks for these months, by dataset, of one scope's exports."""
 
@@ -50,7 +59,7 @@ class Cloud:
     """One cloud.
 
     `scope` and `scopes` are what its users call them, one and many. `run_once` returns the function's own entry,
-    `open_state` what opens its stored documents for reading,
+    `open_state` what opens its stored documents for reading, `open_deliveries` what opens those of deliveries,
     `local` the options and the body of `tailpipe-exports local <name>`, `scenario` what `tailpipe-exports demo` plays,
     `operator` what the commands on a real deployment need. `read_settings` returns the function's own reader of its
     settings. `own` matches the variables by which a process reaches the cloud and signs in: they are the operator's
@@ -68,6 +77,7 @@ class Cloud:
     scopes: str
     run_once: Callable[[], RunOnce]
     open_state: Callable[[], OpenState]
+    open_deliveries: Callable[[], OpenDeliveries]
     local: Callable[[], click.Command]
     scenario: Callable[[], Scenario]
     operator: Callable[[], type[Operator]]
@@ -93,6 +103,12 @@ def _aws_open_state() -> OpenState:
     from aws_lambda.handler import open_state
 
     return open_state
+
+
+def _aws_open_deliveries() -> OpenDeliveries:
+    from aws_lambda.handler import open_deliveries
+
+    return open_deliveries
 
 
 def _aws_settings() -> Callable[[Mapping[str, str]], object]:
@@ -176,6 +192,12 @@ def _azure_open_state() -> OpenState:
     return open_state
 
 
+def _azure_open_deliveries() -> OpenDeliveries:
+    from azure_function.handler import open_deliveries
+
+    return open_deliveries
+
+
 def _azure_settings() -> Callable[[Mapping[str, str]], object]:
     from azure_function.settings import read_settings
 
@@ -228,6 +250,12 @@ def _gcp_open_state() -> OpenState:
     return opened
 
 
+def _gcp_open_deliveries() -> OpenDeliveries:
+    from gcp_function.handler import open_deliveries
+
+    return open_deliveries
+
+
 def _gcp_settings() -> Callable[[Mapping[str, str]], object]:
     from gcp_function.settings import read_settings
 
@@ -277,6 +305,7 @@ CLOUDS: dict[str, Cloud] = {
             scopes="accounts",
             run_once=_aws_run_once,
             open_state=_aws_open_state,
+            open_deliveries=_aws_open_deliveries,
             local=_aws_local,
             scenario=_aws_scenario,
             operator=_aws_operator,
@@ -300,6 +329,7 @@ CLOUDS: dict[str, Cloud] = {
             scopes="subscriptions",
             run_once=_azure_run_once,
             open_state=_azure_open_state,
+            open_deliveries=_azure_open_deliveries,
             local=_azure_local,
             scenario=_azure_scenario,
             operator=_azure_operator,
@@ -325,6 +355,7 @@ CLOUDS: dict[str, Cloud] = {
             scopes="billing accounts",
             run_once=_gcp_run_once,
             open_state=_gcp_open_state,
+            open_deliveries=_gcp_open_deliveries,
             local=_gcp_local,
             scenario=_gcp_scenario,
             operator=_gcp_operator,

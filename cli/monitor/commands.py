@@ -289,6 +289,49 @@ def logs(
     ctx.exit(command.logs(cloud, function, search, follow=follow, as_json=as_json))
 
 
+@click.command(
+    cls=Command,
+    examples=["tailpipe-exports deliveries aws --since 7d", "tailpipe-exports deliveries azure --follow --json"],
+)
+@click.argument("cloud", type=CloudName())
+@click.option("--scope", default="", metavar="ID", help="Only deliveries of this scope.")
+@click.option("--dataset", default="", metavar="NAME", help="Only datasets whose name contains this.")
+@click.option(
+    "--since",
+    type=Since(),
+    default="1d",
+    show_default=True,
+    metavar="WHEN",
+    help="A day or time in UTC, or an age: 30m, 12h, 7d.",
+)
+@click.option("--follow", is_flag=True, help="Show further deliveries as they come, until interrupted.")
+@ALL
+@click.option("--json", "as_json", is_flag=True, help="Write each one as a JSON object to stdout and nothing else.")
+@from_deployment
+@click.pass_context
+def deliveries(
+    ctx: click.Context,
+    /,
+    cloud: Cloud,
+    scope: str,
+    dataset: str,
+    since: datetime,
+    follow: bool,
+    everything: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Show what was delivered, and which files each delivery changed.
+
+    From the documents that the function stored beside the data. Exit codes: 0, or 1 where they cannot be read.
+    """
+    from cli.monitor import deliveries as command
+
+    search = command.Search(since, scope, dataset)
+    choice = choice_of(ctx, **chosen)
+    ctx.exit(command.deliveries(cloud, choice, search, follow=follow, everything=everything, as_json=as_json))
+
+
 @click.command(cls=Command, examples=["tailpipe-exports explain state-foreign"])
 @click.argument("code")
 @JSON
@@ -303,4 +346,4 @@ def explain(ctx: click.Context, code: str, as_json: bool) -> None:
     ctx.exit(command(code, as_json=as_json))
 
 
-COMMANDS = (status, history, months, backfill, page, logs, explain)
+COMMANDS = (status, history, months, deliveries, backfill, page, logs, explain)

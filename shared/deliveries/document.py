@@ -62,7 +62,7 @@ class Series(NamedTuple):
     @property
     def path(self) -> str:
         """Return the series as a path that every store takes."""
-        return "/".join(_safe(one) for one in (self.dataset, self.scope, self.period))
+        return "/".join(safe_name(one) for one in (self.dataset, self.scope, self.period))
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -195,8 +195,8 @@ def _id_of(source: str, data: DeliveryData) -> str:
     return hashlib.sha256(msgspec.json.encode((source, data))).hexdigest()[:32]
 
 
-def _safe(text: str) -> str:
-    """Return a name with letters, digits, dots and hyphens alone; what had to be replaced adds a digest."""
+def safe_name(text: str) -> str:
+    """Return a name as one part of a path that every store takes; what had to be replaced adds a digest."""
     safe = _UNSAFE.sub("_", text)
     if safe == text and text.strip("."):
         return text
