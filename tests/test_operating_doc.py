@@ -10,7 +10,7 @@ import pytest
 
 from cli.main import main
 
-VIEW = ("status", "history", "months", "backfill", "page", "logs", "explain")
+VIEW = ("status", "history", "months", "deliveries", "backfill", "page", "logs", "explain")
 COMMANDS = ("deploy", "invoke", "plan", "run", "doctor", "onboarding", "package", "destroy", *VIEW)
 ROW = re.compile(r"^\| `tailpipe-exports (\w+) [^`]+` \|", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
@@ -25,7 +25,7 @@ SECTIONS = {
     "onboarding": "Doctor, onboarding, package",
     "package": "Doctor, onboarding, package",
     "destroy": "Destroy",
-    **dict.fromkeys(VIEW, "Status, history, months, page, logs"),
+    **dict.fromkeys(VIEW, "Status, history, months, deliveries, page, logs"),
 }
 
 

@@ -206,7 +206,7 @@ def test_shell_completes_commands_clouds_and_options(shell: str) -> None:
     """The shell runs the script that the tool prints."""
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    assert completed(shell, f"{NAME} de") == {"demo", "deploy", "destroy"}
+    assert completed(shell, f"{NAME} de") == {"deliveries", "demo", "deploy", "destroy"}
     assert completed(shell, f"{NAME} plan ") == set(CLOUDS)
     assert completed(shell, f"{NAME} local a") == {"aws", "azure"}
     assert completed(shell, f"{NAME} run gcp --dr") == {"--dry-run"}
