@@ -37,7 +37,7 @@ class ExportDeliveries:
         self._clients = clients
         self._run = run
         self._listing = Listing(self._bucket, account, clients, run)
-        self._documents = S3Documents(self._bucket, account, f"{settings.prefix}/", "the deliveries", clients, run)
+        self._documents = delivery_documents(settings, account, clients, run)
 
     def announces(self, series: Series) -> bool:
         """Return whether such a series is a month of one of the account's exports."""
@@ -87,6 +87,11 @@ class ExportDeliveries:
         answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._account)
         with answer["Body"] as body:
             return bytes(body.read(MANIFEST_LIMIT)), str(answer["ETag"]), answer["LastModified"].astimezone(UTC)
+
+
+def delivery_documents(settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> S3Documents:
+    """Return the documents of all deliveries: below the prefix of the exports, which the connector may read."""
+    return S3Documents(settings.bucket_of(account), account, f"{settings.prefix}/", "the deliveries", clients, run)
 
 
 def announcer_of(

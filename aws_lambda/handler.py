@@ -10,7 +10,7 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from aws_lambda.clients import RATES, Clients, warm_clients
-from aws_lambda.deliveries import announcer_of
+from aws_lambda.deliveries import announcer_of, delivery_documents
 from aws_lambda.errors import translate
 from aws_lambda.events import MEMBERSHIP, membership
 from aws_lambda.log import SERVICE, powertools_sink
@@ -19,6 +19,7 @@ from aws_lambda.secrets import webhook_of
 from aws_lambda.settings import account_of, read_settings
 from aws_lambda.state_store import S3Store
 from aws_lambda.targets import REACH
+from shared.deliveries.chain import StoredDeliveries
 from shared.errors import AnotherRun, NotUnderstood, ReportedError, RequestError, TooSoon
 from shared.hints import parse_hints
 from shared.metrics import CALLS_BY_QUOTA, Metric, Unit
@@ -115,6 +116,17 @@ def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tupl
     clients = warm_clients(settings, environment)
     run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
     return S3Store(settings, _own_account(clients, run), clients, run), run
+
+
+def open_deliveries(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StoredDeliveries, RunContext]:
+    """Return the documents of deliveries, for reads within READ_SECONDS, and the context of their calls.
+
+    Raises SettingsError before any call, and the ReportedError of the STS call.
+    """
+    settings = read_settings(environment)
+    clients = warm_clients(settings, environment)
+    run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+    return delivery_documents(settings, _own_account(clients, run), clients, run), run
 
 
 def _own_account(clients: Clients, run: RunContext) -> str:

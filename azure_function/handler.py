@@ -17,10 +17,12 @@ from azure_function.delivery_events import is_of_billing, read_event
 from azure_function.errors import translate
 from azure_function.provider import AzureCloud
 from azure_function.resources.backfill import REACH
+from azure_function.resources.delivery_source import delivery_documents
 from azure_function.secrets import WebhookSecret
 from azure_function.settings import MOST_BACKFILL, AzureSettings, read_settings
 from azure_function.state_store import BlobStore
 from azure_function.topics import announcer_of
+from shared.deliveries.chain import StoredDeliveries
 from shared.errors import AnotherRun, ReportedError, RequestError, TooSoon
 from shared.hints import merge, read_all
 from shared.http import HttpAnswer, answer, answer_run
@@ -257,6 +259,16 @@ def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tupl
     clients = warm_clients(settings, environment)
     run = RunContext("azure", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
     return BlobStore(settings, clients, run), run
+
+
+def open_deliveries(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StoredDeliveries, RunContext]:
+    """Return the documents of deliveries, for reads within READ_SECONDS, and the context of their calls.
+
+    Raises SettingsError before any call.
+    """
+    settings = read_settings(environment)
+    run = RunContext("azure", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+    return delivery_documents(settings, warm_clients(settings, environment), run), run
 
 
 def _response(result: HttpAnswer) -> func.HttpResponse:

@@ -11,6 +11,7 @@ import pytest
 from aws_lambda.clients import RATES, warm_clients
 from aws_lambda.deliveries import ExportDeliveries
 from aws_lambda.errors import translate
+from aws_lambda.handler import open_deliveries
 from aws_lambda.settings import read_settings
 from localcloud.aws.cloud import LocalAws
 from shared.deliveries.document import Series
@@ -228,3 +229,15 @@ def test_documents_are_listed_by_name_and_time(cloud: LocalAws, subscriber: Subs
     assert name == f"deltas/{series(cloud).path}/00000001.json"
     assert stored.load(10_000, name).size > 100
     assert abs((time - cloud.clock.now()).total_seconds()) < HOUR
+
+
+def test_operator_finds_the_documents(cloud: LocalAws, subscriber: Subscriber) -> None:
+    """They are listed by name and time, and without a delivery there are none."""
+    stored, _ = open_deliveries(cloud.environment(), Lines(), cloud.clock)
+    assert list(stored.names("deltas/")) == []
+    deliver(cloud)
+    run(cloud, **subscriber.settings)
+    stored, _ = open_deliveries(cloud.environment(), Lines(), cloud.clock)
+    ((name, _),) = stored.names("deltas/")
+    assert name == f"deltas/{EXPORT}/{cloud.account}/{MONTH}/00000001.json"
+    assert json.loads(stored.load(10**6, name).data) == documents(cloud)[0]

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from azure_function.clients import drop_clients
-from azure_function.handler import announce_once, run_once
+from azure_function.handler import announce_once, open_deliveries, run_once
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.event_grid import ACTION
 from shared.deliveries.document import Current, DeliveryDocument
@@ -271,3 +271,14 @@ def test_off_by_default(azure: LocalAzure) -> None:
     run_once(RunRequest(), azure.environment(), lines, azure.clock, None, seed=1)
     assert documents(azure) == documents(azure, "deliveries/") == {}
     assert announce_once([], azure.environment(), lines, azure.clock) == 0
+
+
+def test_operator_finds_the_documents(announcing: LocalAzure) -> None:
+    """They are listed by name and time, and without a delivery there are none."""
+    first = delivered(announcing)
+    stored, _ = open_deliveries(environment(announcing), Lines(), announcing.clock)
+    assert list(stored.names("deltas/")) == []
+    push(announcing)
+    listed = {name: stored.load(10**6, name).data for name, _ in stored.names("deltas/")}
+    assert listed == documents(announcing)
+    assert [one.data.sequence for one in chain(announcing, first)] == [1]
