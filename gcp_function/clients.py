@@ -17,7 +17,6 @@ from google.api_core.exceptions import from_http_response
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 from google.auth.transport.requests import AuthorizedSession, Request
-from google.oauth2.credentials import Credentials as UserCredentials
 from requests.adapters import HTTPAdapter
 
 from gcp_function.answers import prove
@@ -222,6 +221,10 @@ def _default_credentials(project: str) -> Any:
         if os.environ.get("K_SERVICE"):
             raise TransportError("the metadata server did not respond") from error  # type: ignore[no-untyped-call]  # the library has no types here
         raise
+    if os.environ.get("K_SERVICE"):
+        return credentials
+    from google.oauth2.credentials import Credentials as UserCredentials  # not needed, and slow, on Cloud Run
+
     if isinstance(credentials, UserCredentials) and not credentials.quota_project_id:
         return credentials.with_quota_project(project)
     return credentials

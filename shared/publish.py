@@ -14,8 +14,6 @@ from shared.deliveries.announce import Announcer
 from shared.errors import ReportedError, defect
 from shared.metrics import Unpublished
 from shared.monitor.months import Reach, columns, rows
-from shared.monitor.overview import overview, page_data
-from shared.monitor.page import render
 from shared.monitor.stored import StoredReport
 from shared.notify.changes import Wording, find_expiries, record_changes, record_digest
 from shared.notify.delivery import Secret, deliver
@@ -75,6 +73,10 @@ class Publishing(msgspec.Struct, frozen=True):
         return Unpublished(unsent, unannounced)
 
     def _page(self, session: StateSession, report: Mapping[str, Any], run: RunContext) -> bytes:
+        # Imported for those who publish a page, so that no other cold start pays for it.
+        from shared.monitor.overview import overview, page_data
+        from shared.monitor.page import render
+
         newest = msgspec.convert(report, StoredReport)
         found = overview(session.document, (newest,), run.clock.now(), run.settings.docs_url)
         # The changes of each run are in the reports below runs/, which the function may write but not read.

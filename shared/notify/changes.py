@@ -17,7 +17,6 @@ import msgspec
 from shared.errors import clean
 from shared.model import Enumeration, Outcome, Present, Result, ScopeState
 from shared.monitor.history import FAILURE, MANUAL, judged_in, open_in
-from shared.monitor.overview import overview
 from shared.monitor.stored import StoredReport
 from shared.redaction import printable
 from shared.report import RUNBOOK, remedy_for
@@ -121,6 +120,8 @@ def record_digest(document: StateDocument, wording: Wording, now: datetime) -> N
     name = week_of(now)
     if notices.digest >= name:
         return
+    from shared.monitor.overview import overview  # once a week, so that no cold start pays for it
+
     found = overview(document, (), now)
     notes = [note for note in document.runs if now - note.at < timedelta(days=7)]
     lines = [found["sentence"]]
