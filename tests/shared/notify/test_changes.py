@@ -388,7 +388,10 @@ def test_long_digest_counts_the_lines_it_omits() -> None:
 def test_defect_while_publishing_fails_neither_the_save_nor_the_run(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The warning names the place of the defect and quotes nothing."""
     setting, _ = watched(publish_page=True)
-    names = {"note": ("shared.publish.record_changes", "notify-failed"), "page": ("shared.publish.render", "page-lost")}
+    names = {
+        "note": ("shared.publish.record_changes", "notify-failed"),
+        "page": ("shared.monitor.page.render", "page-lost"),
+    }
     name, event = names[part]
 
     def fail(*_: object, **__: object) -> None:
