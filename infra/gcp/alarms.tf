@@ -4,15 +4,22 @@ locals {
 
   # The runs that are counted, by the fields of their metrics line. A dry run writes no such line.
   run_counts = {
-    ok       = { what = "Runs that ended ok", filter = "jsonPayload.status=\"ok\"" }
+    # Runs for events or for certain scopes say nothing of the rest, nor of the schedule: they do not count as a success, and
+    # a run of everything that was ok began no longer ago than it may take.
+    ok       = { what = "Runs of everything that ended ok", filter = "jsonPayload.status=\"ok\" AND jsonPayload.seconds_since_last_success<=${var.timeout_seconds}" }
     covered  = { what = "Runs that found every scope covered", filter = "jsonPayload.covered>0 AND jsonPayload.missing=0" }
     missing  = { what = "Runs that found scopes not covered", filter = "jsonPayload.missing>0" }
     manual   = { what = "Runs that found a manual step waiting", filter = "jsonPayload.manual>0" }
     excluded = { what = "Runs that found a scope excluded for the first time", filter = "jsonPayload.newly_excluded>0" }
   }
 
+  delivery_counts = var.delivery_events ? {
+    announced   = { what = "Runs that left no delivery unannounced", filter = "jsonPayload.deliveries_unannounced=0" }
+    unannounced = { what = "Runs that left deliveries unannounced", filter = "jsonPayload.deliveries_unannounced>0" }
+  } : {}
+
   counted = {
-    for name in keys(local.run_counts) :
+    for name in concat(keys(local.run_counts), ["announced", "unannounced"]) :
     name => "logging_googleapis_com:user_tailpipe_exports_runs_${name}{monitored_resource=\"cloud_run_revision\"}"
   }
   answers = "run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${var.function_name}\",response_code_class=\"5xx\"}"
@@ -20,6 +27,8 @@ locals {
   # One schedule, in minutes; a third of what may pass without a success.
   interval = var.alarm_after_hours * 20
   day      = max(1440, local.interval)
+  # Half of the six hours after which deliveries that are not announced raise an alarm, or a schedule if that is longer.
+  delivery_window = max(180, local.interval)
 
   # PromQL, because the conditions of the older kind look back for a day at most and never fire for a series that never existed.
   # A metric without a series returns nothing. `vector(0)` turns that into zero where zero should raise the alarm.
@@ -30,6 +39,7 @@ locals {
     missing    = "scopes-are-missing"
     manual     = "a-step-waits-for-you"
     excluded   = "a-scope-was-excluded"
+    deliveries = "deliveries-are-not-announced"
   }
 
   alarms = {
@@ -71,6 +81,18 @@ locals {
       advice   = "The newest report under gs://${local.state_bucket}/runs/ counts the accounts by reason under excluded; the log has one event scope-excluded for each."
     }
   }
+
+  # With delivery_events only.
+  delivery_alarms = {
+    deliveries = {
+      # Three hours in which every run left some, seen for three more.
+      title    = "deliveries were not announced for six hours"
+      severity = "WARNING"
+      query    = "(sum(increase(${local.counted.unannounced}[${local.delivery_window}m])) > 0) unless (sum(increase(${local.counted.announced}[${local.delivery_window}m])) > 0)"
+      duration = local.delivery_window * 60
+      advice   = "The log has an event delivery-unannounced with the reason. The documents below gs://${local.export_bucket}/deltas/ are complete once their copies are; only the topic lags behind."
+    }
+  }
 }
 
 resource "google_logging_project_bucket_config" "function" {
@@ -94,7 +116,7 @@ resource "google_logging_project_sink" "function" {
 }
 
 resource "google_logging_metric" "runs" {
-  for_each = local.run_counts
+  for_each = merge(local.run_counts, local.delivery_counts)
 
   project     = var.project_id
   name        = "tailpipe_exports_runs_${each.key}"
@@ -123,7 +145,7 @@ resource "google_monitoring_notification_channel" "email" {
 }
 
 resource "google_monitoring_alert_policy" "this" {
-  for_each = local.alarms
+  for_each = merge(local.alarms, var.delivery_events ? local.delivery_alarms : {})
 
   project               = var.project_id
   display_name          = "${var.function_name}: ${each.value.title}"

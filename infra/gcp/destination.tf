@@ -52,6 +52,20 @@ resource "google_storage_bucket" "export" {
     }
   }
 
+  # Documents of deliveries; what each series looks like now lies below deliveries/ and is kept.
+  dynamic "lifecycle_rule" {
+    for_each = local.deliveries
+    content {
+      action {
+        type = "Delete"
+      }
+      condition {
+        age            = var.delta_retention_days
+        matches_prefix = ["deltas/"]
+      }
+    }
+  }
+
   # Google advises it off for export buckets: superseded copies would be billed for a week after they are deleted.
   soft_delete_policy {
     retention_duration_seconds = 0

@@ -13,6 +13,7 @@ locals {
     focus            = contains(var.exports, "focus")
     notify           = var.notify_secret != null
     events           = var.events
+    delivery_events  = var.delivery_events
   }
 
   members = {
@@ -28,6 +29,7 @@ locals {
     notify_secret       = "project"
     dataset             = "dataset"
     events_subscription = "subscription"
+    delivery_topic      = "topic"
     organization        = "organization"
     billing_account     = "billing_account"
   }
@@ -54,6 +56,7 @@ locals {
   on_project      = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "project" }
   on_dataset      = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "dataset" }
   on_subscription = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "subscription" }
+  on_topic        = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "topic" }
   on_organization = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "organization" }
   on_accounts = merge([
     for key, grant in local.grants : {
@@ -121,6 +124,15 @@ resource "google_pubsub_subscription_iam_member" "this" {
   subscription = google_pubsub_subscription.events["events"].name
   role         = local.roles[each.key]
   member       = local.members[each.value.holder]
+}
+
+resource "google_pubsub_topic_iam_member" "this" {
+  for_each = local.on_topic
+
+  project = var.project_id
+  topic   = google_pubsub_topic.deliveries["deliveries"].name
+  role    = local.roles[each.key]
+  member  = local.members[each.value.holder]
 }
 
 resource "google_organization_iam_member" "this" {

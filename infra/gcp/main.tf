@@ -31,6 +31,7 @@ locals {
     var.organization_id == null ? {} : { ORGANIZATION = "organizations/${var.organization_id}" },
     var.notify_secret == null ? {} : { NOTIFY_URL = "projects/${var.project_id}/secrets/${var.notify_secret}" },
     var.events ? { EVENTS_SUBSCRIPTION = "projects/${var.project_id}/subscriptions/${local.events_name}" } : {},
+    var.delivery_events ? { DELTAS = "1", DELIVERY_TOPIC = "projects/${var.project_id}/topics/${local.deliveries_name}" } : {},
     var.notify_digest ? { NOTIFY_DIGEST = "weekly" } : {},
     var.publish_page ? { PUBLISH_PAGE = "1" } : {},
     length(var.include_accounts) == 0 ? {} : { INCLUDE_ACCOUNTS = join(",", var.include_accounts) },
@@ -66,6 +67,10 @@ resource "terraform_data" "inputs" {
         contains(["standard", "detailed"], trimspace(kind)) && contains(var.exports, trimspace(kind))
       ])
       error_message = "Write COPY in settings as \"off\", or as a list of \"standard\" and \"detailed\" that are in exports too."
+    }
+    precondition {
+      condition     = !var.delivery_events || local.copy != "off"
+      error_message = "Set COPY in settings to the exports to copy, or delivery_events to false: what is announced are finished copies."
     }
   }
 }

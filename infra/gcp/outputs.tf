@@ -42,6 +42,11 @@ output "schedule" {
   }
 }
 
+output "delivery_topic" {
+  description = "Full name of the Pub/Sub topic on which deliveries are published; null without delivery_events."
+  value       = one([for topic in google_pubsub_topic.deliveries : topic.id])
+}
+
 output "connector" {
   description = "The identity that Tailpipe reads the exports with: service_account, pool, provider, issuer, audience, tenant."
   value = {

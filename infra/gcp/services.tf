@@ -1,7 +1,7 @@
 locals {
   # The function reads the webhook's address there.
   secret_services = var.notify_secret == null ? [] : ["secretmanager"]
-  event_services  = var.events ? ["pubsub"] : []
+  event_services  = var.events || var.delivery_events ? ["pubsub"] : []
 
   services = toset([
     for name in concat(local.secret_services, local.event_services, [

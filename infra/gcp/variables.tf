@@ -364,6 +364,25 @@ variable "notify_secret" {
   }
 }
 
+variable "delivery_events" {
+  description = "Whether each finished copy is announced: by a document of what changed, beside the copies, and by an event on a Pub/Sub topic."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "delta_retention_days" {
+  description = "Days after which the documents of deliveries are deleted; a reader that was away for longer starts from the newest one, which is kept."
+  type        = number
+  default     = 35
+  nullable    = false
+
+  validation {
+    condition     = var.delta_retention_days >= 1 && var.delta_retention_days <= 3650 && floor(var.delta_retention_days) == var.delta_retention_days
+    error_message = "Write delta_retention_days as a whole number of days from 1 to 3650."
+  }
+}
+
 variable "events" {
   description = "Whether changes reach the function through Cloud Audit Logs and Pub/Sub, so that it heals them within minutes instead of at its next run."
   type        = bool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -192,11 +194,23 @@ def events(cloud: LocalGcp) -> None:
     assert EventFunction(cloud, EXPORTS=USAGE).deliver() == [429]
 
 
+def announced(cloud: LocalGcp) -> None:
+    """Announce new copies and, after late rows, what changed; store and publish a document for each."""
+    topic = cloud.announce_deliveries()
+    settings = {"EXPORTS": USAGE, "DELTAS": "1", "DELIVERY_TOPIC": topic}
+    require_status(run(cloud, ORGANIZATION="", environment=settings))
+    cloud.advance(HOUR)
+    cloud.late_data(accounts(cloud)[0], day_of(1))
+    require_status(run(cloud, ORGANIZATION="", environment=settings))
+    assert {json.loads(base64.b64decode(one["data"]))["data"]["sequence"] for one in cloud.published()} == {1, 2}
+
+
 SCENARIOS: Mapping[str, tuple[frozenset[str], tuple[Callable[[LocalGcp], None], ...]]] = {
     "organization": (frozenset({"organization"}), (onboarding, deliveries, repairs, states)),
     "focus": (frozenset({"organization", "focus"}), (linked,)),
     "named accounts": (frozenset({"billing_accounts"}), (named,)),
     "events": (frozenset({"organization", "events"}), (events,)),
+    "deliveries": (frozenset({"billing_accounts", "delivery_events"}), (announced,)),
     "messages": (frozenset({"billing_accounts", "notify"}), (notified,)),
 }
 

@@ -30,6 +30,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "issuer": {"tailpipe_issuer": "https://id.example.com:8443/realms/Tailpipe_1/", "tailpipe_audience": "client@1"},
     "europe": {"region": "europe-west1", "dataset_location": "EU", "schedule": "15 */6 * * *", "alarm_after_hours": 18},
     "no_copies": {"exports": ["pricing"], "settings": {"COPY": "off"}},
+    "deliveries": {"delivery_events": True, "delta_retention_days": 3650},
     "selected": {"include_accounts": [ACCOUNT], "exclude_accounts": [OTHER], "labels": {"team": "finops"}},
 }
 
@@ -82,6 +83,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "timeout_seconds": ({"timeout_seconds": 3600}, "Write timeout_seconds as a whole number from 60 to 1800"),
     "ingress": ({"ingress": "all"}, 'Write ingress = "ALLOW_INTERNAL_ONLY"'),
     "call_budget": ({"call_budget": 0.5}, "Write call_budget as a whole number"),
+    "delta_retention_days": ({"delta_retention_days": 0}, "Write delta_retention_days as a whole number of days"),
     "log_level": ({"log_level": "debug"}, 'Write log_level = "DEBUG"'),
     "log_retention_days": ({"log_retention_days": 0}, "Write log_retention_days as a whole number from 1 to 3650"),
     "settings": ({"settings": {"EXPORTS": "focus"}}, "everything else has a variable of its own"),
@@ -110,6 +112,10 @@ COMBINATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "one_bucket_for_both": (
         {"export_bucket": "the-same", "state_bucket": "the-same"},
         "Give export_bucket and state_bucket two different names",
+    ),
+    "deliveries_without_copies": (
+        {"delivery_events": True, "settings": {"COPY": "off"}},
+        "Set COPY in settings to the exports to copy, or delivery_events to false",
     ),
     "copy_of_nothing": ({"settings": {"COPY": "focus"}}, 'Write COPY in settings as "off"'),
 }

@@ -65,7 +65,14 @@ def _of(plan: Planned, case: str, type_: str) -> Iterator[tuple[str, Mapping[str
 
 def _made_on_gcp(plan: Planned, case: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {"function": set(), "connector": set()}
-    for scope in ("project", "organization", "billing_account", "bigquery_dataset", "pubsub_subscription"):
+    for scope in (
+        "project",
+        "organization",
+        "billing_account",
+        "bigquery_dataset",
+        "pubsub_subscription",
+        "pubsub_topic",
+    ):
         for address, _ in _of(plan, case, f"google_{scope}_iam_member"):
             # this["function/RunJobs"], this["function/SeeBillingAccounts/012345-6789AB-CDEF01"]
             if address.startswith('this["'):

@@ -16,7 +16,10 @@ from tests.infra.standin.values import PROJECT_NUMBER
 PROJECT = "tailpipe-dataexport"
 EXAMPLES = ("minimal", "complete")
 ACCOUNTS = ["012345-6789AB-CDEF01", "0A1B2C-3D4E5F-678901"]
-CONDITIONS_MET = {"minimal": {"organization", "focus", "events"}, "complete": {"billing_accounts", "events"}}
+CONDITIONS_MET = {
+    "minimal": {"organization", "focus", "events"},
+    "complete": {"billing_accounts", "events", "delivery_events"},
+}
 Deployed = Callable[[str], Applied]
 Binding = tuple[str, str, str, bool]
 
@@ -110,15 +113,16 @@ def bound(applied: Applied) -> Iterator[Binding]:
         "google_project_iam_member": "project",
         "google_bigquery_dataset_iam_member": "dataset",
         "google_pubsub_subscription_iam_member": "subscription",
+        "google_pubsub_topic_iam_member": "topic",
         "google_organization_iam_member": "org_id",
         "google_billing_account_iam_member": "billing_account_id",
     }
     for kind, place in kinds.items():
         for one in applied.of(kind):
             holder = one["member"].removeprefix("serviceAccount:tailpipe-").partition("@")[0]
-            if holder == "build":
+            if holder == "build" or one["_name"] == "events":
                 continue
-            where = place if place in ("project", "dataset", "subscription") else one[place]
+            where = place if place in ("project", "dataset", "subscription", "topic") else one[place]
             for right in roles.get(one["role"], [one["role"]]):
                 yield holder, where, right, bool(one.get("condition"))
 
@@ -127,7 +131,7 @@ def granted(name: str) -> Iterator[Binding]:
     """Yield the same for the grants in rights.yaml."""
     rights = yaml.safe_load((REPOSITORY / "infra/gcp/rights.yaml").read_text(encoding="utf-8"))
     places = {"organization": ["123456789012"], "billing_account": ACCOUNTS, "dataset": ["dataset"]}
-    places["events_subscription"] = ["subscription"]
+    places |= {"events_subscription": ["subscription"], "delivery_topic": ["topic"]}
     for holder, grants in rights.items():
         for grant in grants:
             if grant.get("when") is None or grant["when"] in CONDITIONS_MET[name]:
@@ -154,7 +158,8 @@ def test_schedule_calls_the_function_as_its_only_invoker(deployed: Deployed, nam
 def test_events_call_the_function_with_their_own_service_account(deployed: Deployed, name: str) -> None:
     """All sinks publish to one topic; it has one pull subscription, and one push subscription for the function."""
     applied = deployed(name)
-    topic, *others = applied.of("google_pubsub_topic")
+    [topic] = [one for one in applied.of("google_pubsub_topic") if one["_name"] == "events"]
+    publishers = [one for one in applied.of("google_pubsub_topic_iam_member") if one["_name"] == "events"]
     pulled, pushing = sorted(applied.of("google_pubsub_subscription"), key=lambda one: bool(one["push_config"]))
     sinks = [
         one
@@ -165,15 +170,44 @@ def test_events_call_the_function_with_their_own_service_account(deployed: Deplo
     token = pushing["push_config"][0]["oidc_token"][0]
     [caller] = [one for one in applied.of("google_cloud_run_v2_service_iam_member") if one["_name"] == "events"]
 
-    assert others == []
     assert pulled["name"] == read_settings(applied.outputs["settings"]).events_subscription.rpartition("/")[2]
     assert caller["member"] == f"serviceAccount:{token['service_account_email']}"
     assert pushing["push_config"][0]["push_endpoint"] == token["audience"] != ""
     assert len(sinks) == (2 if name == "minimal" else 3)
     assert {one["destination"] for one in sinks} == {f"pubsub.googleapis.com/{topic['id']}"}
-    assert len(applied.of("google_pubsub_topic_iam_member")) == len(sinks)
+    assert len(publishers) == len(sinks)
     own = f"tailpipe-function@{PROJECT}.iam.gserviceaccount.com"
     assert all(f'principalEmail!="{own}"' in one["filter"] for one in sinks)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_deliveries_have_a_topic_and_their_documents_expire(deployed: Deployed, name: str) -> None:
+    """Only with `delivery_events`: the topic of the settings, the rule for deltas/, and the alarm."""
+    applied = deployed(name)
+    topics = [one["name"] for one in applied.of("google_pubsub_topic") if one["_name"] == "deliveries"]
+    settings = read_settings(applied.outputs["settings"])
+    [bucket] = [one for one in applied.of("google_storage_bucket") if one["_name"] == "export"]
+    deleting = [one["condition"][0] for one in bucket["lifecycle_rule"] if one["action"][0]["type"] == "Delete"]
+    alarms = [one for one in applied.outputs["alarms"] if "not announced" in one]
+
+    if name == "minimal":
+        assert (settings.deltas, settings.delivery_topic) == (False, "")
+        assert (topics, deleting, alarms) == ([], [], [])
+        return
+    assert settings.deltas
+    assert settings.delivery_topic == f"projects/{PROJECT}/topics/{topics[0]}"
+    assert [(one["age"], one["matches_prefix"]) for one in deleting] == [(60, ["deltas/"])]
+    assert len(alarms) == 1
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_only_runs_of_everything_count_as_a_success(deployed: Deployed, name: str) -> None:
+    """A run for events follows a run of everything, if at all, by more than that may take: its line is not counted."""
+    applied = deployed(name)
+    [counted] = [one for one in applied.of("google_logging_metric") if one["name"] == "tailpipe_exports_runs_ok"]
+    [function] = applied.of("google_cloudfunctions2_function")
+    limit = function["service_config"][0]["timeout_seconds"]
+    assert f'jsonPayload.status="ok" AND jsonPayload.seconds_since_last_success<={limit}' in counted["filter"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -200,6 +234,7 @@ def test_export_bucket_has_the_functions_lifecycle_and_no_soft_delete(deployed: 
             },
         }
         for rule in bucket["lifecycle_rule"]
+        if rule["condition"][0]["matches_prefix"] != ["deltas/"]
     ]
     assert rules == lifecycle_rules()
     assert not bucket.get("storage_class")  # Google's own default, which is STANDARD

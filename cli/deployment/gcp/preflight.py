@@ -35,7 +35,8 @@ APIS = (
 
 def apis(given: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the APIs that a deployment with these variables needs."""
-    chosen = {"secretmanager": bool(given.get("notify_secret")), "pubsub": given.get("events") is not False}
+    pubsub = given.get("events") is not False or bool(given.get("delivery_events"))
+    chosen = {"secretmanager": bool(given.get("notify_secret")), "pubsub": pubsub}
     return (*APIS, *(name for name, wanted in chosen.items() if wanted))
 
 

@@ -15,7 +15,6 @@ from localcloud.gcp.services.lifecycle import apply_rules
 from localcloud.gcp.services.object_files import read
 from localcloud.gcp.services.objects import Conditions, ObjectStore
 from localcloud.gcp.services.pubsub import MOST, Subscription
-from localcloud.gcp.services.pubsub_api import PUBLISH
 
 _ANY = Conditions()
 DISABLE = "google.api.serviceusage.v1.ServiceUsage.DisableService"
@@ -93,7 +92,8 @@ class PlatformActions(DeployedActions):
         self.world.pubsub.topics.add(topic)
         name = f"projects/{self.deployment.project}/subscriptions/{subscription}"
         self.world.pubsub.subscriptions.setdefault(name, Subscription(name, topic, ordered=True))
-        self.grant(PUBLISH, topic)
+        granted = self.deployment.grants("function", {"delivery_events"})
+        self.deployment.bind(self.world.iam, self.deployment.identity, [one for one in granted if one.when])
         return topic
 
     def published(self, subscription: str = "deliveries", acknowledge: bool = True) -> list[dict[str, Any]]:

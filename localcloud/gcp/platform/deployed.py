@@ -59,7 +59,7 @@ def deployed(deployment: Names, number: str, uri: str, issuer: str, now: datetim
     yield f"{region}/buckets/{function}", {"retentionDays": 90, "lifecycleState": "ACTIVE", "createTime": stamp}
     yield f"{project}/sinks/{function}", {"name": function, "destination": f"logging.googleapis.com/{region}/buckets/x"}
     yield f"{project}/sinks/{function}-events", _events_sink(deployment)
-    for kind in ("ok", "covered", "missing", "manual", "excluded"):
+    for kind in ("ok", "covered", "missing", "manual", "excluded", "announced", "unannounced"):
         name = f"tailpipe_exports_runs_{kind}"
         yield f"{project}/metrics/{name}", {"name": name, "filter": f'jsonPayload.status="{kind}"'}
     for index, title in enumerate(_ALARMS, start=1):

@@ -71,6 +71,7 @@ class Deployment(Names):
             "state_bucket": (f"buckets/{self.state_bucket}",),
             "notify_secret": (project,),
             "events_subscription": (self.subscription,),
+            "delivery_topic": (self.delivery_topic,),
             "organization": (ORGANIZATION,),
             "billing_account": tuple(f"billingAccounts/{one}" for one in accounts),
         }

@@ -76,6 +76,9 @@ module "tailpipe_exports" {
     MAX_VANISHED_PERCENT = "20"
   }
 
+  delivery_events      = true
+  delta_retention_days = 60
+
   log_level           = "DEBUG"
   log_retention_days  = 365
   alarm_after_hours   = 18

@@ -1,0 +1,91 @@
+"""Pub/Sub of the local GCP: published messages, their limits, and the order of a subscription."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from tests.localcloud.gcp.conftest import Clients
+
+SUBSCRIPTION = "deliveries"
+
+
+@pytest.fixture
+def announcing(gcp: Clients) -> Clients:
+    """Return the function's clients on a cloud with a topic of deliveries and a subscription that keeps their order."""
+    gcp.cloud.announce_deliveries()
+    return gcp
+
+
+def publish(clients: Clients, text: str, key: str = "", **attributes: str) -> int:
+    """Publish one message on the topic of deliveries; return the status."""
+    message: dict[str, Any] = {"data": base64.b64encode(text.encode()).decode()}
+    message |= {"orderingKey": key} if key else {}
+    message |= {"attributes": attributes} if attributes else {}
+    return clients.post(f"v1/{clients.cloud.deployment.delivery_topic}:publish", {"messages": [message]}).status_code
+
+
+def pulled(clients: Clients, *, acknowledge: bool = True) -> list[str]:
+    """Return the texts that the subscription gets now."""
+    found = clients.cloud.published(SUBSCRIPTION, acknowledge)
+    return [base64.b64decode(one["data"]).decode() for one in found]
+
+
+def test_a_message_keeps_its_data_key_and_attributes(announcing: Clients) -> None:
+    """The subscription gets what was published, once."""
+    assert publish(announcing, "one", "key", color="red") == 200
+    (message,) = announcing.cloud.published()
+    assert base64.b64decode(message["data"]) == b"one"
+    assert (message["orderingKey"], message["attributes"]) == ("key", {"color": "red"})
+    assert pulled(announcing) == []
+
+
+def test_messages_of_one_key_keep_their_order_although_they_arrive_in_another(announcing: Clients) -> None:
+    """A later message waits for an earlier one that is delayed or not acknowledged; other keys do not wait."""
+    cloud = announcing.cloud
+    cloud.event_faults(delay_s=60)
+    publish(announcing, "first", "a")
+    cloud.event_faults()
+    publish(announcing, "second", "a")
+    publish(announcing, "other", "b")
+    assert pulled(announcing) == ["other"]
+    cloud.advance(60)
+    assert pulled(announcing, acknowledge=False) == ["first", "second"]
+    publish(announcing, "third", "a")
+    assert pulled(announcing) == []
+    cloud.advance(600)
+    assert pulled(announcing) == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize(
+    ("key", "attributes", "status"),
+    [
+        ("k" * 1024, {}, 200),
+        ("k" * 1025, {}, 400),
+        ("", {"n" * 256: "v" * 1024}, 200),
+        ("", {"n" * 257: "v"}, 400),
+        ("", {"n": "v" * 1025}, 400),
+        ("", {f"n{number}": "v" for number in range(101)}, 400),
+    ],
+)
+def test_limits_of_a_message(announcing: Clients, key: str, attributes: dict[str, str], status: int) -> None:
+    """The limits that Google documents for keys and attributes."""
+    assert publish(announcing, "text", key, **attributes) == status
+
+
+def test_malformed_requests_publish_nothing(announcing: Clients) -> None:
+    """No messages, an empty message, and data that is not base64."""
+    path = f"v1/{announcing.cloud.deployment.delivery_topic}:publish"
+    for messages in ([], [{}], [{"data": "?"}]):
+        assert announcing.post(path, {"messages": messages}).status_code == 400
+    assert pulled(announcing) == []
+
+
+def test_only_who_may_publish_reaches_an_existing_topic(announcing: Clients, operator: Clients) -> None:
+    """Another identity is refused; a topic that does not exist is not found."""
+    announcing.cloud.deny("pubsub.topics.publish", identity=announcing.cloud.deployment.identity)
+    assert publish(announcing, "text") == 403
+    path = f"v1/projects/{operator.cloud.project}/topics/absent:publish"
+    assert operator.post(path, {"messages": [{"data": "eA=="}]}).status_code == 404
