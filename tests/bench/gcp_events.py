@@ -9,11 +9,16 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
+
+import msgspec
 
 from gcp_function.handler import NO_CALLS
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.audit_log import table_deleted
+from localcloud.gcp.services.pubsub import MOST
+from shared.deliveries.document import DeliveryDocument
 from shared.reconcile import RunResult
 from shared.request import RunRequest
 from shared.runtime.clock import VirtualClock
@@ -23,6 +28,7 @@ from tests.gcp_function.events import EventFunction
 
 SCOPES, DAMAGED, ADDED, STORM = 10_000, 100, 20, 10_000
 DAY = 86_400.0
+READERS, HOURS, LATENCY_S = 20, 12, 0.1  # accounts whose copies are announced, hourly runs, and seconds of each call
 
 
 class _Deployed(EventFunction):
@@ -66,6 +72,7 @@ def measures() -> Iterator[Measure]:
         calls = deployed.scheduled()
         healed, onboarded, cost = _day(deployed)
         runs, minutes, lost = _storm(deployed)
+    published = _published()
     method = f"{SCOPES:,} billing accounts, virtual time, real handler and SDK calls, local Pub/Sub and audit log"
     yield Measure(
         "gcp.heal.event_p95_s",
@@ -89,6 +96,14 @@ def measures() -> Iterator[Measure]:
         "%",
         5,
         f"event calls of a day without changes, relative to the {24 * calls:,} of an hourly schedule; {method}",
+    )
+    yield Measure(
+        "gcp.delivery.publish_p95_s",
+        quantile(published, 0.95),
+        "s",
+        60,
+        f"from a manifest's write until the topic accepted its delivery, {len(published):,} copies of {READERS} "
+        f"accounts in {HOURS} hourly runs, {LATENCY_S} s a call, one after another; virtual time, real handler",
     )
 
 
@@ -146,3 +161,26 @@ def _storm(deployed: _Deployed) -> tuple[int, float, int]:
     reports = [report for _, report in deployed.ends[known:]]
     received = sum(report["events"]["count"] for report in reports)
     return len(reports), max(1.0, (cloud.clock.monotonic() - since) / 60), STORM - received
+
+
+def _published() -> list[float]:
+    """Copy partitions to which rows are added at random; return the seconds until each copy was published, sorted."""
+    rng = random.Random(15)
+    found: list[float] = []
+    with LocalGcp(READERS, clock=VirtualClock(), done=READERS, history_days=3, rows=2) as cloud:
+        topic = cloud.announce_deliveries()
+        function = EventFunction(cloud, EXPORTS="standard", COPY="standard", DELTAS="1", DELIVERY_TOPIC=topic)
+        (subscription,) = [name for name, one in cloud.world.pubsub.subscriptions.items() if one.topic == topic]
+        cloud.faults.latency_all(LATENCY_S)
+        for _ in range(HOURS):
+            for account in rng.sample(list(cloud.accounts()), READERS // 4):
+                days = (cloud.clock.now().date() - timedelta(days=back) for back in range(3))
+                cloud.late_data(account, rng.choice(list(days)).isoformat())
+            function.run(RunRequest())
+            while messages := cloud.world.pubsub.pull(subscription, MOST):
+                for message in messages:
+                    event = msgspec.json.decode(message.data, type=DeliveryDocument)
+                    found.append((message.published - event.data.delivered_at).total_seconds())
+                cloud.world.pubsub.acknowledge(subscription, {one.ack_id for one in messages})
+            cloud.advance(3600)
+    return sorted(found)
