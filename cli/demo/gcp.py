@@ -66,9 +66,10 @@ class GcpScenario:
             names = list(gcp.accounts())
             cast = Cast(early=names[:early], later=names[early:-1], closed=names[-1])
             gcp.close_account(cast.closed)
+            variables = {**gcp.environment(), "DELTAS": "1", "DELIVERY_TOPIC": gcp.announce_deliveries()}
             lines = Lines()
             with (
-                FunctionsFramework(FUNCTION, gcp.environment(), source=CODE, on_line=lines.take) as function,
+                FunctionsFramework(FUNCTION, variables, source=CODE, on_line=lines.take) as function,
                 GcpEnvironment(runner, gcp, function, lines) as environment,
             ):
                 runner.introduce(
@@ -159,6 +160,7 @@ class GcpScenario:
             "Fourth run", "One run must detect all five changes and repair what can be repaired."
         ) as step:
             environment.clear_calls()
+            environment.deliveries()
             report = environment.invoke(step, self.healing_request())
             status = str(report["status"])
             step.check("the run is degraded because data stopped arriving", status == "degraded", status)
@@ -170,6 +172,10 @@ class GcpScenario:
             kept = set(environment.gcp.copies()) >= set(damage.files_before)
             detail = f"{len(damage.files_before)} files of the previous copy"
             step.check("readers of the previous copy can continue", kept, detail)
+            changed = environment.changes_of(*damage.moved)
+            right = changed == [(sorted(now), sorted(damage.files_before))]
+            detail = ", ".join(f"{len(added)} files added and {len(gone)} gone" for added, gone in changed)
+            step.check("one delivery event says what changed in that partition", right, detail or "no event")
             step.check("the deleted copy is back", bool(environment.files_of(*damage.lost)), f"{damage.lost[1]}")
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
             environment.check_manual(step, report, "the stale export is reported, with its link", [damage.stale])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tempfile
 from collections import Counter
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import duckdb
+import msgspec
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
 
@@ -22,6 +24,7 @@ from cli.terminal.render import show_step
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.event_delivery import EventDelivery
 from localcloud.gcp.runtime.framework import FunctionsFramework, Response
+from shared.deliveries.document import DeliveryDocument, Series
 from shared.state.store import report_name
 
 KINDS = {"standard": "gcp_billing_export_v1_", "detailed": "gcp_billing_export_resource_v1_"}
@@ -90,6 +93,19 @@ class GcpEnvironment(Environment):
             self.no_report(step, f"{len(answers)} pushes returned the statuses {[one.status for one in answers]}")
         self.runner.ran(step, report, answers[0].duration_s)
         return report
+
+    def deliveries(self) -> list[DeliveryDocument]:
+        """Return the delivery events since the last call, which a subscription to their topic has received."""
+        found: list[DeliveryDocument] = []
+        while messages := self.gcp.published():
+            found += [msgspec.json.decode(base64.b64decode(one["data"]), type=DeliveryDocument) for one in messages]
+        return found
+
+    def changes_of(self, account: str, day: str, kind: str) -> list[tuple[list[str], list[str]]]:
+        """Return the added files and those that are gone, for each new delivery event of a partition."""
+        subject = Series(account, kind, day).path
+        deltas = [one.data.delta for one in self.deliveries() if one.subject == subject]
+        return [(list(one.added), list(one.gone)) for one in deltas]
 
     def calls(self) -> Sequence[Any]:
         return self.gcp.calls.select()
