@@ -1,4 +1,4 @@
-"""The Pub/Sub methods that the function uses: to pull events from its subscription, and to publish deliveries."""
+"""The Pub/Sub methods with which the function pulls events and publishes deliveries, and readers subscribe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.errors import GoogleError
-from localcloud.gcp.services.pubsub import MOST
+from localcloud.gcp.services.pubsub import MOST, Subscription
 
 CONSUME = "pubsub.subscriptions.consume"
 PUBLISH = "pubsub.topics.publish"
@@ -17,12 +17,13 @@ _LARGEST_MESSAGE, _MOST_ATTRIBUTES, _LONGEST_NAME, _LONGEST_VALUE = 10 * 1024 * 
 
 
 class PubSubApi:
-    """Publish, pull, acknowledge and modifyAckDeadline."""
+    """Publish, and create, pull, acknowledge and modifyAckDeadline of subscriptions."""
 
     def __init__(self) -> None:
         prefix = "pubsub.projects.subscriptions"
         self.handlers: dict[str, Handler] = {
             "pubsub.projects.topics.publish": self._publish,
+            f"{prefix}.create": self._create,
             f"{prefix}.pull": self._pull,
             f"{prefix}.acknowledge": self._acknowledge,
             f"{prefix}.modifyAckDeadline": self._modify,
@@ -37,6 +38,22 @@ class PubSubApi:
             raise _invalid("The request must contain at least one message.")
         pubsub = context.world.pubsub
         return {"messageIds": [pubsub.publish(topic, *message) for message in messages]}
+
+    def _create(self, context: Context) -> Answer:
+        project, name = context.ids
+        full, topic = f"projects/{project}/subscriptions/{name}", str(context.body.get("topic", ""))
+        context.need(
+            "pubsub.subscriptions.create", f"projects/{project}", "User not authorized to perform this action."
+        )
+        context.need("pubsub.topics.attachSubscription", topic, "User not authorized to perform this action.")
+        pubsub = context.world.pubsub
+        if topic not in pubsub.topics:
+            raise GoogleError(404, "notFound", f"Resource not found (resource={topic.rpartition('/')[2]}).")
+        if full in pubsub.subscriptions:
+            raise GoogleError(409, "alreadyExists", f"Resource already exists in the project (resource={name}).")
+        ordered = bool(context.body.get("enableMessageOrdering"))
+        pubsub.subscriptions[full] = Subscription(full, topic, ordered=ordered)
+        return {"name": full, "topic": topic, "enableMessageOrdering": ordered, "state": "ACTIVE"}
 
     def _pull(self, context: Context) -> Answer:
         name = _consumable(context)

@@ -79,6 +79,7 @@ def test_demo_without_a_repair_exits_with_1(monkeypatch: pytest.MonkeyPatch, tmp
     unmet = {check["what"] for check in healing["checks"] if not check["ok"]}
     assert unmet == {
         "each copy took one extract job",
+        "one delivery event says what changed in that partition",
         "the partition that changed was copied again",
         "the deleted copy is back",
         "every partition has its copy, each row once",

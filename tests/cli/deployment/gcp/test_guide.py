@@ -29,6 +29,7 @@ GROUPS = {
     "secrets": "secretmanager",
     "storage": "storage",
     "logging": "logging",
+    "pubsub": "pubsub",
 }
 # The variables by which the provider finds the API of each of the module's resources (its "Custom endpoints").
 PROVIDER = {
@@ -65,8 +66,9 @@ def of_gcloud() -> list[str]:
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalGcp]:
-    """Return a deployment whose function is not run."""
+    """Return a deployment with a topic of deliveries, whose function is not run."""
     with LocalGcp(accounts=2, done=1) as found:
+        found.announce_deliveries()
         yield found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import Clients
 
 SUBSCRIPTION = "deliveries"
@@ -59,6 +60,22 @@ def test_messages_of_one_key_keep_their_order_although_they_arrive_in_another(an
     assert pulled(announcing) == ["first", "second", "third"]
 
 
+def test_a_reader_creates_a_subscription_to_an_existing_topic(announcing: Clients, operator: Clients) -> None:
+    """It gets what is published from then on, in order if it asks for it; its name can be taken once."""
+    topic = operator.cloud.deployment.delivery_topic
+    path = f"v1/projects/{operator.cloud.project}/subscriptions/mine"
+    assert publish(announcing, "before") == 200
+    url, body = f"{operator.cloud.endpoint}/{path}", dict[str, Any](topic=topic, enableMessageOrdering=True)
+    assert [operator.session.put(url, json=body, timeout=HANG_S).status_code for _ in range(2)] == [200, 409]
+    absent = operator.session.put(f"{url}-too", json={"topic": f"{topic}-absent"}, timeout=HANG_S)
+    assert absent.status_code == 404
+    assert publish(announcing, "after", "key") == 200
+    (message,) = operator.cloud.published("mine")
+    assert base64.b64decode(message["data"]) == b"after"
+    assert operator.cloud.world.pubsub.subscriptions[path.removeprefix("v1/")].ordered
+    assert announcing.session.put(f"{url}-three", json=body, timeout=HANG_S).status_code == 403
+
+
 @pytest.mark.parametrize(
     ("key", "attributes", "status"),
     [
@@ -78,7 +95,8 @@ def test_limits_of_a_message(announcing: Clients, key: str, attributes: dict[str
 def test_malformed_requests_publish_nothing(announcing: Clients) -> None:
     """No messages, an empty message, and data that is not base64."""
     path = f"v1/{announcing.cloud.deployment.delivery_topic}:publish"
-    for messages in ([], [{}], [{"data": "?"}]):
+    malformed: list[list[dict[str, str]]] = [[], [{}], [{"data": "?"}]]
+    for messages in malformed:
         assert announcing.post(path, {"messages": messages}).status_code == 400
     assert pulled(announcing) == []
 
