@@ -47,7 +47,9 @@ class AzureScenario:
         """Run the scenario with `scopes` subscriptions; one in ten, and at least one, has an offer without FOCUS."""
         offers = {"ea": max(1, min(scopes, 10) - 1), WITHOUT_FOCUS: 1}
         behavior = Behavior(cost_lag_s=RIGHTS_LAG.total_seconds())
-        with LocalAzure(subscriptions=scopes, clock=VirtualClock(), agreements=offers, behavior=behavior) as azure:
+        with LocalAzure(
+            subscriptions=scopes, clock=VirtualClock(), agreements=offers, behavior=behavior, deliveries=True
+        ) as azure:
             # This budget lets a single run check everything, so that the scenario needs no second round.
             budget = max(1000, 3 * scopes)
             variables = {**azure.environment(), "EXPORTS": "actual,focus", "CALL_BUDGET": str(budget)}
@@ -234,13 +236,28 @@ class AzureScenario:
         """Run 6 detects that data arrives again."""
         environment.azure.resume_data(damage.paused)
         environment.pass_time(DAY)
+        environment.azure.world.manifest_events.waiting.clear()  # the runs have announced these
+        environment.azure.event_faults()  # only the activity log was late
         environment.azure.deliver()
-        environment.runner.event("a day later all exports deliver again")
+        environment.runner.event("a day later all exports deliver again; Event Grid reports each manifest")
         with environment.runner.step("Sixth run", "Data arrives again, and the problem is no longer reported.") as step:
+            self.check_announced(environment, step)
             report = environment.tick(step)
             environment.check_covered(step, report)
             late = report["deliveries"]["late"]
             step.check("nothing is late", late == 0, f"{late} late")
+
+    def check_announced(self, environment: AzureEnvironment, step: Step) -> None:
+        """Deliver Event Grid's events to the function, and check that it published what each delivery changed."""
+        before = len(environment.azure.world.published)
+        accepted = environment.push_events()
+        events = [one.event["data"] for one in environment.azure.world.published[before:]]
+        published = all(accepted) and 0 < len(accepted) == len(events)
+        step.check("each delivery is published at once", published, f"{len(events)} of {len(accepted)} events")
+        deltas = [one["delta"] for one in events]
+        named = all(one["added"] for one in deltas)
+        first = f"{len(deltas[0]['added'])} file added, {len(deltas[0]['gone'])} gone" if deltas else "nothing"
+        step.check("each says which files replace which", named, f"the first: {first}")
 
     def look_again(self, environment: AzureEnvironment) -> None:
         """Run a plan and expect nothing left to do."""

@@ -38,6 +38,15 @@ if os.environ.get("EVENT_SCHEDULE"):  # as in the deployed app
     )
 
 
+def delivery_event(event: func.EventGridEvent) -> None:
+    """Announce the delivery whose manifest was written."""
+    handler.on_manifest(event, _clock.sync())
+
+
+if os.environ.get("DELTAS") == "1":  # as in the deployed app
+    app.function_name("delivery_event")(app.event_grid_trigger(arg_name="event")(delivery_event))
+
+
 @app.function_name("reconcile_http")
 @app.route(route="reconcile", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:

@@ -13,6 +13,7 @@ from cli.terminal.progress import parse_line
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import STATE_CONTAINER
 from localcloud.azure.runtime.worker import AzureWorker, Invocation
+from localcloud.azure.services.event_grid import ACTION as PUBLISH
 from shared.state.store import report_name
 
 COST = "Microsoft.CostManagement/*"
@@ -40,7 +41,8 @@ class AzureEnvironment(Environment):
         return str(call.action.rpartition(".")[2])
 
     def is_write(self, call: Any) -> bool:
-        return bool(call.method != "GET" and not call.action.endswith("/read"))  # queries are reads by POST
+        # Queries are reads by POST, and an event on the topic changes nothing in the tenant.
+        return bool(call.method != "GET" and not call.action.endswith("/read") and call.action != PUBLISH)
 
     def tick(self, step: Step, timer: str = "reconcile_timer") -> Mapping[str, Any]:
         """Trigger a timer and return the run's report from the state container. Raises ScenarioEnded."""
@@ -50,6 +52,12 @@ class AzureEnvironment(Environment):
         if report is None:
             self._no_answer(step, done, "the run stored no report")
         return self._ran(step, report, done)
+
+    def push_events(self) -> list[bool]:
+        """Deliver the events that are due to the function; return for each whether it was accepted."""
+        due = self.azure.world.manifest_events.take(self.azure.clock.now())
+        with self.watched():
+            return [self.function.invoke_event(one.event).error is None for one in due]
 
     def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
         with self.watched():

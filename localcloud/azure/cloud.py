@@ -361,9 +361,11 @@ class LocalAzure(LocalCloud):
 
     def _platform(self) -> dict[str, str]:
         """Return the platform's environment variables: this cloud's endpoints and the function's identity."""
+        token = self.token()
+        self.world.static_tokens.add(token)
         return {
             "ARM_ENDPOINT": self.endpoint,
-            "ARM_TOKEN": self.token(),
+            "ARM_TOKEN": token,
             "BLOB_ENDPOINT": self.blob_endpoint,
             "BLOB_KEY": KEY,
             "VAULT_ENDPOINT": f"{self.endpoint}{VAULT}",

@@ -113,6 +113,8 @@ class World:
     activity_workspace: str = ""
     # The resource ID of the only Event Grid topic, and the events that it has accepted.
     topic: str = ""
+    # Tokens that stand for those of every audience, because settings hold only one.
+    static_tokens: set[str] = field(default_factory=set)
     published: list[Published] = field(default_factory=list)
     locks: dict[str, str] = field(default_factory=dict)
     pages_served: int = 0

@@ -15,7 +15,7 @@ import msgspec
 from localcloud.azure.calls import Call
 from localcloud.azure.errors import ArmError
 from localcloud.azure.faults import Attempt
-from localcloud.azure.iam.caller import EVENT_GRID, identify
+from localcloud.azure.iam.caller import EVENT_GRID, MANAGEMENT, identify
 from localcloud.azure.services.manifest_events import Published
 from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, Request, corrupted
@@ -38,7 +38,9 @@ class Topic:
         """Handle a request and log it; errors are returned as responses."""
         app = ""
         try:
-            app = identify(request.headers.get("authorization", ""), self._world.tenant, EVENT_GRID).principal
+            header = request.headers.get("authorization", "")
+            static = header.removeprefix("Bearer ") in self._world.static_tokens
+            app = identify(header, self._world.tenant, (*EVENT_GRID, *MANAGEMENT) if static else EVENT_GRID).principal
             with self._world.lock:
                 now = self._world.clock.monotonic()
                 self._world.faults.apply(Attempt(app, request.method, ACTION, self._world.topic, request.headers, now))
