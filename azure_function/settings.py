@@ -221,7 +221,9 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
         delivery_topic=_topic(reader),
     )
     reader.check(
-        settings.deltas or not settings.delivery_topic, "DELIVERY_TOPIC", "nothing is published to it without DELTAS=1"
+        settings.deltas or not settings.delivery_topic,
+        "DELIVERY_TOPIC",
+        "deliveries are published only with DELTAS=1; set that too, or unset DELIVERY_TOPIC",
     )
     if settings.client_secret:
         reader.check(bool(settings.tenant), "AZURE_TENANT_ID", "is required together with AZURE_CLIENT_SECRET")

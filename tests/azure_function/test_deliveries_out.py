@@ -11,9 +11,11 @@ import pytest
 
 from azure_function.clients import drop_clients
 from azure_function.handler import announce_once, open_deliveries, run_once
+from azure_function.settings import read_settings
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.event_grid import ACTION
 from shared.deliveries.document import Current, DeliveryDocument
+from shared.errors import SettingsError
 from shared.reconcile import RunResult
 from shared.request import RunRequest
 from tests.azure_function.support import DAY, HOUR, Lines, advance, local_azure
@@ -282,3 +284,45 @@ def test_operator_finds_the_documents(announcing: LocalAzure) -> None:
     listed = {name: stored.load(10**6, name).data for name, _ in stored.names("deltas/")}
     assert listed == documents(announcing)
     assert [one.data.sequence for one in chain(announcing, first)] == [1]
+
+
+def test_billing_export_is_announced_by_its_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder does not name the whole billing scope, which the state does."""
+    with local_azure(deliveries=True) as cloud:
+        for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+            monkeypatch.setenv(name, cloud.environment()[name])
+        cloud.add_billing_account("8611537", "EnterpriseAgreement", {"one": cloud.subscription_ids})
+        cloud.grant_billing()
+        run(cloud, BILLING_SCOPES="auto")
+        cloud.deliver()
+        assert push(cloud, BILLING_SCOPES="auto") == 0
+        (scope,) = {one["data"]["scope"] for one in published(cloud)}
+        assert scope.startswith("/providers/Microsoft.Billing/billingAccounts/8611537")
+        drop_clients()
+
+
+@pytest.mark.parametrize("answer", [b"<html>signed in?</html>", b"<!doctype html><p>proxy"])
+def test_page_of_a_proxy_is_no_acceptance(announcing: LocalAzure, answer: bytes) -> None:
+    """What a gateway answers with 200 does not count as published, and the next run publishes it."""
+    delivered(announcing)
+    announcing.faults.corrupt("POST /eventgrid/*", answer, times=None)
+    assert push(announcing) == 3
+    announcing.faults.restore()
+    announcing.world.published.clear()
+    run(announcing)
+    assert len(published(announcing)) == 3
+
+
+def test_topic_without_documents_is_a_setting_error() -> None:
+    """Both settings are named."""
+    settings = {
+        "DESTINATION": "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/g/providers/"
+        "Microsoft.Storage/storageAccounts/account",
+        "STATE_ACCOUNT": "host",
+        "DELIVERY_TOPIC": "https://deliveries.westeurope-1.eventgrid.azure.net/api/events",
+    }
+    assert read_settings({**settings, "DELTAS": "1"}).delivery_topic == settings["DELIVERY_TOPIC"]
+    with pytest.raises(SettingsError, match=r"DELIVERY_TOPIC.*DELTAS=1"):
+        read_settings(settings)
+    with pytest.raises(SettingsError, match="DELIVERY_TOPIC"):
+        read_settings({**settings, "DELTAS": "1", "DELIVERY_TOPIC": "https://example.com/api/events"})
