@@ -51,6 +51,7 @@ APP = "azure_function.handler"
     help="Whether an export may be overwritten without its eTag.",
 )
 @click.option("--activity-log", is_flag=True, help="The function reads the activity log, from a workspace.")
+@click.option("--deliveries", is_flag=True, help="The function announces deliveries; push_events brings it the events.")
 @click.option("--rights-delay", "rights_delay_s", type=SECONDS, default=0, help="Seconds until a role counts.")
 @click.option(
     "--registration-delay", "registration_delay_s", type=SECONDS, default=0, help="Seconds a registration takes."

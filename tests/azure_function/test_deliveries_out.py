@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -215,6 +216,52 @@ def test_events_of_anything_else_are_refused(announcing: LocalAzure, change: dic
     refused = [fields for _, event, fields in lines.lines if event == "event-refused"]
     assert [(one["code"], one["count"]) for one in refused] == [(code or "event-of-another-resource", 1)]
     assert len(published(announcing)) == 1
+
+
+def test_event_of_a_delivery_that_is_gone_changes_nothing(announcing: LocalAzure) -> None:
+    """An old event of a month that was never announced and has no files any more leads to no document."""
+    first = delivered(announcing)
+    events = [one.event for one in announcing.world.manifest_events.take(announcing.clock.now())]
+    with announcing.blob_client() as client:
+        client.delete_container(CONTAINER)
+    assert announce_once(events, environment(announcing), Lines(), announcing.clock, seed=1) == 0
+    with announcing.blob_client() as client:
+        client.create_container(CONTAINER)
+    advance(announcing, 30 * DAY)
+    assert announce_once(events, environment(announcing), Lines(), announcing.clock, seed=1) == 0
+    assert chain(announcing, first) == []
+    assert published(announcing) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_to_events_the_newest_documents_are_the_same(announcing: LocalAzure, seed: int) -> None:
+    """Lost, repeated, late and reordered events over three days: after a run they name the files that are there."""
+    delivered(announcing)
+    rng = random.Random(seed)
+    for _ in range(3):
+        announcing.event_faults(
+            loss=rng.random(), copies=rng.randint(1, 3), delay_s=rng.uniform(0, DAY), spread_s=rng.uniform(0, DAY)
+        )
+        advance(announcing, DAY)
+        announcing.deliver()
+        push(announcing)
+        if rng.random() < 0.5:
+            run(announcing)
+    advance(announcing, HOUR)
+    push(announcing)
+    run(announcing)
+    newest = [msgspec.json.decode(one, type=Current).newest for one in documents(announcing, "deliveries/").values()]
+    named = sorted(file.name for one in newest if one is not None for file in one.data.files)
+    with announcing.blob_client() as client:
+        there = client.get_container_client(CONTAINER).list_blob_names(name_starts_with="tailpipe/")
+        assert named == sorted(name for name in there if not name.endswith("manifest.json"))
+    files: dict[str, set[str]] = {}
+    for data in documents(announcing).values():
+        document = msgspec.json.decode(data, type=DeliveryDocument).data
+        of_scope = files.setdefault(document.scope, set())
+        of_scope -= set(document.delta.gone)
+        of_scope |= set(document.delta.added)
+    assert sorted(name for one in files.values() for name in one) == named
 
 
 def test_topic_that_refuses_loses_nothing(announcing: LocalAzure) -> None:
