@@ -19,7 +19,7 @@ locals {
     manual-steps     = "a-step-waits-for-you"
     newly-excluded   = "a-scope-was-excluded"
     failed-events    = "events-lie-in-the-queue"
-    unannounced      = "deliveries-are-not-announced"
+    deliveries       = "deliveries-are-not-announced"
     dropped-starts   = "scheduled-runs-are-missing"
   }
 
@@ -28,7 +28,7 @@ locals {
 
   alarms = merge(local.always_alarms, var.delivery_events ? local.delivery_alarms : {})
   delivery_alarms = {
-    unannounced = {
+    deliveries = {
       description = "For six hours some delivery could not be announced: see delivery-unannounced in the log, and whether its manifest is complete."
       namespace   = local.namespace
       metric      = "DeliveriesUnannounced"
