@@ -125,8 +125,8 @@ class Announcer:
     def _tried(self, series: Series) -> ReportedError | None:
         try:
             self.announce(series)
-        except ReportedError as error:
-            return error
+        except Exception as error:  # noqa: BLE001 - a defect must not fail the work whose result is announced
+            return error if isinstance(error, ReportedError) else defect(error)
         return None
 
     def _warn(self, failures: int, example: ReportedError | None) -> None:

@@ -121,6 +121,23 @@ def test_failed_event_is_counted_and_caught_up_by_the_run() -> None:
     assert sorted(world.accepted()) == [("s00000", 1), ("s00001", 1)]
 
 
+def test_defect_in_one_delivery_fails_neither_the_others_nor_their_copy() -> None:
+    """Whoever wrote the files goes on; the run that follows tries again."""
+    world = World()
+    first, second = world.deliver()
+    files = world.source.files
+
+    def broken(series: Series) -> FileSet | None:
+        if series == first:
+            raise ZeroDivisionError("a defect")
+        return files(series)
+
+    world.source.files = broken  # type: ignore[method-assign]  # one series is made to fail
+    assert world.announcer().announce_named([first, second]) == 1
+    assert [fields["code"] for _, _, fields in world.setting.events("delivery-unannounced")] == ["internal-error"]
+    assert world.accepted() == [(second.scope, 1)]
+
+
 def test_incomplete_delivery_waits_for_its_files() -> None:
     """No reader learns of half a set; the run is not degraded, and looks again once the ledger shows more files."""
     world = World(1)
