@@ -8,9 +8,8 @@ import signal
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -72,33 +71,22 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Share emulators between tests, and do not trace code that coverage never counts."""
+    """Share emulators and SDK data between tests, and do not trace code that coverage never counts."""
     if "localcloud.azure.cloud" in sys.modules:
         from tests import azurites
 
         azurites.install()
         session.config.add_cleanup(azurites.close)
     if "botocore.loaders" in sys.modules:
-        _parse_endpoints_once()
+        from tests import botocore_data
+
+        botocore_data.install()
     if session.config.getoption("cov_source", None):
         from tests import unmeasured
 
         unmeasured.install()
     # Modules and tests stay in memory: scanning these millions of objects added 0.5 s to each full collection.
     gc.freeze()
-
-
-def _parse_endpoints_once() -> None:
-    """Share botocore's parsed JSON files between all sessions, except the models of services, which it modifies."""
-    from botocore.loaders import JSONFileLoader
-
-    parse = JSONFileLoader().load_file
-    parse_once = cache(parse)
-
-    def load(path: str) -> Any:
-        return parse(path) if path.endswith("/service-2") else parse_once(path)
-
-    JSONFileLoader.load_file = staticmethod(load)  # type: ignore[assignment, method-assign]  # it needs no loader
 
 
 @pytest.hookimpl(trylast=True)
