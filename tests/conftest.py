@@ -70,6 +70,16 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while modules are imported, which leave none: it takes a tenth of the time of this phase."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Share emulators and SDK data between tests, and do not trace code that coverage never counts."""
     if "localcloud.azure.cloud" in sys.modules:
