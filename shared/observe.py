@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -38,12 +38,14 @@ def observe(
     run: RunContext,
     budget: int,
     requested: Collection[str] = (),
+    note_periods: Callable[[Mapping[Key, Observation]], None] = lambda _: None,
 ) -> dict[Key, Observation]:
     """Return the observations of this run by target key; targets that were not observed are left out.
 
-    `budget` bounds the single reads (0: no bound); `requested` are the scopes that were requested by id. Raises
-    RunStopped if nothing can be believed anymore. Every other failure makes the targets that it concerns Unknown,
-    except when time is up: those targets count as not observed.
+    `budget` bounds the single reads (0: no bound); `requested` are the scopes that were requested by id. `note_periods`
+    is called with what the listings showed of targets that a single read does not show: their data lies there even if
+    the target is gone, or if reading it is refused. Raises RunStopped if nothing can be believed anymore. Every other
+    failure makes the targets that it concerns Unknown, except when time is up: those targets count as not observed.
     """
     try:
         seen = {key: without_secrets(one) for key, one in cloud.observe_bulk(targets).items()}
@@ -68,15 +70,20 @@ def observe(
             return as_observation(defect(error))
 
     read_singly = 0
+    hidden: dict[Key, Observation] = {}
     for target, observation in each(chosen, read, run.settings.workers, lambda: run.deadline.allows(0)):
         run.heartbeat()
         if observation is None:
             continue
         read_singly += 1
         observation = without_secrets(observation)
-        seen[target.key] = _with_evidence(observation, seen.get(target.key), target.state)
+        surveyed = seen.get(target.key)
+        if isinstance(surveyed, Present) and not isinstance(observation, Present):
+            hidden[target.key] = surveyed
+        seen[target.key] = _with_evidence(observation, surveyed, target.state)
         if isinstance(observation, Unknown):
             run.log("warning", "unknown", target.key, code=observation.code, reason=observation.detail)
+    note_periods(hidden)
     run.cut_short = read_singly < len(chosen)
     run.log("info", "observed", reason=f"{len(seen)} of {len(targets)} targets, {read_singly} by single reads")
     return seen

@@ -87,7 +87,7 @@ def reconcile(
         active = [one for one in targets if not one.skip and _is_active(scopes.get(one.key.scope))]
         budget = 0 if request.verify_all else run.settings.call_budget
         requested = scopes if request.verify_all else request.scopes
-        seen = observe(provider, active, document, run, budget, requested)
+        seen = observe(provider, active, document, run, budget, requested, session.deliveries.note)
         session.deliveries.note(seen)
         proposed = make_plan(targets, scopes, seen, run.clock.now(), requested)
         guarded = guard(proposed, run.settings, run.clock.now(), force=request.force)

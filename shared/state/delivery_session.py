@@ -99,13 +99,13 @@ class DeliverySession:
         for _ in range(CONFLICTS):
             now = self._run.clock.now()
             try:
-                stored, version = self._load(owner)
+                stored, version, rebuilt = self._load(owner)
             except NewerLedger as error:
                 self._run.log("warning", "deliveries-newer", reason=str(error))
                 return False
             changed = change(stored)
             self.ledger = stored
-            if not changed:
+            if not changed and not rebuilt:
                 return True
             stored.compact(now)
             data = stored.encode(now)
@@ -116,25 +116,25 @@ class DeliverySession:
                 self._store.save(data, version, DELIVERIES)
             except Conflict:
                 continue
-            return True
+            return changed  # if it was begun anew and holds nothing, what was to be changed is lost
         self._run.log("warning", "deliveries-unsaved", reason=f"other runs wrote it in {CONFLICTS} tries")
         return False
 
-    def _load(self, owner: str) -> tuple[Ledger, str | None]:
-        """Return the stored ledger and its version; an empty one where there is none, or none that can be read.
+    def _load(self, owner: str) -> tuple[Ledger, str | None, bool]:
+        """Return the stored ledger, its version, and whether it is begun anew because it cannot be read.
 
         Raises NewerLedger, ReportedError.
         """
         for read_again in (True, False):  # the answer may have been cut off on its way: it is read once more
             blob = self._store.load(SIZE_LIMIT, DELIVERIES)
             if blob.version is None:
-                return Ledger(self._run.cloud, owner), None
+                return Ledger(self._run.cloud, owner), None, False
             try:
-                return decode(blob.data, self._run.cloud, owner), blob.version
+                return decode(blob.data, self._run.cloud, owner), blob.version, False
             except CorruptLedger as error:
                 if read_again:
                     continue
                 name = self._store.set_aside(f"{self._run.started_at:%Y%m%dT%H%M%SZ}", DELIVERIES)
                 self._run.log("warning", "deliveries-corrupt", reason=f"{error}; kept aside as {name}, begun anew")
-                return Ledger(self._run.cloud, owner), blob.version
+                return Ledger(self._run.cloud, owner), blob.version, True
         raise AssertionError("unreachable: the second reading returns")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shared.errors import Denied, Transient
 from shared.periods import EMPTY, Period, is_period, month_before, months_between
 from shared.state.deliveries import DELIVERIES, CorruptLedger, Ledger, NewerLedger, decode
+from shared.state.delivery_session import DeliverySession
 from shared.state.store import STATE
 from tests.inmemory import InMemoryStore
 from tests.shared.builders import START
@@ -223,6 +224,15 @@ def test_periods_of_a_bulk_listing_are_kept_after_a_single_read() -> None:
     assert list(stored(setting.store).series()) == [("s00000", "daily"), ("s00001", "daily")]
 
 
+def test_listed_periods_are_recorded_while_reading_the_exports_is_refused() -> None:
+    """The data lies there, whatever the control plane says of its export."""
+    setting = delivering()
+    setting.world.evidence = True
+    setting.world.faults["read", "*"] = Denied("denied", "no permission")
+    setting.run(verify_all=True)
+    assert list(stored(setting.store).series()) == [("s00000", "daily"), ("s00001", "daily")]
+
+
 def test_run_without_new_deliveries_writes_no_ledger() -> None:
     """This holds without any data and without new data."""
     setting = Setting(2)
@@ -296,6 +306,20 @@ def test_damaged_ledger_is_set_aside_and_rebuilt() -> None:
     assert next(iter(setting.store.aside)).startswith("deliveries.corrupt-")
     assert setting.events("deliveries-corrupt")
     assert len(list(stored(setting.store).series())) == 2
+
+
+def test_ledger_damaged_after_it_was_saved_is_begun_anew_once() -> None:
+    """What was to be marked in it is lost, which the caller learns: a later run records and announces it again."""
+    setting = delivering()
+    setting.run()
+    series = ("s00000", "daily")
+    ((name, period),) = stored(setting.store).periods(*series).items()
+    setting.store.replace(b"broken", DELIVERIES)
+    session = DeliverySession(setting.store, setting.new_run())
+    assert session.mark_announced([(series, name, period)], "org-1") is False
+    assert list(stored(setting.store).series()) == []
+    assert session.mark_announced([(series, name, period)], "org-1") is True
+    assert list(setting.store.aside.values()) == [b"broken"]
 
 
 def test_newer_ledger_is_unchanged() -> None:
