@@ -191,9 +191,17 @@ class InMemoryCloud:
             self.world.calls[operation, kind] += 1
         self.world.trip(operation, scope)
 
+    def true_time(self) -> datetime:
+        """Return the cloud's own time."""
+        return self.run.clock.now()
+
+    def shown(self, key: Key) -> Thing | None:
+        """Return a resource as reads show it."""
+        return self.world.things.get(key)
+
     def _look(self, key: Key) -> Observation:
-        thing = self.world.things.get(key)
-        if thing is None or (thing.visible_at and thing.visible_at > self.run.clock.now()):
+        thing = self.shown(key)
+        if thing is None or (thing.visible_at and thing.visible_at > self.true_time()):
             return Absent()
         return Present(
             dict(thing.fields),
@@ -206,7 +214,7 @@ class InMemoryCloud:
         )
 
     def _write(self, action: Action) -> Applied | CloudError:
-        key, now = action.key, self.run.clock.now()
+        key, now = action.key, self.true_time()
         try:
             self.world.trip("write", key.scope)
         except CloudError as error:
