@@ -6,6 +6,7 @@ expectation is checked against the live local cloud, through its API, and agains
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from cli.demo.aws_environment import EXPORT, STATEMENT, AwsEnvironment
 from cli.demo.environment import FULL_RUN, Lines, accepted
 from cli.demo.runner import Runner
 from localcloud.aws.cloud import LocalAws
+from localcloud.aws.platform.deployment import PREFIX
 from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
 from shared.runtime.clock import SystemClock, VirtualClock
 from tailpipe_exports import CODE
@@ -38,7 +40,7 @@ class AwsScenario:
     def run(self, runner: Runner, scopes: int) -> None:
         """Run the scenario with `scopes` accounts, including the management account."""
         # Virtual time starts now because the local S3 dates its objects by the machine's clock.
-        with LocalAws(accounts=scopes, clock=VirtualClock(SystemClock().now())) as aws:
+        with LocalAws(accounts=scopes, clock=VirtualClock(SystemClock().now()), deliveries=True) as aws:
             variables = aws.environment()
             lines = Lines()
             with LambdaRuntime(
@@ -59,6 +61,7 @@ class AwsScenario:
                 self.withdraw(environment)
                 self.offer_again(environment)
                 self.heal_by_event(environment)
+                self.announce(environment)
                 self.look_again(environment)
                 environment.keep()
 
@@ -199,6 +202,27 @@ class AwsScenario:
             looked = {one["scope"] for one in report["actions"]}
             step.check("the run looks at one account", looked == {aws.account}, ", ".join(sorted(looked)))
             environment.check_export(step, "the export exists again before the next scheduled run")
+
+    def announce(self, environment: AwsEnvironment) -> None:
+        """Announce a delivery by S3's event, without a run."""
+        aws, runner = environment.aws, environment.runner
+        runner.heading("Meanwhile", "A reader has subscribed its queue to the topic of deliveries.")
+        environment.open_deliveries()
+        aws.deliver()
+        runner.event("AWS delivers the month again; S3's event of the manifest goes through EventBridge to the queue")
+        with runner.step("A delivery", "No run is awaited: the collector reads the manifest and publishes.") as step:
+            published = environment.announce_deliveries()
+            data = published[0]["data"] if published else {}
+            detail = (
+                f"{data.get('dataset')}, {data.get('period')}, number {data.get('sequence')}" if data else "no event"
+            )
+            step.check("one event is published at once", len(published) == 1, detail)
+            delta = data.get("delta", {})
+            replaced = delta.get("replaced", [])
+            step.check("it says which files replace which", bool(replaced), f"{len(replaced)} replaced")
+            stored = environment.stored(f"{PREFIX}/{data.get('document')}")
+            same = stored is not None and json.loads(stored) == published[0]
+            step.check("the connector may read the same document", same, str(data.get("document")))
 
     def look_again(self, environment: AwsEnvironment) -> None:
         """Run a plan and expect nothing left to do."""

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from aws_lambda.collector import collect
+from aws_lambda.clients import warm_clients
+from aws_lambda.collector import announce, collect
 from aws_lambda.events import own_of
 from aws_lambda.settings import read_settings
 from cli.demo.environment import Environment, Lines
 from cli.demo.runner import Runner, Step
 from localcloud.aws.cloud import LocalAws
+from localcloud.aws.platform.deployed_deliveries import DELIVERIES, make_rule
+from localcloud.aws.platform.deployed_deliveries import WINDOW_S as DELIVERIES_WINDOW_S
 from localcloud.aws.platform.deployed_events import COLLECTOR, WINDOW_S, make_queue, make_rules
+from localcloud.aws.platform.deployment import FUNCTION
 from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
 from shared.hints import as_document
 
 EXPORT = "tailpipe-dataexport"
+READER = "reader.fifo"  # a queue that a reader of the exports has subscribed
 HOUR_S = 3600  # between two runs
 CONDITIONS = frozenset({"connector", "connector_events", "management", "members"})  # of the rules
 STATEMENT = "TailpipeDataExports"
@@ -59,15 +65,41 @@ class AwsEnvironment(Environment):
         """Do what Lambda and the collector do with the queue after a minute; return the report of the run for it."""
         self.aws.advance(WINDOW_S)
         self.aws.settle_events()
-        sqs = self.aws.client("sqs")
-        url = sqs.get_queue_url(QueueName=COLLECTOR)["QueueUrl"]
-        received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
-        records = [{"messageId": one["MessageId"], "body": one["Body"]} for one in received]
+        records = [{"messageId": one["MessageId"], "body": one["Body"]} for one in self._received(COLLECTOR)]
         own = own_of(read_settings(self.aws.environment()), self.aws.account)
         hints, _ = collect({"Records": records}, own, lambda *_: None, self.aws.clock)
         if hints is None:
             self.no_report(step, f"{len(records)} messages are in the queue, and none is about this deployment")
         return self._run(step, {"hints": as_document(hints)})
+
+    def open_deliveries(self) -> None:
+        """Let S3 report manifests from now on, and subscribe a queue to the topic of deliveries."""
+        sqs, deployment = self.aws.client("sqs"), self.aws.deployment
+        sqs.create_queue(QueueName=f"{FUNCTION}-failed")
+        make_rule(deployment, self.aws.client, 360)
+        sqs.create_queue(QueueName=READER, Attributes={"FifoQueue": "true"})
+        self.aws.client("sns").subscribe(
+            TopicArn=deployment.delivery_topic,
+            Protocol="sqs",
+            Endpoint=f"arn:aws:sqs:{self.aws.region}:{self.aws.account}:{READER}",
+            Attributes={"RawMessageDelivery": "true"},
+        )
+
+    def announce_deliveries(self) -> list[Any]:
+        """Do what Lambda and the collector do with the queue of manifests; return what the reader's queue received."""
+        self.aws.advance(DELIVERIES_WINDOW_S)
+        self.aws.settle_events()
+        records = [{"messageId": one["MessageId"], "body": one["Body"]} for one in self._received(DELIVERIES)]
+        environment = self.aws.environment()
+        settings = read_settings(environment)
+        clients = warm_clients(settings, environment)
+        announce({"Records": records}, settings, self.aws.account, clients, lambda *_: None, self.aws.clock, 60)
+        return [json.loads(one["Body"]) for one in self._received(READER)]
+
+    def _received(self, queue: str) -> list[Any]:
+        sqs = self.aws.client("sqs")
+        url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+        return list(sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []))
 
     def calls(self) -> Sequence[Any]:
         return self.aws.calls.select()

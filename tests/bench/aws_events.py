@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from moto.events.models import EventPattern
+
+from aws_lambda.clients import warm_clients
+from aws_lambda.collector import announce
+from aws_lambda.settings import read_settings
 from localcloud.aws.cloud import LocalAws
+from localcloud.aws.platform.deployed_deliveries import WINDOW_S, pattern
 from shared.runtime.clock import VirtualClock
 from tests.aws_lambda.cloudtrail import instance_changed
 from tests.aws_lambda.event_path import EventPath
-from tests.aws_lambda.support import EXPORT, local_aws, run
+from tests.aws_lambda.subscriber import Subscriber
+from tests.aws_lambda.support import EXPORT, Lines, local_aws, run
 from tests.bench.measure import Measure
 
 ACCOUNTS = 10_000
@@ -20,6 +28,8 @@ DAMAGED = 100  # a day: 1 % of the accounts
 DAY, HOUR = 86_400.0, 3600.0
 # AWS documents no delay for events. CloudTrail's log files take 5 minutes on average; its events are faster.
 TRAIL_S, DIRECT_S = 180.0, 60.0
+OBJECT_S = 45.0  # S3's events take seconds, sometimes a minute or longer ("Amazon S3 Event Notifications")
+DATASETS, DELIVERIES = "cur2,focus,carbon", 60
 MODEL = f"modeled delays, uniformly distributed: CloudTrail to {TRAIL_S:.0f} s, CloudFormation to {DIRECT_S:.0f} s"
 
 
@@ -102,6 +112,40 @@ def storm(cloud: LocalAws, events: int = 10_000, seconds: float = 600) -> tuple[
     return 60 / min(gaps), events - had
 
 
+def publishing(cloud: LocalAws, seed: int = 1) -> list[float]:
+    """Deliver all exports many times in virtual time; return the seconds from each manifest to its event on the topic.
+
+    The collector gets what has arrived by the end of the queue's window, as Lambda passes it on.
+    """
+    rng, clock, subscriber = random.Random(seed), cast(VirtualClock, cloud.clock), Subscriber(cloud)
+    environment = cloud.environment() | {"EXPORTS": DATASETS}
+    run(cloud, EXPORTS=DATASETS)
+    rule, waiting, taken = EventPattern(None, pattern(cloud.deployment)), list[tuple[float, str]](), list[float]()
+    cloud.client("s3").put_bucket_notification_configuration(
+        Bucket=cloud.deployment.bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
+
+    def route(_place: object, event: dict[str, Any], *_: object) -> None:
+        if rule.matches_event(cast("Any", event)):
+            waiting.append((clock.monotonic() + rng.random() * OBJECT_S, json.dumps(event)))
+
+    setattr(cloud.world.buses, "route", route)  # noqa: B010 - in place of buses, which are not deployed
+    for _ in range(DELIVERIES):
+        clock.advance(rng.uniform(1, 12) * HOUR)
+        written = clock.monotonic()
+        cloud.deliver()
+        while waiting:
+            clock.wait_until(min(due for due, _ in waiting) + WINDOW_S)
+            batch = [body for due, body in waiting if due <= clock.monotonic()]
+            waiting[:] = [one for one in waiting if one[0] > clock.monotonic()]
+            settings = read_settings(environment)
+            clients = warm_clients(settings, environment)
+            records = {"Records": [{"body": body} for body in batch]}
+            announce(records, settings, cloud.account, clients, Lines(), clock, 60)
+            taken += [clock.monotonic() - written] * len(subscriber.received())
+    return taken + [math.inf] * (DELIVERIES * len(DATASETS.split(",")) - len(taken))
+
+
 def measures() -> Iterator[Measure]:
     """Yield the measurements of events on AWS."""
     with local_aws(accounts=ACCOUNTS) as cloud:
@@ -112,6 +156,8 @@ def measures() -> Iterator[Measure]:
         extra, steady = undamaged(cloud)
         healed, joined = day(cloud, DAMAGED, joining=20)
         per_minute, lost = storm(cloud)
+    with local_aws(accounts=1, kind="standalone", deliveries=True) as cloud:
+        published = publishing(cloud)
     setting = f"{ACCOUNTS} accounts, {DAMAGED} deletions in a day of virtual time; {MODEL}"
     yield Measure("aws.heal.event_p95_s", quantile(healed, 0.95), "s", 300, f"from damage to repair; {setting}")
     yield Measure("aws.onboard.new_scope_p95_s", quantile(joined, 0.95), "s", 600, f"20 accounts join; {setting}")
@@ -124,4 +170,12 @@ def measures() -> Iterator[Measure]:
         5,
         f"calls of event runs in three hours without damage, relative to the {steady} calls of the scheduled runs; "
         f"{ACCOUNTS} accounts",
+    )
+    yield Measure(
+        "aws.delivery.publish_p95_s",
+        quantile(published, 0.95),
+        "s",
+        60,
+        f"{len(published)} deliveries of three exports, from the manifest to the topic, virtual time, local AWS; S3's "
+        f"events are modeled to take up to {OBJECT_S:.0f} s, the queue's window is {WINDOW_S} s; without a cold start",
     )

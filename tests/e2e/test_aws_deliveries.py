@@ -89,12 +89,13 @@ def follower(reader: Reader, bucket: str) -> DeltaReader:
         try:
             return reader.read(PREFIX + name)
         except ClientError as error:
-            if error.response["Error"]["Code"] != "NoSuchKey":
+            # S3 answers so for a missing object: the connector may list by prefix only.
+            if error.response["Error"]["Code"] != "AccessDenied":
                 raise
             return None
 
     def fetch(file: Mapping[str, Any]) -> bytes:
-        content = reader.read(file["name"])
+        content = read(file["name"].removeprefix(PREFIX)) or b""
         if f"etag:{hashlib.md5(content, usedforsecurity=False).hexdigest()}" != file["checksum"]:
             raise Changed(file["name"])
         return content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from localcloud.aws.platform.deployment import FUNCTION, Clients, Deployment
 from tailpipe_exports import FILES
@@ -12,6 +13,14 @@ PATTERN = FILES / "infra" / "aws" / "deliveries.json"
 DELIVERIES = f"{FUNCTION}-deliveries"
 WINDOW_S = 5
 BATCH = 100
+
+
+def pattern(deployment: Deployment) -> dict[str, Any]:
+    """Return the pattern of the rule for manifests, from the file that the Terraform module reads."""
+    names = deployment.names()
+    text = re.sub(r"\$\{(\w+)\}", lambda match: names[match[1]], PATTERN.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def make_topic(deployment: Deployment, clients: Clients) -> None:
@@ -34,10 +43,8 @@ def make_rule(deployment: Deployment, clients: Clients, visibility_s: int) -> st
         "RedrivePolicy": json.dumps(redrive | {"maxReceiveCount": 5}),
     }
     clients("sqs", deployment.account).create_queue(QueueName=DELIVERIES, Attributes=attributes)
-    names = deployment.names()
-    pattern = re.sub(r"\$\{(\w+)\}", lambda match: names[match[1]], PATTERN.read_text(encoding="utf-8"))
     events = clients("events", deployment.account)
-    events.put_rule(Name=DELIVERIES, EventPattern=pattern, State="ENABLED")
+    events.put_rule(Name=DELIVERIES, EventPattern=json.dumps(pattern(deployment)), State="ENABLED")
     events.put_targets(Rule=DELIVERIES, Targets=[{"Id": "queue", "Arn": queue}])
     return queue
 
