@@ -31,6 +31,7 @@ PROVIDERS = (
     "Microsoft.App",  # of a function in a network; "Flex Consumption plan", considerations
     "Microsoft.CostManagement",
     "Microsoft.CostManagementExports",
+    "Microsoft.EventGrid",
     "Microsoft.Insights",
     "Microsoft.ManagedIdentity",
     "Microsoft.Network",

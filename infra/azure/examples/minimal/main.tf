@@ -16,6 +16,7 @@ provider "azurerm" {
     "Microsoft.App",
     "Microsoft.CostManagement",
     "Microsoft.CostManagementExports",
+    "Microsoft.EventGrid",
     "Microsoft.Insights",
     "Microsoft.ManagedIdentity",
     "Microsoft.Network",
