@@ -26,7 +26,6 @@ locals {
   # Six hours, in periods.
   six_hours = ceil(21600 / local.period)
 
-  alarms = merge(local.always_alarms, var.delivery_events ? local.delivery_alarms : {})
   delivery_alarms = {
     deliveries = {
       description = "For six hours some delivery could not be announced: see delivery-unannounced in the log, and whether its manifest is complete."
@@ -41,7 +40,7 @@ locals {
       missing     = "ignore"
     }
   }
-  always_alarms = {
+  alarms = {
     missed-runs = {
       # Not the function's own invocations, which events and people start too. Runs that are started and do not take place
       # end in the queue of failed events.
@@ -160,7 +159,7 @@ locals {
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
-  for_each = local.alarms
+  for_each = merge(local.alarms, var.delivery_events ? local.delivery_alarms : {})
 
   alarm_name          = "${var.function_name}-${each.key}"
   alarm_description   = "${each.value.description} Runbook: docs/runbook.md#${local.runbook[each.key]}"
