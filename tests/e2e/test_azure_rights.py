@@ -21,6 +21,8 @@ from tests.e2e.azure_rights import Right, Used, differences, granted
 from tests.e2e.azure_scenarios import Tenant, onboard, repair, tenant, with_identities, with_keys
 from tests.limits import HANG_S
 
+pytestmark = pytest.mark.long
+
 # Grants that no call to a local cloud can use, each with its documented reason.
 KNOWN = {
     "WriteTelemetry": "the Functions host writes the logs, not our code; Entra authentication for Application Insights "

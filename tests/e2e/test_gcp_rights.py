@@ -25,6 +25,8 @@ from shared.runtime.clock import VirtualClock
 from tests.gcp_function.events import EventFunction
 from tests.gcp_function.support import DAY, HOUR, START, accounts, day_of, local_gcp, messages, run
 
+pytestmark = pytest.mark.long
+
 USAGE = "standard,detailed,pricing"
 Use = tuple[str, str]  # a permission, and the resource that it was needed on
 Item = tuple[str, str]  # a grant's id, and one of its actions or its role

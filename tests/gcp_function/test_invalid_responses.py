@@ -15,6 +15,8 @@ from localcloud.gcp.discovery import match
 from localcloud.gcp.state import Behavior
 from tests.gcp_function.support import HOUR, Lines, accounts, day_of, local_gcp, run
 
+pytestmark = pytest.mark.long
+
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
 WRITES = ("insert", "patch", "update", "delete", "copy", "rewrite", "setIamPolicy")
 STATE = "known_billing_accounts.json"

@@ -24,6 +24,8 @@ from tests.gcp_function.support import (
     run,
 )
 
+pytestmark = pytest.mark.long
+
 ONLY = {"EXPORTS": "standard", "COPY": "standard"}
 KEY = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
 

@@ -10,6 +10,8 @@ import pytest
 from localcloud.aws.cloud import LocalAws
 from tests.cli.support.aws import FUNCTION, account, sign_in, stderr_of, tailpipe
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:

@@ -19,6 +19,8 @@ from tests.cli.support.terraform_double import TerraformDouble
 from tests.localcloud.aws.helpers import create_export
 from tests.localcloud.aws.iam.sessions import client_in, document, make_role
 
+pytestmark = pytest.mark.long
+
 OTHER = "999988887777"
 __all__ = ["terraform"]  # a fixture, which pytest finds by name
 
