@@ -1,1 +1,1 @@
-"""`tailpipe-exports`: the operator's tool. Never shipped in a function."""
+"""`tailpipe-exports`: the operator's command-line tool. Never part of a function's archive."""

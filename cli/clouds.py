@@ -1,7 +1,6 @@
 """The registry of clouds: one entry each. No other module of the tool depends on a cloud's name.
 
-An entry imports its function and its local cloud only when they are used, which keeps
-`tailpipe-exports --help` quick.
+An entry imports its function and its local cloud only when they are used, which keeps `tailpipe-exports --help` fast.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class OpenDeliveries(Protocol):
 
 
 class SupportCase(Protocol):
-    """The text of a support case that asks for these months, by dataset, of one scope's exports."""
+    """The text of a support case that requests these months, by dataset, for one scope's exports."""
 
     def __call__(self, scope: str, months: Mapping[str, Sequence[str]]) -> str: ...
 
@@ -58,18 +57,17 @@ class SupportCase(Protocol):
 class Cloud:
     """One cloud.
 
-    `scope` and `scopes` are what its users call them, one and many. `run_once` returns the function's own entry,
-    `open_state` what opens its stored documents for reading, `open_deliveries` what opens those of deliveries,
-    `local` the options and the body of `tailpipe-exports local <name>`, `scenario` what `tailpipe-exports demo` plays,
-    `operator` what the commands on a real deployment need. `read_settings` returns the function's own reader of its
-    settings. `own` matches the variables by which a process reaches the cloud and signs in: they are the operator's
-    and never a deployment's; `platform` matches those of the function's platform, which are not settings of ours.
-    `elsewhere` says how to look at another place, `remedies` how to correct the settings that select the place.
-    `environment` fills in from the operator's own configuration what the platform would have set; `demo_scopes` is how
-    many scopes the demonstration has by default. `reach` returns how far back the cloud can still deliver
-    months. Where its function cannot make it deliver them, `support_case` returns what writes the text of a support
-    case, and `no_backfill` says why nothing can be done.
-    """
+    `scope` and `scopes` are what its users call them, one and many. `run_once` returns the function's own entry point,
+    `open_state` the function that opens its stored documents for reading, `open_deliveries` that for the documents of
+    deliveries, `local` the options and the body of `tailpipe-exports local <name>`, `scenario` the scenario of
+    `tailpipe-exports demo`, `operator` the port for commands on a real deployment. `read_settings` returns the
+    function's own reader of its settings. `own` matches the variables by which a process reaches the cloud and signs
+    in, which belong to the operator and never to a deployment; `platform` matches those of the function's platform,
+    which are not settings of the function. `elsewhere` says how to select another place, `remedies` how to correct the
+    settings that select it. `environment` adds variables that the platform would set, from the operator's
+    configuration; `demo_scopes` is the demonstration's default number of scopes. `reach` returns how far back the cloud
+    can deliver months. If the function cannot request them, `support_case` returns the function that writes a support
+    case, and `no_backfill` says why nothing can be done."""
 
     name: str
     title: str
@@ -136,7 +134,7 @@ def _aws_scenario() -> Scenario:
 
 
 def _aws_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the settings with the region that the operator's profile names, where the environment names none.
+    """Return the settings with the region of the operator's profile if the environment has none.
 
     Raises SettingsError for a profile that does not exist.
     """
@@ -223,7 +221,7 @@ def _azure_scenario() -> Scenario:
 
 
 def _azure_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the settings with the operator's own token for a local cloud, where there is one."""
+    """Return the settings with the operator's own token for a local cloud, if there is one."""
     token = environment.get("ARM_OPERATOR_TOKEN")
     return {**environment, "ARM_TOKEN": token} if token else environment
 
@@ -233,7 +231,7 @@ def _gcp_run_once() -> RunOnce:
     from gcp_function.handler import run_once
 
     def run(request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float) -> RunResult:
-        # The same sign-in as that of the operator's commands, which is Terraform's.
+        # The same sign-in as for the operator's commands, which is that of Terraform.
         credentials = signed_in(environment.get("GOOGLE_CLOUD_PROJECT", ""))
         return run_once(request, environment, sink, clock, seconds, credentials=credentials)
 
@@ -281,7 +279,7 @@ def _gcp_scenario() -> Scenario:
 
 
 def _gcp_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the settings with the project that gcloud's configuration names, where the environment names none."""
+    """Return the settings with the project of gcloud's configuration if the environment has none."""
     project = environment.get("GOOGLE_CLOUD_PROJECT") or environment.get("CLOUDSDK_CORE_PROJECT")
     if not project:
         import google.auth
@@ -334,7 +332,7 @@ CLOUDS: dict[str, Cloud] = {
             scenario=_azure_scenario,
             operator=_azure_operator,
             read_settings=_azure_settings,
-            # The first are the SDK's, the others lead to a local cloud, or are the identity of a machine in Azure.
+            # The first are the SDK's, the others point to a local cloud or identify a machine in Azure.
             own=re.compile(
                 r"AZURE_(?!FUNCTIONS_)\w+|ARM_\w+|BLOB_(ENDPOINT|KEY)|(GRAPH|FUNCTION|VAULT)_ENDPOINT|(IDENTITY|MSI)_\w+"
             ),

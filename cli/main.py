@@ -1,4 +1,4 @@
-"""The command line. Modules of clouds, and whatever is slow to import, are loaded by the command that needs them."""
+"""The command line. Modules of clouds and slow imports are loaded by the commands that need them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def plan(
 @reconciling
 @click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
 @click.option("--yes", is_flag=True, help="Write without asking; required without a terminal to ask on.")
-@click.option("--plan", "file", type=FILE, metavar="FILE", help="Write exactly what the plan in this file says.")
+@click.option("--plan", "file", type=FILE, metavar="FILE", help="Make exactly the writes of the plan in this file.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -110,14 +110,15 @@ def run(
 ) -> None:
     """Reconcile now, with your own credentials.
 
-    The settings are those of the deployed function. Shows what would be written, and asks; with --plan it writes what
-    that plan says, or nothing where the world has changed. Exit codes: 0 ok, 3 degraded, 1 failed or declined.
+    The settings are those of the deployed function. Shows what would be written, and asks; with --plan, it makes
+    exactly the writes of that plan, or none if something has changed. Exit codes: 0 ok, 3 degraded, 1 failed or
+    declined.
     """
     from cli import reconcile
 
     if file is not None:
         if scopes or force or verify_all or dry_run:
-            raise click.UsageError("--plan FILE says what is written: leave other choices out", ctx)
+            raise click.UsageError("--plan FILE defines the writes: remove the other options", ctx)
         ctx.exit(reconcile.run_planned(cloud, choice_of(ctx, **chosen), reconcile.View(as_json, everything), file))
     request = {"dry_run": dry_run, "scopes": list(scopes), "force": force, "verify_all": verify_all}
     view = reconcile.View(as_json, everything)
@@ -134,10 +135,14 @@ def run(
 @click.option("--var", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable of the module; may be repeated.")
 @click.option("--var-file", "files", multiple=True, type=FILE, help="A file of variables; may be repeated.")
 @click.option("--yes", is_flag=True, help="Apply the plan without asking.")
-@click.option("--dry-run", is_flag=True, help="Look, package and plan; make nothing.")
+@click.option("--dry-run", is_flag=True, help="Check, package and plan; change nothing.")
 @click.option("--local-state", type=FOLDER, metavar="DIR", help="Keep Terraform's state in this folder.")
 @click.option(
-    "--alarm-email", "alarm_emails", multiple=True, metavar="ADDRESS", help="Who alarms notify; may be repeated."
+    "--alarm-email",
+    "alarm_emails",
+    multiple=True,
+    metavar="ADDRESS",
+    help="An e-mail address that alarms notify; may be repeated.",
 )
 @SHOW_SECRET
 @ALL
@@ -158,9 +163,9 @@ def deploy(
 ) -> None:
     """Deploy the function, run it once, and verify it.
 
-    Uses Terraform, and prints what Tailpipe needs to connect, without secrets. The same call again brings a
-    deployment up to date, or continues one that ended halfway. Secret variables are best given as TF_VAR_name or in
-    a file. Exit codes: 0 ok, 3 deployed and the first run degraded, 1 failed.
+    Uses Terraform, and prints what Tailpipe needs to connect, without secrets. Run it again to update a deployment, or
+    to continue an interrupted one. Secret variables are best given as TF_VAR_name or in a file. Exit codes: 0 ok, 3
+    deployed and the first run degraded, 1 failed.
     """
     from cli.deployment.commands.deploy import Wanted
     from cli.deployment.commands.deploy import deploy as command
@@ -177,9 +182,9 @@ def deploy(
 @FUNCTION
 @click.pass_context
 def doctor(ctx: click.Context, cloud: Cloud, as_json: bool, function: str) -> None:
-    """Show which of the required rights are present or missing.
+    """Show which of the required permissions are present or missing.
 
-    With each missing one, the command that grants it. Exit codes: 0 none is missing, 1 some are.
+    Each missing one has the command that grants it. Exit codes: 0 none is missing, 1 some are.
     """
     from cli.deployment.commands.doctor import doctor as command
 
@@ -190,7 +195,7 @@ def doctor(ctx: click.Context, cloud: Cloud, as_json: bool, function: str) -> No
 @click.argument("cloud", type=CloudName())
 @click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
 @click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated.")
-@click.option("--force", is_flag=True, help="Recreate even where the guard refuses.")
+@click.option("--force", is_flag=True, help="Recreate targets even if the guard refuses.")
 @click.option("--json", "as_json", is_flag=True, help="Write the report to stdout and nothing else.")
 @FUNCTION
 @click.pass_context
@@ -205,7 +210,7 @@ def invoke(
 ) -> None:
     """Call the deployed function now and print its report.
 
-    For instance after adding accounts. Waits while another run is under way. Exit codes: 0 ok, 3 degraded, 1 failed.
+    For instance after adding accounts. Waits while another run is in progress. Exit codes: 0 ok, 3 degraded, 1 failed.
     """
     from cli.deployment.commands.invoke import invoke as command
 
@@ -229,7 +234,8 @@ def onboarding(
 ) -> None:
     """Print what Tailpipe needs to connect, as JSON.
 
-    Secrets and long lists are left out; where any are, the whole document goes to a file that only you can read.
+    Secrets and long lists are left out; if there are any, the whole document is written to a file that only you can
+    read.
     """
     from cli.deployment.commands.onboarding import onboarding as command
     from cli.deployment.model import Showing
@@ -240,13 +246,13 @@ def onboarding(
 @main.command(examples=["tailpipe-exports destroy aws --dry-run", "tailpipe-exports destroy aws --keep-identity"])
 @click.argument("cloud", type=CloudName())
 @click.option("--keep-identity", is_flag=True, help="Keep the identity that Tailpipe reads with.")
-@click.option("--delete-exports", is_flag=True, help="Also delete the exports that carry our mark.")
-@click.option("--delete-data", is_flag=True, help="Also delete the delivered data, for good.")
+@click.option("--delete-exports", is_flag=True, help="Also delete the exports that are marked as ours.")
+@click.option("--delete-data", is_flag=True, help="Also delete the delivered data, permanently.")
 @click.option(
     "--confirm", metavar="ID", help="The account, tenant or project id, typed out; required without a terminal."
 )
 @click.option("--local-state", type=FOLDER, metavar="DIR", help="Terraform's state is in this folder.")
-@click.option("--dry-run", is_flag=True, help="Show what would be removed and what kept; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed and kept; change nothing.")
 @FUNCTION
 @click.pass_context
 def destroy(
@@ -260,7 +266,7 @@ def destroy(
     dry_run: bool,
     function: str,
 ) -> None:
-    """Remove a deployment; exports and data stay unless asked for.
+    """Remove a deployment; exports and data are kept unless you request their deletion.
 
     The schedule is stopped first. The command may be called again after an interruption. Exit codes: 0 removed, 1
     not, or not all; with --dry-run as for plan: 0 nothing to remove, 2 something, 1 error.
@@ -279,14 +285,14 @@ def destroy(
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="The folder that gets the archive; made if it does not exist.",
+    help="The folder for the archive; created if it does not exist.",
 )
 @click.pass_context
 def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
     """Write the function's archive and print its path.
 
-    It holds only what the function imports; the same version gives the same bytes. Python's wheels come from where
-    your pip configuration says. Ends with 1 if there is no archive.
+    It contains only what the function imports; the same version produces the same bytes. Wheels come from your
+    configured package index. Exits with 1 if no archive is made.
     """
     from cli.package import write
 
@@ -305,8 +311,9 @@ def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
 def demo(ctx: click.Context, cloud: Cloud | None, scopes: int | None, json_file: Path | None) -> None:
     """Watch the function onboard and heal a cloud on this machine.
 
-    Every expectation is checked. Without a cloud's name all of them are shown. What the functions stored is kept, and
-    shown on a page; status, history and page read it with --demo. Ends with 1 if any expectation is not met.
+    Every expectation is checked. Without a cloud's name, all clouds are shown. The documents that the functions stored
+    are kept and shown on a page; status, history and page read them with --demo. Exits with 1 if an expectation is not
+    met.
     """
     import moto  # noqa: F401 - where the extra `local` is missing, that is reported instead of a scenario that breaks
 

@@ -41,8 +41,8 @@ def reconciling(command: F) -> F:
             click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated."),
             click.option("--json", "as_json", is_flag=True, help="Write the report to stdout and nothing else."),
             click.option("--all", "everything", is_flag=True, help="Show what is kept and skipped, and every row."),
-            click.option("--force", is_flag=True, help="Recreate even where the guard refuses."),
-            click.option("--verify-all", is_flag=True, help="Read every configuration, whatever the call budget."),
+            click.option("--force", is_flag=True, help="Recreate targets even if the guard refuses."),
+            click.option("--verify-all", is_flag=True, help="Read every configuration, regardless of the call budget."),
             from_deployment,
         )
     ):
@@ -51,7 +51,7 @@ def reconciling(command: F) -> F:
 
 
 def from_deployment(command: F) -> F:
-    """Add the options that say whose settings are used."""
+    """Add the options that select the source of the settings."""
     for decorate in reversed(
         (
             FUNCTION,
@@ -70,11 +70,11 @@ def from_deployment(command: F) -> F:
 
 
 def choice_of(ctx: click.Context, function: str, settings: Path | None, without_deployment: bool) -> Choice:
-    """Return where the settings come from. Raises UsageError for flags that exclude each other."""
+    """Return the source of the settings. Raises UsageError for flags that exclude each other."""
     from cli.settings_source import Choice
 
     if settings and (without_deployment or function):
-        raise click.UsageError("--settings FILE stands alone: leave --function and --without-deployment out", ctx)
+        raise click.UsageError("--settings FILE cannot be combined with --function or --without-deployment", ctx)
     if function and without_deployment:
-        raise click.UsageError("--function names a deployment: leave --without-deployment out", ctx)
+        raise click.UsageError("--function cannot be combined with --without-deployment", ctx)
     return Choice(function, settings, without_deployment)

@@ -1,4 +1,4 @@
-"""`tailpipe-exports package`: an archive's path on standard output, what it is on standard error."""
+"""`tailpipe-exports package`: prints the archive's path to standard output, its description to standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan that was written to a file: what a person read is what a run may write, and nothing else."""
+"""Plans in files: a run may make exactly the writes that a person has read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file holds: where the plan was made, what was asked for, and every write."""
+    """The contents of the file: where the plan was made, what was requested, and every write."""
 
     version: int
     cloud: str
@@ -64,7 +64,7 @@ def writes_of(plan: Plan) -> tuple[Write, ...]:
 
 
 def difference(made: PlanFile, plan: Plan) -> Difference:
-    """Return what changed since the file was made."""
+    """Return the changes since the file was made."""
     now = writes_of(plan)
     known, wanted = set(made.writes), set(now)
     return Difference(
@@ -110,7 +110,7 @@ def load(file: Path, cloud: str) -> PlanFile:
 
 
 def require_place(file: Path, made: PlanFile, place: Place) -> None:
-    """Raise OperatorError where a plan was made for another account, subscription or project."""
+    """Raise OperatorError if a plan was made for another account, subscription or project."""
     if made.place != place.id:
         raise OperatorError(
             Problem(

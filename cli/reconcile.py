@@ -41,36 +41,36 @@ OK, FAILED, TO_WRITE, DEGRADED = 0, 1, 2, 3
 
 @dataclass(frozen=True)
 class View:
-    """How the result is shown: as a document on standard output, or as text, with every action or the causes."""
+    """How the result is shown: as a document on standard output, or as text, with every action or grouped by cause."""
 
     as_json: bool = False
     everything: bool = False
 
 
 def plan(cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View, file: Path | None = None) -> int:
-    """Show what a run would do, and write it to `file` for a run to carry out.
+    """Show what a run would do, and write the plan to `file` for a later run.
 
-    Returns 0: nothing to write, 2: something to create, repair or adopt, 1: error. A plan that does not know all
-    scopes and has nothing to write is an error: otherwise it would read as "all is well".
+    Returns 0: nothing to write, 2: something to create, repair or adopt, 1: error. An incomplete plan without writes is
+    an error: otherwise it would look as if everything were fine.
     """
     return _Command(cloud, {**request, "dry_run": True}, choice, view, file).ended(_plan)
 
 
 def run(cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View, *, yes: bool = False) -> int:
-    """Reconcile, having asked unless `yes` or it is a dry run. Returns 0: ok, 3: degraded, 1: failed or declined."""
+    """Reconcile, after asking unless `yes` or a dry run. Returns 0: ok, 3: degraded, 1: failed or declined."""
     return _Command(cloud, request, choice, view).ended(_dry_run if request.get("dry_run") or yes else _ask_and_run)
 
 
 def run_planned(cloud: Cloud, choice: Choice, view: View, file: Path) -> int:
-    """Carry out the plan in a file, if its writes are still those that are to be made.
+    """Apply the plan in a file, if its writes are still the ones to make.
 
-    Returns 0: ok, 3: degraded, 1: failed, or the world changed since the plan was made; the difference is shown.
+    Returns 0: ok, 3: degraded, 1: failed, or something changed since the plan was made; the difference is shown.
     """
     return _Command(cloud, {}, choice, view, file).ended(_run_planned)
 
 
 class NotRun(Exception):
-    """No run took place; `problems` are why."""
+    """No run took place; `problems` are the reasons."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(one.message for one in problems))
@@ -107,7 +107,7 @@ class _Command:
         """Reconcile once, and show the result on `target`; a run that could not plan is reported in any case."""
         request = parse_request({**self.payload, "dry_run": dry_run})
         clock = SystemClock()
-        # What a library prints must not end up in the document.
+        # A library's output must not end up in the document.
         with (
             _explained(self.cloud),
             contextlib.redirect_stdout(sys.stderr),
@@ -145,7 +145,7 @@ def _plan(command: _Command, source: Source) -> int:
 
 
 def _dry_run(command: _Command, source: Source) -> int:
-    """Run without a question: nothing is written, or the answer was given beforehand."""
+    """Run without asking: nothing is written, or the answer was given beforehand."""
     finished = command.result(source, dry_run=bool(command.payload.get("dry_run")))
     return {"ok": OK, "degraded": DEGRADED}.get(finished.report["status"], FAILED)
 
@@ -159,12 +159,12 @@ def _ask_and_run(command: _Command, source: Source) -> int:
         return FAILED
     if not confirmed(f"Write this to {source.place.kind} {source.place.id}?"):
         raise NotRun(Problem("declined", "nothing was written: the question was not answered with yes", AGAIN))
-    # What was shown is what is written.
+    # Only what was shown is written.
     return _dry_run(replace(command, payload={**command.payload, HASH: planned.plan.writes_hash()}), source)
 
 
 def _run_planned(command: _Command, source: Source) -> int:
-    """Write what the file says, or show what it no longer says."""
+    """Make the writes in the file, or show how they differ from the current ones."""
     file = command.file
     if file is None:
         raise ValueError("a planned run has a file")
@@ -193,7 +193,7 @@ def _require_terminal() -> None:
 
 @contextlib.contextmanager
 def _explained(cloud: Cloud) -> Iterator[None]:
-    """Turn every error before a run into NotRun, with a remedy that fits this machine."""
+    """Turn every error before a run into NotRun, with a remedy for this machine."""
     try:
         yield
     except SettingsError as error:
@@ -206,13 +206,13 @@ def _explained(cloud: Cloud) -> Iterator[None]:
     except ReportedError as error:
         raise NotRun(_problem(error.code, error.message, error.remedy)) from error
     except ModuleNotFoundError:
-        raise  # the installation is incomplete: the tool itself says so
+        raise  # the installation is incomplete: the tool reports that itself
     except Exception as error:
         raise NotRun(_problem("unexpected", *defect(error))) from error
 
 
 def remedy_of(cloud: Cloud, fault: str) -> str:
-    """Return what to do on this machine about a fault of the settings, which begins with the setting's name."""
+    """Return the remedy on this machine for a settings problem, which begins with the setting's name."""
     name = fault.partition(":")[0]
     if name in cloud.remedies:
         return cloud.remedies[name]

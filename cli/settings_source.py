@@ -1,8 +1,7 @@
-"""Where `plan` and `run` take the function's settings from, and the place they act in.
+"""The source of the function's settings for `plan` and `run`, and the place that they act in.
 
-By default from the deployed function, so that a laptop reconciles exactly what the function does; else from a file, or,
-where nothing is deployed, from the environment. What a process needs to reach the cloud and to sign in is the
-operator's own in any case.
+By default the deployed function, so that a laptop reconciles exactly what the function does; else a file, or, if
+nothing is deployed, the environment. Endpoints and sign-in are always the operator's own.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ BY_FILE = "give the settings in a file: --settings FILE"
 
 @dataclass(frozen=True)
 class Choice:
-    """What the operator asks for: a function by its name (``[REGION/]NAME``), a file of settings, or neither of both.
+    """The operator's choice: a function by its name (``[REGION/]NAME``), a file of settings, or neither.
 
-    `without_deployment` takes the settings from the environment, where nothing is deployed. `demo` reads what the last
-    demonstration on this machine kept; only commands that read stored documents offer it.
+    `without_deployment` takes the settings from the environment if nothing is deployed. `demo` reads the last
+    demonstration on this machine; only commands that read stored documents offer it.
     """
 
     function: str = ""
@@ -43,7 +42,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Source:
-    """The environment to reconcile with, and the place where that happens."""
+    """The environment to reconcile with, and the place."""
 
     environment: Mapping[str, str]
     place: Place
@@ -52,8 +51,8 @@ class Source:
 def source_of(cloud: Cloud, choice: Choice) -> Source:
     """Show the caller, the place and the deployment, and return the settings to reconcile with.
 
-    Faults of a file or of the environment are raised before any call is made. Raises SettingsError and OperatorError,
-    each with every fault.
+    Problems of a file or of the environment are raised before any call. Raises SettingsError and OperatorError, each
+    with every problem.
     """
     if choice.file is not None:
         environment = _checked(cloud, {**_own(cloud), **read_file(choice.file)}, choice.file)
@@ -75,8 +74,8 @@ def source_of(cloud: Cloud, choice: Choice) -> Source:
 def read_file(file: Path) -> dict[str, str]:
     """Return the settings of a file of ``NAME=value`` lines, as `source`, `docker --env-file` and others read it.
 
-    Values may be quoted as in a shell, lines may begin with ``export``; blank lines and those that begin with ``#``
-    are passed over. Raises SettingsError that names every line that is wrong, never a value: it may be a secret.
+    Values may be quoted as in a shell, and lines may begin with ``export``; blank lines and lines that begin with ``#``
+    are skipped. Raises SettingsError that names every invalid line, but never a value, which may be a secret.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -108,7 +107,7 @@ def read_file(file: Path) -> dict[str, str]:
 
 
 def _checked(cloud: Cloud, environment: Mapping[str, str], file: Path | None = None) -> Mapping[str, str]:
-    """Return what the function reads of these settings. Raises SettingsError for every one that is wrong or unknown."""
+    """Return the settings that the function reads. Raises SettingsError for every invalid or unknown one."""
     completed = cloud.environment(environment)
     faults, names = settings_faults(cloud, completed)
     strange = _strangers(cloud, read_file(file), names, file) if file is not None else []
@@ -118,7 +117,7 @@ def _checked(cloud: Cloud, environment: Mapping[str, str], file: Path | None = N
 
 
 def settings_faults(cloud: Cloud, environment: Mapping[str, str]) -> tuple[Sequence[str], set[str]]:
-    """Return what the function refuses in these settings, and the names of all settings that it reads."""
+    """Return the problems that the function finds in these settings, and the names of all settings that it reads."""
     asked = _Asked(environment)
     try:
         cloud.read_settings()(asked)
@@ -140,7 +139,7 @@ class _Asked(dict[str, str]):
 
 
 def _strangers(cloud: Cloud, given: Mapping[str, str], names: set[str], file: Path) -> list[str]:
-    """Return a message for each name in a file that is not a setting, and for a sign-in unlike this process's."""
+    """Return a message for each name that is not a setting, and for a sign-in that differs from this process's."""
     faults = []
     for name, value in given.items():
         if cloud.own.fullmatch(name):
@@ -155,12 +154,12 @@ def _strangers(cloud: Cloud, given: Mapping[str, str], names: set[str], file: Pa
 
 
 def _own(cloud: Cloud) -> dict[str, str]:
-    """Return the operator's own variables of this process: endpoints of the cloud, and the sign-in."""
+    """Return the operator's own variables of this process: cloud endpoints and sign-in."""
     return {name: value for name, value in os.environ.items() if cloud.own.fullmatch(name)}
 
 
 def _located(cloud: Cloud, choice: Choice) -> tuple[Session, Deployed]:
-    """Return the function that is deployed here. Raises OperatorError unless there is exactly one."""
+    """Return the deployed function. Raises OperatorError unless there is exactly one."""
     session, found = select(open_session(cloud, chosen(choice.function)), choice.function)
     if found is None:
         where = f"{session.place.kind} {session.place.id}, region {session.place.region}"
@@ -175,7 +174,7 @@ def _located(cloud: Cloud, choice: Choice) -> tuple[Session, Deployed]:
 
 
 def _require_none(session: Session) -> None:
-    """Raise OperatorError where a function is deployed: its settings apply."""
+    """Raise OperatorError if a function is deployed: its settings apply."""
     try:
         found = session.operator.functions()
     except OperatorError as error:
@@ -224,7 +223,7 @@ def _deployed_settings(cloud: Cloud, session: Session, found: Deployed) -> Mappi
             *(
                 Problem(
                     f"function {name}: {fault}",
-                    f"Deploy it with a right value: {NAME} deploy {cloud.name}; or {BY_FILE}.",
+                    f"Deploy it with a valid value: {NAME} deploy {cloud.name}; or {BY_FILE}.",
                 )
                 for fault in faults
             )

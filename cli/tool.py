@@ -1,4 +1,4 @@
-"""The tool as a click group: a cloud as its commands' argument, one local cloud a subcommand, one way to fail."""
+"""The tool as a click group: clouds as arguments, a subcommand for each local cloud, and one way to report errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tailpipe_exports import NAME, PACKAGES
 
 INTERRUPTED = 130
 _CLOUD = "tailpipe_exports.cloud"  # key of the given cloud's name in a context's `meta`
-_GIVEN = "tailpipe_exports.given"  # key of all that was given on the command line
+_GIVEN = "tailpipe_exports.given"  # key of all command-line arguments
 _JSON = "--json"
 
 
@@ -72,11 +72,11 @@ class Tool(Group):
             ctx.exit(INTERRUPTED)
 
     def _end(self, ctx: click.Context, error: click.ClickException, command: click.Command | None) -> NoReturn:
-        """Show the error, as a document too where one was asked for, and end with 1."""
+        """Show the error, also as a document if one was requested, and exit with 1."""
         error.show()
         if _JSON in ctx.meta[_GIVEN] and command is not None and _has_flag(command):
             remedy = f"See {NAME} {command.name} --help." if isinstance(error, click.UsageError) else ""
-            # The form of cli.deployment.output.with_error, which cannot be imported where modules are missing.
+            # The form of cli.deployment.output.with_error, which cannot be imported if modules are missing.
             problem = {"what": error.format_message(), "remedy": remedy}
             click.echo(json.dumps({"error": {"problems": [problem]}}, indent=2))
         ctx.exit(1)

@@ -162,7 +162,9 @@ class AzureScenario:
             deferred, exports = report["scopes"]["deferred"], len(environment.azure.exports(damage.joined))
             detail = f"{deferred} deferred, {exports} exports in it"
             step.check(
-                "the new subscription is deferred until its rights take effect", deferred == 1 and not exports, detail
+                "the new subscription is deferred until its role assignments take effect",
+                deferred == 1 and not exports,
+                detail,
             )
             others = len(environment.active()) - 1 - len(environment.without_focus())
             covered = report["scopes"]["covered"] + report["scopes"]["pending"]
@@ -180,8 +182,8 @@ class AzureScenario:
         return environment.tick(step)
 
     def cover_the_newcomer(self, environment: AzureEnvironment, damage: Damage) -> None:
-        """Run 4, triggered by the timer, covers the new subscription because its rights are now in effect."""
-        about = "An hour later the new subscription's rights are in effect, and the timer fires again."
+        """Run 4, triggered by the timer, covers the new subscription because its role assignments are now in effect."""
+        about = "An hour later the new subscription's role assignments are in effect, and the timer fires again."
         with environment.runner.step("Fourth run", about) as step:
             environment.pass_time(HOUR)
             environment.clear_calls()

@@ -1,4 +1,4 @@
-"""The grants that each module lists in YAML: what it gives to whom, and what its operator needs."""
+"""The grants that each module lists in YAML: to the function and others, and for the operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GIVEN, OPERATOR_FILE = "rights.yaml", "operator.yaml"
 
 
 def grants(cloud: str, file: str = GIVEN) -> dict[str, list[dict[str, Any]]]:
-    """Return a module's grants by holder, or by phase for `OPERATOR_FILE`; template variables stay as they are."""
+    """Return a module's grants by holder, or by phase for `OPERATOR_FILE`; template variables are kept."""
     text = (INFRA / cloud / file).read_text(encoding="utf-8")
     document: dict[str, list[dict[str, Any]]] = yaml.safe_load(text)
     return document

@@ -1,4 +1,4 @@
-"""The lines of a function's log as the operator port returns them, whichever cloud keeps them."""
+"""The lines of a function's log as the operator port returns them, for all clouds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True)
 class LogSearch:
-    """Which lines are wanted: from `since` on; of one run and about one scope, or of all where these are empty."""
+    """Selects lines: from `since` on; of one run and about one scope, or of all if these are empty."""
 
     since: datetime
     run_id: str = ""
@@ -25,12 +25,12 @@ class LogSearch:
         yield from ((name, one) for name, one in (("run_id", self.run_id), ("scope", self.scope)) if one)
 
     def terms(self) -> list[str]:
-        """Return texts that every wanted line holds as it is stored: parts that JSON does not escape."""
+        """Return texts that every wanted line contains in stored form: parts that JSON does not escape."""
         longest = (max(re.split(r"[^ !#-\[\]-~]", one), key=len) for _, one in self.wanted())
         return [one for one in longest if one]
 
     def admits(self, line: LogLine) -> bool:
-        """Return whether a line is wanted; text of the platform belongs to no run and no scope."""
+        """Return whether a line matches; text of the platform belongs to no run and no scope."""
         return line.at >= self.since and all(
             str(line.fields.get(name)).lower() == one.lower() for name, one in self.wanted()
         )
@@ -38,10 +38,10 @@ class LogSearch:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line. `id` tells it from every other line of the log.
+    """One line.
 
-    `level` is one of LEVELS, "" where the platform gives none. A line that the function wrote has `fields`, with at
-    least `event`; any other has its `text`.
+    `id` is unique within the log. `level` is one of LEVELS, "" if the platform gives none. A line of the function has
+    `fields`, with at least `event`; any other has its `text`.
     """
 
     id: str
@@ -52,7 +52,7 @@ class LogLine:
 
 
 def parse_line(line_id: str, at: datetime, text: str, level: str = "") -> LogLine:
-    """Return a stored line; `level` is the platform's own, and outweighs that in the line."""
+    """Return a stored line; `level` is the platform's own, and overrides that in the line."""
     fields = _fields(text)
     if fields is None:
         return LogLine(line_id, at, level, text=text)
@@ -60,7 +60,7 @@ def parse_line(line_id: str, at: datetime, text: str, level: str = "") -> LogLin
 
 
 def level_of(name: object) -> str:
-    """Return a level by its name, "" for one that is unknown."""
+    """Return a level by its name, "" for an unknown one."""
     level = str(name or "").upper()
     return level if level in LEVELS else ""
 

@@ -15,14 +15,14 @@ ANSWERS = "Find out what answers instead of the cloud: a proxy, a gateway, a sig
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that stops a command, and what the operator does about it."""
+    """One thing that stops a command, and its remedy."""
 
     what: str
     remedy: str = ""
 
 
 class OperatorError(Exception):
-    """A command cannot go on; `problems` has every one that is known, never a secret."""
+    """A command cannot continue; `problems` has every known problem, never a secret."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(one.what for one in problems))
@@ -31,12 +31,12 @@ class OperatorError(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a deployment is, or goes.
+    """The place of a present or future deployment.
 
-    `id` is what the operator types out before a removal: the account's, tenant's or project's id. `kind` says what it
-    is in words ("management account", "tenant", "project"), `caller` who asks, `region` where the function runs.
-    `details` are further facts to show, in order. `here`: a local cloud, which runs the function with this machine's
-    Python.
+    `id` is what the operator types before a removal: the account's, tenant's or project's id. `kind` names it in words
+    ("management account", "tenant", "project"), `caller` is the signed-in identity, `region` the region of the
+    function. `details` are further facts to show, in order. `here`: a local cloud, which runs the function with this
+    machine's Python.
     """
 
     cloud: str
@@ -50,11 +50,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A function of ours that is deployed.
+    """One of our deployed functions.
 
-    `name` chooses it among those of a place, with its region and a slash before where they may be in several. `title`
-    is its whole name in the cloud, `version` which code it has and since when. `environment` is what its platform sets
-    beside its settings; `hidden` has the reason for each setting that cannot be read.
+    `name` selects it within a place, preceded by its region and a slash if functions may be in several regions. `title`
+    is its full name in the cloud, `version` its code and the deployment time. `environment` holds the platform's
+    variables in addition to its settings; `hidden` has the reason for each setting that cannot be read.
     """
 
     name: str
@@ -66,9 +66,9 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: a right, a precondition, a property of a deployment.
+    """One check: a permission, a precondition, a property of a deployment.
 
-    `ok` is None where it could not be checked; `detail` then says why.
+    `ok` is None if it could not be checked; `detail` then says why.
     """
 
     what: str
@@ -81,8 +81,8 @@ class Finding:
 class Change:
     """What Terraform would do to one resource.
 
-    `actions` are Terraform's own words (``create``, ``update``, ``delete``, ``no-op``); two of them mean a
-    replacement. `after` holds what is known of the planned values, those of sensitive attributes left out.
+    `actions` are Terraform's own words (``create``, ``update``, ``delete``, ``no-op``); two of them mean a replacement.
+    `after` holds the known planned values, without those of sensitive attributes.
     """
 
     address: str
@@ -111,7 +111,7 @@ class Adoption:
 
 @dataclass(frozen=True)
 class Backend:
-    """Where Terraform keeps its state: the backend's type and configuration, and as text for people."""
+    """The storage of Terraform's state: the backend's type and configuration, and a text for people."""
 
     type: str
     configuration: Mapping[str, Any]
@@ -129,7 +129,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class Kept:
-    """Resources that stay: they leave Terraform's state before the rest is destroyed.
+    """Resources that are kept: they are removed from Terraform's state before the rest is destroyed.
 
     `types` are resource types, narrowed to the addresses that start with one of `addresses` if there are any.
     """
@@ -140,7 +140,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Clearing:
-    """What a removal would delete beside Terraform, and what would stay, as text for people."""
+    """What a removal would delete outside Terraform, and what would be kept, as text for people."""
 
     deletes: Sequence[str] = ()
     keeps: Sequence[str] = ()
@@ -148,9 +148,9 @@ class Clearing:
 
 @dataclass(frozen=True)
 class Showing:
-    """How the onboarding document is shown; secrets and whole lists reach standard output only on request.
+    """How the onboarding document is shown; secrets and whole lists are printed only on request.
 
-    `file` gets the whole document; None: a file of the command's own, where standard output leaves something out.
+    `file` receives the whole document; None: a default file, if standard output leaves something out.
     """
 
     secrets: bool = False

@@ -1,4 +1,4 @@
-"""Showing places, findings, problems and plans: what Terraform creates, changes and removes, and what it grants."""
+"""Shows places, findings, problems and plans: what Terraform creates, changes, removes and grants."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def show_place(screen: Console, place: Place) -> None:
 
 
 def show_findings(screen: Console, findings: Sequence[Finding], everything: bool = True) -> None:
-    """Print findings, those that failed with their remedy; of many that are alike only the first few."""
+    """Print findings, failed ones with their remedy; of many similar ones, only the first few."""
     alike = Counter[tuple[bool | None, str, str]]()
     for one in findings:
         if one.ok and not everything:
@@ -58,7 +58,7 @@ def show_findings(screen: Console, findings: Sequence[Finding], everything: bool
 
 
 def show_problems(screen: Console, title: str, problems: Sequence[Problem]) -> None:
-    """Print why a command cannot go on."""
+    """Print why a command cannot continue."""
     say(screen, (title, "bold red"))
     for one in problems:
         say(screen, ("✗ ", "bold red"), clean(one.what), hang=2)
@@ -67,17 +67,17 @@ def show_problems(screen: Console, title: str, problems: Sequence[Problem]) -> N
 
 
 def problem_documents(problems: Iterable[Problem], **about: str) -> list[dict[str, str]]:
-    """Return problems as JSON data: `what` and `remedy`, and `about` (the `cloud`, where there are several)."""
+    """Return problems as JSON data: `what`, `remedy`, and `about` (the `cloud`, if there are several)."""
     return [{**about, "what": one.what, "remedy": one.remedy} for one in problems]
 
 
 def with_error(document: Mapping[str, Any], problems: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Return what `--json` prints: the document, and beside it, as its ``error``, why it is not all of it."""
+    """Return what `--json` prints: the document, with the reason why it is incomplete as ``error``."""
     return {**document, "error": {"problems": list(problems)}} if problems else dict(document)
 
 
 def show_changes(screen: Console, changes: Sequence[Change], everything: bool = False) -> None:
-    """Print what Terraform would do, counted by verb and type; of many resources the first few, or `everything`."""
+    """Print what Terraform would do, counted by verb and type; of many resources, the first few, or `everything`."""
     if not changes:
         say(screen, "nothing to change: the deployment matches the plan")
         return
@@ -110,10 +110,10 @@ def verb_of(change: Change) -> str:
 
 
 def show_grants(screen: Console, cloud: str, granted: Mapping[str, Sequence[str]] | None) -> None:
-    """Print what the plan grants to whom, from the same file that the module grants from.
+    """Print what the plan grants to whom, from the file that the module uses.
 
-    `granted` are the ids of this deployment's grants by holder, as the plan has them. Where the plan does not know
-    them, None, all that the module can grant are printed, each with its condition.
+    `granted` are the ids of this deployment's grants by holder, from the plan. If the plan does not know them (None),
+    all possible grants are printed, each with its condition.
     """
     for holder, title in HOLDERS.items():
         listed = grants(cloud).get(holder, ())

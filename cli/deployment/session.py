@@ -1,4 +1,4 @@
-"""What the commands on a deployment share: the opened deployment, and one way to fail and to ask."""
+"""Shared by the commands on a deployment: the opened deployment, error handling and prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXITS = {"ok": OK, "degraded": DEGRADED}
 
 @dataclass(frozen=True)
 class Session:
-    """A command at work on one deployment: `screen` is for people, standard output for documents."""
+    """A command's session on one deployment: `screen` is for people, standard output for documents."""
 
     cloud: Cloud
     operator: Operator
@@ -33,7 +33,7 @@ class Session:
         return self.operator.place
 
     def tell(self, line: str) -> None:
-        """Show one line of what is being done."""
+        """Show one line of progress."""
         say(self.screen, clean(line), indent=2)
 
 
@@ -46,10 +46,10 @@ def guarded(title: str, command: Callable[[], int], *, as_json: bool = False) ->
 
 
 def attempt(title: str, command: Callable[[], int]) -> tuple[int, Sequence[Problem]]:
-    """Run a command and return its exit code and no problems.
+    """Run a command and return its exit code, without problems.
 
-    Where it cannot go on, return 1 and the problems of its OperatorError, or the one that an unexpected exception is.
-    They are shown on standard error, with their remedies.
+    If it fails, return 1 and the problems of its OperatorError, or the problem of an unexpected exception. They are
+    shown on standard error, with their remedies.
     """
     with unwinding():
         try:
@@ -57,7 +57,7 @@ def attempt(title: str, command: Callable[[], int]) -> tuple[int, Sequence[Probl
         except OperatorError as error:
             problems: Sequence[Problem] = error.problems
         except (ModuleNotFoundError, BrokenPipeError):
-            raise  # the installation is incomplete, or the reader of the output has closed it: click deals with both
+            raise  # the installation is incomplete, or the reader of the output has closed it: click handles both
         except Exception as error:  # noqa: BLE001 - a trace belongs in a file, not on the terminal
             problems = [Problem(*defect(error))]
         show_problems(err(), title, problems)
@@ -65,7 +65,7 @@ def attempt(title: str, command: Callable[[], int]) -> tuple[int, Sequence[Probl
 
 
 def open_session(cloud: Cloud, given: Mapping[str, Any]) -> Session:
-    """Open the deployment in the place that the environment and `given` name, and show that place."""
+    """Open the deployment in the place that the environment and `given` name, and show the place."""
     operator = cloud.operator().open(given)
     screen = err()
     show_place(screen, operator.place)
@@ -79,9 +79,8 @@ def chosen(function: str) -> dict[str, str]:
 
 
 def select(session: Session, function: str) -> tuple[Session, Deployed | None]:
-    """Return the session of the deployed function: the named one, else the only one; None where nothing is deployed.
-
-    Raises OperatorError for a name that no function has, where there are several, and where they cannot be listed.
+    """Return the session of the deployed function: the named one, else the only one; None if nothing is deployed.
+    Raises OperatorError for an unknown name, for several functions without a name, and if they cannot be listed.
     """
     return _select(session, session.operator.functions(), function)
 
@@ -119,32 +118,32 @@ def _select(session: Session, found: Sequence[Deployed], function: str) -> tuple
 
 
 def open_deployed(cloud: Cloud, function: str) -> Session:
-    """Open the deployment that is named, else the only one; where nothing is deployed or seen, the place by itself.
+    """Open the named deployment, else the only one; if nothing is deployed or visible, only the place.
 
-    Raises OperatorError for a name that no function has, and where there are several functions.
+    Raises OperatorError for an unknown name, and for several functions without a name.
     """
     session = open_session(cloud, chosen(function))
     try:
         found = session.operator.functions()
     except OperatorError:
-        # A caller who may not list them may still call the one of the usual or given name.
+        # A caller who may not list functions may still call the one with the usual or given name.
         return session
     return _select(session, found, function)[0]
 
 
 def require_rights(session: Session) -> None:
-    """Raise OperatorError for the rights that are missing, with the commands that grant them."""
+    """Raise OperatorError for missing permissions, with the commands that grant them."""
     found = session.operator.rights()
     show_findings(session.screen, found, everything=False)
     lacking = [one for one in found if one.ok is False]
     if lacking:
         raise OperatorError(
             Problem(
-                f"{len(lacking)} of {len(found)} rights are missing; nothing was made",
+                f"{len(lacking)} of {len(found)} permissions are missing; nothing was created",
                 f"Grant them as shown above; `tailpipe-exports doctor {session.cloud.name}` shows them all.",
             )
         )
-    say(session.screen, f"{sum(one.ok is True for one in found)} of {len(found)} rights are present")
+    say(session.screen, f"{sum(one.ok is True for one in found)} of {len(found)} permissions are present")
 
 
 def can_ask() -> bool:
@@ -153,14 +152,14 @@ def can_ask() -> bool:
 
 
 def asked(question: str) -> list[str]:
-    """Ask on the terminal for any number of words, separated by commas or blanks."""
+    """Prompt on the terminal for any number of words, separated by commas or blanks."""
     sys.stderr.write(f"{question}: ")
     sys.stderr.flush()
     return list(dict.fromkeys(sys.stdin.readline().replace(",", " ").split()))
 
 
 def confirmed(question: str) -> bool:
-    """Ask on the terminal. Raises OperatorError without a terminal."""
+    """Prompt on the terminal. Raises OperatorError without a terminal."""
     if not can_ask():
         raise OperatorError(
             Problem("cannot prompt: not running in a terminal", "Add --yes once you have read the plan.")

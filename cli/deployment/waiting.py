@@ -1,4 +1,4 @@
-"""Why a command waits for a deployed function."""
+"""The reasons why a command waits for a deployed function."""
 
 from __future__ import annotations
 

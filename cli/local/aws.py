@@ -27,9 +27,9 @@ from cli.terminal.command import Command
     cls=Command,
     examples=["tailpipe-exports local aws --env-file aws.env", "source aws.env  # in another shell"],
 )
-@click.option("--accounts", type=click.IntRange(1), default=5, show_default=True, help="Accounts in all.")
+@click.option("--accounts", type=click.IntRange(1), default=5, show_default=True, help="Total number of accounts.")
 @port()
-@click.option("--bare", is_flag=True, help="An account with neither organization nor anything deployed.")
+@click.option("--bare", is_flag=True, help="An account without an organization or a deployment.")
 @click.option(
     "--kind",
     type=click.Choice(["management", "delegated", "standalone", "member"]),
@@ -38,17 +38,19 @@ from cli.terminal.command import Command
     help="Whose credentials are printed.",
 )
 @click.option("--partition", default="aws", show_default=True, help="aws, aws-us-gov, aws-cn or aws-eusc.")
-@click.option("--region", help="Region of the bucket and the StackSet; the partition's usual one unless given.")
+@click.option("--region", help="Region of the bucket and the StackSet; default: the partition's usual one.")
 @click.option(
     "--stackset-delay", "stackset_delay_s", type=SECONDS, default=0, help="Seconds a StackSet operation runs."
 )
-@click.option("--policy-delay", "policy_delay_s", type=SECONDS, default=0, help="Seconds until a bucket policy counts.")
+@click.option(
+    "--policy-delay", "policy_delay_s", type=SECONDS, default=0, help="Seconds until a bucket policy takes effect."
+)
 @click.option(
     "--close-delay", "close_delay_s", type=SECONDS, default=0, help="Seconds an account stays PENDING_CLOSURE."
 )
 @page_size
 @empty_pages_every
-@click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls a second of each operation.")
+@click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls per second of each operation.")
 @latency
 @event_faults
 @env_file

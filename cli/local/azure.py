@@ -33,16 +33,25 @@ APP = "azure_function.handler"
     cls=Command,
     examples=["tailpipe-exports local azure --env-file azure.env", "source azure.env  # in another shell"],
 )
-@click.option("--subscriptions", type=click.IntRange(1), default=3, show_default=True, help="Subscriptions in all.")
+@click.option(
+    "--subscriptions", type=click.IntRange(1), default=3, show_default=True, help="Total number of subscriptions."
+)
 @port("Resource Manager's port")
-@click.option("--bare", is_flag=True, help="A tenant in which nothing is deployed and the function has no rights.")
+@click.option("--bare", is_flag=True, help="A tenant without a deployment, in which the function has no permissions.")
 @click.option(
-    "--agreements", default="ea", show_default=True, help="Offers that the subscriptions take in turn: ea,ea,webdirect."
+    "--agreements",
+    default="ea",
+    show_default=True,
+    help="Offers, assigned to the subscriptions in turn: ea,ea,webdirect.",
 )
 @click.option(
-    "--storage-accounts", type=click.IntRange(1), default=1, show_default=True, help="Destinations, one a subscription."
+    "--storage-accounts",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of destinations, one per subscription.",
 )
-@click.option("--identity-exports", is_flag=True, help="Destinations have their keys off; exports bring an identity.")
+@click.option("--identity-exports", is_flag=True, help="Destinations without key access; exports use an identity.")
 @click.option(
     "--blind-updates",
     type=click.Choice(["refused", "accepted"]),
@@ -52,7 +61,7 @@ APP = "azure_function.handler"
 )
 @click.option("--activity-log", is_flag=True, help="The function reads the activity log, from a workspace.")
 @click.option("--deliveries", is_flag=True, help="The function announces deliveries; push_events brings it the events.")
-@click.option("--rights-delay", "rights_delay_s", type=SECONDS, default=0, help="Seconds until a role counts.")
+@click.option("--rights-delay", "rights_delay_s", type=SECONDS, default=0, help="Seconds until a role takes effect.")
 @click.option(
     "--registration-delay", "registration_delay_s", type=SECONDS, default=0, help="Seconds a registration takes."
 )

@@ -32,21 +32,23 @@ def runtime(environment: Mapping[str, str]) -> AbstractContextManager[FunctionsF
 )
 @click.option("--accounts", type=click.IntRange(0), default=5, show_default=True, help="Billing accounts.")
 @port()
-@click.option("--bare", is_flag=True, help="A project with its rights and nothing in it.")
-@click.option("--done", type=click.IntRange(0), help="Accounts whose console step is taken; all but one unless given.")
+@click.option("--bare", is_flag=True, help="A project with permissions but without resources.")
+@click.option("--done", type=click.IntRange(0), help="Accounts whose console step is done; default: all but one.")
 @click.option(
-    "--history-days", type=click.IntRange(0), default=3, show_default=True, help="Days of billing data to begin with."
+    "--history-days", type=click.IntRange(0), default=3, show_default=True, help="Days of initial billing data."
 )
-@click.option("--rows", type=click.IntRange(1), default=20, show_default=True, help="Rows a day in each table.")
-@click.option("--location", default="US", show_default=True, help="Of the dataset and the buckets.")
+@click.option("--rows", type=click.IntRange(1), default=20, show_default=True, help="Rows per day in each table.")
+@click.option("--location", default="US", show_default=True, help="Location of the dataset and the buckets.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same accounts and rows.")
 @click.option(
     "--table-delay", "table_delay_s", type=SECONDS, default=0, help="Seconds from the console step to the first table."
 )
 @click.option("--extract-time", "extract_s", type=SECONDS, default=0, help="Seconds an extract job runs.")
-@click.option("--propagation", "propagation_s", type=SECONDS, default=0, help="Seconds until a granted right counts.")
+@click.option(
+    "--propagation", "propagation_s", type=SECONDS, default=0, help="Seconds until a granted role takes effect."
+)
 @page_size
-@click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls a second of each method.")
+@click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls per second of each method.")
 @latency
 @event_faults
 @env_file

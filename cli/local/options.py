@@ -27,12 +27,12 @@ env_file = click.option(
 SECONDS = click.FloatRange(min=0)
 
 page_size = click.option(
-    "--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page."
+    "--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Maximum number of items per page."
 )
 empty_pages_every = click.option(
     "--empty-pages-every", type=click.IntRange(0), default=3, show_default=True, help="0: no empty pages."
 )
-latency = click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+latency = click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each response.")
 
 
 def event_faults(command: F) -> F:
@@ -44,7 +44,7 @@ def event_faults(command: F) -> F:
             "event_spread_s",
             type=SECONDS,
             default=0,
-            help="Up to so many seconds more, at random, so that events overtake each other.",
+            help="Up to this many additional seconds, at random, so that events overtake each other.",
         ),
         click.option(
             "--event-copies",
@@ -65,7 +65,7 @@ def event_faults(command: F) -> F:
 def port(served: str = "Port") -> Callable[[F], F]:
     """Return the option for the port of what is `served`."""
     return click.option(
-        "--port", type=click.IntRange(0, 65535), default=0, help=f"{served} on 127.0.0.1; a free one unless given."
+        "--port", type=click.IntRange(0, 65535), default=0, help=f"{served} on 127.0.0.1; default: a free one."
     )
 
 

@@ -1,1 +1,1 @@
-"""The operator's view: status, history, and the status page, from what the function stored."""
+"""The operator's view: status, history, and the status page, from the function's stored documents."""

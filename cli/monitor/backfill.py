@@ -1,4 +1,4 @@
-"""`tailpipe-exports backfill`: past months, requested where a function can, else what a person can do."""
+"""`tailpipe-exports backfill`: requests past months if the function can, else shows what a person can do."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Groups = dict[tuple[str, ...], list[str]]  # months → the scopes that lack the
 def backfill(
     cloud: Cloud, choice: Choice, scopes: Sequence[str], months: Sequence[str], *, dry_run: bool, as_json: bool
 ) -> int:
-    """Request months of scopes; without `months`, those that are missing (of all scopes where none is named).
+    """Request months of scopes; without `months`, the missing ones (of all scopes if none is named).
 
-    Returns 0 where they were requested or none is missing, 2 where a person has to open a case, 3 where some could not
-    be requested, 1 where the request failed or the cloud delivers no past months.
+    Returns 0 if they were requested or none is missing, 2 if a person has to open a case, 3 if some could not be
+    requested, 1 if the request failed or the cloud delivers no past months.
     """
 
     def command() -> int:
@@ -56,7 +56,7 @@ def backfill(
 
 
 def _check(stored: Stored, months: Sequence[str]) -> None:
-    """Raise OperatorError for what is no past month within the cloud's reach."""
+    """Raise OperatorError for anything but a past month within the cloud's reach."""
     present = month_of(stored.now())
     reach = stored.cloud.reach().months
     oldest = month_before(present, reach) if reach else ""
@@ -76,7 +76,7 @@ def _check(stored: Stored, months: Sequence[str]) -> None:
 
 
 def _wanted(stored: Stored, scopes: Sequence[str], months: Sequence[str]) -> Wanted:
-    """Return the months by scope and dataset. Raises OperatorError for a scope that is not known."""
+    """Return the months by scope and dataset. Raises OperatorError for an unknown scope."""
     _, found = matrix(stored, scopes)
     wanted: dict[str, dict[str, list[str]]] = {}
     for row in found:
@@ -94,7 +94,7 @@ def _wanted(stored: Stored, scopes: Sequence[str], months: Sequence[str]) -> Wan
 
 
 def _request(stored: Stored, choice: Choice, groups: Groups, *, dry_run: bool, as_json: bool) -> int:
-    """Request the months of each group in turn. A request that fails ends it; what was done before is shown too."""
+    """Request the months of each group in turn. A failed request ends it; earlier results are shown too."""
     left = [
         {"scopes": ids[start : start + MAX_SCOPES], "months": list(months)}
         for months, ids in sorted(groups.items())
@@ -132,9 +132,9 @@ def _groups(wanted: Wanted) -> Groups:
 
 
 def _runner(stored: Stored, choice: Choice, *, as_json: bool) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
-    """Return what runs once for a payload and returns the report, shown unless `as_json`. Raises OperatorError.
+    """Return a function that runs once for a payload and returns the report, shown unless `as_json`.
 
-    The deployed function runs it, or this machine where the settings come from elsewhere.
+    The deployed function makes the run, or this machine if the settings come from elsewhere. Raises OperatorError.
     """
     cloud = stored.cloud
     if not (choice.file or choice.without_deployment):
@@ -168,7 +168,7 @@ def _nothing(cloud: Cloud, *, as_json: bool) -> int:
 
 
 def _show_cases(cloud: Cloud, write: SupportCase, wanted: Wanted, *, as_json: bool) -> int:
-    """Show the text of one case for each scope: its owner has to open it."""
+    """Show the text of one case for each scope, which its owner has to open."""
     cases = [{"scope": scope, "months": months, "text": write(scope, months)} for scope, months in wanted.items()]
     if as_json:
         print_document({"cloud": cloud.name, "cases": cases})

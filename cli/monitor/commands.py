@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 EVERY = "all"
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 JSON = click.option("--json", "as_json", is_flag=True, help="Write a JSON document to stdout and nothing else.")
-DEMO = click.option("--demo", is_flag=True, help="What the last demonstration on this machine left.")
+DEMO = click.option("--demo", is_flag=True, help="Read what the last demonstration on this machine stored.")
 
 
 def _choice(ctx: click.Context, clouds: Sequence[Cloud], demo: bool, chosen: Mapping[str, Any]) -> Choice:
-    """Return where the documents are found. Raises UsageError for flags that exclude each other."""
+    """Return where the documents are read from. Raises UsageError for flags that exclude each other."""
     from cli.settings_source import Choice
 
     if demo:
         if any(chosen.values()):
-            raise click.UsageError("--demo stands alone: leave --function, --settings, --without-deployment out", ctx)
+            raise click.UsageError("--demo cannot be combined with --function, --settings or --without-deployment", ctx)
         return Choice(demo=True)
     if (chosen["function"] or chosen["settings"]) and len(clouds) != 1:
         raise click.UsageError("--function and --settings are for one cloud: name it", ctx)
@@ -38,7 +38,7 @@ def _choice(ctx: click.Context, clouds: Sequence[Cloud], demo: bool, chosen: Map
 
 
 def _clouds(names: Sequence[str]) -> list[Cloud]:
-    """Return the clouds that are named, each once; all where none or ``all`` is. Raises BadParameter."""
+    """Return the named clouds, each once; all of them for none or ``all``. Raises BadParameter."""
     unknown = [name for name in names if name not in CLOUDS and name != EVERY]
     if unknown:
         raise click.BadParameter(f"no cloud is called {unknown[0]!r}; this version knows: {known()}, {EVERY}")
@@ -63,8 +63,8 @@ def status(
 ) -> None:
     """Show what is covered, what needs you, and what fails.
 
-    From what the function stored; no account is asked. With a SCOPE: everything that is known of it. Exit codes: 0
-    covered or on its way, 1 something failed or could not be read, 2 a person is needed.
+    From the function's stored documents, without calls to your accounts. With a SCOPE: everything that is known about
+    it. Exit codes: 0 covered or pending, 1 something failed or could not be read, 2 a person is needed.
     """
     from cli.monitor import status as command
 
@@ -75,9 +75,9 @@ def status(
             raise click.UsageError("the SCOPE is empty")
     clouds = _clouds(names)
     if scope and len(clouds) != 1:
-        raise click.UsageError("a SCOPE belongs to one cloud: name that cloud alone")
+        raise click.UsageError("a SCOPE belongs to one cloud: name only that cloud")
     if watch and as_json:
-        raise click.UsageError("--watch shows text: leave --json out")
+        raise click.UsageError("--watch shows text: it cannot be combined with --json")
     choice = _choice(ctx, clouds, demo, chosen)
 
     def show() -> int:
@@ -94,7 +94,7 @@ def status(
     "--since",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
     metavar="DATE",
-    help="The first day (or time) in UTC; unless given, a week ago.",
+    help="The first day (or time) in UTC; default: a week ago.",
 )
 @click.option("--scope", default="", metavar="ID", help="Only what concerns this scope.")
 @ALL
@@ -115,8 +115,8 @@ def history(
 ) -> None:
     """Show the runs, and what each changed.
 
-    From the reports that the function stored, which are kept for 90 days. Exit codes: 0, or 1 where they cannot be
-    read, or where nothing is known of the scope.
+    From the reports that the function stored, which are kept for 90 days. Exit codes: 0, or 1 if they cannot be read or
+    nothing is known about the scope.
     """
     from cli.monitor.history import history as command
 
@@ -128,7 +128,7 @@ def history(
 @click.argument("names", nargs=-1, metavar="[CLOUD…|all]")
 @click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated.")
 @click.option("--dataset", default="", metavar="NAME", help="Only datasets whose name contains this.")
-@click.option("--missing", is_flag=True, help="Only what lacks months.")
+@click.option("--missing", is_flag=True, help="Only datasets that lack months.")
 @ALL
 @JSON
 @DEMO
@@ -148,14 +148,14 @@ def months(
 ) -> None:
     """Show which months of each scope have data, and why one has none.
 
-    From the deliveries that the function recorded; no account is asked. Exit codes: 0 none is missing, 2 a month is
-    lost or can be filled, 1 a cloud could not be read.
+    From the deliveries that the function recorded, without calls to your accounts. Exit codes: 0 none is missing, 2 a
+    month is lost or can be filled, 1 a cloud could not be read.
     """
     from cli.monitor.months import months as command
 
     clouds = _clouds(names)
     if scopes and len(clouds) != 1:
-        raise click.UsageError("--scope belongs to one cloud: name that cloud alone")
+        raise click.UsageError("--scope belongs to one cloud: name only that cloud")
     choice = _choice(ctx, clouds, demo, chosen)
     ctx.exit(command(clouds, choice, scopes, dataset, missing=missing, as_json=as_json, everything=everything))
 
@@ -186,7 +186,7 @@ def backfill(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Have past months delivered, or show what can be done.
+    """Request past months, or show what can be done.
 
     Azure: the function requests them. AWS: prints the text of a case at AWS Support. Exit codes: 0 requested, or
     nothing is missing; 2 a person has to open the case; 3 some could not be requested; 1 failed, or the cloud delivers
@@ -195,9 +195,9 @@ def backfill(
     from cli.monitor.backfill import backfill as command
 
     if missing == bool(wanted):
-        raise click.UsageError("name months with --month, or take those that are missing with --missing", ctx)
+        raise click.UsageError("name months with --month, or all missing ones with --missing", ctx)
     if wanted and not scopes:
-        raise click.UsageError("--month needs --scope: name whose months", ctx)
+        raise click.UsageError("--month requires --scope", ctx)
     choice = choice_of(ctx, **chosen)
     ctx.exit(command(cloud, choice, scopes, wanted, dry_run=dry_run, as_json=as_json))
 
@@ -223,7 +223,7 @@ def page(
 ) -> None:
     """Write the status page: one HTML file for all clouds.
 
-    It works from disk and loads nothing from the network. Exit codes: 0, or 1 where a cloud could not be read.
+    It works from disk and loads nothing from the network. Exit codes: 0, or 1 if a cloud could not be read.
     """
     from cli.monitor.page import page as command
 
@@ -260,9 +260,9 @@ class Since(click.ParamType[datetime]):
     "--since",
     type=Since(),
     metavar="WHEN",
-    help="A day or time in UTC, or an age: 30m, 12h, 7d. Unless given: the run's start, else a day ago.",
+    help="A day or time in UTC, or an age: 30m, 12h, 7d. Default: the run's start, else a day ago.",
 )
-@click.option("--follow", is_flag=True, help="Show further lines as they come, until interrupted.")
+@click.option("--follow", is_flag=True, help="Show new lines as they arrive, until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Write each line as a JSON object to stdout and nothing else.")
 @FUNCTION
 @click.pass_context
@@ -278,8 +278,8 @@ def logs(
 ) -> None:
     """Show the log of the deployed function.
 
-    From CloudWatch Logs, Log Analytics, or Cloud Logging, with your own credentials. Exit codes: 0, or 1 where it
-    cannot be read.
+    From CloudWatch Logs, Log Analytics, or Cloud Logging, with your own credentials. Exit codes: 0, or 1 if it cannot
+    be read.
     """
     from cli.deployment.log_lines import LogSearch
     from cli.monitor import logs as command
@@ -337,9 +337,9 @@ def deliveries(
 @JSON
 @click.pass_context
 def explain(ctx: click.Context, code: str, as_json: bool) -> None:
-    """Show the runbook's entry of a code or an event.
+    """Show the runbook's entry for a code or an event.
 
-    What it means and what to do. Exit codes: 0, or 1 where there is no such entry.
+    What it means and what to do. Exit codes: 0, or 1 without such an entry.
     """
     from cli.monitor.explain import explain as command
 

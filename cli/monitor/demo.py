@@ -17,7 +17,7 @@ PAGE = "status.html"
 
 
 def show_kept(clouds: Sequence[Cloud]) -> None:
-    """Write the page of the clouds whose demonstration kept what was stored, and say where it is."""
+    """Write the page of the clouds with a kept demonstration, and print its location."""
     played = [cloud for cloud in clouds if kept(cloud.name)]
     if not played:
         return

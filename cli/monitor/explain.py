@@ -19,7 +19,7 @@ _LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the runbook: the section, the names that the row is about, and its other cells by their headings."""
+    """One row of the runbook: its section, its names, and its other cells by heading."""
 
     section: str
     names: tuple[str, ...]

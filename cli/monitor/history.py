@@ -27,9 +27,8 @@ def history(
 ) -> int:
     """Show the runs from `since` on (UTC; None: for a week) and what each changed, the newest first.
 
-    With `scope`, only what concerns that scope is shown.
-
-    Returns 0, or 1 where the reports cannot be read, or nothing is known of the scope.
+    With `scope`, only changes to that scope are shown. Returns 0, or 1 if the reports cannot be read or nothing is
+    known about the scope.
     """
 
     def command() -> int:

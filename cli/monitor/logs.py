@@ -20,11 +20,11 @@ from localcloud.common.foreground import uninterrupted
 from shared.runtime.clock import Clock, SystemClock
 from tailpipe_exports import NAME
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # no log begins earlier, and AWS refuses to look there
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # no log begins earlier, and AWS refuses earlier times
 DAY = timedelta(days=1)
-RECENT = timedelta(minutes=10)  # what is shown first of a log that is followed
+RECENT = timedelta(minutes=10)  # how much of a followed log is shown first
 POLL_S = 5.0
-LATE = timedelta(minutes=5)  # a line may be found so much later than it was written
+LATE = timedelta(minutes=5)  # a line may become visible this much later than it was written
 PROGRESS_AFTER_S = 2.0
 STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 
@@ -38,10 +38,10 @@ def logs(
     as_json: bool,
     clock: Clock | None = None,
 ) -> int:
-    """Show the lines that `search` admits, oldest first; with `follow`, further ones until interrupted.
+    """Show the lines that match `search`, oldest first; with `follow`, further ones until interrupted.
 
-    With `as_json`, standard output has one JSON object a line; the last one has an ``error`` where the log cannot be
-    read. Returns 0, or 1 where it cannot be read.
+    With `as_json`, standard output has one JSON object per line; the last one has an ``error`` if the log cannot be
+    read. Returns 0, or 1 if it cannot be read.
     """
 
     def command() -> int:
@@ -62,7 +62,7 @@ def logs(
 
 
 def since_of(run_id: str, *, follow: bool, now: datetime) -> datetime:
-    """Return where a log begins unless it is given: with its run, else a day ago, or shortly before it is followed.
+    """Return where a log begins by default: with its run, else a day ago, or just now if it is followed.
 
     A run's id starts with its time (see `shared.runtime.context`).
     """
@@ -73,14 +73,14 @@ def since_of(run_id: str, *, follow: bool, now: datetime) -> datetime:
 
 
 class _Reader:
-    """Reads a log again and again, and shows each line once."""
+    """Reads a log repeatedly, and shows each line once."""
 
     def __init__(self, session: Session, clock: Clock, show: Callable[[LogLine], None]) -> None:
         self._session, self._clock, self._show = session, clock, show
         self._seen: dict[str, datetime] = {}
 
     def read(self, search: LogSearch) -> int:
-        """Show the lines that were not shown yet; return how many that were."""
+        """Show the new lines and return their number."""
         shown = 0
         waiting = threading.Timer(PROGRESS_AFTER_S, self._session.tell, ["reading the log"])
         waiting.daemon = True

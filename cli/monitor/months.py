@@ -1,4 +1,4 @@
-"""`tailpipe-exports months`: which months of which scope are there, and why one is not."""
+"""`tailpipe-exports months`: which months of each scope have data, and why others have none."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def months(
 ) -> int:
     """Show the months of each dataset of each scope; with `missing`, only rows in which one is missing.
 
-    Returns 0 where none is missing, 2 where one is lost or can be filled, 1 where a cloud could not be read.
+    Returns 0 if none is missing, 2 if one is lost or can be filled, 1 if a cloud could not be read.
     """
     documents: list[dict[str, Any]] = []
     problems: list[dict[str, str]] = []
@@ -70,7 +70,7 @@ def months(
 
 
 def matrix(stored: Stored, scopes: Sequence[str] = (), dataset: str = "") -> tuple[list[str], list[Row]]:
-    """Return the months and the rows of a cloud. Raises OperatorError, also for a scope that is not known."""
+    """Return the months and the rows of a cloud. Raises OperatorError, also for an unknown scope."""
     ledger, now = stored.deliveries(), stored.now()
     names = columns(ledger, now)
     cloud = stored.cloud
@@ -84,7 +84,7 @@ def matrix(stored: Stored, scopes: Sequence[str] = (), dataset: str = "") -> tup
 def fill_command(cloud: Cloud, row: Row) -> str:
     """Return the command that fills the missing months of a row, or that shows what a person can do; "" for none.
 
-    The present month is not part of it: it can be missing, but it cannot be requested.
+    The current month is left out: it can be missing, but it cannot be requested.
     """
     wanted = " ".join(f"--month {month}" for month in row.requestable())
     if not wanted:
@@ -100,7 +100,7 @@ def show_row(target: Console, names: Sequence[str], row: Row, indent: int) -> No
 
 
 def show_missing(target: Console, cloud: Cloud, row: Row, indent: int) -> None:
-    """Print which months a row lacks, for what reason, and the command that fills them."""
+    """Print which months a row lacks, the reason, and the command that fills them."""
     for state in sorted({row.states[month] for month in row.missing()}):
         of_state = [month for month in row.missing() if row.states[month] is state]
         say(target, f"{MEANING[state]}: {', '.join(spans(of_state))}", indent=indent, hang=2)

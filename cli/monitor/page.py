@@ -26,8 +26,8 @@ REPORTS = 30  # whose changes the page shows
 def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool, published: bool = False) -> int:
     """Write the page of all these clouds to `file`, readable by its owner only, and open it if asked to.
 
-    With `published` it shows the data of the page that the last run wrote, and nothing else of that file.
-    Returns 0, or 1 where a cloud could not be read: the page then shows the others.
+    With `published`, it shows only the data of the page that the last run wrote. Returns 0, or 1 if a cloud could not
+    be read: the page then shows the others.
     """
 
     def command() -> int:
@@ -57,7 +57,7 @@ def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool, pub
 
 
 def _months(stored: Stored) -> tuple[list[str], list[Row]]:
-    """Return the heat map's months and rows; none, with the reason on stderr, where the ledger cannot be read."""
+    """Return the heat map's months and rows; none, with the reason on stderr, if the ledger cannot be read."""
     try:
         return matrix(stored)
     except OperatorError as error:

@@ -1,4 +1,4 @@
-"""`tailpipe-exports status`: one screen about each cloud, or everything that is known of one scope."""
+"""`tailpipe-exports status`: one screen about each cloud, or everything that is known about one scope."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ WATCH_S = 30.0
 def status(clouds: Sequence[Cloud], choice: Choice, scope: str, *, as_json: bool, everything: bool) -> int:
     """Show what is covered, what needs a person and what fails.
 
-    Returns 0 where all is covered or on its way, 1 where something failed or could not be read, 2 where a person is
-    needed; of several clouds, the worst. Where no deployment could be read, what demonstrations on this machine kept is
-    shown in its place, as such: the exit code stays 1.
+    Returns 0 if everything is covered or pending, 1 if something failed or could not be read, 2 if a person is needed;
+    of several clouds, the worst. If no deployment could be read, kept demonstrations on this machine are shown instead,
+    as such: the exit code stays 1.
     """
     if scope:
         title = f"{NAME}: no status of {scope}"
@@ -66,7 +66,7 @@ def status(clouds: Sequence[Cloud], choice: Choice, scope: str, *, as_json: bool
 
 
 def _show_demonstrations(clouds: Sequence[Cloud], *, everything: bool) -> None:
-    """Show what demonstrations kept, if any did; what cannot be read is left out."""
+    """Show kept demonstrations, if there are any; leave out what cannot be read."""
     target = out()
     played = [cloud for cloud in clouds if kept(cloud.name)]
     if played:
@@ -92,7 +92,7 @@ def watch(show: Callable[[], int], wait: Callable[[float], object] = time.sleep)
 
 
 def code_of(overview: Mapping[str, Any]) -> int:
-    """Return the exit code that an overview stands for; without any run nothing is covered."""
+    """Return the exit code for an overview; without any run, nothing is covered."""
     return FAILING if overview["last_run"] is None else CODES[overview["tone"]]
 
 
@@ -117,7 +117,7 @@ def _freshness(found: Mapping[str, Any]) -> str:
     parts = [f"{age}{', at least two runs were missed' if late else ''}"]
     parts.append(f"last run {found['last_run']['status']} at {moment(found['last_run']['at'])}")
     if found["running"]:
-        parts.append(f"run {found['running']['run_id']} is under way")
+        parts.append(f"run {found['running']['run_id']} is in progress")
     elif found["next_run"]:
         parts.append(f"next expected {moment(found['next_run'])}")
     return " · ".join(parts)
@@ -192,7 +192,7 @@ def _of_scope(cloud: Cloud, choice: Choice, scope: str, *, as_json: bool) -> int
 
 
 def _months(stored: Stored, scope: str) -> list[tuple[Sequence[str], Row]]:
-    """Return the months of a scope's datasets; none, with the reason on stderr, where the ledger cannot be read."""
+    """Return the months of a scope's datasets; none, with the reason on stderr, if the ledger cannot be read."""
     try:
         names, found = matrix(stored, [scope])
     except OperatorError as error:
@@ -240,7 +240,7 @@ def _show_scope(
 
 
 def _last_delivery(row: Row) -> str:
-    """Return what the newest month with data holds, and when its data last arrived."""
+    """Return the contents of the newest month with data, and when its data last arrived."""
     newest = max((month for month, one in row.periods.items() if one.has_data), default="")
     if not newest:
         return ""
@@ -259,7 +259,7 @@ def show_changes(target: Console, changes: Sequence[Mapping[str, str]]) -> None:
 
 
 def moment(text: str | None) -> str:
-    """Return a moment in ISO 8601 as it is shown; of any other text that it is no time."""
+    """Return a time in ISO 8601 in display form; for other text, a note that it is not a time."""
     if not text:
         return "never"
     known = parse_time(text)

@@ -1,6 +1,6 @@
-"""What the function stored: its state document and its reports.
+"""The documents that the function stored: its state document and its reports.
 
-They are read from the cloud with the operator's credentials, or from what the last demonstration kept on this machine.
+They are read from the cloud with the operator's credentials, or from the last demonstration on this machine.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from shared.state.document import StateDocument
 from shared.state.session import PAGE, StateSession
 from tailpipe_exports import NAME
 
-LARGEST_PAGE = 8 * 1024 * 1024  # bytes; ten thousand scopes take a quarter of it
+LARGEST_PAGE = 8 * 1024 * 1024  # bytes; 10,000 scopes take a quarter of it
 NEWEST = 5  # reports that show what the last runs changed
 _PROGRESS_FROM = 20  # reports; fewer are read in less than two seconds
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One cloud's stored documents; `demo` is where they come from if that is a demonstration.
+    """One cloud's stored documents; `demo` is the kept demonstration that they come from, if any.
 
-    `docs_url` is the documentation's site that the function's settings name, "" where they name none. `environment`
-    holds those settings, with the operator's sign-in; a demonstration has none.
+    `docs_url` is the documentation site in the function's settings, "" without one. `environment` holds those settings,
+    with the operator's sign-in; a demonstration has none.
     """
 
     cloud: Cloud
@@ -51,11 +51,11 @@ class Stored:
 
     @property
     def title(self) -> str:
-        """The name of what stored them: the cloud, or its demonstration."""
+        """The name of the source: the cloud, or its demonstration."""
         return f"{self.cloud.title} · demonstration" if self.demo else self.cloud.title
 
     def now(self) -> datetime:
-        """Return the time by the clock of what stored them; a demonstration's may be virtual."""
+        """Return the time by the clock of the source; a demonstration's may be virtual."""
         return self.demo.now() if self.demo else SystemClock().now()
 
     def newest_reports(self, count: int = NEWEST) -> list[StoredReport]:
@@ -70,16 +70,16 @@ class Stored:
         return ids[max(0, bisect_left(ids, since) - 1) :]
 
     def reports(self, run_ids: Sequence[str]) -> list[StoredReport]:
-        """Return these reports; one that is damaged is named on stderr and left out. Raises OperatorError."""
+        """Return these reports; a damaged one is named on stderr and left out. Raises OperatorError."""
         if len(run_ids) >= _PROGRESS_FROM:
             say(err(), f"reading {len(run_ids):,} reports of {self.cloud.title}", indent=2)
         with explained(self.cloud):
             return read_reports(self.store, run_ids, _unreadable)
 
     def deliveries(self) -> Ledger:
-        """Return the ledger of deliveries, an empty one where none is stored yet.
+        """Return the ledger of deliveries, an empty one if none is stored yet.
 
-        Raises OperatorError where it cannot be read: it is out of reach, damaged, newer, or another deployment's.
+        Raises OperatorError if it is unreachable, damaged, newer, or another deployment's.
         """
         remedy = "The next run sets it aside and begins it anew; it refills from what runs list."
         with explained(self.cloud):
@@ -112,7 +112,7 @@ class Stored:
 
 
 def unknown_scope(stored: Stored, scope: str) -> Problem:
-    """Return the problem of a scope that nothing is known of."""
+    """Return the problem for an unknown scope."""
     cloud, shown = stored.cloud, clean(scope)
     if not stored.document.scopes:
         what = f"no run has been recorded yet, so that the state knows no {cloud.scope} {shown!r}"
@@ -125,14 +125,14 @@ def unknown_scope(stored: Stored, scope: str) -> Problem:
 
 
 def read(cloud: Cloud, choice: Choice, *, without_state: bool = False) -> Stored:
-    """Return what the deployed function stored, or with `choice.demo` what the demonstration kept.
+    """Return the deployed function's documents, or with `choice.demo` those of the demonstration.
 
-    Raises OperatorError, with a remedy for each fault; `without_state` goes on where the state is unreadable, with an
-    empty one. What is left out of a state that is damaged in part is said on standard error.
+    Raises OperatorError, with a remedy for each problem; with `without_state`, an unreadable state is replaced by an
+    empty one. The parts left out of a damaged state are named on standard error.
     """
     if choice.demo:
         return _of_demo(cloud)
-    # Whatever a library prints on the way must not end up in a document.
+    # A library's output must not end up in a document.
     with explained(cloud), contextlib.redirect_stdout(sys.stderr):
         environment = source_of(cloud, choice).environment
         damage: dict[str, str] = {}
@@ -159,7 +159,7 @@ def _of_demo(cloud: Cloud) -> Stored:
 
 
 def _tell_damage(cloud: Cloud, events: Mapping[str, str], *, without_state: bool) -> None:
-    """Say what of the state could not be read, by the events of its reading. Raises OperatorError if all of it."""
+    """Report the unreadable parts of the state, by the events of its reading. Raises OperatorError if all of it is."""
     if (why := events.get("state-corrupt")) is not None:
         what = f"the state of {cloud.title} is unreadable: {clean(why)}"
         remedy = "The next run sets it aside and begins anew from what exists: losing it costs calls only."
@@ -177,7 +177,7 @@ def _unreadable(run_id: str, why: str) -> None:
 
 @contextlib.contextmanager
 def explained(cloud: Cloud) -> Iterator[None]:
-    """Turn what the function's code raises on this machine into OperatorError, with a remedy for each fault."""
+    """Turn errors of the function's code on this machine into OperatorError, with a remedy for each problem."""
     try:
         yield
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""The archive from which each cloud's function is deployed: only what it imports, reproducible byte for byte."""
+"""Builds the archive of each cloud's function: only what it imports, reproducible byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A zip archive whose bytes depend on its contents alone."""
+"""Writes zip archives whose bytes depend only on their contents."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from cli.packaging.errors import PackagingError
 
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # the format's first moment
-REGULAR = 0o100644 << 16  # a plain file, readable for all whatever the umask was
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time of the format
+REGULAR = 0o100644 << 16  # a regular file, readable by all regardless of the umask
 UNIX = 3
 LEVEL = 9
 
@@ -22,8 +22,8 @@ def write(path: Path, entries: Mapping[str, bytes]) -> str:
     """Write an archive of `entries` (names with slashes → contents) and return its SHA-256 in hexadecimal digits.
 
     Entries are sorted and have one timestamp and one mode; folders have no entries. Another release of zlib may
-    compress the same contents to other bytes. An existing archive is replaced in one step or left as it is. Raises
-    PackagingError where the archive cannot be written.
+    compress the same contents to different bytes. An existing archive is replaced in one step or left unchanged. Raises
+    PackagingError if the archive cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def write(path: Path, entries: Mapping[str, bytes]) -> str:
                         archive.writestr(_entry(name), entries[name], ZIP_DEFLATED, LEVEL)
                 file.seek(0)
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            # Temporary files are for their owner alone; an archive is a file like any other.
+            # Temporary files are readable only by their owner; an archive is a regular file.
             Path(unfinished).chmod(0o644)
             Path(unfinished).replace(path)
         except BaseException:

@@ -28,12 +28,12 @@ class Package:
 def build(
     cloud_name: str, out: Path, target: Target | None = None, *, code: Path = CODE, files: Path = FILES
 ) -> Package:
-    """Write `out`/tailpipe-exports-<cloud>.zip with the wheels for `target`; without a target it is the cloud's own.
+    """Write `out`/tailpipe-exports-<cloud>.zip with the wheels for `target`, by default the cloud's own.
 
     `code` is the folder of our packages, `files` that of the license and the locked requirements. The same sources and
-    pins give the same bytes wherever and whenever they are built, from a checkout or from an installed wheel. Wheels
-    come from where the operator's configuration of uv says. Raises KeyError for a cloud that does not exist,
-    PackagingError with every problem where no archive can be made; an older archive is then left as it is.
+    pins produce the same bytes, from a checkout or from an installed wheel. Wheels come from the package index in the
+    operator's configuration of uv. Raises KeyError for an unknown cloud, PackagingError with every problem if no
+    archive can be made; an older archive is then left unchanged.
     """
     layout = LAYOUTS[cloud_name]
     target = target or layout.target
@@ -63,9 +63,10 @@ def _ours(layout: Layout, code: Path, files: Path) -> dict[str, bytes]:
 
 
 def _theirs(layout: Layout, target: Target, files: Path) -> dict[str, bytes]:
-    """Return the wheels' files, and the lock file where the layout has it.
+    """Return the wheels' files, and the lock file if the layout has one.
 
-    Where the platform installs the wheels, they are looked up here: a missing one is reported before the deployment.
+    If the platform installs the wheels, they are only looked up here, so that a missing one is reported before the
+    deployment.
     """
     path = files / "requirements" / f"{layout.folder}.txt"
     lock = installer.read_lock(path)

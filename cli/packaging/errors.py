@@ -1,4 +1,4 @@
-"""Why there is no archive."""
+"""The error of a failed build."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class PackagingError(Exception):
-    """An archive could not be made; `problems` has every reason that was found, each with what to do."""
+    """An archive could not be made; `problems` has every reason, each with its remedy."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))

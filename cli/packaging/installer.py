@@ -1,4 +1,4 @@
-"""uv, which installs a lock file's wheels for another Python and platform."""
+"""Runs uv, which installs a lock file's wheels for another Python and platform."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NO_WHEEL = re.compile(
 )
 UNREACHABLE = re.compile(r"Failed to fetch|[Cc]onnect(?:ion)? (?:error|refused)|dns error|tunnel error|timed out")
 _CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
-# These would make uv install somewhere else, or install other versions than the lock has.
+# These would make uv install elsewhere, or install other versions than those in the lock file.
 _MISLEADING = ("UV_TARGET", "UV_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_CONSTRAINT", "UV_OVERRIDE", "VIRTUAL_ENV")
 
 
 def read_lock(path: Path) -> str:
     """Return a lock file without its comments.
 
-    Raises PackagingError where it cannot be read, or has an entry without version or hash.
+    Raises PackagingError if it cannot be read, or has an entry without version or hash.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -53,13 +53,13 @@ def install(lock: str, name: str, target: Target, into: Path) -> None:
     """Install the wheels of the entries that apply to the target into an empty folder.
 
     The operator's own configuration of uv, or PIP_INDEX_URL, sets where wheels come from. Raises PackagingError with
-    every entry that has no wheel for the target, and where uv fails otherwise.
+    every entry that has no wheel for the target, or if uv fails otherwise.
     """
     _uv(lock, name, target, "--target", str(into))
 
 
 def _uv(lock: str, name: str, target: Target, *how: str) -> None:
-    """Run uv; it names one missing wheel at a time, so go on without that entry until all are named."""
+    """Run uv; it names one missing wheel at a time, so continue without that entry until all are named."""
     missing: list[str] = []
     while True:
         with tempfile.TemporaryDirectory(prefix="tailpipe-package-") as folder:
@@ -91,7 +91,7 @@ def _uv(lock: str, name: str, target: Target, *how: str) -> None:
 
 
 def _problem(output: str, name: str, target: Target) -> tuple[str, str]:
-    """Return the entry for which uv has no wheel, "" where the problem is another one, and the message."""
+    """Return the entry for which uv has no wheel ("" for any other problem) and the message."""
     if UNREACHABLE.search(output):
         # uv would report the same for every entry, each time after all its attempts.
         return "", "uv reaches no package index. Check the network and UV_DEFAULT_INDEX."

@@ -25,7 +25,7 @@ def _reads_all(_name: PurePosixPath) -> bool:
 
 
 def _unused_by_aws(name: PurePosixPath) -> bool:
-    """Return whether a file describes an AWS service that the function makes no client of, or boto3's resources."""
+    """Return whether a file describes an AWS service that the function does not use, or boto3's resources."""
     if name.parts[:2] == ("boto3", "data"):
         return True
     return name.parts[:2] == ("botocore", "data") and len(name.parts) > 3 and name.parts[2] not in AWS_SERVICES
@@ -36,8 +36,8 @@ class Layout:
     """The archive of one cloud.
 
     `folder` is the package of its function, `entries` are the modules in it that the platform calls. `dependencies` is
-    the dependencies' folder in the archive; None where the platform installs them. `written` are files that only the
-    archive has, `copied` are files of ours by their names in the archive. `requirements`: whether the archive holds the
+    the dependencies' folder in the archive; None where the platform installs them. `written` are files that exist only
+    in the archive, `copied` are our files by their names in the archive. `requirements`: whether the archive holds the
     lock file as requirements.txt. `unused` returns whether a file of the dependencies is data that the function does
     not read.
     """
@@ -53,7 +53,7 @@ class Layout:
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    # Lambda's image has a boto3 of its own, older than what the exports' API needs: ours comes first on the path.
+    # Lambda's image has its own boto3, too old for the exports' API: ours comes first on the path.
     "aws": Layout(
         folder="aws_lambda",
         target=Target.linux("3.13", "aarch64", glibc=34),  # Amazon Linux 2023
@@ -62,17 +62,17 @@ LAYOUTS: Mapping[str, Layout] = {
         unused=_unused_by_aws,
         entries=("handler", "collector"),
     ),
-    # Built here and not in Azure: its remote build ends after 60 s and takes whatever wheels it finds.
+    # Built here instead of in Azure, whose remote build ends after 60 s and uses any wheels that it finds.
     "azure": Layout(
         folder="azure_function",
-        # The image's glibc is newer, and not documented; that of 2.28 is what the wheels ask for.
+        # The image's glibc is newer and not documented; the wheels require 2.28.
         target=Target.linux("3.12", "x86_64", glibc=28),
         dependencies=".python_packages/lib/site-packages/",
         requirements=True,
         written={"function_app.py": 'from azure_function.handler import app\n\n__all__ = ["app"]\n'},
         copied={"host.json": "azure_function/host.json"},
     ),
-    # The platform's builder installs requirements.txt, and pip checks every hash because one is there.
+    # The platform's builder installs requirements.txt, and pip checks every hash because the file has hashes.
     "gcp": Layout(
         folder="gcp_function",
         target=Target.linux("3.12", "x86_64", glibc=35),  # the stack google-22: Ubuntu 22.04

@@ -13,15 +13,15 @@ from pathlib import Path, PurePosixPath
 
 SUFFIXES = frozenset({".pyi", ".typed", ".pyx", ".pxd", ".c", ".h", ".pyc", ".css", ".html", ".js", ".png"})
 FOLDERS = frozenset({"tests", "__pycache__"})
-# At the top level: launchers, and the lock file that the installer holds while it works.
+# At the top level: launchers, and the installer's lock file.
 INSTALLERS = frozenset({"bin", ".lock"})
-# What importlib.metadata reads, and what the licenses of the distributions require.
+# Read by importlib.metadata, or required by the licenses of the distributions.
 METADATA = frozenset({"METADATA", "entry_points.txt"})
 LICENSE = re.compile(r"(?i)(licen[cs]e|copying|notice|authors)")
 
 
 def shipped(folder: Path, unused: Callable[[PurePosixPath], bool]) -> dict[str, bytes]:
-    """Return what is shipped of the distributions installed in `folder`: names with slashes → contents.
+    """Return the shipped files of the distributions installed in `folder`: names with slashes → contents.
 
     `unused` returns whether a file is data that the function does not read.
     """

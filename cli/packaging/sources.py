@@ -18,7 +18,7 @@ def modules(root: Path, folder: str, entries: Iterable[str] = ("handler",)) -> d
     """Return the modules that `folder`'s `entries` import, at once or later, as archive names with their contents.
 
     Imports are followed through our own packages and their sub-packages only. A module that nothing imports is left
-    out. Raises PackagingError where an entry is missing, cannot be parsed, or imports what is never shipped.
+    out. Raises PackagingError if an entry is missing, cannot be parsed, or imports a module that is never shipped.
     """
     finder = _Finder(path=[str(root)])
     entry = ""
@@ -45,9 +45,9 @@ def modules(root: Path, folder: str, entries: Iterable[str] = ("handler",)) -> d
 
 
 class _Finder(ModuleFinder):
-    """Finds our own packages alone; every other package comes from the requirements.
+    """Finds only our own packages; every other package comes from the requirements.
 
-    Where tailpipe-exports is installed, its packages lie beside all others, so their names decide and not their folder.
+    If tailpipe-exports is installed, its packages are beside all others, so names decide, not folders.
     """
 
     def find_module(self, name: str, path: Any, parent: Any = None) -> Any:

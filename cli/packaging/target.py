@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """A CPython `python` ("3.13") on a `platform` as uv names them; an empty platform is this very machine."""
+    """A CPython `python` ("3.13") on a `platform`, as uv names them; an empty platform is this machine."""
 
     python: str
     platform: str = ""

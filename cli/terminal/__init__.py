@@ -1,1 +1,1 @@
-"""What every command shows on a terminal: streams and colors, progress, plans and reports, and how a command ends."""
+"""Terminal output of all commands: streams and colors, progress, plans and reports, and the end of a command."""

@@ -24,7 +24,7 @@ from rich.text import Text
 # Wide enough that nothing is wrapped or cut in a file or a pipe.
 PLAIN_WIDTH = 4000
 WORDS = re.compile(r"\s*\S+\s*")
-# What would move the cursor, ring the bell or reverse the text: names in a cloud are untrusted input.
+# Characters that move the cursor, ring the bell or reverse text: names in a cloud are untrusted input.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ESCAPED = re.compile(f"{CONTROLS.pattern}|[\ud800-\udfff]")
 
@@ -49,12 +49,12 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """Return the console for progress and trouble."""
+    """Return the console for progress and errors."""
     return console(sys.stderr)
 
 
 def forgive_encoding() -> None:
-    """Make a terminal without Unicode show question marks instead of ending the tool with an error."""
+    """Make a terminal without Unicode show question marks instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError, OSError):
@@ -62,9 +62,9 @@ def forgive_encoding() -> None:
 
 
 def quiet_sdks() -> None:
-    """Keep what SDKs log, and Python's warnings, off the terminal; what matters is raised as an error.
+    """Keep SDK logs and Python's warnings off the terminal; important failures are raised as errors.
 
-    Without any handler Python prints what is logged from WARNING on, such as azure-identity's list of credentials.
+    Without any handler, Python prints log messages from WARNING on, such as azure-identity's list of credentials.
     """
     logging.captureWarnings(capture=True)
     root = logging.getLogger()
@@ -75,7 +75,7 @@ def quiet_sdks() -> None:
 def defect(error: Exception) -> tuple[str, str]:
     """Return the message and the remedy for an unexpected exception; its trace goes to a file.
 
-    The file is readable by its owner alone: its trace may quote anything.
+    Only its owner can read the file, since the trace may quote anything.
     """
     place = traceback.extract_tb(error.__traceback__)[-1]
     what = f"a defect of the command: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
@@ -93,8 +93,8 @@ def clean(value: object) -> str:
 def say(target: Console, *parts: str | tuple[str, str], indent: int = 0, hang: int = 0) -> None:
     """Print texts, each plain or with its style, wrapped between words.
 
-    Every line begins after `indent` columns, those after the first one after `hang` more.
-    A word is never broken, however narrow the terminal is: an id or an address must stay in one piece.
+    Every line is indented by `indent` columns, and lines after the first one by `hang` more. A word is never broken,
+    even on a narrow terminal: an id or an address must stay in one piece.
     """
     text = Text()
     for part in parts:
@@ -110,7 +110,7 @@ def say(target: Console, *parts: str | tuple[str, str], indent: int = 0, hang: i
 
 
 def _breaks(text: str, width: int, hang: int) -> list[int]:
-    """Return where the second and further lines of at most `width` columns begin; a longer word is kept whole."""
+    """Return where the second and later lines of at most `width` columns begin; a longer word is kept whole."""
     found: list[int] = []
     used = 0
     for word in WORDS.finditer(text):
@@ -122,7 +122,7 @@ def _breaks(text: str, width: int, hang: int) -> list[int]:
 
 
 def clean_keep_spaces(value: str) -> str:
-    """Return text without control characters, its own spacing kept."""
+    """Return text without control characters, keeping its spacing."""
     return CONTROLS.sub("�", value)
 
 
@@ -154,7 +154,7 @@ def _finite(value: Any) -> Any:
 
 
 def table(*columns: str) -> Table:
-    """Return an aligned table without lines; its headings are quiet."""
+    """Return an aligned table without lines and with dimmed headings."""
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for column in columns:
         made.add_column(column, overflow="fold")
@@ -162,7 +162,7 @@ def table(*columns: str) -> Table:
 
 
 def show(target: Console, renderable: Table) -> None:
-    """Print a table; in a file or a pipe without the blanks that pad its last column."""
+    """Print a table; in a file or a pipe, without the blanks that pad its last column."""
     if target.is_terminal:
         target.print(renderable)
         return

@@ -1,4 +1,4 @@
-"""Files that only the operator can read: they name accounts, and what is wrong with them, or hold a secret."""
+"""Files that only the operator can read: they name accounts and their problems, or contain a secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def state_folder(environment: Mapping[str, str]) -> Path:
-    """Return the operator's own folder for what commands keep: outside every checkout. It may not exist yet."""
+    """Return the operator's folder for files of commands, outside every checkout. It may not exist yet."""
     home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(home) / "tailpipe-exports"
 
@@ -18,7 +18,7 @@ def state_folder(environment: Mapping[str, str]) -> Path:
 def write_private(path: Path, text: str) -> None:
     """Write a file with mode 0600, private from its first byte on; an existing one is replaced in one step.
 
-    What is not a regular file, such as /dev/stdout, is written to. Raises OSError.
+    A special file, such as /dev/stdout, is written to directly. Raises OSError.
     """
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A run's log lines as they are written: a bar and the noteworthy ones on a terminal, else plain lines."""
+"""Shows a run's log lines as they are written: a bar and noteworthy lines on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shared.errors import cut
 from shared.model import WRITES, Result, Verb
 from shared.runtime.log import EVENTS, FIELDS
 
-# The events worth a line of their own; the rest is in the result or in the bar.
+# Events that get a line of their own; all others are in the result or in the bar.
 SHOWN = frozenset({"enumerated", "observed", "planned", "write-done", "write-pending", "run-finished"})
 SETTLED = frozenset({"write-done", "write-pending", "write-failed"})
 PHASES = {
@@ -43,7 +43,7 @@ WHY = 120  # characters of a reason in its line
 
 
 class Tally:
-    """The state of a run by its log lines: the phase, and how many of the plan's writes are settled."""
+    """The state of a run by its log lines: the phase, and how many of the plan's writes are done."""
 
     def __init__(self) -> None:
         self.phase = "running"
@@ -77,7 +77,7 @@ def parse_line(line: str) -> tuple[str, str, dict[str, Any]] | None:
 
 
 class Watcher:
-    """Shows a run while it goes on. `sink` takes its events, from any thread; `quiet` shows nothing at all."""
+    """Shows a run in progress. `sink` takes its events from any thread; with `quiet`, nothing is shown."""
 
     def __init__(self, screen: Console, quiet: bool = False, lines: bool = True, title: str = "") -> None:
         self.tally = Tally()
@@ -131,7 +131,7 @@ class Watcher:
             self.sink(*parsed)
 
     def note(self, text: str) -> None:
-        """Show what else is known of the run, beside its phase."""
+        """Show further information about the run beside its phase."""
         with self._lock:
             self._noted = text
             if self._bar is not None and self._task is not None:
@@ -160,7 +160,7 @@ class Watcher:
 
 @contextmanager
 def noting(watcher: Watcher, known: Callable[[], str]) -> Iterator[None]:
-    """While the context is open, keep showing what is `known` of the run beside its phase, unless it is ""."""
+    """While the context is open, show what is `known` about the run beside its phase, unless it is ""."""
     over = threading.Event()
 
     def follow() -> None:
@@ -188,7 +188,7 @@ def spoken(event: str, fields: Mapping[str, Any]) -> str:
 
 
 def readable(fields: Mapping[str, Any]) -> str:
-    """Return the fields of an event on one line: the target, why, and what else there is."""
+    """Return the fields of an event on one line: the target, the reason, and the others."""
     rest = {name: clean(value) for name, value in fields.items() if name in FIELDS and name != "verb"}
     scope_name = rest.pop("scope_name", "")
     target = " ".join(rest.pop(part) for part in ("kind", "name", "scope") if part in rest)

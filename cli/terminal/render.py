@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from shared.reconcile import RunResult
 
 ITEMS = 20  # groups of actions, manual steps and failures that are shown without --all
-EXAMPLES = 5  # scopes that are named of each
+EXAMPLES = 5  # named scopes of each
 DETAIL = 160  # characters of an action's message that are shown without --all
 MARGIN = 4  # columns
-REST = "*"  # the scope of what stands for the rest of a list that was cut
+REST = "*"  # the scope of the entry for the rest of a cut list
 
 STATUS_STYLES = {"ok": "bold green", "degraded": "bold yellow", "failed": "bold red"}
 DATA = {"delivering": "delivering", "awaiting_first_data": "awaiting first data"}
@@ -53,31 +53,31 @@ SHOWN_BELOW = frozenset({Result.MANUAL, Result.FAILED})  # with the steps, or th
 EXPLAINED = frozenset({Verb.DEFER, Verb.BLOCK, Verb.SKIP, Verb.REPAIR})
 
 WORD = re.compile(r"[\w.-]+")
-DIGITS = 4  # a word with so many is an id of an account or a request, a date, or a name with one of them inside
+DIGITS = 4  # a word with this many digits is an id of an account or a request, a date, or a name that contains one
 
 Item = Mapping[str, Any]  # an entry of one of a report's lists
 
 
 def show_finished(target: Console, called: str, finished: RunResult, everything: bool = False) -> None:
-    """Print what a run did, or would do, and what is left to do.
+    """Print what a run did, or would do, and what remains to be done.
 
-    `called` is what the scopes are called; `everything` shows what is kept and skipped too, and each target on its own.
+    `called` is the name for scopes; `everything` also shows kept and skipped targets, each on its own.
     """
     show_report(target, called, finished.report, everything)
 
 
 def show_report(target: Console, called: str, report: Item, everything: bool = False) -> None:
-    """Print a run's report: its actions, its status, what is left to do, and when the next run comes."""
-    # A function that was deployed before may answer without its actions.
+    """Print a run's report: its actions, its status, what remains to be done, and when the next run is due."""
+    # An older deployed function may return a report without actions.
     given = report.get("actions", ())
     actions = [one for one in given if one["scope"] != REST]
     names = {one["scope"]: one["scope_name"] for one in actions if one["scope_name"]}
-    # With its cause and remedy among the failures below; what the guard holds back is not.
+    # Its cause and remedy are among the failures below, unless the guard holds it back.
     shown_below = {(one.get("scope"), one.get("code")) for one in report["failures"]}
     listed = [one for one in actions if everything or (one["scope"], one["reason"]) not in shown_below]
     _show_actions(target, called, listed, names, everything)
     for one in given:
-        if one["scope"] == REST:  # the answer to a trigger holds the first actions only, and says so by its last one
+        if one["scope"] == REST:  # the response to a trigger contains only the first actions, and its last one says so
             say(target, (clean(one["message"]), "dim"), hang=MARGIN)
             say(target)
     if summary := summary_of(report):
@@ -93,7 +93,7 @@ def show_report(target: Console, called: str, report: Item, everything: bool = F
 
 
 def word_of(verb: str, result: str) -> str:
-    """Return what became of an action, or will become of it, by the same word everywhere."""
+    """Return the word for the result of an action, done or planned, which is the same everywhere."""
     if verb in WRITES:
         now, past = VERB_WORDS[Verb(verb)]
         special = {
@@ -165,7 +165,7 @@ def _action_key(action: Item) -> Sequence[str]:
 
 def _show_status(target: Console, called: str, report: Item) -> None:
     scopes = report["scopes"]
-    # A function that was deployed before may answer with fewer counts.
+    # An older deployed function may return fewer counts.
     extras = [f"{scopes[name]:,} {name}" for name in CLASSES[1:] if scopes.get(name)]
     data = [f"{scopes[name]:,} {words}" for name, words in DATA.items() if scopes.get(name)]
     say(
@@ -182,7 +182,7 @@ def _show_status(target: Console, called: str, report: Item) -> None:
 
 
 def _show_excluded(target: Console, called: str, report: Item, names: Item) -> None:
-    """Print why scopes are excluded, once for each reason, with the cloud's own words about one of them."""
+    """Print why scopes are excluded, once for each reason, with the cloud's own message for one of them."""
     messages = {one["scope"]: one["message"] for one in report.get("actions", ()) if one["result"] == Result.EXCLUDED}
     for excluded in report.get("excluded", ()):
         examples = excluded["examples"]
@@ -212,7 +212,7 @@ def show_step(target: Console, step: Item, whose: str | None = None) -> None:
 
 
 def show_numbered(target: Console, steps: Iterable[str], indent: int) -> None:
-    """Print the steps of a person, numbered from one."""
+    """Print the steps, numbered from one."""
     for number, line in enumerate(steps, start=1):
         say(target, f"{number}. {clean(line)}", indent=indent, hang=3)
 
@@ -253,13 +253,13 @@ def _groups(items: Iterable[Item], key: Any) -> list[list[Item]]:
 
 
 def _alike(text: object, scope: str) -> str:
-    """Return a text without what differs from scope to scope: ids, dates, and names that end with a part of an id."""
+    """Return a text without what differs between scopes: ids, dates, and names that end with a part of an id."""
     text = str(text).replace(scope, "*").replace(scope[-6:], "*") if scope else str(text)
     return WORD.sub(lambda word: "*" if sum(map(str.isdigit, word[0])) >= DIGITS else word[0], text)
 
 
 def _scopes(called: str, scopes: Sequence[str], names: Item, count: int = 0) -> str:
-    """Return ids with their names beside them: the one, or how many there are and some of them."""
+    """Return ids with their names: the only one, or their number and some of them."""
     found = list(dict.fromkeys(one for one in scopes if one not in ("", REST)))
     shown = [f"{clean(one)} ({clean(names[one])})" if names.get(one) else clean(one) for one in found]
     count = count or len(found)

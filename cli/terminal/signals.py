@@ -1,4 +1,4 @@
-"""Ending a command on a signal: every open context is left."""
+"""Ends a command on a signal, leaving every open context."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from localcloud.common.foreground import handled
 def unwinding() -> Iterator[None]:
     """Make SIGTERM and SIGHUP leave every open context, as Ctrl-C does, and end the process with 128 + their number.
 
-    Signals that are ignored or handled elsewhere keep their handlers, and so do all of them off the main thread.
+    Signals that are ignored or handled elsewhere keep their handlers; outside the main thread, all do.
     """
 
     def leave(number: int, _frame: FrameType | None) -> NoReturn:

@@ -164,7 +164,7 @@ def find_expiries(
             text = f"{key.kind} {key.name} ends on {seen.ends:%Y-%m-%d}{f': {seen.detail}' if seen.detail else ''}"
             found[ending] = Open(text, remedy_for(outcome.remedy, key.scope))
         if outcome.result is Result.MANUAL and step is not None and _is_near(step.before, now):
-            text = f"{step.what}; do it before {step.before:%Y-%m-%d}, or data is lost for good"
+            text = f"{step.what}; do it before {step.before:%Y-%m-%d}, or data is lost permanently"
             found[EXPIRY, key.scope, outcome.code] = Open(text, " ".join(step.steps), step.url)
     for scope in enumeration.scopes if enumeration else ():
         known = document.scopes.get(scope.id)

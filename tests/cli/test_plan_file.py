@@ -108,5 +108,5 @@ def test_plan_file_excludes_other_selections(setting: Setting, tmp_path: Path) -
     called("plan", "aws", "--out", str(file))
     done = called("run", "aws", "--plan", str(file), "--scope", "s00001")
     assert done.exit_code == 1
-    assert "--plan FILE says what is written" in done.stderr
+    assert "--plan FILE defines the writes" in done.stderr
     assert plan_file.load(file, "aws").version == plan_file.VERSION

@@ -267,14 +267,14 @@ def test_dry_run_only_shows_the_plan(scenario: Scenario) -> None:
     assert (done.code, done.out) == (0, ""), done
     assert '2 aws_lambda_function: collector["events"]' in done.err
     assert "The function may:" in done.err
-    assert "nothing was made" in done.err
+    assert "nothing was created" in done.err
 
 
 def test_interrupted_deployment_is_continued(scenario: Scenario) -> None:
     """The error explains how to continue, and the same command creates only what is missing."""
     failed, done = scenario.steps["interrupted"], scenario.steps["deploy"]
     assert failed.code == 1, failed
-    assert "ended halfway" in failed.err
+    assert "was interrupted" in failed.err
     assert "it continues" in failed.err
     assert done.code == 0, done
     assert "aws_scheduler_schedule: this" in done.err

@@ -46,7 +46,7 @@ STALE = {
     "infra/azure/operator-role.json": ("read", "write"),
     "infra/gcp/operator-role.yaml": ("get", "delete"),
     "docs/settings.md": ("whole number", "number"),
-    "docs/security.md": ("-->\n| right |", "-->\n| wrong |"),
+    "docs/security.md": ("-->\n| permission |", "-->\n| wrong |"),
 }
 
 

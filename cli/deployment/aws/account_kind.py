@@ -9,7 +9,7 @@ from cli.deployment.model import OperatorError, Place, Problem
 
 MANAGEMENT, STANDALONE, MEMBER = "management account", "standalone account", "member account"
 KINDS = ("management", "standalone")
-VARIABLE = "ACCOUNT_KIND"  # of the function, and here for what is not given as --var
+VARIABLE = "ACCOUNT_KIND"  # of the function, and here if not given as --var
 # Keys of a place's details.
 ORGANIZATION, MANAGED_BY, FEATURES, DEPLOYS = "organization", "management account", "features", "deploys"
 CONSOLIDATED = "consolidated billing only"
@@ -19,7 +19,7 @@ ALONE = "Add --var account_kind=standalone"
 def account_kind(place: Place, given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     """Return the account_kind to deploy with: ``management`` or ``standalone``.
 
-    Raises OperatorError where the account does not fit the requested kind, and where only the operator can decide.
+    Raises OperatorError if the account does not match the requested kind, or if only the operator can decide.
     """
     chosen = str(given.get("account_kind") or environment.get(VARIABLE) or "")
     if chosen not in ("", *KINDS):
@@ -63,5 +63,5 @@ def account_kind(place: Place, given: Mapping[str, Any], environment: Mapping[st
 
 
 def is_alone(place: Place, kind: str) -> bool:
-    """Return whether a deployment leaves other accounts alone: by the chosen `kind`, else by the kind of the place."""
+    """Return whether a deployment manages only its own account, by the chosen `kind`, else by the kind of the place."""
     return kind == "standalone" if kind else place.kind in (STANDALONE, MEMBER)

@@ -1,4 +1,4 @@
-"""Which resources of a plan exist already in AWS, and by which id Terraform imports them.
+"""Finds the resources of a plan that already exist in AWS, and their import ids.
 
 Source of the ids: the "Import" section of each resource in the AWS provider's documentation.
 """
@@ -14,12 +14,12 @@ from cli.deployment.aws.session import Session, code_of, gone
 from cli.deployment.model import Adoption, Change
 
 Values = Mapping[str, Any]
-# The import id of what exists, else None. Raises ClientError.
+# Returns the import id of an existing resource, else None. Raises ClientError.
 Look = Callable[[Session, Values, str], str | None]
 
 
 def adoptions(session: Session, changes: Sequence[Change]) -> Iterator[Adoption]:
-    """Yield what exists of the resources to be created. Raises ClientError for a read that is refused."""
+    """Yield the planned resources that already exist. Raises ClientError for a denied read."""
     for change in changes:
         look = LOOKS.get(change.type)
         if look is None:
@@ -43,7 +43,7 @@ def _bucket(session: Session, values: Values, _region: str) -> str | None:
 
 
 def _of_bucket(read: str) -> Look:
-    """Return the look-up of a bucket's part: it exists if it can be read, and is imported by the bucket's name."""
+    """Return the look-up of a part of a bucket: it exists if it can be read, and is imported by the bucket's name."""
 
     def look(session: Session, values: Values, _region: str) -> str | None:
         name = values.get("bucket")

@@ -1,4 +1,4 @@
-"""Where Terraform's state is kept on AWS: one private bucket per account, with a key for each region."""
+"""The storage of Terraform's state on AWS: one private bucket per account, with a key for each region."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bucket_of(session: Session) -> str:
 
 
 def backend(session: Session) -> Backend:
-    """Return the backend. Raises OperatorError where the bucket belongs to another account."""
+    """Return the backend. Raises OperatorError if the bucket belongs to another account."""
     bucket = bucket_of(session)
     configuration: dict[str, Any] = {
         "bucket": bucket,

@@ -1,4 +1,4 @@
-"""The function of a deployment on AWS: which ones there are, and the settings of the one that is chosen."""
+"""The deployed functions on AWS, and the settings of the selected one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cli.deployment.aws.session import NAME_VARIABLE, Session, gone, message_of,
 from cli.deployment.model import Deployed, OperatorError, Problem
 from shared.errors import SettingsError
 
-# By infra/aws/function.tf; no other function has our entry point, and a listing shows it, but no tags.
+# From infra/aws/function.tf. No other function has our entry point; a listing shows it, but not tags.
 HANDLER = "aws_lambda.handler.handler"
 
 
 def functions(session: Session) -> list[Deployed]:
-    """Return the functions of ours in a region, by their entry point; where listing is refused, by the default name.
+    """Return our functions in a region, found by their entry point, or by the default name if listing is denied.
 
-    Raises OperatorError where neither may be looked at, ClientError and BotoCoreError for any other reason.
+    Raises OperatorError if neither is permitted, ClientError and BotoCoreError for any other failure.
     """
     client = session.aws.client("lambda")
     try:
@@ -49,7 +49,7 @@ def _by_name(client: Any, name: str) -> list[dict[str, Any]]:
         if refused(error):
             raise OperatorError(
                 Problem(
-                    f"whether function {name} is deployed may not be read: {message_of(error)}",
+                    f"whether function {name} is deployed could not be read: {message_of(error)}",
                     "Grant lambda:ListFunctions, or lambda:GetFunctionConfiguration on that function.",
                 )
             ) from error
@@ -84,7 +84,7 @@ def environment_of(session: Session) -> dict[str, str] | None:
         raise OperatorError(Problem(message_of(error), remedy)) from error
     environment = answer.get("Environment") or {}
     if environment.get("Error"):
-        # Lambda answers this way where its key may not be used: the variables exist but are not readable.
+        # Lambda's response if its key may not be used: the variables exist but are not readable.
         why = environment["Error"].get("Message") or environment["Error"].get("ErrorCode") or "no reason given"
         raise OperatorError(
             Problem(
@@ -96,9 +96,9 @@ def environment_of(session: Session) -> dict[str, str] | None:
 
 
 def settings_of(session: Session, *, or_defaults: bool = False) -> AwsSettings:
-    """Return the function's settings; the default ones if `or_defaults` and no function is there.
+    """Return the function's settings; the default ones if `or_defaults` and there is no function.
 
-    Raises OperatorError where there is no function, and for settings that cannot be read.
+    Raises OperatorError without a function, and for settings that cannot be read.
     """
     environment = environment_of(session)
     if environment is None:

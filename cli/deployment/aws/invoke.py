@@ -1,4 +1,4 @@
-"""Calling the deployed Lambda function: waiting for other runs, and reading the full report of a shortened answer."""
+"""Invokes the deployed Lambda function: waits for other runs, and reads the full report if the response was cut."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ def invoke(session: Session, payload: Mapping[str, Any], tell: Tell, sleep: Call
 
 
 def _call(session: Session, client: Any, payload: Mapping[str, Any]) -> tuple[str, Any]:
-    """Invoke once, and return "" and the answer, or what keeps the function busy and None."""
+    """Invoke once; return "" and the response, or why the function is busy and None."""
     try:
         answer = client.invoke(FunctionName=session.function, Payload=json.dumps(dict(payload)).encode())
     except ReadTimeoutError as error:
         raise OperatorError(
-            Problem("the function did not answer within 15 minutes", "Read its log group, and call again.")
+            Problem("the function did not respond within 15 minutes", "Read its log group, and call again.")
         ) from error
     except ClientError as error:
         if code_of(error) == "TooManyRequestsException":
-            return "another invocation of the function is under way", None
+            return "another invocation of the function is in progress", None
         if gone(error):
             raise OperatorError(missing(session)) from error
         remedy = "See tailpipe-exports doctor aws." if refused(error) else f"Read the log group {log_group(session)}."
         raise OperatorError(Problem(message_of(error), remedy)) from error
     document = json.loads(answer["Payload"].read() or b"null")
     if answer.get("FunctionError") and document.get("errorType") == "AnotherRun":
-        return str(document.get("errorMessage", "another run is under way")), None
+        return str(document.get("errorMessage", "another run is in progress")), None
     return "", document
 
 
 def _report(session: Session, document: Any) -> dict[str, Any]:
-    """Return the report in an answer: the stored one where lists were cut, or where the run failed."""
+    """Return the report of a response: the stored one if lists were cut or if the run failed."""
     if isinstance(document, dict) and "status" in document:
         whole = _stored(session, str(document["run_id"])) if was_cut(document) else None
         return whole or document

@@ -13,7 +13,7 @@ from cli.deployment.aws.session import Session, gone, message_of, refused
 from cli.deployment.log_lines import LogLine, LogSearch, parse_line
 from cli.deployment.model import OperatorError, Problem
 
-# What Lambda itself writes about each invocation, and lines in the embedded metric format, which hold metrics alone.
+# Lambda's own lines about each invocation, and lines in the embedded metric format, which hold only metrics.
 _PLATFORM = ("INIT_START ", "START RequestId: ", "END RequestId: ", "REPORT RequestId: ")
 _METRICS = '{"_aws"'
 
@@ -24,9 +24,9 @@ def log_group(session: Session) -> str:
 
 
 def logs(session: Session, search: LogSearch) -> Iterator[LogLine]:
-    """Yield the lines that `search` admits, oldest first. Raises OperatorError.
+    """Yield the lines that match `search`, oldest first. Raises OperatorError.
 
-    CloudWatch matches a quoted term anywhere in a line, so each line is looked at again.
+    CloudWatch matches a quoted term anywhere in a line, so each line is checked again.
     """
     group = log_group(session)
     terms = [f'"{one}"' for one in search.terms()]
@@ -48,7 +48,7 @@ def logs(session: Session, search: LogSearch) -> Iterator[LogLine]:
 
 def _line(event: dict[str, Any]) -> LogLine | None:
     text = str(event["message"]).rstrip()
-    # A REPORT is a line of its own only where the invocation came to its end.
+    # A REPORT is a line of its own only if the invocation finished.
     if text.startswith(_METRICS) or (text.startswith(_PLATFORM) and "Status: " not in text):
         return None
     return parse_line(str(event["eventId"]), datetime.fromtimestamp(event["timestamp"] / 1000, UTC), text)

@@ -28,7 +28,7 @@ def onboarding(session: Session) -> dict[str, Any]:
         "isManagementAccount": management,
         "organizationRootId": root,
         "tailpipe": {
-            # The trust policy is the only place that holds it in clear text.
+            # The trust policy is the only place with its plain text.
             "externalId": next(iter(external_ids(role.get("AssumeRolePolicyDocument", {}))), None),
             "connectorRoleArn": settings.principal or None,
         },

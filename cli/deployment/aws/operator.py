@@ -53,7 +53,7 @@ class AwsOperator:
         return type(self)(replace(self._session, function=name), self._sleep)
 
     def detected(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        # Deploy under the name by which invoke and destroy find the function.
+        # Deploy with the name by which invoke and destroy find the function.
         function = self._session.function
         named = {} if function == FUNCTION else {"function_name": function}
         self._kind = account_kind(self.place, given, os.environ)

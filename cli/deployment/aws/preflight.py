@@ -1,4 +1,4 @@
-"""Checks before a deployment to AWS: what would stop it halfway, or take over what belongs to others."""
+"""Checks before a deployment to AWS: what would make it fail, or make it adopt resources of others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cli.deployment.aws.session import FUNCTION, MARK, OURS, Session, code_of, g
 from cli.deployment.aws.verify import external_ids
 from cli.deployment.model import Finding
 
-# The role's logical id in our template and in the earlier scripts'; see infra/aws/child-connector.yaml.
+# The role's logical id in our template and in that of the earlier scripts; see infra/aws/child-connector.yaml.
 MEMBER_RESOURCE = "TailpipeCloudWatchRole"
 # AWS keeps this many executions unreserved: "Configuring reserved concurrency", AWS Lambda Developer Guide.
 UNRESERVED = 100
@@ -73,17 +73,17 @@ def _function(session: Session, given: Mapping[str, Any]) -> Finding:
             return Finding(f"function {name}", True, "the name is free")
         return Finding(f"function {name}", None, message_of(error))
     if tags.get(MARK) == OURS:
-        return Finding(f"function {name}", True, "is deployed already and is brought up to date")
+        return Finding(f"function {name}", True, "is already deployed and will be updated")
     return Finding(
         f"function {name}",
         False,
-        "exists and does not carry our mark",
+        "exists and is not marked as ours",
         "Choose another name that begins with tailpipe-: --var function_name=NAME; that function is not touched.",
     )
 
 
 def _others(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """Check that the region has no other deployment: both would keep the same exports, bucket and roles."""
+    """Check that the region has no other deployment: both would manage the same exports, bucket and roles."""
     what = "no other deployment in this region"
     try:
         pages = session.aws.client("lambda").get_paginator("list_functions").paginate()
@@ -91,7 +91,7 @@ def _others(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
             str(one["FunctionName"]) for page in pages for one in page["Functions"] if one.get("Handler") == HANDLER
         )
     except ClientError as error:
-        yield Finding(what, None, message_of(error), "Grant lambda:ListFunctions to see.")
+        yield Finding(what, None, message_of(error), "Grant lambda:ListFunctions to check this.")
         return
     for name in ours:
         if name != _function_name(given):
@@ -115,7 +115,7 @@ def _roles(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
         remedy = "Choose another name that begins with tailpipe-: --var function_name=NAME; that role is not touched."
         yield _role(session, f"{function}{suffix}", "", remedy)
     connector = str(given.get("connector_role_name") or "tailpipe-connector-role")
-    # The earlier scripts set no tags; their role is recognized by whom it trusts.
+    # The earlier scripts set no tags; their role is recognized by its trusted principal.
     trusted = str(given.get("tailpipe_principal_arn") or ":role/TailpipeConnector-")
     remedy = "Rename or remove that role, or add --var connector_role_name=NAME; it is not touched by this tool."
     yield _role(session, connector, trusted, remedy)
@@ -127,23 +127,23 @@ def _external_id(session: Session, name: str, given: Mapping[str, Any]) -> Itera
     try:
         role = session.aws.client("iam").get_role(RoleName=name)["Role"]
     except ClientError:
-        return  # it does not exist, or the check of the role itself reports the error
+        return  # it does not exist, or the check of the role reports the error
     asked = set(external_ids(role.get("AssumeRolePolicyDocument", {})))
     accepted = {str(given[one]) for one in ("external_id", "external_id_previous") if given.get(one)}
     if not asked or not accepted:
         return
-    what = f"the External ID that role {name} asks for"
+    what = f"the External ID that role {name} requires"
     if asked & accepted:
-        yield Finding(what, True, "is the one that was given")
+        yield Finding(what, True, "is the given one")
         return
-    # For a role of ours the change is intended, for instance because the old id has leaked.
+    # For our own role, the change is intended, for instance because the old id has leaked.
     ours = _marked(role.get("Tags", ()))
     yield Finding(
         what,
         None if ours else False,
-        "is another one than the one that was given: Tailpipe, which still uses it, "
-        f"{'is' if ours else 'would be'} shut out of this account and of every member",
-        "Give the one that Tailpipe has (TF_VAR_external_id). If it is being changed, give the one before as "
+        "differs from the given one: Tailpipe, which still uses it, "
+        f"{'is' if ours else 'would be'} locked out of this account and of every member account",
+        "Use the one that Tailpipe has (TF_VAR_external_id). If it is being changed, give the one before as "
         "TF_VAR_external_id_previous; both are accepted then.",
     )
 
@@ -157,9 +157,9 @@ def _role(session: Session, name: str, trusted: str, remedy: str) -> Finding:
     if trusted and trusted in json.dumps(role.get("AssumeRolePolicyDocument", {})):
         return Finding(what, True, "exists, trusts Tailpipe, and is adopted")
     if _marked(role.get("Tags", ())):
-        return Finding(what, True, "exists, carries our mark, and is adopted")
+        return Finding(what, True, "exists, is marked as ours, and is adopted")
     trust = ", does not trust Tailpipe" if trusted else ""
-    return Finding(what, False, f"exists{trust} and does not carry our mark", remedy)
+    return Finding(what, False, f"exists{trust} and is not marked as ours", remedy)
 
 
 def _marked(tags: Any) -> bool:
@@ -173,7 +173,7 @@ def _concurrency(session: Session, given: Mapping[str, Any]) -> Finding:
         return Finding(what, True, "none is reserved")
     try:
         session.aws.client("lambda").get_function_configuration(FunctionName=_function_name(given))
-        return Finding(what, True, "the function is there already")
+        return Finding(what, True, "the function already exists")
     except ClientError as error:
         if not gone(error):
             return Finding(what, None, message_of(error))
@@ -188,8 +188,8 @@ def _concurrency(session: Session, given: Mapping[str, Any]) -> Finding:
         what,
         False,
         f"only {left} executions are unreserved, and AWS keeps {UNRESERVED} of them",
-        "Ask for a higher quota (Service Quotas → AWS Lambda → Concurrent executions), or add "
-        "--var reserved_concurrency=-1: runs at once do no harm, they only cost calls.",
+        "Request a higher quota (Service Quotas → AWS Lambda → Concurrent executions), or add "
+        "--var reserved_concurrency=-1: concurrent runs do no harm but cost calls.",
     )
 
 
@@ -202,14 +202,14 @@ def _exports(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(what, None if refused(error) else False, message_of(error))
         return
     names = {one["ExportName"] for one in exports}
-    # Five of the cost and usage table are allowed in an account; other tables have quotas of their own.
+    # An account may have five exports of the cost and usage table; other tables have their own quotas.
     if len(exports) < 5 or "tailpipe-dataexport" in names:
-        yield Finding(what, True, f"{len(exports)} exports are there")
+        yield Finding(what, True, f"{len(exports)} exports exist")
     else:
         yield Finding(
             what,
             None,
-            f"{len(exports)} exports are there, and five of the cost and usage table are allowed",
+            f"{len(exports)} exports exist, and five of the cost and usage table are allowed",
             "Delete one of that table if the first run says that the quota is reached.",
         )
     for one in exports:
@@ -282,10 +282,10 @@ def _stackset(session: Session, given: Mapping[str, Any]) -> Finding:
 
 
 def _template_faults(body: str) -> str:
-    """Return the harm that an update to our template would do in the accounts, or "".
+    """Return how an update to our template would damage the accounts, or "".
 
-    CloudFormation creates a resource under a new logical id before it deletes the old one, so a role that keeps its
-    name fails in every account; what our template does not have is deleted in every account.
+    CloudFormation creates a resource with a new logical id before it deletes the old one, so a role that keeps its name
+    fails in every account; resources that our template lacks are deleted in every account.
     """
     try:
         # JSON may be indented by tabs, which YAML does not accept.

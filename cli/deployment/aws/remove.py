@@ -1,4 +1,4 @@
-"""The part of a removal that Terraform does not do: stop the schedule, delete instances, exports and data."""
+"""The steps of a removal outside Terraform: stop the schedule, delete instances, exports and data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from shared.parsing import mapping, parse_time
 from shared.state.session import LONGEST_LEASE
 from tailpipe_exports import FILES
 
-KEYS_A_CALL = 1000  # most that DeleteObjects takes
+KEYS_A_CALL = 1000  # the maximum of DeleteObjects
 POLL_S = 5.0
 # A StackSet operation over thousands of accounts takes hours; after this long the operator has to check it.
 LONGEST_OPERATION_S = 6 * 3600.0
@@ -41,7 +41,7 @@ EVENTS = FILES / "infra" / "aws" / "events.json"
 
 
 def stop_schedule(session: Session, tell: Tell) -> None:
-    """Disable the schedule and the rules for events, and keep anything else from starting the function."""
+    """Disable the schedule and the rules for events, and prevent any other start of the function."""
     function = session.function
     scheduler = session.aws.client("scheduler")
     with_schedule = _found(lambda: scheduler.get_schedule(Name=function, GroupName=function))
@@ -75,11 +75,11 @@ def wait_for_run(session: Session, settings: AwsSettings, tell: Tell, sleep: Sle
     shown = False
     while True:
         until, now = _held_until(session, settings), datetime.now(UTC)
-        # A lock that lasts longer than any run is damaged; the function ignores it too.
+        # A lock that lasts longer than any run is invalid; the function ignores it too.
         if until is None or not now < until <= now + LONGEST_LEASE:
             return
         if not shown:
-            tell(f"a run is under way; its lock expires at {until:%H:%M:%S} UTC at the latest")
+            tell(f"a run is in progress; its lock expires at {until:%H:%M:%S} UTC at the latest")
             shown = True
         sleep(POLL_S)
 
@@ -98,16 +98,16 @@ def _held_until(session: Session, settings: AwsSettings) -> datetime | None:
 
 
 def delete_instances(session: Session, name: str, tell: Tell, sleep: Sleep) -> None:
-    """Delete all instances of the StackSet, and with them the members' roles; continues where an earlier call ended."""
+    """Delete all instances of the StackSet, and with them the members' roles; continue an interrupted call."""
     client = session.aws.client("cloudformation")
     found = _found(lambda: client.describe_stack_set(StackSetName=name))
     if found is None:
         return
     if not _is_marked(found["StackSet"].get("Tags", ())):
-        tell(f"StackSet {name} does not carry our mark and stays with its instances")
+        tell(f"StackSet {name} is not marked as ours and is kept with its instances")
         return
     if found["StackSet"].get("AutoDeployment", {}).get("Enabled"):
-        # While it is enabled, an account that joins meanwhile gets an instance again.
+        # While it is enabled, an account that joins would get an instance again.
         _wait_operations(client, name, tell, sleep)
         _update_without_auto_deployment(client, name, found["StackSet"])
     while True:
@@ -196,7 +196,7 @@ def _root(session: Session) -> str:
 
 
 def clear(session: Session, removal: Removal, tell: Tell, sleep: Sleep) -> None:
-    """Wait for a run under way, then delete the instances, exports and data that the removal asks for."""
+    """Wait for a run in progress, then delete the requested instances, exports and data."""
     settings = settings_of(session, or_defaults=True)
     wait_for_run(session, settings, tell, sleep)
     if not removal.keep_identity and session.place.kind == MANAGEMENT and settings.account_kind == "management":
@@ -208,11 +208,11 @@ def clear(session: Session, removal: Removal, tell: Tell, sleep: Sleep) -> None:
 
 
 def kept(session: Session, removal: Removal) -> list[Kept]:
-    """Return what leaves Terraform's state before the rest is destroyed."""
+    """Return what is removed from Terraform's state before the rest is destroyed."""
     kept: list[Kept] = []
     bucket = settings_of(session, or_defaults=True).bucket_of(session.place.id)
     if not removal.delete_data:
-        exports = "" if removal.delete_exports else ", to which the exports go on to deliver"
+        exports = "" if removal.delete_exports else ", to which exports continue to be delivered"
         kept.append(Kept(f"bucket {bucket} with its data{exports}", ("aws_s3_bucket",)))
     if removal.keep_identity:
         kept.append(Kept("the connector role, and the StackSet with its instances", IDENTITY))
@@ -220,7 +220,7 @@ def kept(session: Session, removal: Removal) -> list[Kept]:
 
 
 def clearing(session: Session, removal: Removal) -> Clearing:
-    """Return what the removal would delete beside Terraform, and which exports would stay; reads only."""
+    """Return what the removal would delete outside Terraform, and which exports would be kept. Only reads."""
     settings = settings_of(session, or_defaults=True)
     deletes, keeps = [], []
     if not removal.keep_identity and session.place.kind == MANAGEMENT:
@@ -236,12 +236,12 @@ def clearing(session: Session, removal: Removal) -> Clearing:
         deletes.append(f"{number_of(ours, 'export')}: {some(ours)}")
     elif ours:
         keeps.append(f"{number_of(ours, 'export')}, left delivering: {some(ours)}")
-    keeps += [f"export {name}, which does not carry our mark" for name, _, is_marked in exports if not is_marked]
+    keeps += [f"export {name}, which is not marked as ours" for name, _, is_marked in exports if not is_marked]
     if removal.delete_data:
         bucket = settings.bucket_of(session.place.id)
         client = session.aws.client("s3", settings.bucket_region)
         if _found(lambda: client.head_bucket(**session.owned(bucket))) is not None:
-            deletes.append(f"all data in bucket {bucket}, with every version, for good")
+            deletes.append(f"all data in bucket {bucket}, with every version, permanently")
     return Clearing(deletes, keeps)
 
 
@@ -250,7 +250,7 @@ def _is_marked(tags: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _own_exports(session: Session) -> Iterator[tuple[str, str, bool]]:
-    """Yield the exports of our names: name, ARN, and whether they carry our mark."""
+    """Yield the exports with our names: name, ARN, and whether they are marked as ours."""
     client = session.aws.client("bcm-data-exports")
     for page in client.get_paginator("list_exports").paginate():
         for one in page["Exports"]:
@@ -261,11 +261,11 @@ def _own_exports(session: Session) -> Iterator[tuple[str, str, bool]]:
 
 
 def delete_exports(session: Session, tell: Tell) -> None:
-    """Delete the exports that have one of our names and carry our mark; others are reported and stay."""
+    """Delete the exports that have one of our names and are marked as ours; report and keep the others."""
     client = session.aws.client("bcm-data-exports")
     for name, arn, marked in list(_own_exports(session)):
         if not marked:
-            tell(f"export {name} does not carry our mark and stays; delete it by hand if it is yours")
+            tell(f"export {name} is not marked as ours and is kept; delete it manually if it is yours")
             continue
         client.delete_export(ExportArn=arn)
         tell(f"export {name} is deleted")
@@ -302,7 +302,7 @@ def delete_data(session: Session, settings: AwsSettings, tell: Tell) -> None:
 
 
 def _found(read: Callable[[], Any]) -> Any:
-    """Return the answer of a read, None where the resource does not exist. Raises OperatorError for other errors."""
+    """Return the response of a read, None if the resource does not exist. Raises OperatorError for other errors."""
     try:
         return read()
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""The rights that deploying and removing need on AWS: those of operator.yaml, and how they are granted."""
+"""The permissions that deploying and removing require on AWS, from operator.yaml, and how to grant them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cli.deployment.grants import OPERATOR_FILE, grants
 from cli.deployment.model import Finding
 
 POLICIES = ("infra/aws/operator-deploy-policy.json", "infra/aws/operator-destroy-policy.json")
-ACTIONS_A_CALL = 100  # most that one simulation takes, by botocore's model
+ACTIONS_A_CALL = 100  # the maximum of one simulation, by botocore's model
 
 
 def rights(session: Session, *, alone: bool = False) -> list[Finding]:
-    """Ask IAM's simulator about each action of the operator, on the resources it will be used on.
+    """Check each action of the operator with IAM's simulator, on the resources that it will be used on.
 
-    `alone`: nothing is deployed to other accounts, and what only that needs is left out.
+    `alone`: nothing is deployed to other accounts; actions that only this needs are left out.
     """
     source = _principal(session)
     wanted = _wanted(session, alone=alone)
@@ -36,8 +36,8 @@ def rights(session: Session, *, alone: bool = False) -> list[Finding]:
                     for one in page["EvaluationResults"]
                 ]
             except (ClientError, BotoCoreError) as error:
-                why = f"the simulator could not be asked: {message_of(error)}"
-                remedy = "Grant iam:SimulatePrincipalPolicy to see."
+                why = f"the simulator could not be called: {message_of(error)}"
+                remedy = "Grant iam:SimulatePrincipalPolicy to check this."
                 return [Finding(action, None, why, remedy) for action in sorted(wanted)]
             allowed |= {one["EvalActionName"] for one in answers if one["EvalDecision"] == "allowed"}
     return [
@@ -56,7 +56,7 @@ def _wanted(session: Session, *, alone: bool) -> dict[str, list[str]]:
             if alone and grant.get("when") == "members":
                 continue
             for action in grant["actions"]:
-                # A role is an IAM resource, also for sts:AssumeRole.
+                # A role is an IAM resource, for sts:AssumeRole too.
                 service = action.partition(":")[0].replace("sts", "iam")
                 own = [one for one in grant["resources"] if one == "*" or one.split(":")[2] == service]
                 found.setdefault(action, []).extend(example(session, one) for one in own)
@@ -64,7 +64,7 @@ def _wanted(session: Session, *, alone: bool) -> dict[str, list[str]]:
 
 
 def example(session: Session, pattern: str) -> str:
-    """Return an ARN of this account that a grant's pattern is meant for; the simulator takes no patterns."""
+    """Return an ARN of this account that matches a grant's pattern; the simulator accepts no patterns."""
     if pattern == "*":
         return pattern
     _, _, service, region, account, rest = pattern.split(":", 5)
@@ -83,7 +83,7 @@ def _by_resource(wanted: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _principal(session: Session) -> str:
-    """Return the ARN whose policies count: the role behind a session; empty for the root user."""
+    """Return the ARN whose policies apply: the role of a session; empty for the root user."""
     fields = session.place.caller.split(":")
     if len(fields) > 5 and fields[5] == "root":
         return ""

@@ -1,4 +1,4 @@
-"""One deployment on AWS as a command opens it: the caller's own credentials, the account, and the function's name."""
+"""A deployment on AWS as commands use it: the caller's credentials, the account, and the function's name."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from shared.parsing import is_html
 
 FUNCTION = "tailpipe-exports"
 NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
-# The tag on everything that Terraform makes here.
+# The tag on everything that Terraform creates here.
 MARK, OURS = "managed-by", "tailpipe-exports"
-# A run lasts at most 900 s, and its answer comes at its end.
+# A run takes at most 900 s, and its response comes at the end.
 LONGEST_RUN_S = 930
 SIGN_IN = "Log in (aws sso login, or the credentials of your profile) and try again."
 PROFILE = "Set AWS_PROFILE to one that `aws configure list-profiles` shows, or unset it."
@@ -59,7 +59,7 @@ class Aws:
             waits = Config(
                 connect_timeout=10,
                 read_timeout=LONGEST_RUN_S if service == "lambda" else 60,
-                # A repeated invocation would run the function twice.
+                # A retried invocation would run the function twice.
                 retries={"total_max_attempts": 1} if service == "lambda" else {"mode": "standard", "max_attempts": 5},
             )
             self._clients[key] = self._session.create_client(service, region_name=region, config=waits)
@@ -69,7 +69,7 @@ class Aws:
 
 @dataclass(frozen=True)
 class Session:
-    """What every part of the operator port needs: clients, the account, and the name of the deployed function."""
+    """The context of the operator port: clients, the account, and the name of the deployed function."""
 
     aws: Aws
     place: Place
@@ -81,7 +81,7 @@ class Session:
 
 
 def open_session(given: Mapping[str, Any]) -> Session:
-    """Return the session for the account that the credentials belong to. Raises OperatorError.
+    """Return the session for the credentials' account. Raises OperatorError.
 
     The function is found by its name: the variable `function_name`, TAILPIPE_EXPORTS_FUNCTION_NAME, or the default.
     """
@@ -125,7 +125,7 @@ def code_of(error: ClientError) -> str:
 
 
 def message_of(error: Exception) -> str:
-    """Return what an error says, in one line."""
+    """Return an error's message on one line."""
     return clean(str(error))
 
 
@@ -142,18 +142,18 @@ def _refuse_pages(operation_model: Any, response_dict: Mapping[str, Any], **_: A
 
 
 def refused(error: ClientError) -> bool:
-    """Return whether a right is missing."""
+    """Return whether the error means a missing permission."""
     return code_of(error) in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
 
 
 def gone(error: ClientError) -> bool:
-    """Return whether the resource does not exist."""
+    """Return whether the error means that the resource does not exist."""
     code = code_of(error)
     return code.startswith(("ResourceNotFound", "NoSuch", "NotFound", "StackSetNotFound")) or code in (
         "404",
         "AWS.SimpleQueueService.NonExistentQueue",
         "QueueDoesNotExist",
-        # What S3 answers about two parts of a bucket that were never configured.
+        # The errors of S3 for two parts of a bucket that were never configured.
         "OwnershipControlsNotFoundError",
         "ServerSideEncryptionConfigurationNotFoundError",
     )

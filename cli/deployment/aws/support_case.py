@@ -1,4 +1,4 @@
-"""The text of a case at AWS Support: the only way to have past months delivered to an export of Data Exports."""
+"""The text of a case at AWS Support, which is the only way to get past months delivered to a data export."""
 
 from __future__ import annotations
 

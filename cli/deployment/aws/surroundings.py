@@ -1,4 +1,4 @@
-"""Whether a function that is deployed on AWS still serves what its account has become to its organization."""
+"""Checks whether a deployed function still matches its account's role in the organization."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cli.deployment.model import Finding, OperatorError
 
 
 def surroundings(session: Session) -> Iterator[Finding]:
-    """Yield whether the deployed function fits its account, and whether StackSets may act; nothing if none is there."""
+    """Yield whether the function matches its account, and whether StackSets has access; nothing without a function."""
     try:
         environment = environment_of(session)
     except OperatorError as error:

@@ -18,7 +18,7 @@ from shared.errors import SettingsError
 
 
 def verify(session: Session) -> Iterator[Finding]:
-    """Yield the checks of schedule, destination, export and connector; without a function only that finding."""
+    """Yield the checks of schedule, destination, export and connector; without a function, only that finding."""
     environment = environment_of(session)
     if environment is None:
         yield Finding("the function", False, missing(session).what, missing(session).remedy)
@@ -90,14 +90,14 @@ def _connector(session: Session, settings: AwsSettings) -> Iterator[Finding]:
     document = role.get("AssumeRolePolicyDocument", {})
     text = json.dumps(document)
     yield Finding(
-        f"role {name} trusts Tailpipe alone",
+        f"role {name} trusts only Tailpipe",
         _trusts(document, settings.principal),
         settings.principal,
         "Check who else it trusts, and deploy again.",
     )
     matches = any(settings.external_id_matches(one) for one in external_ids(document))
     yield Finding(
-        f"role {name} asks for the External ID that was given",
+        f"role {name} requires the given External ID",
         matches if settings.external_id_hash else "sts:ExternalId" in text,
         "",
         "Deploy again with the External ID that Tailpipe has.",
@@ -111,7 +111,7 @@ def _trusts(document: Mapping[str, Any], principal: str) -> bool:
 
 
 def external_ids(document: Mapping[str, Any]) -> list[str]:
-    """Return the External IDs that a trust policy asks for."""
+    """Return the External IDs that a trust policy requires."""
     found: list[str] = []
     for one in statements_of(document):
         asked = one.get("Condition", {}).get("StringEquals", {}).get("sts:ExternalId", [])
@@ -120,7 +120,7 @@ def external_ids(document: Mapping[str, Any]) -> list[str]:
 
 
 def _closed(session: Session, arn: str) -> Finding:
-    """Try to assume the role without the External ID: AWS must refuse every caller, the operator too."""
+    """Try to assume the role without the External ID: AWS must refuse every caller, including the operator."""
     what = "the role is refused without the External ID"
     try:
         session.aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="tailpipe-verify", DurationSeconds=900)

@@ -1,4 +1,4 @@
-"""Which resources of a plan exist in Azure already, and by which id Terraform imports them.
+"""Finds the resources of a plan that already exist in Azure, and their import ids.
 
 Sources of the ids: the import sections of the azurerm provider's documentation.
 """
@@ -42,7 +42,7 @@ _ADDRESS = re.compile(r'(?P<type>\w+)\.(?P<label>\w+)(?:\["?(?P<key>[^"\]]+)"?\]
 
 
 def adoptions(session: Session, changes: Sequence[Change], tell: Tell) -> Iterator[Adoption]:
-    """Yield what exists already of the resources to be created."""
+    """Yield the planned resources that already exist."""
     yield from Adopter(session, deployed(session), changes).adoptions(tell)
 
 
@@ -68,7 +68,7 @@ class Adopter:
         }
 
     def adoptions(self, tell: Tell) -> Iterator[Adoption]:
-        """Yield what exists already. What cannot be read is reported, and Terraform will fail on it if it exists."""
+        """Yield existing resources. Unreadable ones are reported, and Terraform fails on them if they exist."""
         for change in self._changes:
             look = self._kinds.get(change.type)
             if look is None:
@@ -133,7 +133,7 @@ class Adopter:
         return ""
 
     def _role_of(self, change: Change, label: str, key: str) -> str:
-        """Return the GUID of the role that an assignment grants, "" where it does not exist yet."""
+        """Return the GUID of the role that an assignment grants, "" if it does not exist yet."""
         known = change.after.get("role_definition_id")
         if known:
             return str(known).rsplit("/", 1)[-1].lower()

@@ -16,13 +16,13 @@ SITES_API = "2024-04-01"
 NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
 TAG, TAGGED = "managed-by", "tailpipe-exports"
 GRAPH_API = "2022-10-01"
-# Azure Resource Graph answers for all subscriptions that the caller may read, in one call, some minutes late.
+# Azure Resource Graph covers all subscriptions that the caller may read in one call, with some minutes of delay.
 QUERY = f"resources | where type =~ 'microsoft.web/sites' | where tags['{TAG}'] =~ '{TAGGED}' | project id, name"
 
 
 @dataclass(frozen=True)
 class FunctionApp:
-    """The deployed function app; `settings` are its app settings, never to be shown as a whole."""
+    """The deployed function app; `settings` are its app settings, which are never shown as a whole."""
 
     site: Mapping[str, Any]
     settings: Mapping[str, str]
@@ -69,9 +69,9 @@ def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> Funct
 
 
 def apps_of_tenant(rest: Rest) -> list[dict[str, Any]]:
-    """Return id and name of the function apps of ours in every subscription that the caller sees; none where refused.
+    """Return id and name of our function apps in every subscription that the caller may read; none if denied.
 
-    Resource Graph still lists an app for some minutes after it was deleted, so each one is looked at.
+    Resource Graph lists an app for some minutes after its deletion, so each one is read.
     """
     try:
         answer = rest.ask("POST", "/providers/Microsoft.ResourceGraph/resources", GRAPH_API, {"query": QUERY})
@@ -87,7 +87,7 @@ def subscription_of(app: Mapping[str, Any]) -> str:
 
 
 def app_settings(rest: Rest, site: Mapping[str, Any]) -> dict[str, str]:
-    """Return an app's settings. Raises OperatorError where they cannot be read: the defaults would lead elsewhere."""
+    """Return an app's settings. Raises OperatorError if they cannot be read: defaults would point elsewhere."""
     try:
         answer = rest.ask("POST", f"{site['id']}/config/appsettings/list", SITES_API)
         found = answer.get("properties") if isinstance(answer, dict) else None
@@ -106,7 +106,7 @@ def app_settings(rest: Rest, site: Mapping[str, Any]) -> dict[str, str]:
 
 
 def apps(rest: Rest, subscription: str) -> list[dict[str, Any]]:
-    """Return the function apps of ours in a subscription, as its listing shows them."""
+    """Return our function apps in a subscription as listed."""
     wanted = "resourceType eq 'Microsoft.Web/sites'"
     listed = rest.pages(f"/subscriptions/{subscription}/resources", RESOURCES_API, _filter=wanted)
     return [one for one in listed if (one.get("tags") or {}).get(TAG) == TAGGED]

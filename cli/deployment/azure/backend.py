@@ -1,4 +1,4 @@
-"""Where Terraform's state is kept on Azure: one private, versioned storage account per subscription, without keys."""
+"""The storage of Terraform's state on Azure: one private, versioned storage account per subscription, without keys."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ KEY = "azure.tfstate"
 TAGS = {TAG: TAGGED}
 # Azure's own role "Storage Blob Data Contributor".
 DATA_CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
-SPREADING = timedelta(minutes=10)  # the longest that a new role takes to count for storage
+SPREADING = timedelta(minutes=10)  # the longest time until a new role takes effect for storage
 POLL_S = 10.0
 MAKING_S = 300.0
-# The state can only be read by signing in, over TLS; Azure always encrypts it at rest.
+# The state can be read only with a sign-in, over TLS; Azure always encrypts it at rest.
 PRIVATE = {
     "allowBlobPublicAccess": False,
     "allowSharedKeyAccess": False,
@@ -37,7 +37,7 @@ PRIVATE = {
     "minimumTlsVersion": "TLS1_2",
     "supportsHttpsTrafficOnly": True,
 }
-# A state that was overwritten or removed by mistake can be restored.
+# An overwritten or deleted state can be restored.
 RETAINED = {
     "isVersioningEnabled": True,
     "deleteRetentionPolicy": {"enabled": True, "days": 30},
@@ -51,7 +51,7 @@ def account_name(session: Session) -> str:
 
 
 def backend(session: Session) -> Backend:
-    """Return the azurerm backend; it signs in as the caller and never asks for a key."""
+    """Return the azurerm backend, which signs in as the caller and never uses a key."""
     name = account_name(session)
     configuration = {
         "subscription_id": session.subscription,
@@ -71,7 +71,7 @@ def exists(session: Session) -> bool:
 
 
 def make(session: Session, tell: Tell) -> None:
-    """Create the state's account and container, or restore them. Raises OperatorError for a name that is taken."""
+    """Create or restore the state's account and container. Raises OperatorError for a taken name."""
     name, path, location = account_name(session), _account(session), session.region
     group = f"{session.path}/resourceGroups/{GROUP}"
     there = session.rest.get(group, RESOURCES_API)
@@ -119,7 +119,7 @@ def _wait_until_made(rest: Rest, path: str) -> None:
         if found.get("provisioningState") == "Succeeded":
             return
         if rest.clock.monotonic() >= until:
-            raise OperatorError(Problem(f"Azure is still creating {path.rsplit('/', 1)[1]}", "Call the command again."))
+            raise OperatorError(Problem(f"Azure is still creating {path.rsplit('/', 1)[1]}", "Run the command again."))
         rest.clock.wait_until(rest.clock.monotonic() + POLL_S)
 
 
@@ -150,7 +150,7 @@ def _grant(session: Session, path: str, tell: Tell) -> None:
 
 
 def _wait_until_readable(rest: Rest, name: str, tell: Tell) -> None:
-    """Wait until the new right is in effect for storage. A local cloud has no such storage."""
+    """Wait until the new role is in effect for storage. A local cloud has no such storage."""
     if rest.loopback:
         return
     url = f"https://{name}.blob.{rest.settings.cloud.storage_suffix}"
@@ -174,7 +174,7 @@ def _wait_until_readable(rest: Rest, name: str, tell: Tell) -> None:
             except AzureError as error:
                 raise OperatorError(Problem(f"storage account {name} cannot be reached", str(error)[:200])) from error
             if not shown:
-                tell("waiting until your new right is in effect, up to ten minutes")
+                tell("waiting until your new role is in effect, up to ten minutes")
                 shown = True
             rest.clock.wait_until(rest.clock.monotonic() + POLL_S)
 

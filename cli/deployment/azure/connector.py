@@ -1,4 +1,4 @@
-"""Tailpipe's application in the tenant, and what it may read there."""
+"""Tailpipe's application in the tenant, and its permissions there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MANAGEMENT_GROUP = "/providers/microsoft.management/managementgroups/"
 
 @dataclass(frozen=True)
 class Assignment:
-    """A role assignment: its id, the role's GUID, and where it counts."""
+    """A role assignment: its id, the role's GUID, and its scope."""
 
     id: str
     role: str
@@ -29,14 +29,14 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Connector:
-    """`app` and `principal` are "" where Microsoft Graph does not return them; `held` are the visible assignments."""
+    """`app` and `principal` are "" if Microsoft Graph does not return them; `held` are the visible assignments."""
 
     app: str
     principal: str
     held: tuple[Assignment, ...]
 
     def monitored(self) -> list[str]:
-        """Return where it reads metrics."""
+        """Return the scopes where it reads metrics."""
         return [one.scope for one in self.held if one.role == MONITORING_READER]
 
 

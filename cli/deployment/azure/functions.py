@@ -1,4 +1,4 @@
-"""The function of a deployment on Azure: which ones there are, and the one that is chosen."""
+"""The deployed functions on Azure, and the selected one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cli.deployment.model import Deployed, OperatorError, Problem
 
 
 def functions(session: Session) -> list[Deployed]:
-    """Return the function apps of ours in the chosen subscription."""
+    """Return our function apps in the chosen subscription."""
     found = []
     for one in apps(session.rest, session.subscription):
         site = session.rest.get(one["id"], SITES_API) or {}
@@ -36,7 +36,7 @@ def functions(session: Session) -> list[Deployed]:
 
 
 def deployed(session: Session) -> FunctionApp | None:
-    """Return the function app, None if nothing is deployed. Raises OperatorError where there are several."""
+    """Return the function app, None if nothing is deployed. Raises OperatorError if there are several."""
     return find(session.rest, session.subscription, session.environment)
 
 
@@ -47,7 +47,7 @@ def environment_of(session: Session) -> dict[str, str] | None:
 
 
 def require(session: Session) -> FunctionApp:
-    """Return what is deployed. Raises OperatorError if nothing is."""
+    """Return the function app. Raises OperatorError if nothing is deployed."""
     found = deployed(session)
     if found is None:
         elsewhere = [f"{one['name']} in subscription {subscription_of(one)}" for one in apps_of_tenant(session.rest)]

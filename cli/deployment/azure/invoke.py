@@ -1,4 +1,4 @@
-"""Calling the deployed Azure function: its key, runs that are under way, and answers that come too late."""
+"""Calls the deployed Azure function: reads its key, waits for runs in progress, and handles late responses."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from shared.state.store import report_name
 READER = "Storage Blob Data Reader"
 WHOLE = "the whole report is"
 RECONCILE, STATUS = "reconcile_http", "status"
-ANSWER_S = 240.0  # the platform ends an answer after 230 s
+ANSWER_S = 240.0  # the platform ends a request after 230 s
 AGAIN_S = 3.0
 WAIT = timedelta(minutes=30)  # for another run, or for the end of our own
-STARTING = timedelta(minutes=5)  # a host that was just deployed answers 404 and 503 for a while
+STARTING = timedelta(minutes=5)  # a new deployment returns 404 and 503 for a while
 POLL_S = 10.0
 OK, BAD, UNAUTHORIZED, MISSING, CONFLICT = 200, 400, 401, 404, 409
 LATE = (502, 504)
@@ -51,7 +51,7 @@ def invoke(session: Session, payload: Mapping[str, Any], tell: Tell) -> dict[str
 
 
 def _whole(session: Session, app: FunctionApp, report: dict[str, Any], tell: Tell) -> dict[str, Any]:
-    """Return the stored report in place of one whose lists were cut, or that report where it cannot be read."""
+    """Return the stored report instead of one with cut lists, or the latter if the stored one cannot be read."""
     if report.get("dry_run"):
         tell("this report is cut, and that of a dry run is not stored; tailpipe-exports plan azure --all shows all")
         return report
@@ -85,7 +85,7 @@ class FunctionCaller:
         self._client: Any = PipelineClient(self._base, policies=policies, transport=rest.transport(ANSWER_S))
 
     def run(self, payload: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-        """Call `reconcile` and return the report, of a failed run too; waits while another run holds the lock."""
+        """Call `reconcile` and return the report, also of a failed run; wait while another run holds the lock."""
         clock = self._rest.clock
         key, began = self._key(RECONCILE), clock.monotonic()
         shown = ""
@@ -105,7 +105,7 @@ class FunctionCaller:
                     shown = holder
             elif status in NOT_STARTED and "run_id" not in body and waited < STARTING:
                 if not shown:
-                    tell(f"{self._deployed.name} does not answer yet ({status}); trying again")
+                    tell(f"{self._deployed.name} does not respond yet ({status}); trying again")
                     shown = "starting"
             else:
                 return self._report(status, body)
@@ -116,21 +116,23 @@ class FunctionCaller:
         try:
             status, body = self._send("GET", "/api/status", self._key(STATUS), None)
         except ServiceResponseError as error:
-            what = f"{self._base} broke off its answer: {type(error).__name__}"
-            raise OperatorError(Problem(what, "See that the function app is running.")) from error
+            what = f"{self._base} ended its response early: {type(error).__name__}"
+            raise OperatorError(Problem(what, "Check that the function app is running.")) from error
         if status != OK:
-            raise OperatorError(Problem(f"the function's status was answered {status}{_why(body)}", _remedy(status)))
+            raise OperatorError(
+                Problem(f"the function's status endpoint returned {status}{_why(body)}", _remedy(status))
+            )
         return body
 
     def _outcome(self, payload: Mapping[str, Any], asked_at: datetime, tell: Tell) -> dict[str, Any]:
-        """Follow a run whose answer came too late, through the function's summary of its runs."""
+        """Follow a run whose response came too late through the function's summary of its runs."""
         if payload.get("dry_run"):
             raise OperatorError(
                 Problem(
-                    "the dry run took longer than an answer may", "Name some scopes with --scope, and call it again."
+                    "the dry run took longer than a response may", "Name some scopes with --scope, and call it again."
                 )
             )
-        tell("the answer would take longer than Azure lets it; the run goes on, and is followed by its status")
+        tell("the response would take longer than Azure allows; the run continues, and its status is polled")
         clock, until = self._rest.clock, self._rest.clock.monotonic() + WAIT.total_seconds()
         answered = clock.monotonic()
         while clock.monotonic() < until:
@@ -138,7 +140,7 @@ class FunctionCaller:
             try:
                 known = self.status()
             except OperatorError:
-                # Half an hour is long enough for a host to move; after that it counts as unreachable.
+                # Half an hour is enough for a host to move; after that, it counts as unreachable.
                 if clock.monotonic() - answered >= STARTING.total_seconds():
                     raise
                 continue
@@ -147,14 +149,16 @@ class FunctionCaller:
             if not known.get("running") and last and datetime.fromisoformat(last["at"]) >= asked_at:
                 return _remembered(known, asked_at)
         raise OperatorError(
-            Problem(f"the run did not end within {WAIT.total_seconds() / 60:.0f} minutes", "It goes on; see its logs.")
+            Problem(
+                f"the run did not end within {WAIT.total_seconds() / 60:.0f} minutes", "It continues; see its logs."
+            )
         )
 
     def _report(self, status: int, body: dict[str, Any]) -> dict[str, Any]:
         if "run_id" in body and status != CONFLICT:
             return body
         if status == CONFLICT:
-            raise OperatorError(Problem(f"{_held(body)}, and still does", "Call it again when that run has ended."))
+            raise OperatorError(Problem(f"{_held(body)}, and still holds it", "Call it again when that run has ended."))
         problems = [str(one) for one in body.get("faults", ())]
         if problems:
             remedy = "Deploy it again with other values." if status != BAD else ""
@@ -170,7 +174,7 @@ class FunctionCaller:
                 raise
             raise OperatorError(
                 Problem(
-                    f"{self._base} cannot be reached: {type(error).__name__}", "See that the function app is running."
+                    f"{self._base} cannot be reached: {type(error).__name__}", "Check that the function app is running."
                 )
             ) from error
         try:
@@ -193,7 +197,7 @@ class FunctionCaller:
 
 def _held(body: Mapping[str, Any]) -> str:
     held = body.get("running") or {}
-    return f"run {held.get('run_id', 'of another caller')} is under way since {held.get('since', 'a while')}"
+    return f"run {held.get('run_id', 'of another caller')} has been in progress since {held.get('since', 'a while')}"
 
 
 def _why(body: Mapping[str, Any]) -> str:
@@ -202,7 +206,7 @@ def _why(body: Mapping[str, Any]) -> str:
 
 def _remedy(status: int) -> str:
     if status == UNAUTHORIZED:
-        return "Its key was renewed meanwhile: call the command again."
+        return "Its key was renewed meanwhile: run the command again."
     if status == MISSING:
         return "The package was not published: `tailpipe-exports deploy azure` publishes it again."
     return f"See the function's logs in Application Insights. {DOCTOR}"

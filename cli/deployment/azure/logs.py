@@ -16,20 +16,20 @@ from shared.errors import NotFound
 # The query API through Resource Manager, so that the caller's one token is enough.
 # https://learn.microsoft.com/azure/azure-monitor/logs/api/request-format
 QUERY_API = "2017-10-01"
-ROWS = 5000  # of one answer; the API refuses more than 500,000 rows or about 100 MB
+ROWS = 5000  # of one response; the API refuses more than 500,000 rows or about 100 MB
 # By severity; https://learn.microsoft.com/azure/azure-monitor/app/data-model-complete
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 WARNING = 2
 
 
 def logs(session: Session, search: LogSearch) -> Iterator[LogLine]:
-    """Yield the lines that `search` admits, oldest first. Raises OperatorError.
+    """Yield the lines that match `search`, oldest first. Raises OperatorError.
 
-    What the host writes about each invocation is left out below the level of a warning.
+    Lines of the host below the level of a warning are left out.
     """
     app = require(session)
     group = app.id.split("/providers/")[0]
-    # The module gives the workspace the app's own name.
+    # The module names the workspace after the app.
     workspace = f"{group}/providers/Microsoft.OperationalInsights/workspaces/{app.name}"
     since = search.since
     while True:
@@ -55,7 +55,7 @@ def _query(search: LogSearch, since: datetime) -> str:
 
 
 def _rows(session: Session, workspace: str, query: str) -> list[dict[str, Any]]:
-    """Return the rows of the answer, each by its columns' names."""
+    """Return the rows of the response as mappings of column names to values."""
     try:
         answer = session.rest.ask("POST", f"{workspace}/query", QUERY_API, {"query": query})
     except NotFound as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 GROUP = "tailpipe-dataexport"
 FUNCTION = "tailpipe-exports"
-LONGEST = 22  # characters of a given account name before the number of a further account
+LONGEST = 22  # characters of a given account name that precede the number of a further account
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Names:
 
 
 def names(subscription: str, given: Mapping[str, Any]) -> Names:
-    """Return the names in a subscription that follow from the variables' values and their defaults."""
+    """Return the names in a subscription, derived from the variables' values and their defaults."""
     suffix = subscription[-6:]
     first = given.get("storage_account_name") or f"tailpipedataexport{suffix}"
     stem = given.get("storage_account_name") or f"tailpipeexport{suffix}"

@@ -21,12 +21,12 @@ from shared.errors import ReportedError
 from shared.model import Scope
 
 AUTHORIZATION_API = "2023-04-01"
-READ_AT_MOST = 1000  # exports are read one subscription after another, 193 a minute: five minutes
+READ_AT_MOST = 1000  # exports are read one subscription after another at 193 per minute: five minutes
 POLICY = "deploy-cost-export-a"
 
 
 def onboarding(session: Session) -> dict[str, Any]:
-    """Return the document. Exports beyond the first thousand scopes are named without being read, with type null."""
+    """Return the document. Exports beyond the first thousand scopes are listed without being read, with type null."""
     deployed = require(session)
     settings = settings_of(session, deployed)  # raises for settings that cannot be read
     seen = connector(session, deployed)
@@ -73,7 +73,7 @@ def onboarding(session: Session) -> dict[str, Any]:
 
 
 def _exports(rest: Rest, settings: AzureSettings, listed: list[Scope]) -> list[dict[str, Any]]:
-    """Return the existing exports of our names; beyond READ_AT_MOST scopes the expected ones."""
+    """Return the existing exports with our names; beyond READ_AT_MOST scopes, the expected ones."""
     found: list[dict[str, Any]] = []
     unread: dict[str, list[str]] = {}
     for scope, live in exports_of(rest, listed[:READ_AT_MOST]):

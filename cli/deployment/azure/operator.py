@@ -30,7 +30,7 @@ from shared.runtime.clock import Clock, SystemClock
 class AzureOperator:
     """Implements `cli.deployment.operator.Operator`, signed in as azurerm is: by variables, or by az.
 
-    What is deployed is found by its tag in the chosen subscription, never through Terraform's state.
+    The deployment is found by its tag in the chosen subscription, never through Terraform's state.
     """
 
     precious = frozenset({"azurerm_storage_account", "azurerm_storage_container"})

@@ -1,4 +1,4 @@
-"""Checks before a deployment on Azure: what would make it fail halfway."""
+"""Checks before a deployment on Azure: what would make it fail."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ PROVIDERS = (
 )
 # "Troubleshoot Azure RBAC limits": role assignments of a subscription.
 ASSIGNMENTS = 4000
-ROOM = 50  # the module's own are about ten a destination
+ROOM = 50  # the module itself needs about ten per destination
 OLD_RUNBOOK = "Microsoft.Automation/automationAccounts"
 
 
 def detected(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the management group, unless subscriptions are listed, and the region of what is there already."""
+    """Return the management group, unless subscriptions are listed, and the region of existing resources."""
     found: dict[str, Any] = {}
     if session.region != NO_REGION:
         found["location"] = session.region
     if session.subscriptions and not session.group:
-        # As deployed now, so that a missing variable changes nothing.
+        # As currently deployed, so that a missing variable changes nothing.
         found["include_subscriptions"] = list(session.subscriptions)
     if not given.get("include_subscriptions") and session.group:
         if session.rest.get(f"{MANAGEMENT_GROUPS}/{session.group}", GROUPS_API) is None:
             raise OperatorError(
                 Problem(
-                    f"there is no management group {session.group}",
-                    "Write --var management_group_id=NAME of one that is there, or list the subscriptions: "
+                    f"management group {session.group} does not exist",
+                    "Write --var management_group_id=NAME of an existing one, or list the subscriptions: "
                     "--var 'include_subscriptions=[\"ID\"]'.",
                 )
             )
@@ -108,7 +108,7 @@ def _cloud(rest: Rest) -> list[Finding]:
 
 
 def _group(session: Session, given: Mapping[str, Any]) -> list[Finding]:
-    """Return what the resource group holds already: an earlier deployment, or resources of the older scripts."""
+    """Return what the resource group already holds: an earlier deployment, or resources of the older scripts."""
     wanted = names(session.subscription, given)
     path = f"{session.path}/resourceGroups/{wanted.group}"
     what = f"resource group {wanted.group}"
@@ -129,9 +129,9 @@ def _group(session: Session, given: Mapping[str, Any]) -> list[Finding]:
             )
         ]
     if ours:
-        state = "deployed already" if "microsoft.web/sites" in kinds else "left by a deployment that ended halfway"
-        return [Finding(what, True, f"{state}, {len(there)} resources: what is there is kept and adopted")]
-    found = [Finding(what, True, f"is there with {len(there)} resources that this deployment did not make: adopted")]
+        state = "deployed already" if "microsoft.web/sites" in kinds else "left by an interrupted deployment"
+        return [Finding(what, True, f"{state}, {len(there)} resources: existing ones are kept and adopted")]
+    found = [Finding(what, True, f"exists with {len(there)} resources that this deployment did not create: adopted")]
     if OLD_RUNBOOK.lower() in kinds:
         accounts = [str(one["name"]) for one in there if str(one["type"]).lower() == OLD_RUNBOOK.lower()]
         found.append(
@@ -182,13 +182,13 @@ def _function(session: Session, given: Mapping[str, Any]) -> Finding:
     if answer.get("nameAvailable"):
         return Finding(what, True, "is free")
     if session.rest.get(path, SITES_API) is not None:
-        return Finding(what, True, "is yours: brought up to date")
+        return Finding(what, True, "is yours and will be updated")
     message = str(answer.get("message") or "is not available")
     return Finding(what, False, message, "Write --var function_name=ANOTHER-NAME; it is unique in all of Azure.")
 
 
 def _elsewhere(session: Session) -> list[Finding]:
-    """Look for a deployment in another subscription of the tenant: exports below both would be turned around."""
+    """Look for a deployment in another subscription: both would redirect the exports of shared subscriptions."""
     return [
         _other_deployment(session, one)
         for one in apps_of_tenant(session.rest)
@@ -265,7 +265,7 @@ def _providers(session: Session) -> Finding:
 
 
 def _assignments(session: Session, given: Mapping[str, Any]) -> Finding:
-    """Count role assignments: the limit is Azure's, and every export with an identity takes one."""
+    """Count role assignments: Azure limits them, and every export with an identity needs one."""
     what = "room for role assignments"
     path = f"{session.path}/providers/Microsoft.Authorization/roleAssignments"
     try:

@@ -1,4 +1,4 @@
-"""The part of a removal that Terraform does not do: stop the timer, delete our exports and the delivered data."""
+"""The steps of a removal outside Terraform: stop the timer, delete our exports and the delivered data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ IDENTITY = ("azuread_service_principal.tailpipe", "azurerm_role_assignment.conne
 def stop_schedule(session: Session, tell: Tell) -> None:
     """Disable the timer by a setting, which the next `tailpipe-exports deploy azure` removes.
 
-    New settings start the app anew, so that a run under way ends too; the state's lock then expires.
+    New settings restart the app, so that a run in progress ends too; the state's lock then expires.
     """
     found = deployed(session)
     if found is None:
@@ -56,7 +56,7 @@ def stop_schedule(session: Session, tell: Tell) -> None:
 
 
 def clear(session: Session, removal: Removal, tell: Tell) -> None:
-    """Delete our exports and the delivered data, as far as the removal asks for them."""
+    """Delete our exports and the delivered data as requested."""
     app = deployed(session)
     if removal.delete_exports:
         delete_exports(session, settings_of(session, app), tell)
@@ -67,9 +67,9 @@ def clear(session: Session, removal: Removal, tell: Tell) -> None:
 
 
 def clearing(session: Session, removal: Removal) -> Clearing:
-    """Return what the removal would delete beside Terraform, and what would stay; reads only.
+    """Return what the removal would delete outside Terraform, and what would be kept. Only reads.
 
-    Exports are read, one scope after another, only where they would be deleted.
+    Exports are read, one scope after another, only if they would be deleted.
     """
     app = deployed(session)
     settings = settings_of(session, app) if removal.delete_exports else None
@@ -90,7 +90,7 @@ def clearing(session: Session, removal: Removal) -> Clearing:
             deletes.append(f"{number_of(found, 'export')}: {some(found)}")
     if app and removal.delete_data:
         deletes += [
-            f"all data in container {app.container} of {account.name}, for good"
+            f"all data in container {app.container} of {account.name}, permanently"
             for account in app.destinations
             if session.rest.get(f"{account.id}/blobServices/default/containers/{app.container}", STORAGE_API)
             is not None
@@ -99,7 +99,7 @@ def clearing(session: Session, removal: Removal) -> Clearing:
 
 
 def delete_exports(session: Session, settings: AzureSettings, tell: Tell) -> None:
-    """Delete every export that carries our mark and delivers to this deployment; skip those that are gone.
+    """Delete every export that is marked as ours and delivers to this deployment; skip missing ones.
 
     Raises OperatorError for scopes whose exports could not be read or deleted, when all others are done.
     """
@@ -137,13 +137,13 @@ def _delivers_here(export: Mapping[str, Any], session: Session, settings: AzureS
     if account_in(export, settings) is not None:
         return True
     target = ((export.get("properties") or {}).get("deliveryInfo") or {}).get("destination") or {}
-    # Its settings may be gone already; a deployment's accounts are in its own subscription.
+    # Its settings may already be deleted; a deployment's accounts are in its own subscription.
     return str(target.get("resourceId", "")).lower().startswith(f"{session.path}/")
 
 
 def delete_generated(rest: Rest, deployed: FunctionApp, tell: Tell) -> None:
-    """Delete what Azure created beside Application Insights: Terraform does not know it, and its resource
-    group could not go while it is there.
+    """Delete what Azure created along with Application Insights: Terraform does not manage it, and it prevents the
+    deletion of the resource group.
     """
     group = deployed.id.rpartition("/providers/")[0]
     there = list(rest.pages(f"{group}/resources", RESOURCES_API))
@@ -169,7 +169,7 @@ def delete_data(rest: Rest, deployed: FunctionApp, tell: Tell) -> None:
 
 
 def kept(session: Session, removal: Removal) -> list[Kept]:
-    """Return what stays, by the addresses of infra/azure."""
+    """Return what is kept, by the addresses of infra/azure."""
     app = deployed(session)
     if removal.delete_exports:
         settings_of(session, app)  # raises for settings that cannot be read

@@ -1,6 +1,6 @@
 """Azure for the operator's commands: Resource Manager, Microsoft Graph and the function app, with the caller's sign-in.
 
-Calls go through the function's own clients, so that quotas, waits and errors are handled as there.
+Calls go through the function's own clients, so that quotas, waits and errors are handled in the same way.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.settings import Reader
 
-SECONDS = 12 * 3600.0  # a removal of ten thousand exports takes two hours at the quota
+SECONDS = 12 * 3600.0  # a removal of 10,000 exports takes two hours at the quota
 GRAPH = {
     "public": "https://graph.microsoft.com",
     "usgov": "https://graph.microsoft.us",
     "china": "https://microsoftgraph.chinacloudapi.cn",
 }
 SIGN_IN = "Sign in with `az login --tenant TENANT`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET."
-DOCTOR = "`tailpipe-exports doctor azure` shows which right is missing, and the command that grants it."
+DOCTOR = "`tailpipe-exports doctor azure` shows which permission is missing, and the command that grants it."
 Pipe = Any  # the SDK's policies are generic in types that it does not export
 
 
@@ -98,7 +98,7 @@ class Rest:
         return bool(self.settings.arm_endpoint)
 
     def claims(self) -> dict[str, str]:
-        """Return what the caller's token says (``tid``, ``oid``, ``upn``, ``appid``, ``idtyp``); {} if it is opaque."""
+        """Return the claims of the caller's token, such as ``tid`` and ``oid``; {} if it is opaque."""
         token = str(self._translated(ARM_READ, self._token))
         try:
             body = token.split(".")[1]
@@ -108,7 +108,7 @@ class Rest:
         return {name: str(claims[name]) for name in ("tid", "oid", "upn", "appid", "idtyp") if name in claims}
 
     def ask(self, method: str, path: str, api: str, body: Any = None, **query: str) -> Any:
-        """Send one request to Resource Manager and return the JSON answer ({} where it is empty).
+        """Send one request to Resource Manager and return the JSON response ({} if it is empty).
 
         Raises NotFound beside OperatorError.
         """
@@ -124,7 +124,7 @@ class Rest:
         return found
 
     def pages(self, path: str, api: str, **query: str) -> Iterator[dict[str, Any]]:
-        """Yield the items of a listing, whatever its pages. Raises NotFound beside OperatorError."""
+        """Yield the items of a listing, from all pages. Raises NotFound beside OperatorError."""
         url = _url(path, api, query)
         while url:
             page = self._translated(ARM_READ, self._arm, "GET", url, None)
@@ -132,7 +132,10 @@ class Rest:
             url = page.get("nextLink") or ""
 
     def graph(self, path: str) -> dict[str, Any]:
-        """Return what Microsoft Graph has at a path. Raises ReportedError, as the caller may do without it."""
+        """Return the resource at a path of Microsoft Graph.
+
+        Raises ReportedError, since callers can continue without it.
+        """
         found: dict[str, Any] = self.run.calls(ARM_READ, self._ask_graph, path)
         return found
 
@@ -141,7 +144,7 @@ class Rest:
         return self.run.calls(COST, function, *arguments)
 
     def transport(self, read_s: float) -> RequestsTransport:
-        """Return a transport that gives up on an answer after `read_s` seconds."""
+        """Return a transport that gives up on a response after `read_s` seconds."""
         # Loopback has no proxy.
         return RequestsTransport(use_env_settings=not self.loopback, connection_timeout=CONNECT_S, read_timeout=read_s)
 
@@ -174,7 +177,7 @@ class Rest:
 
 
 def refused(error: ReportedError) -> OperatorError:
-    """Return a failed call as the operator reads it."""
+    """Return a failed call as an OperatorError."""
     if isinstance(error, RunStopped):
         return OperatorError(Problem(error.message, SIGN_IN))
     if isinstance(error, NotUnderstood):
@@ -193,4 +196,4 @@ def _json(answer: Any) -> Any:
 
 
 def _silent(_level: str, _event: str, _fields: Mapping[str, Any]) -> None:
-    """Drop the run's events: they are for the function's log, and the command shows its own progress."""
+    """Drop the run's events: they belong in the function's log, and the command shows its own progress."""

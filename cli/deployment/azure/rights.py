@@ -1,4 +1,4 @@
-"""The rights that deploying and removing need on Azure: those of operator.yaml, and how they are granted."""
+"""The permissions that deploying and removing require on Azure, from operator.yaml, and how to grant them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def role_document(listed: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str
 
 
 def rights(session: Session) -> list[Finding]:
-    """Look at each grant; a missing one comes with the command that grants it."""
+    """Check each grant; a missing one has the command that grants it as its remedy."""
     held: dict[str, list[Mapping[str, Any]] | str] = {}
     found = []
     for verb, listed in grants("azure", OPERATOR_FILE).items():
@@ -69,7 +69,7 @@ def rights(session: Session) -> list[Finding]:
 
 
 def _permissions(rest: Rest, scope: str) -> list[Mapping[str, Any]] | str:
-    """Return what the caller may do at a scope by Azure's own account, or why it cannot be read."""
+    """Return the caller's permissions at a scope as Azure reports them, or why they cannot be read."""
     try:
         return list(rest.pages(f"{scope}/providers/Microsoft.Authorization/permissions", PERMISSIONS_API))
     except NotFound as error:
@@ -83,7 +83,7 @@ def _judged(
 ) -> Finding:
     title = f"{what} on {scope.rsplit('/providers/', 1)[-1].lstrip('/')}"
     if isinstance(held, str):
-        return Finding(title, None, f"your rights there could not be read: {held}", _remedy(session, scope))
+        return Finding(title, None, f"your permissions there could not be read: {held}", _remedy(session, scope))
     lacking = [one for one in grant["actions"] if not any(allows(permission, one) for permission in held)]
     if not lacking:
         if any(one.get("condition") for one in held) and any("roleAssignments" in one for one in grant["actions"]):
@@ -108,7 +108,7 @@ def _remedy(session: Session, scope: str) -> str:
 
 
 def _directory(rest: Rest, what: str, grant: Mapping[str, Any]) -> Finding:
-    """Look whether Tailpipe's application is there, and whether the caller could add it."""
+    """Check whether Tailpipe's application exists, and whether the caller could add it."""
     title = f"{what} in Microsoft Entra ID"
     present, unread = [], ""
     for environment, app in APP_IDS.items():
@@ -120,7 +120,7 @@ def _directory(rest: Rest, what: str, grant: Mapping[str, Any]) -> Finding:
         except ReportedError as error:
             unread = error.message
     if present:
-        return Finding(title, True, f"Tailpipe's application ({', '.join(present)}) is there already")
+        return Finding(title, True, f"Tailpipe's application ({', '.join(present)}) already exists")
     remedy = (
         f"Have an administrator run az ad sp create --id {APP_IDS['prod']} (prod) or {APP_IDS['uat']} (uat) once, or "
         f"assign you the directory role {grant['role']}."

@@ -1,4 +1,4 @@
-"""The scopes that a deployment keeps exports of, and the exports that exist, as the operator may see them."""
+"""The scopes of a deployment, and their existing exports, as far as the operator may read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_ONCE = 4
 
 
 def settings_of(session: Session, deployed: FunctionApp | None) -> AzureSettings:
-    """Return the function's settings with the operator's sign-in; those of a whole group where nothing is deployed."""
+    """Return the function's settings with the operator's sign-in; those for a whole group if nothing is deployed."""
     if deployed is None:
         return msgspec.structs.replace(
             session.rest.settings, group=session.group, include=session.subscriptions, tenant=session.tenant
@@ -69,7 +69,7 @@ def exports_at(rest: Rest, path: str) -> list[Mapping[str, Any]]:
 
 
 def exports_of(rest: Rest, listed: list[Scope]) -> Iterator[tuple[Scope, list[Mapping[str, Any]] | ReportedError]]:
-    """Yield each scope with its exports, or with why they could not be read, as fast as the quota allows."""
+    """Yield each scope with its exports, or with the reason why they could not be read, as fast as the quota allows."""
 
     def read(scope: Scope) -> tuple[Scope, list[Mapping[str, Any]] | ReportedError]:
         try:

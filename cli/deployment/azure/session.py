@@ -1,4 +1,4 @@
-"""One deployment on Azure as a command opens it: the caller's sign-in, tenant, subscription and management group."""
+"""A deployment on Azure as commands use it: the caller's sign-in, tenant, subscription and management group."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ NO_REGION = "not chosen yet"
 
 @dataclass(frozen=True)
 class Session:
-    """What every part of the operator port needs: Azure's APIs, the caller, and the place of the deployment.
+    """The context of the operator port: Azure's APIs, the caller, and the place of the deployment.
 
-    `caller` is the object id of the caller, "" where the token does not contain it. `group` is the name of a management
-    group, "" where the deployment is for `subscriptions` alone. `title` is the subscription as people know it.
+    `caller` is the object id of the caller, "" if the token does not contain it. `group` is the name of a management
+    group, "" if the deployment is only for `subscriptions`. `title` is the subscription's display name.
     """
 
     rest: Rest
@@ -61,14 +61,14 @@ class Session:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """Return where the function keeps exports."""
+        """Return the scopes whose exports the function manages."""
         if self.group:
             return (f"{MANAGEMENT_GROUPS}/{self.group}",)
         return tuple(f"/subscriptions/{one}" for one in self.subscriptions)
 
 
 def open_session(given: Mapping[str, Any], environment: Mapping[str, str], clock: Clock) -> Session:
-    """Return the session for the subscription that is chosen. Raises OperatorError with everything that is wrong."""
+    """Return the session for the chosen subscription. Raises OperatorError with every problem."""
     environment = dict(environment)
     # Not the module's variable `function_name`, which is only the beginning of an app's name.
     if given.get(CHOSEN):
@@ -117,7 +117,7 @@ def open_session(given: Mapping[str, Any], environment: Mapping[str, str], clock
 
 
 def _region(rest: Rest, subscription: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """Return the region as given, else that of the resource group that is there already."""
+    """Return the given region, else that of the existing resource group."""
     chosen = given.get("location") or environment.get("TF_VAR_location")
     if chosen:
         return str(chosen)
@@ -127,10 +127,10 @@ def _region(rest: Rest, subscription: str, given: Mapping[str, Any], environment
 
 
 def _of_deployment(rest: Rest, given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """Return the one subscription of the tenant in which a function of ours is deployed, "" where none is known.
+    """Return the tenant's one subscription with a deployed function, "" if none is known.
 
-    A subscription that the environment names is looked at alone, unless a function is named on the command line.
-    Raises OperatorError where functions are deployed in several subscriptions and none of them is named.
+    If the environment names a subscription, only that one is searched, unless the command line names a function. Raises
+    OperatorError if functions are deployed in several subscriptions and none is named.
     """
     if _named_subscription(environment) and not given[CHOSEN]:
         return ""
@@ -173,7 +173,7 @@ def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:
     raise OperatorError(
         Problem(
             f"{len(seen)} subscriptions could hold the deployment: {names}{' …' if len(seen) > 5 else ''}",
-            "Set AZURE_SUBSCRIPTION_ID to one of them, best one that is there for management.",
+            "Set AZURE_SUBSCRIPTION_ID to one of them, preferably one that is used for management.",
         )
     )
 

@@ -18,7 +18,7 @@ from shared.errors import NotFound
 
 TIMER = "reconcile_timer"
 EXPORTS_PROVIDER = "Microsoft.CostManagementExports"
-AGAIN = "`tailpipe-exports deploy azure` puts it right."
+AGAIN = "`tailpipe-exports deploy azure` repairs it."
 
 
 def verify(session: Session) -> list[Finding]:
@@ -42,7 +42,7 @@ def verify(session: Session) -> list[Finding]:
 
 
 def _schedule(rest: Rest, deployed: FunctionApp) -> Finding:
-    """Look whether a timer is linked to the schedule, and may tick."""
+    """Check whether a timer is linked to the schedule and enabled."""
     what = "the schedule is linked and enabled"
     state = (deployed.site.get("properties") or {}).get("state")
     if state not in (None, "Running"):
@@ -81,7 +81,7 @@ def _function(rest: Rest, deployed: FunctionApp) -> Finding:
 
 
 def _destination(rest: Rest, deployed: FunctionApp) -> list[Finding]:
-    """Look at each account as the exports service meets it: registered, open, with keys where exports need them."""
+    """Check each account for the exports service: registered, network open, keys enabled if exports need them."""
     found = []
     for one in deployed.destinations:
         what = f"exports can be delivered to {one.name}"
@@ -109,7 +109,7 @@ def _destination(rest: Rest, deployed: FunctionApp) -> list[Finding]:
 
 
 def _access(session: Session, deployed: FunctionApp) -> list[Finding]:
-    """Look whether Tailpipe reads the delivered data and metrics, and nothing more as far as can be seen."""
+    """Check that Tailpipe reads the delivered data and metrics, and nothing else as far as visible."""
     seen = connector(session, deployed)
     if not seen.principal:
         what = "Tailpipe's application is in the tenant"
@@ -123,13 +123,13 @@ def _access(session: Session, deployed: FunctionApp) -> list[Finding]:
         else Finding("Tailpipe reads the delivered data", True, f"{len(wanted)} containers, and nothing else in them")
     ]
     monitored = seen.monitored()
-    nowhere = "nowhere, which is right with monitoring_access = none alone"
+    nowhere = "nowhere, which is correct only with monitoring_access = none"
     found.append(Finding("Tailpipe reads metrics", bool(monitored) or None, some(monitored) or nowhere))
     return [*found, _nothing_more(seen, wanted)]
 
 
 def _nothing_more(seen: Connector, wanted: dict[str, str]) -> Finding:
-    what = "Tailpipe has no other right"
+    what = "Tailpipe has no other permission"
     more = [
         one
         for one in seen.held
@@ -140,6 +140,6 @@ def _nothing_more(seen: Connector, wanted: dict[str, str]) -> Finding:
     remedy = f"az role assignment delete --ids {' '.join(one.id for one in more[:5])}"
     wider = all(one.role == BLOB_READER and any(low.startswith(one.scope.lower()) for low in wanted) for one in more)
     if wider:
-        # The older scripts granted the whole account: more than it needs, but no right to write.
+        # The older scripts granted the whole account: more than it needs, but no write permission.
         return Finding(what, None, "it may read whole storage accounts, as the older scripts granted it", remedy)
     return Finding(what, False, f"{len(more)} role assignments that this deployment did not make", remedy)

@@ -40,7 +40,7 @@ ADOPTIONS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the operator asks for: the module's variables, alarm addresses, and how the command behaves."""
+    """The operator's request: the module's variables, alarm addresses, and the command's behavior."""
 
     pairs: Sequence[str] = ()
     files: Sequence[Path] = ()
@@ -52,7 +52,7 @@ class Wanted:
 
 
 def deploy(cloud: Cloud, wanted: Wanted) -> int:
-    """Deploy, or bring a deployment up to date. Returns 0 ok, 3 deployed and the first run degraded, 1 failed."""
+    """Create or update a deployment. Returns 0 ok, 3 deployed and the first run degraded, 1 failed."""
 
     def command() -> int:
         with ExitStack() as stack:
@@ -62,7 +62,7 @@ def deploy(cloud: Cloud, wanted: Wanted) -> int:
 
 
 def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
-    find()  # first: without Terraform nothing else can follow
+    find()  # first, since everything else requires Terraform
     variables, values = values_given(cloud.name, wanted.pairs, wanted.files)
     if wanted.alarm_emails:
         before = values.get(EMAILS) or []
@@ -89,17 +89,17 @@ def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
     show_alarms(session.screen, alarms, values.get(EMAILS, ()), session.operator.confirm_emails)
     _refuse_loss(session, plan.changes)
     if wanted.dry_run:
-        say(session.screen, ("nothing was made: this was a dry run", "bold"))
+        say(session.screen, ("nothing was created: this was a dry run", "bold"))
         return OK
     if not plan.empty:
         if not wanted.yes and not confirmed(f"Make these changes in {session.place.kind} {session.place.id}?"):
-            say(session.screen, "nothing was made")
+            say(session.screen, "nothing was created")
             return FAILED
         _apply(session, terraform, plan)
     try:
         return _prove(session, wanted.showing)
     except OperatorError as error:
-        more = Problem("what was planned is deployed", "Fix what is reported above and call the same command again.")
+        more = Problem("what was planned is deployed", "Fix the problems above and run the same command again.")
         title = f"tailpipe-exports: {cloud.title} was deployed, but could not be verified"
         show_problems(session.screen, title, (*error.problems, more))
         return FAILED
@@ -108,7 +108,7 @@ def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
 def _package(session: Session, values: Mapping[str, Any], folder: Path) -> str:
     """Put the function's package into the folder: the given one, else one built now. Returns its name.
 
-    The name is relative to the folder, the same for every deployment, so that it never shows up in a plan.
+    The name is relative to the folder and the same for every deployment, so that it never appears in a plan.
     """
     name = f"tailpipe-exports-{session.cloud.name}.zip"
     if "package" in values:
@@ -134,13 +134,13 @@ def _require_room(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def _backend(session: Session, local_state: Path | None, dry_run: bool, folder: Path) -> Backend:
-    """Return where the state is kept, created if necessary; a dry run without a state plans from an empty one."""
+    """Return the backend of the state, created if necessary; a dry run without a state plans from an empty one."""
     backend = state_of(session.operator, local_state)
     if local_state is not None or session.operator.backend_exists():
         say(session.screen, f"Terraform's state: {backend.title}")
         return backend
     if dry_run:
-        say(session.screen, f"Terraform's state would be kept in {backend.title}, which is not there yet")
+        say(session.screen, f"Terraform's state would be kept in {backend.title}, which does not exist yet")
         return root_module.local_backend(folder)
     session.operator.make_backend(session.tell)
     say(session.screen, f"Terraform's state: {backend.title}")
@@ -155,7 +155,7 @@ def _planned(
     values: Mapping[str, Any],
     everything: bool,
 ) -> tuple[Terraform, Plan]:
-    """Return the plan in which every resource that exists already is adopted instead of created."""
+    """Return the plan in which every existing resource is adopted instead of created."""
     with workspace(session.operator, backend, variables, values, folder) as terraform:
         adopted: list[Adoption] = []
         while True:
@@ -164,12 +164,12 @@ def _planned(
             found = session.operator.adoptions(created, session.tell) if created else []
             if not found:
                 return terraform, plan
-            say(session.screen, f"{len(found):,} resources exist already and are adopted:")
+            say(session.screen, f"{len(found):,} existing resources are adopted:")
             for one in found[: None if everything else ADOPTIONS_SHOWN]:
                 session.tell(f"{one.address.removeprefix(root_module.ADDRESS)} ← {one.what or one.id}")
             if not everything and len(found) > ADOPTIONS_SHOWN:
                 session.tell(f"and {len(found) - ADOPTIONS_SHOWN:,} more; --all shows each")
-            # Parts of what is adopted now show their names only in the next plan, and may exist too.
+            # The names of parts of adopted resources appear only in the next plan, and these may exist too.
             adopted += found
             root_module.add_imports(folder, adopted)
 
@@ -194,16 +194,16 @@ def _apply(session: Session, terraform: Terraform, plan: Plan) -> None:
     try:
         terraform.apply(plan, session.tell)
     except (KeyboardInterrupt, SystemExit):
-        say(session.screen, f"the deployment ended halfway: {len(terraform.addresses())} resources are there")
-        say(session.screen, ("Call the same command again: it continues.", "bold"))
+        say(session.screen, f"the deployment was interrupted: {len(terraform.addresses())} resources exist")
+        say(session.screen, ("Run the same command again: it continues.", "bold"))
         raise
     except OperatorError as error:
         made = terraform.addresses()
         raise OperatorError(
             *error.problems,
             Problem(
-                f"the deployment ended halfway: {len(made)} resources are there and in Terraform's state",
-                "Fix what is reported above and call the same command again: it continues.",
+                f"the deployment was interrupted: {len(made)} resources exist and are in Terraform's state",
+                "Fix the problems above and run the same command again: it continues.",
             ),
         ) from error
 
@@ -216,7 +216,7 @@ def _prove(session: Session, showing: Showing) -> int:
     try:
         report = call(session, {})
     except OperatorError as error:
-        # The checks that follow often show why it does not answer.
+        # The following checks often show why it does not respond.
         problems = error.problems
     found = session.operator.verify()
     show_findings(session.screen, found)

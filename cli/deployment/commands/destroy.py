@@ -1,6 +1,6 @@
-"""`tailpipe-exports destroy`: stop the schedule, delete what was requested, keep the rest, and destroy the deployment.
+"""`tailpipe-exports destroy`: stops the schedule, deletes the requested data, and destroys the deployment.
 
-With `--dry-run` it only reads, and shows the same.
+With `--dry-run`, it only reads, and shows the same.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def destroy(
 ) -> int:
     """Remove a deployment. Returns 0 when everything requested is removed, else 1; it may be called again.
 
-    A dry run changes nothing and returns what `plan` does: 0 nothing to remove, 2 something to remove, 1 error.
+    A dry run changes nothing and returns the same codes as `plan`: 0 nothing to remove, 2 something to remove, 1 error.
     """
 
     def command() -> int:
@@ -46,7 +46,7 @@ def destroy(
                 Problem(
                     f"Terraform's state is not in {backend.title}",
                     f"Is this the right {session.place.kind}? "
-                    f"If the state was lost, `tailpipe-exports deploy {cloud.name}` adopts what is there; "
+                    f"If the state was lost, `tailpipe-exports deploy {cloud.name}` adopts existing resources; "
                     "after it this command works.",
                 )
             )
@@ -65,8 +65,8 @@ def _destroy(
         raise OperatorError(
             Problem(
                 f"a function is deployed here, and Terraform's state in {backend.title} holds nothing of it",
-                "Name the right place with --local-state. "
-                f"If the state was lost, `tailpipe-exports deploy {session.cloud.name}` adopts what is there; "
+                "Name the correct place with --local-state. "
+                f"If the state was lost, `tailpipe-exports deploy {session.cloud.name}` adopts existing resources; "
                 "after it this command works.",
             )
         )
@@ -88,14 +88,14 @@ def _destroy(
         ready.apply(plan, session.tell)
     for one in kept:
         say(session.screen, f"kept: {one.what}")
-    say(session.screen, f"Terraform's state stays in {backend.title}; remove it by hand once you do not need it")
+    say(session.screen, f"Terraform's state stays in {backend.title}; remove it manually when you no longer need it")
     return OK
 
 
 def _preview(
     session: Session, removal: Removal, held: Sequence[str], leaving: Sequence[str], kept: Sequence[Kept]
 ) -> int:
-    """Show what would be removed and what kept, all of it read; returns 2 if anything would be removed, else 0."""
+    """Show what would be removed and kept, without changes; return 2 if anything would be removed, else 0."""
     gone = [one for one in held if one not in leaving and not one.startswith(f"{root_module.ADDRESS}data.")]
     changes = [Change(one, one.removeprefix(root_module.ADDRESS).partition(".")[0], ("delete",), {}) for one in gone]
     clearing = session.operator.clearing(removal)
@@ -117,11 +117,11 @@ def _addresses(held: Sequence[str], kept: Sequence[Kept]) -> list[str]:
 
 
 def _explain(session: Session, removal: Removal, kept: Sequence[Kept]) -> None:
-    say(session.screen, ("to be removed: the function, its schedule, its rights and its alarms", "bold"))
+    say(session.screen, ("to be removed: the function, its schedule, its permissions and its alarms", "bold"))
     for asked, what in (
         (not removal.keep_identity, "Tailpipe's identity and access"),
-        (removal.delete_exports, "every export that carries our mark"),
-        (removal.delete_data, "the delivered data, for good"),
+        (removal.delete_exports, "every export that is marked as ours"),
+        (removal.delete_data, "the delivered data, permanently"),
     ):
         if asked:
             say(session.screen, (f"and {what}", "bold"))
@@ -130,7 +130,7 @@ def _explain(session: Session, removal: Removal, kept: Sequence[Kept]) -> None:
 
 
 def _typed(session: Session, confirm: str | None) -> bool:
-    """Return whether the place's id was typed out or given by --confirm. Raises OperatorError without a terminal."""
+    """Return whether the place's id was typed in or given by --confirm. Raises OperatorError without a terminal."""
     place = session.place
     if confirm is None:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

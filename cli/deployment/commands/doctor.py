@@ -1,4 +1,4 @@
-"""`tailpipe-exports doctor`: the rights that deploying and removing need, and other obstacles."""
+"""`tailpipe-exports doctor`: the permissions that deploying and removing require, and other obstacles."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cli.terminal.console import print_document, say
 
 
 def doctor(cloud: Cloud, as_json: bool, function: str = "") -> int:
-    """Check the rights and the surroundings. Returns 0 if nothing is known to be missing or in the way, else 1."""
+    """Check permissions and surroundings. Returns 0 if no problem is known, else 1."""
 
     def command() -> int:
         session = open_deployed(cloud, function)
         found = session.operator.rights()
-        # The values that a deployment would take from the environment, such as the issuer to trust.
+        # The values that a deployment would take from the environment, such as the trusted issuer.
         around = session.operator.surroundings(values_given(cloud.name, (), ())[1])
         if as_json:
             rights = [
@@ -37,4 +37,4 @@ def doctor(cloud: Cloud, as_json: bool, function: str = "") -> int:
         )
         return FAILED if missing or any(one.ok is False for one in around) else OK
 
-    return guarded(f"tailpipe-exports: the rights on {cloud.title} could not be checked", command, as_json=as_json)
+    return guarded(f"tailpipe-exports: the permissions on {cloud.title} could not be checked", command, as_json=as_json)

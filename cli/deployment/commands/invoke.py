@@ -32,7 +32,7 @@ def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool, function: st
 
 
 def call(session: Session, payload: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:
-    """Call the function, waiting while another run is under way, and show its report unless `quiet`."""
+    """Call the function, wait while another run is in progress, and show its report unless `quiet`."""
     report = session.operator.invoke(payload, session.tell)
     if not quiet:
         show_report(session.screen, session.cloud.scopes, report)

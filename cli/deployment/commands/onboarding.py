@@ -1,6 +1,6 @@
 """`tailpipe-exports onboarding`: what Tailpipe needs to connect.
 
-The whole document goes to a file that only the operator can read; it is short and without secrets elsewhere.
+The whole document is written to a file that only the operator can read; the printed one is short and without secrets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cli.deployment.session import Session, guarded, open_deployed
 from cli.terminal.console import document_text, print_document, say
 from cli.terminal.private_file import state_folder, write_private
 
-# Longer lists are shortened to their count and first items: a tenant may have thousands of subscriptions.
+# Longer lists are shortened to their length and first items: a tenant may have thousands of subscriptions.
 LONGEST_LIST = 10
 EXAMPLES = 3
 HIDDEN = "hidden; --show-secret shows it"
@@ -27,7 +27,7 @@ ELSEWHERE = "Name another place with --onboarding-file FILE, or add --show-secre
 
 
 def onboarding(cloud: Cloud, showing: Showing, function: str = "") -> int:
-    """Show what Tailpipe needs to connect. Returns 0, or 1 where nothing is deployed or it cannot be shown."""
+    """Show what Tailpipe needs to connect. Returns 0, or 1 if nothing is deployed or it cannot be shown."""
 
     def command() -> int:
         show_onboarding(open_deployed(cloud, function), showing)
@@ -37,9 +37,9 @@ def onboarding(cloud: Cloud, showing: Showing, function: str = "") -> int:
 
 
 def show_onboarding(session: Session, showing: Showing) -> None:
-    """Read the document from the live cloud, print it, and write its whole to a file where that says more.
+    """Read the document from the live cloud, print it, and write the whole one to a file if that contains more.
 
-    Raises OperatorError where the file cannot be written, after the document was printed.
+    Raises OperatorError if the file cannot be written, after printing the document.
     """
     whole = session.operator.onboarding()
     printed: dict[str, Any] = copy.deepcopy(whole)
@@ -74,7 +74,7 @@ def _hide(document: dict[str, Any], secrets: Sequence[tuple[str, ...]]) -> bool:
 
 
 def _shortened(value: Any) -> Any:
-    """Return a document whose long lists are given by their number and first items."""
+    """Return the document with long lists replaced by their length and first items."""
     if isinstance(value, dict):
         return {key: _shortened(one) for key, one in value.items()}
     if isinstance(value, list) and len(value) > LONGEST_LIST:
@@ -83,9 +83,8 @@ def _shortened(value: Any) -> Any:
 
 
 def _written(path: Path, document: Mapping[str, Any], place: str) -> str:
-    """Write the document to a file of mode 0600 and return how; only an older one of the same place is replaced.
-
-    Raises OperatorError for a file that holds something else, or that cannot be written.
+    """Write the document to a file of mode 0600 and return how. Only an older document of the same place is replaced.
+    Raises OperatorError for a file with other content, or one that cannot be written.
     """
     text = document_text(document) + "\n"
     try:

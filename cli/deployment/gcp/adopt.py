@@ -1,4 +1,4 @@
-"""Which resources of a plan exist already, by their exact names in the project, and their import ids."""
+"""Finds the resources of a plan that already exist, by their exact names in the project, and their import ids."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cli.deployment.model import Adoption, Change
 from gcp_function.targets import MANAGED_BY, MANAGER
 
 _POOL = "projects/{project}/locations/global/workloadIdentityPools/{workload_identity_pool_id}"
-# The API, version and full name that a resource is read by; it is imported by the same name. Members of
-# policies, APIs and objects are left out: creating one that exists changes nothing.
-# Source: the "Import" section of each resource in the google provider's documentation.
+# The API, version and full name for reading a resource; it is imported by the same name. Members of policies, APIs and
+# objects are left out: creating an existing one changes nothing. Source: the "Import" section of each resource in the
+# google provider's documentation.
 NAMES: Mapping[str, tuple[str, str, str]] = {
     "google_artifact_registry_repository": (
         "artifactregistry",
@@ -66,7 +66,7 @@ Finder = Callable[[Session, Mapping[str, Any]], str | None]
 
 
 def adoptions(session: Session, changes: Sequence[Change]) -> Iterator[Adoption]:
-    """Yield those of the resources about to be created that exist. Raises ReportedError."""
+    """Yield the planned resources that already exist. Raises ReportedError."""
     listings: dict[str, list[dict[str, Any]]] = {}
     for change in changes:
         after = {
@@ -89,7 +89,7 @@ def adoptions(session: Session, changes: Sequence[Change]) -> Iterator[Adoption]
 
 
 def lives(document: Mapping[str, Any] | None) -> bool:
-    """Return whether what was read is there, and not on its way out."""
+    """Return whether a read resource exists and is not being deleted."""
     if document is None or document.get("deleted"):
         return False
     return document.get("state") not in GONE and document.get("lifecycleState") not in GONE
@@ -101,7 +101,7 @@ def _named(google: Google, kind: str, after: Mapping[str, Any]) -> str | None:
     service, version, template = NAMES[kind]
     try:
         name = template.format(**after)
-    except KeyError:  # the name is known after the apply only, so it cannot exist yet
+    except KeyError:  # the name is known only after the apply, so it cannot exist yet
         return None
     return name if lives(google.find(service, f"{version}/{name}")) else None
 
@@ -126,12 +126,12 @@ def _listed(
         ours = one.get(labels, {}).get(MANAGED_BY) == MANAGER
         same = one.get("displayName") == title
         if ours and same and (address is None or one.get("labels", {}).get("email_address") == address):
-            # By the project's id, as the module names it: by its number Terraform would replace a dashboard.
+            # By the project's id, as in the module: with its number, Terraform would replace the dashboard.
             name = str(one["name"]).rpartition("/")[2]
             return f"{session.parent}/{collection}/{name}" if kind == DASHBOARD else str(one["name"])
     return None
 
 
 def _title_in(dashboard: str | None) -> str | None:
-    """Return the display name in a planned dashboard; None where the plan does not know it yet."""
+    """Return the display name in a planned dashboard; None if the plan does not know it yet."""
     return json.loads(dashboard).get("displayName") if dashboard else None

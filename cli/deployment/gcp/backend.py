@@ -1,4 +1,4 @@
-"""Where Terraform's state is kept on Google Cloud: one private bucket per project."""
+"""The storage of Terraform's state on Google Cloud: one private bucket per project."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def backend(session: Session) -> Backend:
 
 
 def exists(session: Session) -> bool:
-    """Return whether the bucket exists. Raises OperatorError where it belongs to another project."""
+    """Return whether the bucket exists. Raises OperatorError if it belongs to another project."""
     bucket = bucket_of(session)
     try:
         found = session.google.find("storage", f"storage/v1/b/{bucket}")
@@ -40,8 +40,8 @@ def exists(session: Session) -> bool:
 def make(session: Session, tell: Tell) -> None:
     """Create the bucket, or restore its properties. Raises ReportedError, and OperatorError as `exists` does."""
     bucket = bucket_of(session)
-    # Cloud Storage encrypts everything and serves its API over TLS alone. What remains to be set is who may read it,
-    # and that an older state can be restored.
+    # Cloud Storage encrypts everything and serves its API only over TLS. Only access and the restoration of older
+    # states remain to be set.
     wanted: dict[str, Any] = {
         "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"},
         "versioning": {"enabled": True},

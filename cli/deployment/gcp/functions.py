@@ -1,4 +1,4 @@
-"""The function of a deployment on Google Cloud: which ones there are, and the settings of the one that is chosen."""
+"""The deployed functions on Google Cloud, and the settings of the selected one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.errors import Denied, NotFound, ReportedError, SettingsError
 
 
 def functions(session: Session) -> list[Deployed]:
-    """Return the functions of ours in the project, found by their label. Raises OperatorError."""
+    """Return our functions in the project, found by their label. Raises OperatorError."""
     try:
         listed = listed_functions(session, "-")
     except ReportedError as error:
@@ -34,7 +34,7 @@ def functions(session: Session) -> list[Deployed]:
 
 
 def missing(session: Session) -> Problem:
-    """Return the fault of a function that is not there, or that cannot be seen."""
+    """Return the problem of a function that does not exist or is not visible."""
     if session.hidden is not None:
         why, remedy = session.hidden
         return Problem(
@@ -54,7 +54,7 @@ def environment_of(session: Session) -> dict[str, str] | None:
 
 
 def require_settings(session: Session) -> None:
-    """Raise OperatorError for a function whose settings cannot be read: the defaults would lead elsewhere."""
+    """Raise OperatorError for a function whose settings cannot be read: defaults would point elsewhere."""
     if session.live is None:
         return
     try:

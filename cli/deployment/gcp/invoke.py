@@ -1,4 +1,4 @@
-"""Calling the deployed function by its address or, if that answers inside the project only, by its schedule."""
+"""Calls the deployed function by its address or, if that is reachable only inside the project, by its schedule."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def invoke(session: Session, payload: Mapping[str, Any], tell: Tell, sleep: Slee
 
 
 class _Caller:
-    """One call by the function's address, tried again while it is busy or a right is not in effect yet."""
+    """One call by the function's address, retried while it is busy or a permission is not yet in effect."""
 
     def __init__(self, session: Session, tell: Tell, sleep: Sleep) -> None:
         self._session, self._tell, self._sleep = session, tell, sleep
@@ -84,7 +84,7 @@ class _Caller:
             self._wait(self._why(answer.status_code, document))
 
     def _whole(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return the stored report where the answer's lists were cut; a dry run stores none."""
+        """Return the stored report if the response's lists were cut; a dry run stores none."""
         if not was_cut(document):
             return document
         try:
@@ -93,7 +93,7 @@ class _Caller:
             return document
 
     def _identity(self) -> str:
-        """Return a token of the schedule's account, the only one that the deployment lets call the function."""
+        """Return a token of the schedule's account, the only one that may call the function."""
         account = self._session.account("scheduler")
         body = {"audience": self._session.uri, "includeEmail": True}
         try:
@@ -110,13 +110,13 @@ class _Caller:
             raise refused(error, remedy) from error
 
     def _why(self, status: int, document: Mapping[str, Any]) -> tuple[str, float]:
-        """Return what is waited for and for how long at most. Raises OperatorError where waiting does not help."""
+        """Return the reason for waiting and the maximum time. Raises OperatorError if waiting does not help."""
         if status == 409:
-            return str(document.get("message") or "another run is under way"), LONGEST_WAIT_S
+            return str(document.get("message") or "another run is in progress"), LONGEST_WAIT_S
         if status in (429, 503):
             return BUSY, LONGEST_WAIT_S
         if status in (401, 403):
-            return f"the right to call the function is not in effect (HTTP {status})", PROPAGATION_S
+            return f"the permission to call the function is not in effect (HTTP {status})", PROPAGATION_S
         if document.get("error"):
             said = [str(fault) for fault in document.get("faults", ())] or [str(document.get("message", ""))]
             remedy = str(document.get("remedy", ""))
@@ -131,7 +131,7 @@ class _Caller:
     def _wait(self, why: tuple[str, float]) -> None:
         what, limit_s = why
         if self._waited >= limit_s:
-            # A right that was removed cannot be shown apart from one that is not in effect yet.
+            # A removed permission cannot be distinguished from one that is not yet in effect.
             remedy = "Try again later." if limit_s != PROPAGATION_S else f"If it was not granted just now: {DEPLOY}."
             raise OperatorError(Problem(f"after {self._waited / 60:.0f} minutes still: {what}", remedy))
         if subject(what) != self._shown:
@@ -145,12 +145,12 @@ class _Caller:
             raise OperatorError(
                 Problem(f"the answer was lost ({why}), and a dry run stores no report", "Call it again.")
             )
-        self._tell(f"the answer was lost ({why}); the run goes on, and its report is waited for")
+        self._tell(f"the answer was lost ({why}); the run continues, and the command waits for its report")
         return _follow(self._session, known, self._tell, self._sleep)
 
 
 def stored(session: Session, run_id: str) -> dict[str, Any] | None:
-    """Return a run's report from the state's bucket, None where it is not there."""
+    """Return a run's report from the state's bucket, None if it does not exist."""
     text = session.google.text("storage", f"storage/v1/b/{session.state_bucket}/o/runs%2F{run_id}.json", alt="media")
     return _parsed(text)
 
@@ -180,7 +180,7 @@ def _follow(session: Session, known: set[str], tell: Tell, sleep: Sleep) -> dict
         except ReportedError as error:
             raise refused(error) from error
         running = found.get("running") or {}
-        now = f"run {running['run_id']} is under way since {running['since']}" if running else ""
+        now = f"run {running['run_id']} has been in progress since {running['since']}" if running else ""
         if now and now != shown:
             tell(now)
             shown = now

@@ -1,4 +1,4 @@
-"""The issuer that Google is to trust: whether its discovery document names it."""
+"""Checks whether the discovery document of the trusted issuer names that issuer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FORM = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 
 
 def issuer_finding(google: Google, issuer: str) -> Finding:
-    """Return whether an issuer's document names it. Follows no redirect, and asks no private address.
+    """Return whether an issuer's document names it. Follows no redirect, and calls no private address.
 
     In a local cloud the issuer may be at a loopback address, without TLS; nowhere else.
     """
@@ -52,7 +52,7 @@ def issuer_finding(google: Google, issuer: str) -> Finding:
 
 
 def _refusal(google: Google, issuer: str) -> str:
-    """Return why an address is not one of an issuer's, empty if it may be asked."""
+    """Return why an address cannot be an issuer's, empty if it may be called."""
     local = google.local and is_loopback(issuer)
     if not _FORM.fullmatch(issuer):
         return "it is not an https address without user, query and fragment"
@@ -87,7 +87,7 @@ def _is_address(host: str) -> bool:
 def _read(url: str) -> tuple[int, bytes]:
     """Return status and body of one GET without credentials. Raises RequestException."""
     with requests.Session() as session:
-        session.auth = _no_credentials  # otherwise those of a .netrc would be sent
+        session.auth = _no_credentials  # otherwise the credentials of a .netrc would be sent
         with session.get(url, timeout=TIMEOUT_S, allow_redirects=False, stream=True) as answer:
             body = bytearray()
             for part in answer.iter_content(64 * 1024):

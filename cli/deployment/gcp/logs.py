@@ -1,4 +1,4 @@
-"""The log of the deployed function in Cloud Logging: it logs as the Cloud Run service of its name."""
+"""The log of the deployed function in Cloud Logging, as the Cloud Run service of the same name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cli.deployment.log_lines import LogLine, LogSearch, level_of, parse_line
 from cli.deployment.model import OperatorError
 from shared.errors import Denied, ReportedError
 
-PAGE = 1000  # the most that one answer holds
+PAGE = 1000  # the maximum of one response
 
 
 def logs(session: Session, search: LogSearch) -> Iterator[LogLine]:
-    """Yield the lines that `search` admits, oldest first. Raises OperatorError."""
+    """Yield the lines that match `search`, oldest first. Raises OperatorError."""
     if session.live is None:
         raise OperatorError(missing(session))
     asked: dict[str, Any] = {
@@ -49,7 +49,7 @@ def _filter(session: Session, search: LogSearch) -> str:
         "timestamp>=": f"{search.since.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
         **{f"jsonPayload.{name}=": one for name, one in search.wanted()},
     }
-    # Without a payload of its own an entry is the request's, which the function's lines tell more about.
+    # An entry without a payload is the request's, which the function's own lines describe better.
     kinds = "(jsonPayload.event:* OR textPayload:*)"
     # A quoted string has the escapes of JSON.
     return " AND ".join([*(f"{name}{json.dumps(one)}" for name, one in conditions.items()), kinds])

@@ -76,7 +76,7 @@ class GcpOperator:
         return _remedied([*preflight.preflight(session, given), *surroundings.obstacles(session, given)])
 
     def providers(self) -> dict[str, Any]:
-        # Calls made with a person's credentials are counted against this project, in which the APIs are on.
+        # Calls with a person's credentials count against this project, in which the APIs are enabled.
         own = {"user_project_override": True, "billing_project": self.place.id}
         return {"google": {"project": self.place.id, "region": self.place.region, **own}}
 
@@ -135,7 +135,7 @@ class GcpOperator:
         return replace(self._session, given={**self._session.given, **given})
 
     def _fresh(self) -> Session:
-        """Return the project as it is now: a deployment may have changed it since it was opened."""
+        """Return the project's current state: a deployment may have changed it since it was opened."""
         session = refreshed(self._session)
         if session.live is not None and "workload_identity_pool_id" not in session.given:
             pool = verify.pool_of(session)
@@ -145,5 +145,5 @@ class GcpOperator:
 
 
 def _remedied(findings: Iterable[model.Finding]) -> list[model.Finding]:
-    """Return the findings; what is well needs no remedy."""
+    """Return the findings, without remedies for passed checks."""
     return [replace(one, remedy="") if one.ok else one for one in findings]

@@ -1,4 +1,4 @@
-"""Checks before a deployment on Google Cloud: what would make it fail halfway."""
+"""Checks before a deployment on Google Cloud: what would make it fail."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def preflight(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
                 continue
             yield from look(session, given)
         except ReportedError as error:
-            # An API that is off has no resources yet; Terraform enables it.
+            # A disabled API has no resources yet; Terraform enables it.
             if error.code != "api-disabled":
                 yield Finding(look.__name__.strip("_").replace("_", " "), None, error.message, error.remedy)
     yield _apis(session, on, given)
@@ -150,7 +150,7 @@ def _dataset(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def detected(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the project, where the function and the dataset are already, and the organization."""
+    """Return the project, the locations of an existing function and dataset, and the organization."""
     found: dict[str, Any] = {"project_id": session.project, "region": session.region}
     if session.organization and not given.get("billing_accounts"):
         found["organization_id"] = session.organization
@@ -158,7 +158,7 @@ def detected(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
         name = given.get("dataset_id") or "billing_export"
         try:
             dataset = session.google.find("bigquery", f"bigquery/v2/{session.parent}/datasets/{name}") or {}
-        except ReportedError:  # it may not be read, or its API is off
+        except ReportedError:  # it may not be read, or its API is disabled
             dataset = {}
         if location := location_of(dataset):
             found["dataset_location"] = location
@@ -166,7 +166,7 @@ def detected(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def location_of(dataset: Mapping[str, Any]) -> str:
-    """Return a dataset's location as the module takes it, empty for one that Cloud Billing does not export to."""
+    """Return a dataset's location in the module's form, empty for one that Cloud Billing does not export to."""
     place = str(dataset.get("location", "")).upper()
     return "" if place not in EXPORT_LOCATIONS else place if place in MULTI_REGIONS else place.lower()
 
@@ -185,9 +185,9 @@ def _elsewhere(session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]
         remedy = f"Add --var region={others[0]}, or destroy that one first."
         yield Finding(what, False, f"is deployed in {', '.join(others)} already", remedy)
     elif places:
-        yield Finding(what, True, "is deployed already and is brought up to date")
+        yield Finding(what, True, "is already deployed and will be updated")
     elif session.google.find("iam", f"v1/{session.parent}/serviceAccounts/{session.account('function')}"):
-        yield Finding(what, True, "an earlier deployment ended halfway: what it made is adopted, and it is continued")
+        yield Finding(what, True, "an earlier deployment was interrupted: its resources are adopted, and it continues")
     else:
         yield Finding(what, True, "will be created")
 

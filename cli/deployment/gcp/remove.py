@@ -1,4 +1,4 @@
-"""The part of a removal that Terraform does not do: stop the schedule, delete the data, list what stays."""
+"""The steps of a removal outside Terraform: stop the schedule, delete the data, list what is kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gcp_function.targets import EXPORT_PRINCIPAL, MANAGED_BY, MANAGER
 from shared.errors import ReportedError
 from shared.parsing import mapping, parse_time
 
-AT_ONCE = 16  # deletions in flight; far below what one bucket serves
+AT_ONCE = 16  # concurrent deletions; far below the limit of a bucket
 SHOWN_EVERY = 1000
 IDENTITY = (
     "google_service_account.connector",
@@ -38,12 +38,12 @@ READS = 'google_bigquery_dataset_iam_member.this["connector/'
 
 
 def kept(session: Session, removal: Removal) -> list[Kept]:
-    """Return what leaves Terraform's state before the rest is destroyed."""
+    """Return what is removed from Terraform's state before the rest is destroyed."""
     require_settings(session)
     found: list[Kept] = []
     if not removal.delete_data:
         data = f"dataset {session.dataset} and bucket {session.bucket}, with their data"
-        what = f"{data}; Google goes on exporting to the dataset"
+        what = f"{data}; Google continues to export to the dataset"
         found.append(Kept(what, DATA))
     if removal.keep_identity:
         found.append(
@@ -53,7 +53,7 @@ def kept(session: Session, removal: Removal) -> list[Kept]:
 
 
 def stop_schedule(session: Session, tell: Tell) -> None:
-    """Pause the schedule, if there is one that is not paused."""
+    """Pause the schedule, if it exists and is not paused."""
     path = f"v1/{session.location}/jobs/{session.function}"
     job = session.google.find("cloudscheduler", path)
     if job is None:
@@ -68,7 +68,7 @@ def stop_schedule(session: Session, tell: Tell) -> None:
 def clear(
     session: Session, removal: Removal, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]
 ) -> None:
-    """Wait for a run under way, name the exports to switch off, and delete the data if the removal asks for it.
+    """Wait for a run in progress, list the exports to disable, and delete the data if requested.
 
     Raises ReportedError, and OperatorError for data that is not ours.
     """
@@ -88,11 +88,11 @@ def clear(
 
 
 def clearing(session: Session, removal: Removal) -> Clearing:
-    """Return what the removal would delete beside Terraform, and what would stay; reads only."""
+    """Return what the removal would delete outside Terraform, and what would be kept. Only reads."""
     require_settings(session)
     covered = accounts(session)
     deletes = []
-    keeps = [f"Google's exports of {number_of(covered, 'billing account')}, which only a person can switch off"]
+    keeps = [f"Google's exports of {number_of(covered, 'billing account')}, which only a person can disable"]
     if removal.delete_data:
         tables, bucket = _ours(session)
         if tables:
@@ -108,29 +108,32 @@ def _wait_for_run(session: Session, tell: Tell, sleep: Callable[[float], None], 
         try:
             running = mapping(memory(session).get("running"))
         except ReportedError:
-            return  # the state may be gone or unreadable: no run is known to wait for
+            return  # the state may be missing or unreadable: then no run is known to wait for
         until = parse_time(running.get("until"))
         if until is None or until.timestamp() <= now():
             return
         if not shown:
-            tell(f"waiting: run {running['run_id']} is under way since {running['since']}")
+            tell(f"waiting: run {running['run_id']} has been in progress since {running['since']}")
             shown = True
         sleep(AGAIN_S)
         waited += AGAIN_S
 
 
 def _name_exports(session: Session, tell: Tell) -> None:
-    """Google offers no API for this either: the links are all that a command can give."""
-    tell("billing exports are switched off by hand, Google offers no API for it: on each page, Disable every export")
+    """Show the links for disabling exports, for which Google has no API either."""
+    tell(
+        "billing exports must be disabled manually, since Google offers no API for it: on each page, "
+        "Disable every export"
+    )
     for account in accounts(session):
         tell(CONSOLE.format(account=account))
-    tell(f"until then {EXPORT_PRINCIPAL} goes on writing to {session.project}.{session.dataset}")
+    tell(f"until then {EXPORT_PRINCIPAL} continues to write to {session.project}.{session.dataset}")
 
 
 def _ours(session: Session) -> tuple[list[str] | None, bool]:
-    """Return the dataset's tables, None where there is no dataset, and whether there is a bucket.
+    """Return the dataset's tables (None without a dataset), and whether the bucket exists.
 
-    Raises OperatorError for everything in them that belongs to others.
+    Raises OperatorError for anything in them that belongs to others.
     """
     problems: list[Problem] = []
     tables = None
@@ -154,7 +157,7 @@ def _ours(session: Session) -> tuple[list[str] | None, bool]:
 def _unmarked(what: str, document: Mapping[str, Any]) -> list[Problem]:
     if document.get("labels", {}).get(MANAGED_BY) == MANAGER:
         return []
-    remedy = "Delete its data by hand if it is to go."
+    remedy = "Delete its data manually if it should be removed."
     return [Problem(f"{what} does not carry the label {MANAGED_BY}={MANAGER}", remedy)]
 
 
@@ -181,7 +184,7 @@ def _delete_objects(session: Session, tell: Tell) -> None:
 
 
 def _batches(google: Google, path: str) -> Iterator[list[str]]:
-    """Yield the names of what is still there; a page is deleted before the next one is asked for."""
+    """Yield the remaining names; a page is deleted before the next one is requested."""
     token: dict[str, Any] = {}
     while True:
         fields = "items(name),nextPageToken"

@@ -67,7 +67,7 @@ class Google:
         self.session = session
 
     def caller(self) -> str:
-        """Return the caller's e-mail address, empty where the credentials do not contain it."""
+        """Return the caller's e-mail address, empty if the credentials do not contain it."""
         account = str(getattr(self.credentials, "service_account_email", "") or "")
         if "@" in account:
             return account
@@ -77,22 +77,22 @@ class Google:
             return ""
 
     def get(self, service: str, path: str, **parameters: Any) -> dict[str, Any]:
-        """Return the JSON answer to a GET."""
+        """Return the JSON response to a GET."""
         return self._json("GET", service, path, params=parameters)
 
     def find(self, service: str, path: str, **parameters: Any) -> dict[str, Any] | None:
-        """Return the JSON answer to a GET, None where it does not exist."""
+        """Return the JSON response to a GET, None if the resource does not exist."""
         try:
             return self.get(service, path, **parameters)
         except NotFound:
             return None
 
     def post(self, service: str, path: str, body: Mapping[str, Any] | None = None, **parameters: Any) -> dict[str, Any]:
-        """Return the JSON answer to a POST."""
+        """Return the JSON response to a POST."""
         return self._json("POST", service, path, json=dict(body or {}), params=parameters)
 
     def patch(self, service: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the JSON answer to a PATCH."""
+        """Return the JSON response to a PATCH."""
         return self._json("PATCH", service, path, json=dict(body))
 
     def delete(self, service: str, path: str) -> None:
@@ -103,7 +103,7 @@ class Google:
             return
 
     def text(self, service: str, path: str, **parameters: Any) -> str | None:
-        """Return the body of a GET, None where it does not exist."""
+        """Return the body of a GET, None if the resource does not exist."""
         try:
             return str(self._request("GET", service, path, params=parameters).text)
         except NotFound:
@@ -186,12 +186,12 @@ def refused(error: ReportedError, remedy: str = "") -> OperatorError:
     if isinstance(error, NotUnderstood):
         remedy = ANSWERS
     return OperatorError(
-        Problem(error.message, remedy or error.remedy or "tailpipe-exports doctor gcp shows your rights.")
+        Problem(error.message, remedy or error.remedy or "tailpipe-exports doctor gcp shows your permissions.")
     )
 
 
 def project_of_environment() -> str:
-    """Return the project that the environment or gcloud's configuration names, empty where none does."""
+    """Return the project of the environment or of gcloud's configuration, empty without one."""
     named = os.environ.get("GOOGLE_CLOUD_PROJECT") or os.environ.get("CLOUDSDK_CORE_PROJECT")
     if named or hosts(os.environ):
         return named or ""
@@ -203,7 +203,7 @@ def project_of_environment() -> str:
 
 
 def signed_in(project: str) -> Any:
-    """Return the caller's credentials; None on a local cloud that was given no token. Raises OperatorError."""
+    """Return the caller's credentials; None on a local cloud without a token. Raises OperatorError."""
     local = bool(hosts(os.environ))
     return None if local and not os.environ.get(TOKEN) else _credentials(local, project)
 
@@ -225,7 +225,7 @@ def _credentials(local: bool, project: str) -> Any:
             return impersonated_credentials.Credentials(found, target, list(SCOPES))  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
     except GoogleAuthError as error:
         raise OperatorError(Problem("there are no usable Google credentials", f"{LOGIN}, or set {TOKEN}.")) from error
-    # Without a quota project a user's calls are counted on gcloud's project, where most of these APIs are off.
+    # Without a quota project, a user's calls count against gcloud's project, where most of these APIs are disabled.
     if isinstance(found, Credentials) and not found.quota_project_id and project:
         return found.with_quota_project(project)
     return found
@@ -234,7 +234,7 @@ def _credentials(local: bool, project: str) -> Any:
 def reach(google: Google, url: str, token: str, body: bytes, timeout_s: float) -> Any:
     """POST to the function's address with an identity token.
 
-    Raises RequestException, and OperatorError for an address that the token must not be shown to.
+    Raises RequestException, and OperatorError for an address that must not receive the token.
     """
     parts = urlsplit(url)
     if not (parts.scheme == "https" or (google.local and is_loopback(url))):

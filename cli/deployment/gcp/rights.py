@@ -1,4 +1,4 @@
-"""The rights that deploying and removing need on Google Cloud: those of operator.yaml, and how they are granted."""
+"""The permissions that deploying and removing require on Google Cloud, from operator.yaml, and how to grant them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = INFRA / "gcp"
 ROLE = "tailpipeOperator"
 # By scope: the file of the custom role.
 ROLE_FILES = {"project": "operator-role.yaml", "organization": "operator-organization-role.yaml"}
-AT_ONCE = 100  # permissions in one question ("Testing permissions", IAM documentation)
+AT_ONCE = 100  # permissions in one request ("Testing permissions", IAM documentation)
 
 
 def actions(scope: str) -> list[str]:
@@ -38,7 +38,7 @@ def role(scope: str) -> dict[str, Any]:
 
 
 def rights(session: Session) -> Iterator[Finding]:
-    """Yield each right as held or missing. Never raises for a right that cannot be checked."""
+    """Yield each permission as held or missing. Does not raise for one that cannot be checked."""
     yield from _held(session, "project", session.parent, f"project {session.project}")
     accounts = _accounts(session)
     if accounts:
@@ -78,7 +78,7 @@ def _held(session: Session, scope: str, resource: str, where: str) -> Iterator[F
 def _asked(google: Google, service: str, path: str, names: Sequence[str]) -> Iterator[tuple[str, bool | None]]:
     """Yield each permission, whether it is held, and None for one that Google does not evaluate on the resource.
 
-    One invalid permission makes Google refuse the whole request, which is then split in halves.
+    Google refuses a whole request for one invalid permission; the request is then split in halves.
     """
     if len(names) > AT_ONCE:
         yield from _asked(google, service, path, names[:AT_ONCE])

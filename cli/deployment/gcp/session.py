@@ -1,4 +1,4 @@
-"""One deployment on Google Cloud as a command opens it: the caller's credentials, and the project."""
+"""A deployment on Google Cloud as commands use it: the caller's credentials, and the project."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NONE = "none that you can see"
 
 @dataclass(frozen=True)
 class Session:
-    """What every part of the operator port needs: Google's APIs, and the project as a command finds it.
+    """The context of the operator port: Google's APIs, and the project.
 
-    `organization` is its number, empty where the project has none or it may not be seen. `live` is the deployed
-    function as Cloud Functions shows it, or None; `hidden` says why Cloud Functions could not be searched, and what to
-    do. `given` are the module's variables as far as they were given.
+    `organization` is its number, empty if the project has none or it is not visible. `live` is the deployed function as
+    Cloud Functions returns it, or None; `hidden` says why Cloud Functions could not be searched, and what to do.
+    `given` are the given module variables.
     """
 
     google: Google
@@ -56,7 +56,7 @@ class Session:
 
     @property
     def member(self) -> str:
-        """The caller as policies name it."""
+        """The caller in the notation of policies."""
         kind = "serviceAccount" if self.caller.endswith(".gserviceaccount.com") else "user"
         return f"{kind}:{self.caller or 'YOUR-E-MAIL'}"
 
@@ -66,7 +66,7 @@ class Session:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The deployed function's environment; empty where nothing is deployed."""
+        """The deployed function's environment; empty if nothing is deployed."""
         return dict((self.live or {}).get("serviceConfig", {}).get("environmentVariables", {}))
 
     @property
@@ -99,7 +99,7 @@ class Session:
 
 
 def open_session(given: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep) -> Session:
-    """Return the session for the project that is named. Raises OperatorError.
+    """Return the session for the named project. Raises OperatorError.
 
     The function is found by its name in any region of the project: the variable `function_name`,
     TAILPIPE_EXPORTS_FUNCTION_NAME, or the default.
@@ -131,20 +131,20 @@ def open_session(given: Mapping[str, Any], sleep: Callable[[float], None] = time
 
 
 def refreshed(session: Session) -> Session:
-    """Return the session with the function as it is deployed now, in the region that is set or in any.
+    """Return the session with the function as currently deployed, in the region that is set or in any.
 
-    Where the functions may not be listed, `hidden` says why. Raises OperatorError for a function in several regions.
+    If the functions may not be listed, `hidden` says why. Raises OperatorError for a function in several regions.
     """
     try:
         listed = listed_functions(session, session.region or "-")
     except ReportedError as error:
-        # Before a first deployment the API is off, and `doctor` reports rights: neither ends a command here.
+        # Before a first deployment, the API is disabled, and `doctor` reports permissions: neither ends a command here.
         if error.code == "api-disabled":
             enable = f"Run: gcloud services enable cloudfunctions.googleapis.com --project {session.project}"
             remedy = f"{enable} - or deploy it: tailpipe-exports deploy gcp."
             return replace(session, live=None, hidden=("the Cloud Functions API is off", remedy))
         if isinstance(error, Denied | NotFound):
-            hidden = (error.message, "See your rights: tailpipe-exports doctor gcp.")
+            hidden = (error.message, "See your permissions: tailpipe-exports doctor gcp.")
             return replace(session, live=None, hidden=hidden)
         raise refused(error) from error
     ours = [one for one in listed if name_of(one) == session.function]
@@ -161,7 +161,7 @@ def refreshed(session: Session) -> Session:
 
 
 def listed_functions(session: Session, region: str) -> list[dict[str, Any]]:
-    """Return the project's functions as they are listed; ``-`` is every region. Raises ReportedError."""
+    """Return the project's functions as listed; ``-`` is every region. Raises ReportedError."""
     path = f"v2/{session.parent}/locations/{region}/functions"
     return list(session.google.pages("cloudfunctions", path, "functions"))
 
@@ -177,7 +177,7 @@ def region_of(function: Mapping[str, Any] | None) -> str:
 
 
 def _project(google: Google, named: str, caller: str) -> dict[str, Any]:
-    """Return a project that a deployment can be in. Raises OperatorError."""
+    """Return a project that can contain a deployment. Raises OperatorError."""
     try:
         found = google.get("cloudresourcemanager", f"v3/projects/{named}")
     except (Denied, NotFound) as error:
@@ -203,7 +203,7 @@ def _project(google: Google, named: str, caller: str) -> dict[str, Any]:
 
 
 def _organization(google: Google, project: str) -> str:
-    """Return the number of the project's organization, however many folders lie between; empty without one."""
+    """Return the number of the project's organization, through any folders; empty without one."""
     chain = google.post("cloudresourcemanager", f"v1/projects/{project}:getAncestry").get("ancestor", ())
     above = [one["resourceId"] for one in chain]
     return next((str(one["id"]) for one in above if one["type"] == "organization"), "")

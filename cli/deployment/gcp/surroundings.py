@@ -15,10 +15,10 @@ from gcp_function.targets import EXPORT_PRINCIPAL, PRICING_PRINCIPAL
 from shared.errors import ReportedError
 
 UPDATE_SPEC = "billing.accounts.updateUsageExportSpec"
-# Who may switch a usage export on, on the account and on the project ("Set up Cloud Billing data export to BigQuery").
+# Who may enable a usage export, on the account and on the project ("Set up Cloud Billing data export to BigQuery").
 ACCOUNT_ROLES = ("roles/billing.admin", "roles/billing.costsManager")
 PROJECT_RIGHTS = {"bigquery.datasets.create": "roles/bigquery.user", "resourcemanager.projects.update": "roles/editor"}
-MOST_ACCOUNTS = 50  # asked one by one
+MOST_ACCOUNTS = 50  # queried one by one
 POLICY_RIGHT = "orgpolicy.policy.get"
 ASK_POLICY = "Ask an Organization Policy Administrator for an exception for this project"
 POLICIES_URL = "https://console.cloud.google.com/iam-admin/orgpolicies"
@@ -32,7 +32,7 @@ def surroundings(session: Session, given: Mapping[str, Any]) -> Iterator[Finding
 
 
 def obstacles(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the issuer, the perimeter and the organization's policies: what makes a deployment fail halfway."""
+    """Yield the checks of issuer, perimeter and organization policies, which can make a deployment fail."""
     yield from _issuer(session, given)
     yield from _perimeter(session)
     yield from _policies(session, given)
@@ -85,7 +85,7 @@ def _policies(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def permits(policy: Mapping[str, Any], value: str) -> bool | None:
-    """Return whether a list constraint permits a value; None where it names groups that only Google can resolve.
+    """Return whether a list constraint permits a value; None if it names groups that only Google can resolve.
 
     Source: "Understanding constraints" and the resource ListPolicy (Resource Manager v1).
     """
@@ -126,7 +126,7 @@ def _accounts_refused(
 def _values(
     name: str, policy: Mapping[str, Any], wanted: Mapping[str, str], detail: str, remedy: str
 ) -> Iterator[Finding]:
-    """Yield one finding for all values that are refused, and one for all that only Google can evaluate."""
+    """Yield one finding for all refused values, and one for all that only Google can evaluate."""
     answers = {value: permits(policy, value) for value in wanted}
     for ok in (False, None):
         found = [f"{wanted[value]} {value}".strip() for value, answer in answers.items() if answer is ok]
@@ -203,7 +203,7 @@ CONSTRAINTS = tuple(_CONSTRAINTS)
 
 
 def console_step(session: Session) -> Iterator[Finding]:
-    """Yield for which accounts the caller can switch an export on, and who can for the others."""
+    """Yield the accounts whose exports the caller can enable, and who can enable the others'."""
     try:
         found = _asked_accounts(session)
         may = [one for one in found if _may(session.google, one)]

@@ -44,7 +44,7 @@ def verify(session: Session) -> Iterator[Finding]:
         ("Tailpipe's identity pool", _pool),
         ("who may act as the connector", _federation),
         ("the connector's keys", _keys),
-        ("the connector's rights", _connector),
+        ("the connector's permissions", _connector),
     )
     for what, look in looks:
         try:
@@ -146,14 +146,14 @@ def _bucket(session: Session) -> Iterator[Finding]:
     ours = str(found.get("projectNumber")) == session.number
     private = normal_bucket(found)["uniform-access"] and closed(found)
     detail = "" if ours else "it belongs to another project"
-    remedy = "Run: tailpipe-exports invoke gcp - the function puts it right." if closed(found) else AGAIN
+    remedy = "Run: tailpipe-exports invoke gcp - the function repairs it." if closed(found) else AGAIN
     yield Finding(what, bool(private and ours), detail, remedy)
 
 
 def _pool(session: Session) -> Iterator[Finding]:
     pool = session.google.find("iam", f"v1/{session.pool}")
     provider = session.google.find("iam", f"v1/{session.pool}/providers/{PROVIDER}")
-    yield Finding("Tailpipe's identity pool and provider are there", lives(pool) and lives(provider), remedy=AGAIN)
+    yield Finding("Tailpipe's identity pool and provider exist", lives(pool) and lives(provider), remedy=AGAIN)
     if provider is None:
         return
     condition = str(provider.get("attributeCondition", ""))
@@ -190,7 +190,8 @@ def _keys(session: Session) -> Iterator[Finding]:
         str(one["name"]).rpartition("/")[2]
         for one in session.google.get("iam", path, keyTypes="USER_MANAGED").get("keys", ())
     ]
-    # An earlier setup created one; Tailpipe may use it until it knows the pool. So it is shown, but is not a failure.
+    # An earlier setup created one; Tailpipe may use it until it knows the pool. So it is reported, but is not a
+    # failure.
     yield Finding(
         "the connector has no key",
         None if keys else True,
@@ -201,7 +202,7 @@ def _keys(session: Session) -> Iterator[Finding]:
 
 
 def pool_of(session: Session) -> str:
-    """Return the id of the pool that may act as the connector, empty where it cannot be read."""
+    """Return the id of the pool that may act as the connector, empty if it cannot be read."""
     path = f"v1/{session.parent}/serviceAccounts/{session.account('connector')}:getIamPolicy"
     try:
         members = _members(session.google.post("iam", path), FEDERATED)
@@ -212,7 +213,7 @@ def pool_of(session: Session) -> str:
 
 
 def connector_roles(session: Session) -> list[tuple[str, str, str]]:
-    """Return what rights.yaml gives the connector: role, condition's expression, scope."""
+    """Return the connector's grants in rights.yaml: role, condition's expression, scope."""
     names = {"export_bucket": session.bucket, "state_bucket": session.state_bucket}
     found: list[tuple[str, str, str]] = []
     for one in grants("gcp")["connector"]:
@@ -248,16 +249,16 @@ def _connector(session: Session) -> Iterator[Finding]:
     lacking = sorted(role for role, _ in expected - held)
     others = sorted(held - expected)
     more = [f"{role}{' without its condition' if not condition else ''}" for role, condition in others]
-    # Of a role that the deployment grants under a condition, only the unconditional binding is removed.
+    # For a role that the deployment grants with a condition, only the unconditional binding is removed.
     granted = {role for role, _ in expected}
     remove = "; ".join(
         f"gcloud projects remove-iam-policy-binding {session.project} --member=serviceAccount:{account} --role={role} "
         + ("--condition=None" if role in granted and not condition else "--all")
         for role, condition in others
     )
-    yield Finding("the connector has its rights on the project", not lacking, ", ".join(lacking), AGAIN)
+    yield Finding("the connector has its permissions on the project", not lacking, ", ".join(lacking), AGAIN)
     yield Finding(
-        "the connector has no other right on the project",
+        "the connector has no other permission on the project",
         not more,
         ", ".join(more),
         f"Run: {remove}",
@@ -275,7 +276,7 @@ def _members(policy: Mapping[str, Any], role: str) -> set[str]:
 
 
 def accounts(session: Session) -> list[str]:
-    """Return the open billing accounts that the deployment covers, as far as the caller sees them."""
+    """Return the open billing accounts that the deployment covers and the caller may see."""
     organization = session.settings.get("ORGANIZATION", "")
     included = [one for one in session.settings.get("INCLUDE_ACCOUNTS", "").split(",") if one]
     excluded = session.settings.get("EXCLUDE_ACCOUNTS", "").split(",")

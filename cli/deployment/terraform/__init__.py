@@ -1,1 +1,1 @@
-"""Terraform as the commands use it: the module's variables, the root module around it, and the binary itself."""
+"""Terraform for the commands: the module's variables, the root module around it, and the binary."""

@@ -1,4 +1,4 @@
-"""Terraform, or OpenTofu, as a child process: init, plan, apply, state."""
+"""Runs Terraform or OpenTofu as a child process: init, plan, apply, state."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ OLDEST = (1, 5)
 LINES_OF_A_FAILURE = 40
 PLAN_FORMATS = ("1",)
 STAYING = frozenset({"create", "update", "no-op"})
-# The root's output that says which of the module's grants are made.
+# The root's output with the ids of the module's grants.
 GRANTED = "granted"
-# Where in our own root module an error arose; the operator never sees that file.
+# The position of an error in our root module, a file that the operator never sees.
 FRAME = re.compile(r"on .+ line \d+|\d+: |This was checked by the validation rule at ")
 
 
 def find() -> str:
-    """Return the path of `terraform` or `tofu`. Raises OperatorError if neither is there."""
+    """Return the path of `terraform` or `tofu`. Raises OperatorError if neither is found."""
     for name in BINARIES:
         found = shutil.which(name)
         if found:
@@ -45,10 +45,10 @@ def find() -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A saved plan: its file and its changes, without those that do nothing.
+    """A saved plan: its file and its changes, without no-ops.
 
-    `types` are the types of all managed resources that will be there once it is applied, one for each. `granted` are
-    the ids of the grants that the module makes, by who holds them; None where they are not known before the apply.
+    `types` are the types of all managed resources after the apply, one for each resource. `granted` are the ids of the
+    module's grants by holder; None if they are not known before the apply.
     """
 
     file: Path
@@ -64,9 +64,9 @@ class Plan:
 class Terraform:
     """Runs the binary in one folder.
 
-    `environment` is added to this process's own: values of variables travel in it, since a command line can be read
-    by every user of the machine. Every method raises OperatorError with Terraform's own diagnostics. `secrets` are
-    values that are masked in whatever it says.
+    `environment` is added to this process's own: values of variables are passed in it, since every user of the machine
+    can read command lines. Every method raises OperatorError with Terraform's own diagnostics. `secrets` are values
+    that are masked in its output.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Terraform:
         return known
 
     def init(self) -> None:
-        """Get the providers and open the backend."""
+        """Install the providers and open the backend."""
         try:
             self._run(["init", "-no-color", "-reconfigure"])
         except OperatorError as error:
@@ -126,7 +126,10 @@ class Terraform:
         return Plan(file, tuple(changes_of(document)), tuple(types_of(document)), granted_in(document))
 
     def apply(self, plan: Plan, tell: Callable[[str], None]) -> None:
-        """Apply a plan, and show each resource as it is done. What was created before a failure stays in the state."""
+        """Apply a plan, and show each resource when it is done.
+
+        Resources created before a failure remain in the state.
+        """
         command = [self._binary, "apply", "-json", "-no-color", "-lock-timeout=60s", str(plan.file)]
         problems: list[Problem] = []
         with self._begun(command, subprocess.STDOUT) as child:
@@ -136,12 +139,12 @@ class Terraform:
             raise OperatorError(*(problems or [Problem(f"terraform apply ended with {child.returncode}")]))
 
     def outputs(self) -> dict[str, Any]:
-        """Return the root's outputs, secret ones included."""
+        """Return the root's outputs, including secret ones."""
         document = json.loads(self._run(["output", "-json"]) or "{}")
         return {name: one["value"] for name, one in document.items()}
 
     def addresses(self) -> list[str]:
-        """Return what the state holds; empty where there is no state yet."""
+        """Return the addresses in the state; empty without a state."""
         try:
             return self._run(["state", "list"]).split()
         except OperatorError as error:
@@ -150,7 +153,7 @@ class Terraform:
             raise
 
     def forget(self, addresses: Sequence[str]) -> None:
-        """Take resources out of the state without touching them in the cloud."""
+        """Remove resources from the state without changing them in the cloud."""
         if addresses:
             self._run(["state", "rm", "-lock-timeout=60s", *addresses])
 
@@ -194,7 +197,7 @@ class Terraform:
 
 
 def _require_known_format(document: Mapping[str, Any]) -> None:
-    """Raise OperatorError for a plan whose JSON form is of another major version, which this version cannot interpret.
+    """Raise OperatorError for a plan whose JSON form has another major version, which this version cannot read.
 
     Source: "JSON Output Format" of Terraform's documentation (`format_version`).
     """
@@ -210,21 +213,21 @@ def _require_known_format(document: Mapping[str, Any]) -> None:
 
 
 def types_of(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the type of each managed resource that will be there once the plan is applied."""
+    """Yield the type of each managed resource after the plan is applied."""
     for one in document.get("resource_changes", ()):
         if one.get("mode") == "managed" and set(one.get("change", {}).get("actions", ())) & STAYING:
             yield str(one["type"])
 
 
 def granted_in(document: Mapping[str, Any], output: str = GRANTED) -> dict[str, list[str]] | None:
-    """Return the ids of the grants by holder from the root's output; None where the plan does not know them."""
+    """Return the ids of the grants by holder from the root's output; None if the plan does not know them."""
     change = document.get("output_changes", {}).get(output, {})
     after = change.get("after")
     return None if not isinstance(after, dict) or change.get("after_unknown") else dict(after)
 
 
 def changes_of(document: Mapping[str, Any]) -> Iterator[Change]:
-    """Yield the changes of a plan in Terraform's JSON form; values that are sensitive are left out.
+    """Yield the changes of a plan in Terraform's JSON form, without sensitive values.
 
     Source: "JSON Output Format" of Terraform's documentation (`resource_changes`).
     """
@@ -240,10 +243,10 @@ def changes_of(document: Mapping[str, Any]) -> Iterator[Change]:
 
 
 def _interrupt(child: subprocess.Popen[str]) -> None:
-    """Let the binary finish what it is doing; another interrupt meanwhile kills it."""
+    """Let the binary finish its work; another interrupt meanwhile kills it."""
     child.send_signal(signal.SIGINT)
     try:
-        # Its output has to be read to the end: a full pipe would block or kill it.
+        # Its output must be read to the end: a full pipe would block or kill it.
         child.communicate()
     except BaseException:
         child.kill()
@@ -255,7 +258,7 @@ def _sensitive(hidden: Any, name: str) -> bool:
 
 
 def _show_line(line: str, tell: Callable[[str], None]) -> Iterator[Problem]:
-    """Show what one line of `apply -json` says, and yield the problems in it."""
+    """Show one line of `apply -json`, and yield the problems in it."""
     try:
         document = json.loads(line)
     except ValueError:
@@ -270,12 +273,12 @@ def _show_line(line: str, tell: Callable[[str], None]) -> Iterator[Problem]:
 
 
 def _diagnostics(text: str, verb: str) -> Iterable[Problem]:
-    """Return Terraform's errors, one fault each, without its frames."""
+    """Return Terraform's errors, one problem each, without frames."""
     lines = [line.strip().lstrip("│╷╵").strip() for line in text.splitlines()]
     found: list[list[str]] = []
     values = False
     for line in lines:
-        # The root module is ours and removed by then: its lines, and the values in them, do not help the operator.
+        # The root module is ours and already deleted: its lines, and the values in them, do not help the operator.
         values = bool(line) and (values or line.startswith("├"))
         if values or FRAME.match(line):
             continue

@@ -29,7 +29,7 @@ def local_backend(folder: Path) -> Backend:
 
 
 def fitting(backend: Backend, version: tuple[int, ...]) -> Backend:
-    """Return the backend as this version of Terraform accepts it: `use_lockfile` of S3 exists from 1.10 on."""
+    """Return the backend as this version of Terraform accepts it: S3's `use_lockfile` exists from 1.10 on."""
     if version >= LOCKS_IN_S3:
         return backend
     known = {name: value for name, value in backend.configuration.items() if name != "use_lockfile"}
@@ -54,8 +54,8 @@ def write(
 ) -> dict[str, str]:
     """Write a root that calls the module with `values`; return the variables' values as environment variables.
 
-    Values are not written to the folder. Every output of the module becomes one sensitive output, ``deployment``; what
-    it grants is one of its own, which a plan shows.
+    Values are not written to the folder. All outputs of the module become one sensitive output, ``deployment``; its
+    grants are a separate output, which a plan shows.
     """
     calling: dict[str, Any] = {"source": str(INFRA / cloud)}
     if module_providers:
@@ -68,9 +68,9 @@ def write(
 def write_rules(
     folder: Path, cloud: str, variables: Mapping[str, Variable], values: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Write a root that calls a module of the variables alone, so that Terraform checks `values` by its rules.
+    """Write a root that calls a module with only the variables, so that Terraform checks `values` by its rules.
 
-    It needs neither provider nor backend. The package, which is not made yet, is an empty file.
+    It needs neither provider nor backend. The package, which does not exist yet, is an empty file.
     """
     (folder / RULES).mkdir()
     shutil.copyfile(INFRA / cloud / "variables.tf", folder / RULES / "variables.tf")
@@ -107,9 +107,9 @@ def add_imports(folder: Path, adoptions: Sequence[Adoption]) -> None:
 
 
 def write_empty(folder: Path, backend: Backend, providers: Mapping[str, Any]) -> None:
-    """Write a root without the module: applying it destroys what the state still holds, in the right order.
+    """Write a root without the module: applying it destroys what remains in the state, in the correct order.
 
-    It needs neither variables nor a package, which may not be at hand on the day of a removal.
+    It needs neither variables nor a package, which may be unavailable at the time of a removal.
     """
     _save(folder, {"terraform": {"backend": {backend.type: dict(backend.configuration)}}, "provider": dict(providers)})
 

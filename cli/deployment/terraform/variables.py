@@ -13,7 +13,7 @@ from typing import Any
 from cli.deployment.model import OperatorError, Problem
 
 ENVIRONMENT = "TF_VAR_"
-# What the command fills in, unless it is given.
+# Filled in by the command unless given.
 OWN = frozenset({"package"})
 
 
@@ -49,7 +49,7 @@ def _declared(text: str) -> tuple[Variable, ...]:
 
 def parsed(text: str) -> dict[str, Any]:
     """Return HCL as Python values. Raises ValueError."""
-    # Only commands that run Terraform need it: the demonstration is installed without it.
+    # Only commands that run Terraform need it; the demonstration is installed without it.
     import hcl2
 
     try:
@@ -60,7 +60,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return the parser's result without its own keys, names and texts without their quotes."""
+    """Return the parser's result without the parser's own keys, and names and texts without quotes."""
     if isinstance(value, dict):
         return {_unquoted(key): plain(one) for key, one in value.items() if not str(key).startswith("__")}
     if isinstance(value, list):
@@ -72,7 +72,7 @@ def _unquoted(text: str) -> str:
     if len(text) < 2 or not text[0] == text[-1] == '"':
         return text
     try:
-        # HCL's escapes are JSON's, but for those of templates, which no value of ours has.
+        # HCL's escapes equal JSON's except for those of templates, which our values do not use.
         return str(json.loads(text))
     except ValueError:
         return text[1:-1]
@@ -86,8 +86,8 @@ def given(
 ) -> dict[str, Any]:
     """Return the values by name, with Terraform's precedence: environment, then files in order, then pairs.
 
-    Raises OperatorError that names every fault: unknown names, files that cannot be read, pairs without ``=``. A value
-    is never quoted.
+    Raises OperatorError with every problem: unknown names, unreadable files, pairs without ``=``. A value is never
+    quoted.
     """
     problems: list[Problem] = []
     values: dict[str, Any] = {}
@@ -109,7 +109,7 @@ def given(
 
 
 def missing(variables: Mapping[str, Variable], values: Mapping[str, Any]) -> list[Problem]:
-    """Return a fault for each required variable without a value."""
+    """Return a problem for each required variable without a value."""
     return [
         Problem(
             f"{one.name} is required",

@@ -1,4 +1,4 @@
-"""Terraform in a folder of its own: the root module around the cloud's module, the state, and the operator's values."""
+"""Terraform in its own folder: the root module around the cloud's module, the state, and the operator's values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cli.deployment.terraform.variables import Variable
 
 
 def state_of(operator: Operator, local_state: Path | None, make: bool = True) -> Backend:
-    """Return where Terraform's state is; the folder of `--local-state` is created if `make`."""
+    """Return the backend of Terraform's state; the folder of `--local-state` is created if `make`."""
     if local_state is None:
         return operator.backend()
     try:
@@ -36,7 +36,7 @@ def workspace(
     values: Mapping[str, Any] | None = None,
     folder: Path | None = None,
 ) -> Iterator[Terraform]:
-    """Yield Terraform, initialized; without `variables` its root is the one that only removes."""
+    """Yield an initialized Terraform; without `variables`, its root only removes."""
     if folder is None:
         with root_module.working_folder() as made, workspace(operator, backend, variables, values, made) as terraform:
             yield terraform
@@ -62,7 +62,7 @@ def secrets_in(variables: Mapping[str, Variable], values: Mapping[str, Any]) -> 
 
 
 def values_given(cloud: str, pairs: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Variable], dict[str, Any]]:
-    """Return the module's variables and the operator's values for them. Raises OperatorError for every fault."""
+    """Return the module's variables and the operator's values for them. Raises OperatorError for every problem."""
     variables = module_variables.declared(root_module.INFRA / cloud)
     return variables, module_variables.given(variables, pairs, files, os.environ)
 

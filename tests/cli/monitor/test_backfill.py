@@ -98,7 +98,7 @@ def test_invalid_month_is_an_error(store: InMemoryStore, requested: Calls, month
     [
         ([], "--month"),
         (["--missing", "--month", LAST], "--missing"),
-        (["--month", LAST], "--month needs --scope"),
+        (["--month", LAST], "--month requires --scope"),
         (["--scope", "elsewhere", "--month", LAST], "the state knows no account"),
     ],
 )

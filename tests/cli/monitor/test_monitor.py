@@ -336,7 +336,10 @@ def test_watch_repeats_until_interrupted(capsys: pytest.CaptureFixture[str]) -> 
         (["status", "aws", "--watch", "--json"], "--watch shows text"),
         (["status", "aws", ""], "the SCOPE is empty"),
         (["status", "--function", "x"], "--function and --settings are for one cloud"),
-        (["page", "aws", "--function", "x", "--without-deployment"], "--function names a deployment"),
+        (
+            ["page", "aws", "--function", "x", "--without-deployment"],
+            "--function cannot be combined with --without-deployment",
+        ),
     ],
 )
 def test_invalid_arguments_exit_with_1_and_one_sentence(arguments: list[str], why: str) -> None:

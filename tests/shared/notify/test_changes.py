@@ -484,7 +484,7 @@ def test_manual_step_with_a_deadline_is_reported_before_it() -> None:
     waiting = outcome(Result.MANUAL, code="console-step", manual_step=step)
     (found,) = find_expiries(enumeration("s1"), [waiting], fresh("memory"), START)[0].items()
     assert found[0] == ("expiry", "s1", "console-step")
-    assert found[1].text == "it is off; do it before 2026-01-08, or data is lost for good"
+    assert found[1].text == "it is off; do it before 2026-01-08, or data is lost permanently"
     assert (found[1].remedy, found[1].link) == ("Switch it on.", "https://console.example")
     assert find_expiries(enumeration("s1"), [waiting], fresh("memory"), START - 30 * DAY)[0] == {}
 

@@ -112,8 +112,8 @@ def test_permissions_that_cannot_be_read_are_unknown(monkeypatch: pytest.MonkeyP
         result = tailpipe("doctor", "aws", "--json")
     rights = json.loads(result.stdout)["rights"]
     assert (result.exit_code, {one["present"] for one in rights}) == (0, {None})
-    assert "the simulator could not be asked" in rights[0]["detail"]
-    assert rights[0]["remedy"] == "Grant iam:SimulatePrincipalPolicy to see."
+    assert "the simulator could not be called" in rights[0]["detail"]
+    assert rights[0]["remedy"] == "Grant iam:SimulatePrincipalPolicy to check this."
     assert f"{len(rights)} could not be checked" in stderr_of(result)
 
 

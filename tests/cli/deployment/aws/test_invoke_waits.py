@@ -109,7 +109,7 @@ def test_invoke_waits_while_lambda_is_busy(busy: LocalAws) -> None:
     operator = at(sleep)
     said: list[str] = []
     assert operator.invoke({}, said.append)["status"] == "ok"
-    assert said == ["waiting: another invocation of the function is under way"]
+    assert said == ["waiting: another invocation of the function is in progress"]
 
 
 def test_wait_is_limited(busy: LocalAws) -> None:

@@ -174,7 +174,7 @@ def test_missing_permission_has_the_commands_that_grant_it(
         assert f"--policy-document file://infra/aws/operator-{purpose}-policy.json" in stderr_of(result)
         attach = f"aws iam attach-role-policy --role-name some-admin --policy-arn arn:aws:iam::{bare.account}:policy"
         assert f"{attach}/tailpipe-{purpose}" in stderr_of(result)
-    assert "rights are missing; nothing was made" in stderr_of(result)
+    assert "permissions are missing; nothing was created" in stderr_of(result)
 
 
 def test_all_missing_values_are_reported_together(bare: LocalAws, terraform: TerraformDouble) -> None:
@@ -234,7 +234,7 @@ def test_foreign_connector_role_is_refused(bare: LocalAws, terraform: TerraformD
     """A role of that name without our mark or Tailpipe's trust ends the deployment."""
     make_role(bare, "tailpipe-connector-role")
     result = refused(bare, terraform)
-    assert "role tailpipe-connector-role: exists, does not trust Tailpipe and does not carry our mark" in stderr_of(
+    assert "role tailpipe-connector-role: exists, does not trust Tailpipe and is not marked as ours" in stderr_of(
         result
     )
 
@@ -247,7 +247,7 @@ def test_foreign_connector_role_is_refused(bare: LocalAws, terraform: TerraformD
 def test_connector_role_with_our_mark_is_adopted(bare: LocalAws, mark: dict[str, str]) -> None:
     """Its trust policy does not matter."""
     make_role(bare, "tailpipe-connector-role", Tags=[mark])
-    assert details(bare)["role tailpipe-connector-role"] == (True, "exists, carries our mark, and is adopted")
+    assert details(bare)["role tailpipe-connector-role"] == (True, "exists, is marked as ours, and is adopted")
 
 
 def test_role_of_the_old_scripts_is_adopted_by_its_trust(bare: LocalAws) -> None:
@@ -267,7 +267,7 @@ def test_foreign_role_with_the_functions_name_is_refused(
     """Adopting it would replace its trust policy; another name resolves this."""
     make_role(bare, f"tailpipe-exports{suffix}")
     result = refused(bare, terraform)
-    assert f"role tailpipe-exports{suffix}: exists and does not carry our mark" in stderr_of(result)
+    assert f"role tailpipe-exports{suffix}: exists and is not marked as ours" in stderr_of(result)
     assert "--var function_name=NAME" in stderr_of(result)
     assert all(ok is not False for ok, _ in details(bare, function_name="tailpipe-two").values())
 
@@ -276,7 +276,7 @@ def test_foreign_function_is_refused(bare: LocalAws, terraform: TerraformDouble)
     """A function of that name without our mark would get our code."""
     _function(bare, {})
     result = refused(bare, terraform)
-    assert "function tailpipe-exports: exists and does not carry our mark" in stderr_of(result)
+    assert "function tailpipe-exports: exists and is not marked as ours" in stderr_of(result)
     assert "--var function_name=NAME" in stderr_of(result)
 
 
@@ -284,8 +284,8 @@ def test_own_function_is_updated(bare: LocalAws) -> None:
     """With our mark it belongs to an earlier deployment, even if Terraform's state does not have it."""
     _function(bare, {"managed-by": "tailpipe-exports"})
     found = details(bare)
-    assert found["function tailpipe-exports"] == (True, "is deployed already and is brought up to date")
-    assert found["room for one reserved execution"] == (True, "the function is there already")
+    assert found["function tailpipe-exports"] == (True, "is already deployed and will be updated")
+    assert found["room for one reserved execution"] == (True, "the function already exists")
     bare.deny("lambda:ListTags")
     assert details(bare)["function tailpipe-exports"][0] is None
 
@@ -337,9 +337,9 @@ def test_adoption_with_another_external_id_is_refused(bare: LocalAws, terraform:
     """Tailpipe would lose access to every account; neither id is shown."""
     theirs = "what-the-scripts-were-given"
     _connector(bare, theirs)
-    what = "the External ID that role tailpipe-connector-role asks for"
+    what = "the External ID that role tailpipe-connector-role requires"
     result = refused(bare, terraform)
-    assert f"{what}: is another one than the one that was given" in stderr_of(result)
+    assert f"{what}: differs from the given one" in stderr_of(result)
     assert "TF_VAR_external_id_previous" in stderr_of(result)
     assert theirs not in result.output
     assert details(bare, external_id=theirs)[what][0] is True
@@ -349,9 +349,9 @@ def test_adoption_with_another_external_id_is_refused(bare: LocalAws, terraform:
 def test_changed_external_id_is_reported_and_allowed(bare: LocalAws) -> None:
     """A disclosed id must be replaceable immediately, without the previous one."""
     _connector(bare, "known-to-others", Tags=[{"Key": "managed-by", "Value": "tailpipe-exports"}])
-    found = details(bare, external_id="a-new-one")["the External ID that role tailpipe-connector-role asks for"]
+    found = details(bare, external_id="a-new-one")["the External ID that role tailpipe-connector-role requires"]
     assert found[0] is None
-    assert "Tailpipe, which still uses it, is shut out" in found[1]
+    assert "Tailpipe, which still uses it, is locked out" in found[1]
 
 
 def test_second_deployment_in_an_account_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
@@ -424,12 +424,12 @@ def test_deployment_without_a_reservation_needs_no_concurrency(bare: LocalAws) -
 def test_five_other_exports_are_unknown_and_do_not_stop_the_deployment(bare: LocalAws) -> None:
     """The quota applies per table."""
     what = "room for the export"
-    assert details(bare)[what] == (True, "0 exports are there")
+    assert details(bare)[what] == (True, "0 exports exist")
     bare.deployment.make_bucket(bare.client)
     for number in range(5):
         create_export(bare, f"finance-{number}")
     assert details(bare)[what][0] is None
-    assert "5 exports are there" in details(bare)[what][1]
+    assert "5 exports exist" in details(bare)[what][1]
 
 
 def test_five_exports_including_ours_are_accepted(bare: LocalAws) -> None:
@@ -437,7 +437,7 @@ def test_five_exports_including_ours_are_accepted(bare: LocalAws) -> None:
     bare.deployment.make_bucket(bare.client)
     for name in ("tailpipe-dataexport", *(f"finance-{number}" for number in range(4))):
         create_export(bare, name)
-    assert details(bare)["room for the export"] == (True, "5 exports are there")
+    assert details(bare)["room for the export"] == (True, "5 exports exist")
 
 
 def test_denied_check_is_unknown(bare: LocalAws) -> None:
@@ -495,7 +495,7 @@ def test_shipped_policies_are_sufficient_for_the_checks(
     assert {one.ok for one in operator.rights()} == {True}
     found = details(bare)
     assert {ok for ok, _ in found.values()} == {True}, found
-    assert found["function tailpipe-exports"] == (True, "is deployed already and is brought up to date")
+    assert found["function tailpipe-exports"] == (True, "is already deployed and will be updated")
 
 
 def _function(cloud: LocalAws, tags: dict[str, str]) -> None:

@@ -93,8 +93,8 @@ def test_removal_waits_for_a_running_run(aws: LocalAws) -> None:
 
     said = cleared(sleep=sleep)
     assert len(waits) == 3
-    assert said[0].startswith("a run is under way; its lock expires at ")
-    assert [line for line in said if "under way" in line] == said[:1]
+    assert said[0].startswith("a run is in progress; its lock expires at ")
+    assert [line for line in said if "in progress" in line] == said[:1]
     assert aws.instances() == {}
 
 
@@ -103,7 +103,7 @@ def test_expired_or_damaged_lock_does_not_block(aws: LocalAws, minutes: float) -
     """A lock for a year is damaged."""
     hold(aws, minutes)
     waits: list[float] = []
-    assert not any("under way" in line for line in cleared(sleep=waits.append))
+    assert not any("in progress" in line for line in cleared(sleep=waits.append))
     assert waits == []
 
 
@@ -111,7 +111,7 @@ def test_damaged_state_does_not_block(aws: LocalAws) -> None:
     """It has no lock."""
     for body in (b"not json", b"[]", b'{"running": {"until": 5}}', b'{"running": {"until": "soon"}}'):
         aws.client("s3").put_object(Bucket=aws.deployment.bucket, Key=KEY, Body=body)
-        assert not any("under way" in line for line in cleared(Removal(keep_identity=True)))
+        assert not any("in progress" in line for line in cleared(Removal(keep_identity=True)))
 
 
 def test_member_roles_are_deleted_and_exports_and_data_kept(aws: LocalAws) -> None:
@@ -138,7 +138,7 @@ def test_unmarked_stack_set_is_kept(aws: LocalAws) -> None:
         AutoDeployment={"Enabled": True, "RetainStacksOnAccountRemoval": False},
         Tags=[{"Key": "team", "Value": "finance"}],
     )
-    assert cleared() == [f"StackSet {STACK_SET} does not carry our mark and stays with its instances"]
+    assert cleared() == [f"StackSet {STACK_SET} is not marked as ours and is kept with its instances"]
     assert len(aws.instances()) == 3
 
 
@@ -197,7 +197,7 @@ def test_only_marked_exports_with_our_name_are_deleted(aws: LocalAws) -> None:
     assert not any("finance" in line for line in cleared(Removal(delete_exports=True)))
     client.create_export(Export={**theirs, "Name": OURS})
     said = cleared(Removal(delete_exports=True))
-    assert f"export {OURS} does not carry our mark and stays; delete it by hand if it is yours" in said
+    assert f"export {OURS} is not marked as ours and is kept; delete it manually if it is yours" in said
     assert sorted(aws.exports()) == ["finance", OURS]
 
 
@@ -261,7 +261,7 @@ def test_kept_resources_have_their_terraform_addresses(aws: LocalAws) -> None:
     operator = at()
     (data,) = operator.kept(Removal())
     assert (data.addresses, aws.deployment.bucket in data.what) == (("aws_s3_bucket",), True)
-    assert "the exports go on to deliver" in data.what
+    assert "exports continue to be delivered" in data.what
     assert "deliver" not in operator.kept(Removal(delete_exports=True))[0].what
     assert operator.kept(EVERYTHING) == []
     (identity,) = operator.kept(Removal(True, True, True))

@@ -148,10 +148,10 @@ def _a_service_too(aws: LocalAws) -> None:
         (_no_policy, "the export service may write to"),
         (_no_export, "the export"),
         (_sick_export, "export tailpipe-dataexport"),
-        (_other_external_id, f"role {CONNECTOR} asks for the External ID that was given"),
-        (_no_external_id, f"role {CONNECTOR} asks for the External ID that was given"),
-        (_another_account, f"role {CONNECTOR} trusts Tailpipe alone"),
-        (_a_service_too, f"role {CONNECTOR} trusts Tailpipe alone"),
+        (_other_external_id, f"role {CONNECTOR} requires the given External ID"),
+        (_no_external_id, f"role {CONNECTOR} requires the given External ID"),
+        (_another_account, f"role {CONNECTOR} trusts only Tailpipe"),
+        (_a_service_too, f"role {CONNECTOR} trusts only Tailpipe"),
     ],
 )
 def test_each_damage_has_exactly_one_finding(aws: LocalAws, harm: Callable[[LocalAws], None], what: str) -> None:
@@ -168,8 +168,8 @@ def test_role_that_anyone_can_assume_is_detected_by_assuming_it(aws: LocalAws) -
     """The role must refuse the operator."""
     trust(aws, {"Principal": {"AWS": "*"}})
     assert [one.what for one in broken()] == [
-        f"role {CONNECTOR} trusts Tailpipe alone",
-        f"role {CONNECTOR} asks for the External ID that was given",
+        f"role {CONNECTOR} trusts only Tailpipe",
+        f"role {CONNECTOR} requires the given External ID",
         "the role is refused without the External ID",
     ]
     assert broken()[-1].ok is False

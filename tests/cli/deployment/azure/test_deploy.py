@@ -169,7 +169,7 @@ def test_failed_apply_is_reported_and_can_be_continued(
     result = tailpipe("deploy", "azure", *given)
     assert result.exit_code == 1
     assert "quota reached" in result.stderr
-    assert "ended halfway: 1 resources" in result.stderr
+    assert "was interrupted: 1 resources" in result.stderr
     backend = terraform.calls("plan")[-1].root["terraform"]["backend"]["azurerm"]
     assert (backend["use_azuread_auth"], backend["container_name"]) == (True, "tfstate")
     made: StorageAccount = bare.world.accounts[backend["storage_account_name"]]

@@ -273,7 +273,7 @@ def test_invoke_waits_for_another_run_and_names_its_holder(azure: LocalAzure) ->
     other.join()
     assert status["running"]["run_id"] == answers[0]["run_id"]
     assert result.exit_code == 0
-    assert f"run {answers[0]['run_id']} is under way since {status['running']['since'][:13]}" in result.stderr
+    assert f"run {answers[0]['run_id']} has been in progress since {status['running']['since'][:13]}" in result.stderr
     assert json.loads(result.stdout)["run_id"] != answers[0]["run_id"]
 
 
@@ -293,7 +293,7 @@ def test_run_beyond_the_response_timeout_is_followed_by_its_status(monkeypatch: 
         with pytest.raises(OperatorError, match="dry run took longer"):
             operator.invoke({"dry_run": True, "verify_all": True}, told.append)
     assert (report["status"], report["scopes"]["covered"]) == ("ok", 2)
-    assert any("goes on" in line for line in told)
+    assert any("the run continues" in line for line in told)
 
 
 @contextmanager
@@ -343,11 +343,11 @@ def test_unavailable_function_is_reported_with_a_remedy(monkeypatch: pytest.Monk
     with breaking(1000) as endpoint:
         monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
         operator = AzureOperator.open({}, clock=VirtualClock())
-        with pytest.raises(OperatorError, match="broke off its answer"):
+        with pytest.raises(OperatorError, match="ended its response early"):
             operator.invoke({}, silent)
         told = {one.what: one for one in operator.verify()}
     assert told["the function"].ok is None
-    assert "broke off its answer" in told["the function"].detail
+    assert "ended its response early" in told["the function"].detail
 
 
 def test_onboarding_document_has_the_live_exports(azure: LocalAzure) -> None:
@@ -406,7 +406,7 @@ def test_each_damage_has_a_finding(azure: LocalAzure) -> None:
         azure.set_shared_key(True)
         azure.world.rights.remove(made_up_id("too much"))
     assert found[f"exports can be delivered to {azure.destinations[0].name}"][0] is False
-    assert found["Tailpipe has no other right"][0] is False
+    assert found["Tailpipe has no other permission"][0] is False
 
 
 def test_wider_access_of_the_old_scripts_is_reported(azure: LocalAzure) -> None:
@@ -416,7 +416,7 @@ def test_wider_access_of_the_old_scripts_is_reported(azure: LocalAzure) -> None:
     azure.world.rights.assign(azure.destinations[0].id, principal, BLOB_DATA_READER, name)
     try:
         operator = opened()
-        (found,) = [one for one in operator.verify() if one.what == "Tailpipe has no other right"]
+        (found,) = [one for one in operator.verify() if one.what == "Tailpipe has no other permission"]
     finally:
         azure.world.rights.remove(name)
     assert found.ok is None

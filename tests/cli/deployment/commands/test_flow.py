@@ -72,7 +72,7 @@ def test_deployment_goes_from_plan_to_verification(aws: LocalAws, terraform: Ter
     assert json.loads(result.stdout)["costExport"]["s3Bucket"] == bucket
     text = stderr_of(result)
     steps = [
-        "rights are present",
+        "permissions are present",
         "adopted:",
         "The function may:",
         "applying",
@@ -199,7 +199,7 @@ def test_failed_first_run_is_reported_after_the_apply(aws: LocalAws, terraform: 
     assert (result.exit_code, len(terraform.calls("apply"))) == (1, 1)
     assert "AWS was deployed, but could not be verified" in stderr_of(result)
     assert "✓ the schedule starts the function" in stderr_of(result)
-    assert "call the same command again" in stderr_of(result)
+    assert "run the same command again" in stderr_of(result)
     assert "was not deployed" not in stderr_of(result)
     assert "doctor" not in stderr_of(result)
 

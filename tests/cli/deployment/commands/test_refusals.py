@@ -45,7 +45,7 @@ def test_any_other_answer_than_yes_changes_nothing(
     pairs = ["environment=prod", "notification_emails=[]", package]
     assert deploy(AWS, Wanted(pairs, local_state=tmp_path / "state")) == 1
     assert f"Make these changes in management account {aws.account}? [y/N]" in screen.getvalue()
-    assert "nothing was made" in screen.getvalue()
+    assert "nothing was created" in screen.getvalue()
     assert (terraform.calls("apply"), writes(aws)) == ([], [])
 
 

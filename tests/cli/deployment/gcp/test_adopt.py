@@ -97,7 +97,7 @@ def test_insecure_settings_of_the_old_scripts_are_reported_with_commands(taken_o
         for what in (
             "the connector has no key",
             "only Tailpipe may act as the connector",
-            "the connector has no other right on the project",
+            "the connector has no other permission on the project",
         )
     )
     assert (key.ok, f"keys delete {legacy_exports.KEY}" in key.remedy) == (None, True)

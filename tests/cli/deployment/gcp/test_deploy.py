@@ -103,7 +103,7 @@ def test_dry_run_renders_the_root_module_and_creates_nothing(
     assert terraform.calls("apply") == []
     writes = [one.method for one in gcp.calls.select() if re.search(r"insert|patch|delete|update|run$", one.method)]
     assert writes == []
-    assert "nothing was made" in result.stderr
+    assert "nothing was created" in result.stderr
     assert "Warning: the 3 alarms of this deployment notify no one." in " ".join(result.stderr.split())
 
 
@@ -146,7 +146,7 @@ def test_failed_apply_is_reported_and_continued_by_the_next_call(
     broken = tailpipe("deploy", "gcp", *given(gcp), "--var", package, "--yes", *state)
     assert broken.exit_code == 1
     assert "it broke" in broken.stderr
-    assert "2 resources are there" in " ".join(broken.stderr.split())
+    assert "2 resources exist" in " ".join(broken.stderr.split())
     terraform.break_at("")
     assert tailpipe("deploy", "gcp", *given(gcp), "--var", package, "--yes", *state).exit_code == 0
     assert len(terraform.held()) == 4

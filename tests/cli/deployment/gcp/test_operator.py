@@ -402,7 +402,7 @@ def test_incomplete_deployment_and_old_scripts_are_reported(gcp: LocalGcp) -> No
     """The first is continued, the second adopted."""
     gcp.delete_resource(gcp.deployment.function)
     operator = at()
-    assert "halfway" in finding(operator.preflight({}), "function").detail
+    assert "interrupted" in finding(operator.preflight({}), "function").detail
     gcp.delete_resource(f"projects/{gcp.project}/serviceAccounts/{gcp.deployment.identity}")
     assert "adopted" in finding(operator.preflight({}), "resources of an earlier setup").detail
 
@@ -626,7 +626,7 @@ def test_wait_for_a_permission_is_limited(gcp: LocalGcp) -> None:
     gcp.revoke("roles/run.invoker", identity=gcp.deployment.scheduler)
     slept: list[float] = []
     operator = at(sleep=slept.append)
-    with pytest.raises(OperatorError, match="right to call the function") as caught:
+    with pytest.raises(OperatorError, match="permission to call the function") as caught:
         operator.invoke({}, silently)
     assert "tailpipe-exports deploy gcp" in caught.value.problems[0].remedy
     assert sum(slept) == gcp_invoke.PROPAGATION_S
@@ -675,14 +675,16 @@ def test_each_damage_has_a_finding(gcp: LocalGcp) -> None:
         "only known accounts may call the function",
         "schedule tailpipe-exports calls the function",
         "schedule tailpipe-exports is enabled",
-        "the connector has its rights on the project",
-        "the connector has no other right on the project",
+        "the connector has its permissions on the project",
+        "the connector has no other permission on the project",
         "the function answered",
         "the provider admits one tenant only",
         f"bucket {deployment.bucket} is private",
     }
     assert finding(found, "the connector has no key").ok is None
-    assert finding(found, "the connector has no other right").detail == "roles/bigquery.admin without its condition"
+    assert (
+        finding(found, "the connector has no other permission").detail == "roles/bigquery.admin without its condition"
+    )
     assert all(one.remedy for one in found if one.ok is False)
 
 
