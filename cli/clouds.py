@@ -67,7 +67,8 @@ class Cloud:
     settings that select it. `environment` adds variables that the platform would set, from the operator's
     configuration; `demo_scopes` is the demonstration's default number of scopes. `reach` returns how far back the cloud
     can deliver months. If the function cannot request them, `support_case` returns the function that writes a support
-    case, and `no_backfill` says why nothing can be done."""
+    case, and `no_backfill` says why nothing can be done.
+    """
 
     name: str
     title: str

@@ -83,7 +83,7 @@ def with_rights(text: str, root: Path) -> str:
 
 
 def _rights(grants: Iterable[Mapping[str, Any]]) -> str:
-    lines = ["| right | on | why |", "| --- | --- | --- |"]
+    lines = ["| permission | on | why |", "| --- | --- | --- |"]
     for grant in grants:
         names = [grant["role"]] if "role" in grant else [*grant.get("actions", ()), *grant.get("data_actions", ())]
         what = "<br>".join(f"`{name}`" for name in names)
