@@ -99,7 +99,7 @@ class Run:
     state_bytes: float
 
 
-DEPLOYMENTS = {"aws": Deployment(0.5, 9, 20), "azure": Deployment(2, 5, 0), "gcp": Deployment(0.5, 5, 0)}
+DEPLOYMENTS = {"aws": Deployment(0.5, 9, 20), "azure": Deployment(2, 6, 0), "gcp": Deployment(0.5, 5, 0)}
 
 
 def amounts(cloud: str, run: Run, deployment: Deployment, runs: float) -> dict[str, float]:
