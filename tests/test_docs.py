@@ -197,8 +197,8 @@ def test_every_documented_command_exists(repository: Path) -> None:
     assert shown > 60
 
 
-# Global options of the AWS CLI, and its commands that combine several calls.
-AWS_CLI = {"--cli-read-timeout", "--cli-binary-format", "--region"}
+# Global options of the AWS CLI, one that it renames (Endpoint of SNS), and its commands that combine several calls.
+AWS_CLI = {"--cli-read-timeout", "--cli-binary-format", "--region", "--notification-endpoint"}
 AWS_CLI_ONLY = {("logs", "tail")}
 
 

@@ -117,10 +117,10 @@ def _check_scope(simulation: Simulation, scope: str, document: StateDocument, re
         if missing:
             world.violate("covered", f"{scope} lacks {missing[0]} with no reason, and is said to be {known.coverage}")
         elif known.coverage != "covered":
-            world.violate("told", f"{scope} has everything, and is said to be {known.coverage}")
+            world.violate("reported", f"{scope} has everything, and is said to be {known.coverage}")
     elif missing:
         if known.coverage in ("covered", "pending"):
-            world.violate("told", f"{scope} lacks {missing[0]} ({reasons[0]}), and is said to be {known.coverage}")
+            world.violate("reported", f"{scope} lacks {missing[0]} ({reasons[0]}), and is said to be {known.coverage}")
         elif not _is_explained(scope, known.coverage, report):
             world.violate("reason", f"{scope} is {known.coverage} ({reasons[0]}), and the report does not say why")
 

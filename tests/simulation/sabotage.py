@@ -127,7 +127,7 @@ SABOTAGES: Mapping[str, tuple[Patch, frozenset[str]]] = {
     "not-before-ignored": (_not_before_ignored, frozenset({"not-before"})),
     "foreign-is-ours": (_foreign_is_ours, frozenset({"foreign"})),
     "grace-ignored": (_grace_ignored, frozenset({"duplicate"})),
-    "refusal-is-coverage": (_refusal_is_coverage, frozenset({"told"})),
+    "refusal-is-coverage": (_refusal_is_coverage, frozenset({"reported"})),
     "quota-ignored": (_quota_ignored, frozenset({"quota"})),
     "remedies-missing": (_remedies_missing, frozenset({"remedy"})),
     "former-targets-kept": (_former_targets_kept, frozenset({"bounded"})),
