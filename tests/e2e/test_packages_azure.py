@@ -66,7 +66,7 @@ def test_package_covers_a_tenant(azure: LocalAzure, unpacked: Unpacked) -> None:
     environment = {**azure.environment(), "PYTHONPATH": unpacked.pythonpath}
     with AzureWorker("function_app", environment, task_root=unpacked.root, python=unpacked.python) as worker:
         assert worker.worker.startswith("azure-functions-runtime ")
-        assert worker.functions().keys() == {"reconcile_timer", "reconcile_http", "status"}
+        assert worker.functions().keys() == {"reconcile_timer", "reconcile_http", "changes_timer", "status"}
         timer_run = worker.invoke_timer("reconcile_timer")
         assert timer_run.error is None
         assert len(azure.exports()) == 3
