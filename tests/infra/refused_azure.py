@@ -107,6 +107,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
         {"notify_secret": "https://hooks.slack.com/services/T0/B0/x"},
         "Never write the webhook's address itself",
     ),
+    "delta_retention_days": ({"delta_retention_days": 0}, "Write delta_retention_days as whole days from 1 to 3650"),
     "log_retention_days": ({"log_retention_days": 7}, "Write log_retention_days from 30 to 730"),
     "register_providers": ({"register_providers": ["CostManagement"]}, "Write names of resource providers"),
 }
