@@ -1,4 +1,7 @@
-"""`LocalAzure`: an Azure tenant on this machine, for demos and tests."""
+"""`LocalAzure`: an Azure tenant on this machine, for demos and tests.
+
+The module is over 350 lines because it documents and wires every option of the local Azure.
+"""
 
 from __future__ import annotations
 
