@@ -82,6 +82,16 @@ def test_encoded_document_is_readable() -> None:
     assert dump(turned, START).decode() == text
 
 
+def test_large_document_is_not_indented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads it, and the indentation would be a quarter of it; its content is the same."""
+    memory = full()
+    readable = dump(memory, START)
+    monkeypatch.setattr("shared.state.document.INDENTED", 100)
+    compact = dump(memory, START)
+    assert b"\n" not in compact
+    assert parse(compact, "memory", START) == parse(readable, "memory", START)
+
+
 def test_entries_are_found_by_key_and_the_last_success_by_status() -> None:
     """Unknown ones are None."""
     memory = full()
