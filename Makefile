@@ -79,7 +79,7 @@ docs: ## build the documentation as a site in build/site; a link that leads nowh
 	$(BIN)/python -m tools.site
 	echo "build/site/index.html"
 
-bench: ## print one JSON line a measure and nothing else (ARGS="setup engine aws azure gcp monitor")
+bench: ## print one JSON line a measure, and write docs/performance.md (ARGS="setup engine aws azure gcp monitor")
 	$(SETUP) test
 	$(BIN)/python -m tests.bench $(ARGS)
 

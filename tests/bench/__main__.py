@@ -1,4 +1,4 @@
-"""Run benchmark suites and print each measurement as one line of JSON; standard output has nothing else."""
+"""Run benchmark suites, print each measurement as one line of JSON and nothing else, and write docs/performance.md."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from statistics import median
 
 from tests.bench.calibration import Timing
 from tests.bench.measure import Measure, cpu_measure, fresh_process
+from tests.bench.performance import BY_SIZE, record
 
 
 def engine() -> Iterator[Measure]:
@@ -24,6 +25,14 @@ def engine() -> Iterator[Measure]:
         150,
         f"peak resident memory, including interpreter and input; {method}; median of {len(runs)}",
     )
+    for size, scopes in BY_SIZE.items():
+        run = fresh_process("tests.bench.engine_run", str(scopes))
+        method = f"third run over a cloud in memory with {scopes:,} scopes of two targets each, nothing to write"
+        yield cpu_measure(f"engine.run_{size}.cpu_s", [Timing.of(run)], None, f"CPU of the run; {method}")
+        yield Measure(f"engine.run_{size}.peak_mb", run["peak_mb"], "MB", None, f"peak resident memory; {method}")
+        yield Measure(f"engine.run_{size}.state_mb", run["state_mb"], "MB", None, f"the stored state; {method}")
+        yield Measure(f"engine.run_{size}.report_mb", run["report_mb"], "MB", None, f"the stored report; {method}")
+        yield Measure(f"engine.run_{size}.calls", run["calls"], "calls", None, f"calls of the run; {method}")
 
 
 def aws() -> Iterator[Measure]:
@@ -83,10 +92,13 @@ def main() -> int:
         parser.error(f"unknown suite: {', '.join(unknown)}; choose from {', '.join(SUITES)}")
     met = True
     for name in chosen:
+        measures = []
         for measure in SUITES[name]():
             sys.stdout.write(measure.line() + "\n")
             sys.stdout.flush()
-            met &= measure.met
+            measures.append(measure)
+        record(name, measures)
+        met &= all(measure.met for measure in measures)
     return 0 if met else 1
 
 
