@@ -122,9 +122,14 @@ def _with_evidence(observation: Observation, surveyed: Observation | None, entry
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """A target that may be read singly. `proven`: deliveries show that it works; `looked_at`: when it was last read."""
+    """A target that may be read singly.
+
+    `evident`: this run's listings show its deliveries; `proven`: they also show that it works, since no error is
+    recorded; `looked_at`: when it was last read.
+    """
 
     target: Target
+    evident: bool
     proven: bool
     looked_at: datetime
 
@@ -142,7 +147,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     def just_lost(self) -> bool:
         """Return whether evidence of delivery was lost since the target was last read."""
         state = self.target.state
-        if self.proven or state is None or state.delivered_at is None:
+        # A recorded error is no loss: such targets would otherwise take the whole budget of every run.
+        if self.evident or state is None or state.delivered_at is None:
             return False
         return state.unseen_since is None or self.looked_at < state.unseen_since
 
@@ -190,8 +196,9 @@ def _candidates(
         waits = state is not None and state.present is None and state.not_before is not None and state.not_before > now
         if not waits or target.key.scope in requested:
             # Deliveries show that it works, but not that a recorded error is resolved.
-            proven = found is not None and not (state and state.error)
-            yield Candidate(target, proven, (state and state.looked_at) or LONG_AGO)
+            evident = found is not None
+            proven = evident and not (state and state.error)
+            yield Candidate(target, evident, proven, (state and state.looked_at) or LONG_AGO)
 
 
 def as_observation(error: CloudError) -> Observation:

@@ -74,10 +74,12 @@ def _as_seen(outcome: Outcome, entry: TargetState, now: datetime, refused: bool)
     changes: dict[str, object] = {}
     if seen is NOT_LOOKED_AT:
         return changes
+    if not isinstance(seen, Present) and entry.delivered_at and entry.unseen_since is None:
+        changes["unseen_since"] = now  # it was looked at: a loss of evidence is not looked at again in each run
     if isinstance(seen, Unknown):
-        return {"looked_at": now}
+        return {**changes, "looked_at": now}
     if isinstance(seen, Absent):
-        changes = {"looked_at": now, "verified_at": now}
+        changes |= {"looked_at": now, "verified_at": now}
         if not refused and outcome.action.reason != PENDING:
             changes["present"] = False
         return changes

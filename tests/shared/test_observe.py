@@ -39,7 +39,7 @@ from shared.plan import make_plan
 from shared.runtime.clock import VirtualClock
 from shared.state.document import StateDocument, fresh
 from shared.state.update import record_outcome
-from shared.target_state import TargetState
+from shared.target_state import LastError, TargetState
 from tests.shared.builders import (
     GUIDE,
     HOUR,
@@ -248,6 +248,18 @@ def test_target_that_lost_its_evidence_is_read_in_the_next_run() -> None:
     read = TargetState(at=START, **{**fields, "looked_at": START, "unseen_since": START})
     memory.scopes["s003"].targets["export/daily"] = read
     assert names(choose(memory.pair(everything), observations, memory, START + HOUR, 1)) == ["s000"]
+
+
+def test_targets_that_deliver_and_have_an_error_leave_the_budget_to_others() -> None:
+    """They are read once in a round: each run would otherwise read only them, and the round would never end."""
+    everything = targets(3)
+    fields: dict[str, Any] = {"present": True, "delivered_at": START - HOUR}
+    memory = known(everything[2].key, **fields, looked_at=START - 5 * HOUR)
+    failing = known(*(one.key for one in everything[:2]), **fields, looked_at=START - HOUR, error=LastError("denied"))
+    memory.scopes.update(failing.scopes)
+    memory.cycle_since = START - 2 * HOUR
+    observations = {one.key: EVIDENCE for one in everything}
+    assert names(choose(memory.pair(everything), observations, memory, START, 1)) == ["s002"]
 
 
 @pytest.mark.parametrize(

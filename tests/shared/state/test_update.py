@@ -103,6 +103,12 @@ def updated(one: Outcome, entry: TargetState | None = None, *, refused: bool = F
             id="a failed read proves nothing",
         ),
         pytest.param(
+            outcome(Result.DEFERRED, verb=Verb.DEFER, observation=Unknown("denied"), attempted=True),
+            TargetState(at=START, delivered_at=START),
+            {"delivered_at": START, "unseen_since": NOW},
+            id="evidence that is lost while reading is refused",
+        ),
+        pytest.param(
             outcome(Result.DEFERRED, verb=Verb.DEFER, reason="write-cap", observation=Absent()),
             TargetState(at=START, present=True),
             {"present": False, "looked_at": NOW, "verified_at": NOW},
