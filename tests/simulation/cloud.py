@@ -273,6 +273,9 @@ class SimulatedCloud(InMemoryCloud):
         error = self._refusal(key)
         if error is not None:
             return error
+        if key in world.foreign and world.before[key][0] >= self.process.began:
+            # Updates are conditional: what the customer replaced since it was read is not overwritten.
+            return Transient("changed", f"{key} was changed since it was read", within_run=False)
         calm = world.is_calm(key.scope)
         before = world.changing(key)
         exists = before is not None

@@ -11,7 +11,7 @@ from tests.simulation.simulation import Simulation
 from tests.simulation.story import DAY_S, Setup, Step, Story
 from tests.simulation.world import Violation
 
-TRIES = 400  # stories that are played for one failure
+TRIES = 200  # stories that are played for one failure
 WINDOWS = (8, 16, 32, 64, 128)  # days: most failures need only what happened shortly before
 
 
