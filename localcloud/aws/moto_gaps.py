@@ -9,6 +9,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from moto.s3.responses import S3Response
 from moto.scheduler.models import scheduler_backends
 from moto.sqs import models as sqs_models
 from moto.sqs.models import sqs_backends
@@ -22,6 +23,23 @@ from localcloud.aws.wire import AwsRequest
 
 # AWS returns a queue's redrive policy unchanged, and Terraform compares the text; moto inserts spaces.
 vars(sqs_models)["json"] = SimpleNamespace(**{**vars(json), "dumps": partial(json.dumps, separators=(",", ":"))})
+
+_get_notification = S3Response.get_bucket_notification
+
+
+def _get_notification_with_event_bridge(self: Any) -> Any:
+    """Return a bucket's notifications with the switch for EventBridge, which moto stores and does not return."""
+    status, headers, body = _get_notification(self)
+    found = self.backend.get_bucket_notification_configuration(self.bucket_name)
+    if found is not None and found.event_bridge is not None:
+        # Without other notifications, moto closes the element at once.
+        text = str(body).removesuffix("</NotificationConfiguration>")
+        text = f"{text.removesuffix('/>')}>" if text.endswith("/>") and text == body else text
+        body = f"{text}<EventBridgeConfiguration/></NotificationConfiguration>"
+    return status, headers, body
+
+
+setattr(S3Response, "get_bucket_notification", _get_notification_with_event_bridge)  # noqa: B010 - mypy refuses the assignment to a method
 
 
 @contextmanager

@@ -86,3 +86,11 @@ def test_events_of_objects_are_disturbed_as_others_are(cloud: LocalAws) -> None:
     cloud.event_faults(loss=1)
     cloud.client("s3").put_object(Bucket=cloud.deployment.bucket, Key="b", Body=b"1")
     assert [one["detail"]["object"]["key"] for one in seen(cloud, cloud.region)] == ["a", "a"]
+
+
+def test_the_switch_for_eventbridge_is_returned_as_it_was_set(cloud: LocalAws) -> None:
+    """Terraform compares it with the configuration, and an operator imports it."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    assert s3.get_bucket_notification_configuration(Bucket=bucket)["EventBridgeConfiguration"] == {}
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    assert "EventBridgeConfiguration" not in s3.get_bucket_notification_configuration(Bucket=bucket)
