@@ -21,7 +21,7 @@ from shared.periods import Period, number_of, period_of, start_of
 from shared.target_state import Moment
 
 DELIVERIES = "deliveries.bin"
-VERSION = 2  # 1 has no last column
+VERSION = 2  # 1 has no last column, and minutes for the time of observation, which thus is older than any other
 SIZE_LIMIT = 32 * 1024 * 1024  # bytes as stored
 RAW_LIMIT = 64 * 1024 * 1024  # bytes when unpacked: two million entries
 MONTHS_KEPT = timedelta(days=7 * 366)  # cost data goes back no further
@@ -30,7 +30,7 @@ SLACK = timedelta(days=1)  # so far ahead may the clock of a host be that wrote 
 LEVEL = 3  # of zlib: higher ones take four times as long for two percent
 
 # Period as YYYYMMDD (day 00: a month), files, bytes, then minutes from the period's beginning to the first arrival, the
-# last one and the watermark, then when that was observed, in minutes since 1970, and 1 if it was announced as it is.
+# last one and the watermark, then when that was observed, in seconds since 1970, and 1 if it was announced as it is.
 _ROW = struct.Struct("<IIQiiiIB")
 WIDTH = _ROW.size
 _WIDTHS = {1: WIDTH - 1, VERSION: WIDTH}
@@ -38,7 +38,7 @@ _CONTENTS = 6  # so many values say what the period holds
 _KEY = struct.Struct("<I")
 _NO_FILES, _NO_BYTES, _NO_TIME = 2**32 - 1, 2**64 - 1, -(2**31)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MINUTE = timedelta(minutes=1)
+_MINUTE, _SECOND = timedelta(minutes=1), timedelta(seconds=1)
 
 Row = tuple[int, int, int, int, int, int, int, int]
 Series = tuple[str, str]  # scope and dataset
@@ -247,7 +247,7 @@ def _packed(name: str, period: Period, now: datetime) -> Row | None:
         _minutes(period.first, start),
         _minutes(period.last, start),
         _minutes(period.watermark, start),
-        min(max((now - _EPOCH) // _MINUTE, 0), 2**32 - 1),
+        min(max((now - _EPOCH) // _SECOND, 0), 2**32 - 1),
         0,
     )
 
@@ -279,7 +279,7 @@ def _moment(minutes: int, start: datetime) -> datetime | None:
 
 
 def _latest(now: datetime) -> int:
-    return (now + SLACK - _EPOCH) // _MINUTE
+    return (now + SLACK - _EPOCH) // _SECOND
 
 
 def _key(rows: bytes | memoryview, place: int) -> int:

@@ -36,8 +36,9 @@ class DeliverySession:
         for key, one in seen.items():
             if isinstance(one, Present) and one.periods:
                 found[key.scope, key.name.partition("/")[0]].update(one.periods)
+        now = self._run.clock.now()
         for (scope, dataset), periods in found.items():
-            self._noted.note(scope, dataset, periods, self._run.clock.now())
+            self._noted.note(scope, dataset, periods, now)
 
     def digest(self) -> str:
         """Return a digest of what was noted and is not saved yet; "" if nothing was.

@@ -409,3 +409,12 @@ def test_first_version_is_read() -> None:
     found = decode(older, "memory", "org-1")
     assert found.periods("s1", "focus") == {"2026-05": KEPT, "2026-06": JUNE}
     assert open_periods(found) == ["2026-05", "2026-06"]
+
+
+def test_later_observation_of_the_same_minute_wins() -> None:
+    """Files that were deleted seconds after a run saw them are gone."""
+    made = ledger(
+        ("s1", "focus", {"2026-06": KEPT}, NOW), ("s1", "focus", {"2026-06": EMPTY}, NOW + timedelta(seconds=9))
+    )
+    for one in (made, decode(made.encode(NOW), "memory", "org-1")):
+        assert one.periods("s1", "focus")["2026-06"].files == 0
