@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shared.deliveries.document import DELTAS
+
 # Storage classes whose objects must be restored before a read, which takes hours and a permission no reader has.
 ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 KEPT_DAYS = 90  # after this time files have been read, and AWS no longer restates their month
@@ -13,12 +15,13 @@ KEPT_DAYS = 90  # after this time files have been read, and AWS no longer restat
 def harm_of(rule: Mapping[str, Any], prefix: str) -> str:
     """Return ``expires`` or ``archives`` if a lifecycle rule removes recent exports, otherwise "".
 
-    `prefix` is the exports' key prefix without a trailing slash. Rules for tagged objects do not apply to exports.
+    `prefix` is the exports' key prefix without a trailing slash. Rules for tagged objects do not apply to exports, and
+    the documents of deliveries below it are meant to expire.
     """
     place = rule.get("Filter") or {}
     place = place.get("And", place)
     own, other = f"{prefix}/", str(place.get("Prefix", rule.get("Prefix", "")))
-    meets = own.startswith(other) or other.startswith(own)
+    meets = own.startswith(other) or (other.startswith(own) and not other.startswith(own + DELTAS))
     if rule.get("Status") != "Enabled" or not meets or "Tag" in place or place.get("Tags"):
         return ""
     if _is_early(rule.get("Expiration", {})):

@@ -52,6 +52,7 @@ resource "aws_s3_bucket_versioning" "exports" {
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "exports" {
+  #checkov:skip=CKV_AWS_300: the first rule ends incomplete uploads; checkov does not see it beside a dynamic rule
   bucket = aws_s3_bucket.exports.id
 
   # The function's own rules are last, where a repair puts them, so that Terraform sees no difference after a repair.

@@ -19,7 +19,7 @@ from localcloud.aws.faults import Faults
 from localcloud.aws.gateway import Gateway, access_key_of
 from localcloud.aws.iam.sessions import shared_session
 from localcloud.aws.partitions import PARTITIONS, regions
-from localcloud.aws.platform.deployed_deliveries import make_topic
+from localcloud.aws.platform.deployed_deliveries import expire_documents, make_topic
 from localcloud.aws.platform.deployed_events import make_events
 from localcloud.aws.platform.deployed_function import make_function, make_function_role
 from localcloud.aws.platform.deployment import STACK_SET, Deployment
@@ -205,6 +205,7 @@ class LocalAws(LocalCloud):
         if self.deployment.deliveries:
             conditions.add("deliveries")
             make_topic(self.deployment, self.client)
+            expire_documents(self.deployment, self.client)
         role = make_function_role(self.deployment, self.client, conditions)
         if self._package is not None:
             make_function(self.deployment, self.client, RUNTIME, role)

@@ -152,3 +152,11 @@ def test_without_deltas_the_collector_announces_nothing(
     )
     invoke(cloud, event, monkeypatch)
     assert subscriber.received() == []
+
+
+def test_expiring_documents_are_no_harm(cloud: LocalAws) -> None:
+    """The deployment lets the documents of single deliveries expire, and no rule below the exports but that."""
+    rules = cloud.client("s3").get_bucket_lifecycle_configuration(Bucket=cloud.deployment.bucket)["Rules"]
+    assert rules[0]["Filter"] == {"Prefix": "dataexport/deltas/"}
+    report = run(cloud).report
+    assert (report["status"], report["manual"]) == ("ok", [])

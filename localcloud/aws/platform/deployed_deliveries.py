@@ -6,13 +6,14 @@ import json
 import re
 from typing import Any
 
-from localcloud.aws.platform.deployment import FUNCTION, Clients, Deployment
+from localcloud.aws.platform.deployment import FUNCTION, PREFIX, Clients, Deployment
 from tailpipe_exports import FILES
 
 PATTERN = FILES / "infra" / "aws" / "deliveries.json"
 DELIVERIES = f"{FUNCTION}-deliveries"
 WINDOW_S = 5
 BATCH = 100
+RETENTION_DAYS = 35
 
 
 def pattern(deployment: Deployment) -> dict[str, Any]:
@@ -26,6 +27,15 @@ def pattern(deployment: Deployment) -> dict[str, Any]:
 def make_topic(deployment: Deployment, clients: Clients) -> None:
     """Create the FIFO topic of deliveries."""
     clients("sns", deployment.account).create_topic(Name=f"{DELIVERIES}.fifo", Attributes={"FifoTopic": "true"})
+
+
+def expire_documents(deployment: Deployment, clients: Clients) -> None:
+    """Let the documents of single deliveries expire, as the Terraform module does."""
+    s3 = clients("s3", deployment.account)
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=deployment.bucket)["Rules"]
+    where = {"Prefix": f"{PREFIX}/deltas/"}
+    rule = {"ID": "expire-deltas", "Status": "Enabled", "Filter": where, "Expiration": {"Days": RETENTION_DAYS}}
+    s3.put_bucket_lifecycle_configuration(Bucket=deployment.bucket, LifecycleConfiguration={"Rules": [rule, *rules]})
 
 
 def make_rule(deployment: Deployment, clients: Clients, visibility_s: int) -> str:

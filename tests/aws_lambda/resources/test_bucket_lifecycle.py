@@ -18,6 +18,8 @@ from aws_lambda.resources.bucket_lifecycle import harm_of
         ({"Filter": {}, "Transitions": [{"Days": 0, "StorageClass": "GLACIER"}]}, "archives"),
         ({"Filter": {"Prefix": ""}, "Expiration": {"Days": 90}}, ""),
         ({"Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}}, ""),
+        ({"Filter": {"Prefix": "dataexport/deltas/"}, "Expiration": {"Days": 1}}, ""),
+        ({"Filter": {"Prefix": "dataexport/deliveries/"}, "Expiration": {"Days": 1}}, "expires"),
         ({"Filter": {"Prefix": "dataexport2/"}, "Expiration": {"Days": 1}}, ""),
         ({"Filter": {"Tag": {"Key": "a", "Value": "b"}}, "Expiration": {"Days": 1}}, ""),
         ({"Filter": {"And": {"Prefix": "", "Tags": [{"Key": "a", "Value": "b"}]}}, "Expiration": {"Days": 1}}, ""),
