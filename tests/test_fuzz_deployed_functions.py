@@ -177,7 +177,12 @@ class Azure(Deployed):
         return post(functions, body)
 
     def written(self) -> list[str]:
-        return [call.action for call in self.cloud.calls.select() if call.method != "GET"]
+        # A query of Resource Graph is a POST that only reads.
+        return [
+            call.action
+            for call in self.cloud.calls.select()
+            if call.method != "GET" and not call.action.endswith("/read")
+        ]
 
     def state(self) -> bytes:
         with self.cloud.blob_client(self.cloud.host_account.name) as client:

@@ -139,4 +139,4 @@ def test_demo_option_excludes_the_options_of_a_deployment(monkeypatch: pytest.Mo
     """Both together are a usage error."""
     done = called("status", "aws", "--demo", "--function", "one")
     assert done.exit_code == 1
-    assert "--demo stands alone" in done.stderr
+    assert "--demo cannot be combined with --function" in done.stderr
