@@ -5,7 +5,7 @@ variable "environment" {
 
   validation {
     condition     = contains(["prod", "uat"], var.environment)
-    error_message = "Set environment to \"prod\" or \"uat\", as Tailpipe told you."
+    error_message = "Set environment to \"prod\" or \"uat\", as the onboarding by Tailpipe states."
   }
 }
 

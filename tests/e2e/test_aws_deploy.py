@@ -305,7 +305,7 @@ def test_external_id_is_shown_only_on_request(scenario: Scenario) -> None:
 def test_plan_shows_permissions_and_alarm_recipients(scenario: Scenario) -> None:
     """Both come from Terraform's plan. Permissions of disabled options are not listed."""
     shown = scenario.steps["dry-run"].err
-    assert "9 alarms notify platform@example.com" in shown
+    assert "10 alarms notify platform@example.com" in shown
     assert "cloudformation:CreateStackInstances" in shown
     for absent in ("sustainability:", "kms:Decrypt", "ListAccountsForParent", "only with"):
         assert absent not in shown

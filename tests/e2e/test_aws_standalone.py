@@ -113,9 +113,18 @@ def test_standalone_deployment_exports_the_accounts_own_costs(scenario: Scenario
     assert document["childAccounts"]["configured"] is False
     assert status_of(scenario.facts["fired"]["run"]["payload"]) == ("ok", 1)
     held = scenario.facts["resources"]
-    assert (held["functions"], held["exports"]) == (["tailpipe-exports"], ["tailpipe-dataexport"])
-    assert held["roles"] == ["tailpipe-connector-role", "tailpipe-exports", "tailpipe-exports-schedule"]
-    assert (held["stack sets"], held["rules"]) == ([], [])
+    functions = ["tailpipe-exports", "tailpipe-exports-events"]
+    assert (held["functions"], held["exports"]) == (functions, ["tailpipe-dataexport"])
+    assert held["roles"] == [
+        "tailpipe-connector-role",
+        *functions,
+        "tailpipe-exports-forward",
+        "tailpipe-exports-schedule",
+    ]
+    assert held["stack sets"] == []
+    assert sorted(held["rules"]) == [
+        f"tailpipe-exports-{name}" for name in ("bucket", "connector", "deliveries", "exports")
+    ]
 
 
 def test_standalone_function_has_no_organization_permissions(scenario: Scenario) -> None:

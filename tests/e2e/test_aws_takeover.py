@@ -204,7 +204,7 @@ def test_all_resources_of_the_scripts_are_adopted(scenario: Scenario) -> None:
     state = f"tailpipe-terraform-{scenario.deployment.cloud.account}"
     assert set(after["buckets"]) == {bucket, state}
     assert after["buckets"][bucket] == before["buckets"][bucket]
-    assert after["functions"] == ["tailpipe-exports"]
+    assert after["functions"] == ["tailpipe-exports", "tailpipe-exports-events"]
     summary = next(line for line in done.err.splitlines() if " to adopt" in line)
     assert "remove" not in summary
     assert "replace" not in summary
