@@ -236,7 +236,7 @@ def _require_stackset(given: object, own: Own) -> None:
 
 
 def refuse_another(found: str, own: list[str]) -> EventRefused:
-    """Return the refusal of an event about `found`, which is none of `own`."""
+    """Return the refusal of an event about `found`, which is not in `own`."""
     return EventRefused(code="event-of-another-resource", reason=f"the event is about {found}, not {', '.join(own)}")
 
 

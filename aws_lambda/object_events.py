@@ -1,7 +1,7 @@
 """Turn an event of S3 into the period whose delivery it reports, or refuse it by name.
 
 AWS writes the manifest of a delivery last, so its creation is the delivery. Keys in these events are not encoded, and
-the event says nothing else that is relied on: whoever may send to the queue can send anything. Source: "Amazon
+nothing else in the event is trusted: a sender with permission to the queue can send anything. Source: "Amazon
 EventBridge event message structure", Amazon S3 User Guide.
 """
 

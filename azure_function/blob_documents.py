@@ -33,7 +33,7 @@ class BlobDocuments:
         self._creates = creates
 
     def load(self, limit: int, document: str = "") -> Blob:
-        """Read a document of at most `limit` bytes; `Blob()` where there is none. Raises Denied, Transient."""
+        """Return a document of at most `limit` bytes, `Blob()` if it does not exist. Raises Denied, Transient."""
         try:
             return self._run.calls(STORAGE, self._read, self._container, document, limit)
         except NotFound:

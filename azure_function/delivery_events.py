@@ -47,7 +47,7 @@ def read_event(event: Mapping[str, Any], settings: AzureSettings, billing_scopes
     name = _NAME.fullmatch(found["name"])
     series = _series(name, billing_scopes) if name else None
     if series is None:
-        raise EventRefused(ANOTHER, "the blob is no manifest of an export of this deployment")
+        raise EventRefused(ANOTHER, "the blob is not a manifest of this deployment's exports")
     return series
 
 

@@ -17,12 +17,12 @@ from shared.deliveries.announce import Announcer
 from shared.deliveries.chain import Topic
 from shared.errors import NotUnderstood
 from shared.notify.delivery import Secret
+from shared.notify.formats import CLOUD_EVENT
 from shared.notify.topic import WebhookTopic
 from shared.parsing import is_html
 from shared.runtime.context import RunContext
 
 API_VERSION = "2018-01-01"
-CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 
 
 class EventGridTopic:
@@ -39,7 +39,7 @@ class EventGridTopic:
 
     def _send(self, event: bytes) -> None:
         url = f"{self._endpoint}?api-version={API_VERSION}"
-        request = HttpRequest("POST", url, content=event, headers={"Content-Type": CONTENT_TYPE})
+        request = HttpRequest("POST", url, content=event, headers={"Content-Type": CLOUD_EVENT})
         response = self._clients.event_grid.send_request(request)
         response.raise_for_status()
         if response.status_code != HTTPStatus.OK or is_html(response.content):

@@ -14,10 +14,10 @@ import msgspec
 
 from gcp_function.clients import Clients
 from shared.errors import Denied, NotFound
+from shared.notify.formats import CLOUD_EVENT
 from shared.runtime.context import RunContext
 
 QUOTA = "pubsub"
-CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 REMEDY = "Apply the deployment again: it owns the topic and the function's permission to publish on it."
 
 
@@ -35,7 +35,7 @@ class DeliveryTopic:
         attributes = {f"ce-{name}": str(value) for name, value in msgspec.structs.asdict(head).items()}
         message = {
             "data": base64.b64encode(event).decode("ascii"),
-            "attributes": {**attributes, "ce-id": event_id, "content-type": CONTENT_TYPE},
+            "attributes": {**attributes, "ce-id": event_id, "content-type": CLOUD_EVENT},
             "orderingKey": key,
         }
         try:

@@ -161,7 +161,7 @@ def permit(document: object, fields: Mapping[str, tuple[type, ...]], what: str) 
 
 
 def _at(value: Any, names: list[str], path: str, what: str) -> Iterator[Any]:
-    """Yield the values at a path, none if a part is missing. Raises NotUnderstood if an expected list is none."""
+    """Yield the values at a path, nothing if a part is missing. Raises NotUnderstood if a list has another type."""
     for place, name in enumerate(names):
         value = value.get(name.removesuffix("[]")) if isinstance(value, Mapping) else None
         if value is None:

@@ -33,7 +33,7 @@ locals {
     DELIVERY_TOPIC         = var.delivery_events ? aws_sns_topic.deliveries["deliveries"].arn : ""
     POWERTOOLS_LOG_LEVEL   = var.log_level
   }
-  # Those that whoever announces deliveries reads.
+  # The settings that the function and the collector need to announce deliveries.
   announcing = ["BUCKET_REGION", "EXPORT_PREFIX", "DELTAS", "DELIVERY_TOPIC", "NOTIFY_URL"]
   settings   = merge(var.settings, local.own_settings)
 }

@@ -2,7 +2,7 @@
 
 Nothing but the store's compare-and-swap keeps it whole, so that a run, an event's function and a copy of either may
 work on one chain at the same time, and each may die after any call. A document is stored before it is published:
-whoever comes next finds it and publishes it, once more if need be, under the same id.
+the next process finds it and publishes it under the same id, even if it was published before.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Documents(Protocol):
     """Where the documents are stored: beside the data, where the connector may read. Compare-and-swap, as the state."""
 
     def load(self, limit: int, document: str = ...) -> Blob:
-        """Read a document, no more than `limit` bytes; `Blob()` where there is none. Raises CloudError."""
+        """Return a document of at most `limit` bytes, `Blob()` if it does not exist. Raises CloudError."""
         ...
 
     def save(self, data: bytes, version: str | None, document: str = ...) -> str:
@@ -55,7 +55,7 @@ class StoredDeliveries(Protocol):
         ...
 
     def load(self, limit: int, document: str = ...) -> Blob:
-        """Read a document, no more than `limit` bytes; `Blob()` where there is none. Raises CloudError."""
+        """Return a document of at most `limit` bytes, `Blob()` if it does not exist. Raises CloudError."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Publishes deliveries to the webhook, if its format is that of machines: a chat is not told of each delivery."""
+"""Publishes deliveries to the webhook if its format is CloudEvents; a chat gets no message for each delivery."""
 
 from __future__ import annotations
 
