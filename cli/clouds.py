@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cli.demo.runner import Scenario
     from cli.deployment.operator import Operator
+    from cli.deployment.tenants import TenantPort
     from shared.deliveries.chain import StoredDeliveries
     from shared.monitor.months import Reach
     from shared.reconcile import RunResult
@@ -68,7 +69,7 @@ class Cloud:
     settings that select it. `environment` adds variables that the platform would set, from the operator's
     configuration; `demo_scopes` is the demonstration's default number of scopes. `reach` returns how far back the cloud
     can deliver months. If the function cannot request them, `support_case` returns the function that writes a support
-    case, and `no_backfill` says why nothing can be done.
+    case, and `no_backfill` says why nothing can be done. `tenants` returns the port for the tenants of a deployment.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Cloud:
     demo_scopes: int = 40
     support_case: Callable[[], SupportCase] | None = None
     no_backfill: str = ""
+    tenants: Callable[[], TenantPort] | None = None
 
 
 def _aws_run_once() -> RunOnce:
