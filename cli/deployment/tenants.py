@@ -76,6 +76,12 @@ class TenantPort(Protocol):
         """Return what the tenant's owner has to run or accept, so that the entry works. Calls nothing."""
         ...
 
+    def remaining(self, tenant: Tenant) -> list[str]:
+        """Return what stays after a tenant's entry is removed, each with how to remove it: its exports, which are never
+        deleted, their data, what lets us in, and the state here. Calls nothing.
+        """
+        ...
+
     def discover(self, environment: Mapping[str, str], sink: Sink, clock: Clock) -> list[Tenant]:
         """Return proposals: tenants that the cloud knows of, with every field of their entry that follows from it."""
         ...
