@@ -19,6 +19,7 @@ from shared.state.store import Blob
 
 Tenant = Any  # shared.tenants.registry.Tenant
 Rules = Any  # shared.tenants.registry.Rules
+FleetDocuments = Any  # shared.tenants.rows.FleetDocuments
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class TenantPort(Protocol):
 
     def registry_store(self, environment: Mapping[str, str], sink: Sink, clock: Clock) -> RegistryStore:
         """Open the deployment's registry, with the operator's credentials."""
+        ...
+
+    def documents(self, environment: Mapping[str, str], sink: Sink, clock: Clock) -> FleetDocuments:
+        """Open the rows and the reports of rounds, for reading with the operator's credentials."""
         ...
 
     def check(
