@@ -12,7 +12,9 @@
     │   ├── NotApplicable
     │   └── NotFound
     └── RunStopped            the whole run must end: passes every ``except CloudError``
-        └── AnotherRun
+        ├── AnotherRun
+        ├── TooSoon
+        └── Unreachable
 
 An adapter raises one of these, chained to the original exception. Messages are cut, so that a response body never fills
 a report, and redacted, because a body may quote the credentials of the request.
@@ -28,6 +30,7 @@ from shared.model import EscalationPolicy, ManualStep
 from shared.redaction import redact
 
 MESSAGE_LIMIT = 500
+UNREACHABLE = "tenant-unreachable"
 _PAGE = re.compile(r"<(?:!doctype html|html)\b.*", re.IGNORECASE | re.DOTALL)  # as proxies and gateways send them
 _CODE = re.compile(r"[A-Za-z0-9][\w.:-]{0,79}", re.ASCII)
 
@@ -201,6 +204,16 @@ class TooSoon(RunStopped):
         self.wait_s = wait_s
 
 
+class Unreachable(RunStopped):
+    """A tenant cannot be entered: its role, consent or grant is missing. Only its own run ends.
+
+    `code` is the cloud's; reports show UNREACHABLE.
+    """
+
+    def __init__(self, code: str, message: str, remedy: str) -> None:
+        super().__init__(UNREACHABLE, f"{message} ({sound_code(code)})", remedy)
+
+
 class ValidationError(ValueError):
     """Invalid input; `problems` lists everything that is wrong."""
 
@@ -221,6 +234,13 @@ class RequestError(ValidationError):
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(f"{len(problems)} problem(s) in the request", problems)
+
+
+class RegistryError(ValidationError):
+    """The tenant registry, or a tenant's entry in it, is not valid; nothing was called in the name of that tenant."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(f"{len(problems)} problem(s) in the tenant registry", problems)
 
 
 def defect(error: Exception) -> Permanent:

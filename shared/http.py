@@ -8,6 +8,7 @@ status  when                                   body
 409     another run holds the lock             ``{"error": "another-run", "message", "remedy", "running"}``
 429     events asked for a run too soon        ``{"error": "too-soon", "message", "remedy"}``
 500     the settings are not valid             ``{"error": "bad-settings", "faults": […]}``
+500     the tenant registry is not valid       ``{"error": "bad-registry", "faults": […]}``
 500     the run failed                         its report, long lists cut
 500     the run ended without a report         ``{"error": its code, "message", "remedy"}``
 ======  =====================================  ===========================================================
@@ -21,7 +22,16 @@ from typing import Any
 
 import msgspec
 
-from shared.errors import AnotherRun, ReportedError, RequestError, SettingsError, TooSoon, defect
+from shared.errors import (
+    AnotherRun,
+    RegistryError,
+    ReportedError,
+    RequestError,
+    SettingsError,
+    TooSoon,
+    ValidationError,
+    defect,
+)
 from shared.reconcile import RunResult
 from shared.report import FAILED, remedy_for
 from shared.request import RunRequest, Trigger, parse_request
@@ -63,6 +73,8 @@ def answer(work: Callable[[], HttpAnswer], sink: Sink) -> HttpAnswer:
         return _refused(sink, 400, "bad-request", error)
     except SettingsError as error:
         return _refused(sink, 500, "bad-settings", error)
+    except RegistryError as error:
+        return _refused(sink, 500, "bad-registry", error)
     except AnotherRun as error:
         running = {"run_id": error.holder, "since": error.since, "until": error.until}
         return HttpAnswer(409, {**_fields(error), "running": running})
@@ -86,7 +98,7 @@ def parse_body(body: bytes) -> object:
         raise RequestError([f"the request body is not valid JSON ({type(error).__name__})"]) from error
 
 
-def _refused(sink: Sink, status: int, code: str, error: RequestError | SettingsError) -> HttpAnswer:
+def _refused(sink: Sink, status: int, code: str, error: ValidationError) -> HttpAnswer:
     sink("error", "refused", {"code": code, "reason": "; ".join(error.problems)})
     return HttpAnswer(status, {"error": code, "faults": list(error.problems)})
 

@@ -25,6 +25,7 @@ LARGEST = 2**63 - 1  # the values of foreign JSON documents
 PARSING = ValueError | LookupError | TypeError | AttributeError | OverflowError
 
 _WHOLE = re.compile(r"\s*-?[0-9]{1,19}\s*")
+_TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
@@ -113,6 +114,11 @@ def is_id(value: object) -> bool:
         and printable(value) == value
         and not re.search(r"[\r\n\t]", value)
     )
+
+
+def is_tenant_id(value: object) -> bool:
+    """Return whether a value may be a tenant's id: 1 to 40 of a–z, 0–9 and -, without - at either end."""
+    return isinstance(value, str) and _TENANT.fullmatch(value) is not None
 
 
 def digits(value: object, length: int) -> str | None:

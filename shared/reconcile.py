@@ -123,6 +123,8 @@ def _begin(request: RunRequest, run: RunContext) -> RunProgress:
         trigger=request.trigger.value,
         dry_run=request.dry_run,
         started_at=run.started_at,
+        tenant=request.tenant,
+        round=request.round,
         hints=request.hints,
     )
 

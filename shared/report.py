@@ -50,6 +50,8 @@ class RunProgress(msgspec.Struct, kw_only=True):
     trigger: str
     dry_run: bool
     started_at: datetime
+    tenant: str = ""
+    round: str = ""
     hints: Hints | None = None
     duration_s: float = 0.0
     calls: Mapping[str, int] = {}
@@ -70,7 +72,10 @@ class RunProgress(msgspec.Struct, kw_only=True):
 
 
 def make_report(progress: RunProgress, document: StateDocument, settings: EngineSettings) -> dict[str, Any]:
-    """Return the whole report with uncut lists; a run for events also has the key `events`."""
+    """Return the whole report with uncut lists.
+
+    A run for events also has the key `events`, a tenant's run `tenant`, and `round` if it is part of one.
+    """
     outcomes = progress.outcomes
     deferred = [one for one in outcomes if one.result is Result.DEFERRED]
     overdue = [one for one in deferred if is_overdue(one, document.state_of(one.key), progress.started_at)]
@@ -96,6 +101,8 @@ def make_report(progress: RunProgress, document: StateDocument, settings: Engine
         "deliveries": {"new": progress.arrived, "late": len(silence.late), "missing": len(silence.missing)},
         "next_run_hint": _hint(progress, document),
         **({"events": _events(progress.hints, progress)} if progress.hints else {}),
+        **({"tenant": progress.tenant} if progress.tenant else {}),
+        **({"round": progress.round} if progress.round else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 
 from shared.errors import RequestError, cut
 from shared.hints import Hints
-from shared.parsing import is_id
+from shared.parsing import is_id, is_tenant_id
 from shared.periods import is_period
 from shared.redaction import printable
 
@@ -34,8 +35,9 @@ class RunRequest(msgspec.Struct, frozen=True):
     guard refuses. `verify_all`: read every target's configuration regardless of the call budget, and retry what an
     earlier run deferred, as naming its scope does. `writes_hash`: stop before the first write unless the plan's writes
     have this hash (`Plan.writes_hash`; empty: any). `months`: deliver these past months (``YYYY-MM``) of the scopes
-    again if they are missing; clouds that cannot refuse the request. `trigger`, and `hints` from the events behind the
-    run, are set by the entry that was called, never by a caller's payload.
+    again if they are missing; clouds that cannot refuse the request. `tenant`: run for this tenant of the registry
+    (empty: for the deployment's own cloud), as part of the round `round` if that is given. `trigger`, and `hints` from
+    the events behind the run, are set by the entry that was called, never by a caller's payload.
     """
 
     dry_run: bool = False
@@ -44,14 +46,31 @@ class RunRequest(msgspec.Struct, frozen=True):
     verify_all: bool = False
     writes_hash: str = ""
     months: tuple[str, ...] = ()
+    tenant: str = ""
+    round: str = ""
     trigger: Trigger = Trigger.CALL
     hints: Hints | None = None
 
 
+class Step(StrEnum):
+    """The two calls of a round that are not for one tenant."""
+
+    BEGIN = "begin"
+    END = "end"
+
+
+class RoundRequest(msgspec.Struct, frozen=True):
+    """Asks for the tenants of a new round, or for the report of the round `id`."""
+
+    step: Step
+    id: str = ""
+
+
 FLAGS = ("dry_run", "force", "verify_all")
 HASH = "writes_hash"
-KEYS = (*FLAGS, HASH, "months", "scopes")
+KEYS = (*FLAGS, HASH, "months", "round", "scopes", "tenant")
 MAX_MONTHS = 84
+_ROUND = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}", re.ASCII)
 _SHA256 = re.compile(r"(?:[0-9a-f]{64})?", re.ASCII)
 
 
@@ -81,14 +100,57 @@ def parse_request(payload: object) -> RunRequest:
     months = payload.get("months", [])
     problems += _month_problems(months)
     problems += _scope_problems(payload.get("scopes", []))
+    problems += _tenant_problems(payload)
     if problems:
         raise RequestError(problems)
     return RunRequest(
+        tenant=payload.get("tenant", ""),
+        round=payload.get("round", ""),
         scopes=tuple(dict.fromkeys(payload.get("scopes", []))),
         writes_hash=expected,
         months=tuple(sorted(set(months))),
         **{key: payload[key] for key in FLAGS if key in payload},
     )
+
+
+def parse_round(payload: object) -> RoundRequest | None:
+    """Return the request to begin or end a round; None if the payload does not ask for either.
+
+    Raises RequestError that names every problem at once.
+    """
+    if not isinstance(payload, Mapping) or not isinstance(payload.get("round"), Mapping):
+        return None
+    given = payload["round"]
+    problems = [f"unknown key {_shown(key)} beside 'round'" for key in payload if key != "round"]
+    problems += [
+        f"unknown key {_shown(key)} in 'round' (known: id, step)" for key in given if key not in ("id", "step")
+    ]
+    step, round_id = given.get("step"), given.get("id", "")
+    if step not in Step:
+        problems.append(f"'step' is {_shown(step)}, not one of {', '.join(Step)}")
+    elif step == Step.END and not is_round_id(round_id):
+        problems.append(f"'id' is {_shown(round_id)}, not the id of a round")
+    elif step == Step.BEGIN and round_id:
+        problems.append("'id' is given by the round that begins; leave it out")
+    if problems:
+        raise RequestError(problems)
+    return RoundRequest(Step(str(step)), round_id)
+
+
+def is_round_id(value: object) -> bool:
+    """Return whether a value is the id of a round; it begins with its time (``20260105T000000Z-0000002a``)."""
+    if not isinstance(value, str) or not _ROUND.fullmatch(value):
+        return False
+    try:
+        round_start(value)
+    except ValueError:
+        return False
+    return True
+
+
+def round_start(round_id: str) -> datetime:
+    """Return when a round began."""
+    return datetime.strptime(round_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def hinted(hints: Hints) -> RunRequest:
@@ -112,6 +174,22 @@ def _month_problems(months: Any) -> list[str]:
         for place, one in enumerate(months)
         if not isinstance(one, str) or len(one) != 7 or not is_period(one)
     ]
+
+
+def _tenant_problems(payload: Mapping[Any, Any]) -> list[str]:
+    problems = []
+    tenant, round_id = payload.get("tenant", ""), payload.get("round", "")
+    if "tenant" in payload and not is_tenant_id(tenant):
+        problems.append(f"'tenant' is {_shown(tenant)}, not the id of a tenant")
+    if "round" in payload and not is_round_id(round_id):
+        problems.append(f"'round' is {_shown(round_id)}, not the id of a round")
+    if round_id and "tenant" not in payload:
+        problems.append("'round' needs 'tenant'")
+    return problems
+
+
+def _shown(value: object) -> str:
+    return repr(cut(printable(str(value)), 40)) if isinstance(value, str) else type(value).__name__
 
 
 def _scope_problems(scopes: Any) -> list[str]:

@@ -63,6 +63,9 @@ EVENTS = {
     "notify-sent": "a message was accepted by the webhook",
     "notify-failed": "a message could not be delivered: it stays owed for the next run",
     "run-finished": "a run ended",
+    "tenant-refused": "a tenant's entry in the registry is wrong: it is left out",
+    "row-unread": "the result of a tenant's last run could not be read: its next run replaces it",
+    "row-unsaved": "the result of a tenant's run could not be stored: its round counts it as not run",
 }
 
 
@@ -106,6 +109,11 @@ class Log:
             self.lines += 1
             self.bytes += len(event) + sum(len(name) + len(str(value)) for name, value in written.items())
         self._sink(level, event, written)
+
+
+def with_tenant(sink: Sink, tenant: str) -> Sink:
+    """Return a sink that adds the tenant to each event; the same sink for no tenant."""
+    return (lambda level, event, fields: sink(level, event, {**fields, "tenant": tenant})) if tenant else sink
 
 
 def json_sink(stream: TextIO | None = None) -> Sink:

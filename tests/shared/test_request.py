@@ -79,7 +79,9 @@ def test_hash_of_writes_must_be_a_sha256(wrong: object) -> None:
 
 def test_unknown_key_is_refused_with_the_known_keys() -> None:
     """The message lists the valid keys."""
-    with pytest.raises(RequestError, match="known: dry_run, force, months, scopes, verify_all, writes_hash"):
+    with pytest.raises(
+        RequestError, match="known: dry_run, force, months, round, scopes, tenant, verify_all, writes_hash"
+    ):
         parse_request({"dry-run": True})
 
 
