@@ -126,7 +126,7 @@ def parse_round(payload: object) -> RoundRequest | None:
         f"unknown key {_shown(key)} in 'round' (known: id, step)" for key in given if key not in ("id", "step")
     ]
     step, round_id = given.get("step"), given.get("id", "")
-    if step not in Step:
+    if step not in tuple(Step):
         problems.append(f"'step' is {_shown(step)}, not one of {', '.join(Step)}")
     elif step == Step.END and not is_round_id(round_id):
         problems.append(f"'id' is {_shown(round_id)}, not the id of a round")

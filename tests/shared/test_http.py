@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import AnotherRun, Denied, RequestError, RunStopped, SettingsError
+from shared.errors import AnotherRun, Denied, RegistryError, RequestError, RunStopped, SettingsError
 from shared.http import MAX_BODY, HttpAnswer, answer_run, parse_body
 from shared.reconcile import RunResult
 from shared.request import RunRequest, Trigger
@@ -50,6 +50,7 @@ def test_run_returns_its_report(status: str, code: int) -> None:
     [
         pytest.param(RequestError(["x is wrong"]), 400, "bad-request", id="request"),
         pytest.param(SettingsError(["X is wrong"]), 500, "bad-settings", id="settings"),
+        pytest.param(RegistryError(["a is wrong"]), 500, "bad-registry", id="registry"),
         pytest.param(Denied("denied", "no right"), 500, "denied", id="a cloud's refusal"),
         pytest.param(RunStopped("credentials", "expired"), 500, "credentials", id="a run that was stopped"),
         pytest.param(ZeroDivisionError("secret"), 500, "internal-error", id="a defect"),

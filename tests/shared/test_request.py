@@ -7,7 +7,9 @@ from types import MappingProxyType
 import pytest
 
 from shared.errors import RequestError
-from shared.request import MAX_SCOPES, RunRequest, parse_request, refuse_months
+from shared.request import MAX_SCOPES, RoundRequest, RunRequest, Step, parse_request, parse_round, refuse_months
+
+ROUND = "20260105T000000Z-0000002a"
 
 
 @pytest.mark.parametrize("payload", [None, "", {}, MappingProxyType({})])
@@ -23,6 +25,8 @@ def test_empty_payload_is_a_full_run(payload: object) -> None:
         ({"dry_run": False, "force": True}, RunRequest(force=True)),
         ({"verify_all": True}, RunRequest(verify_all=True)),
         ({"scopes": []}, RunRequest()),
+        ({"tenant": "a-1"}, RunRequest(tenant="a-1")),
+        ({"tenant": "a", "round": ROUND}, RunRequest(tenant="a", round=ROUND)),
         ({"scopes": ["b", "a", "b"]}, RunRequest(scopes=("b", "a"))),
     ],
 )
@@ -50,6 +54,10 @@ def test_every_key_is_parsed(payload: dict[str, object], expected: RunRequest) -
             ["'scopes'[1] is empty", "'scopes'[2] is int", "'scopes'[3] is NoneType"],
             id="each wrong id by its place",
         ),
+        pytest.param({"tenant": "A"}, ["'tenant' is 'A', not the id of a tenant"], id="a tenant's id"),
+        pytest.param({"tenant": None}, ["'tenant' is NoneType, not the id"], id="null is no tenant"),
+        pytest.param({"tenant": "a", "round": "1"}, ["'round' is '1', not the id of a round"], id="a round's id"),
+        pytest.param({"round": ROUND}, ["'round' needs 'tenant'"], id="a round without a tenant"),
         pytest.param({"scopes": ["a"] * (MAX_SCOPES + 1)}, ["'scopes' has 10001 ids"], id="too many ids"),
         pytest.param(
             {"zeta": 1, "alpha": 2, "dry_run": 0, "scopes": [1]},
@@ -107,3 +115,39 @@ def test_cloud_without_backfill_refuses_months() -> None:
     refuse_months(RunRequest(), "it cannot")
     with pytest.raises(RequestError, match="'months': it cannot"):
         refuse_months(RunRequest(months=("2026-01",)), "it cannot")
+
+
+@pytest.mark.parametrize("payload", [None, "", [], {}, {"tenant": "a", "round": ROUND}, {"round": ROUND}])
+def test_other_requests_are_not_for_a_round(payload: object) -> None:
+    """They are parsed as requests for a run."""
+    assert parse_round(payload) is None
+
+
+def test_round_begins_and_ends() -> None:
+    """The end names the round that begin returned."""
+    assert parse_round({"round": {"step": "begin"}}) == RoundRequest(Step.BEGIN)
+    assert parse_round({"round": {"step": "end", "id": ROUND}}) == RoundRequest(Step.END, ROUND)
+
+
+@pytest.mark.parametrize(
+    ("payload", "faults"),
+    [
+        pytest.param({"round": {}}, ["'step' is NoneType, not one of begin, end"], id="empty"),
+        pytest.param({"round": {"step": ["begin"]}}, ["'step' is list, not one of"], id="a list"),
+        pytest.param({"round": {"step": "end"}}, ["'id' is '', not the id of a round"], id="no id"),
+        pytest.param({"round": {"step": "end", "id": "20261305T000000Z-0000002a"}}, ["'id' is '2026"], id="no date"),
+        pytest.param({"round": {"step": "begin", "id": ROUND}}, ["'id' is given by the round"], id="an id too early"),
+        pytest.param(
+            {"round": {"step": "go", "more": 1}, "force": True},
+            ["unknown key 'force' beside 'round'", "unknown key 'more' in 'round'", "'step' is 'go', not one of"],
+            id="all faults at once",
+        ),
+    ],
+)
+def test_wrong_request_for_a_round(payload: dict[str, object], faults: list[str]) -> None:
+    """Every fault is named at once."""
+    with pytest.raises(RequestError) as raised:
+        parse_round(payload)
+    assert len(raised.value.problems) == len(faults)
+    for found, fault in zip(raised.value.problems, faults, strict=True):
+        assert found.startswith(fault)

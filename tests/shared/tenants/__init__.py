@@ -1,0 +1,1 @@
+"""Tenants: the registry, the rows and the rounds."""
