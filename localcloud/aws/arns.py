@@ -32,7 +32,7 @@ class Arns:
     def __init__(
         self,
         partition: Partition,
-        organization: Callable[[], Organization | None],
+        organization: Callable[[str], Organization | None],
         stack_set: Callable[[Where, dict[str, Any]], StackSet | None],
         buckets: Buckets,
     ) -> None:
@@ -42,6 +42,7 @@ class Arns:
         self._stack_set = stack_set
         self._services: dict[str, Callable[[str, dict[str, Any], Where], tuple[str, ...]]] = {
             "bcm-data-exports": self._export,
+            "billing": lambda _operation, params, _where: (str(params["arn"]),) if "arn" in params else _ANY,
             "cloudformation": self._stack,
             "cloudwatch": self._monitor,
             "events": self._event,
@@ -142,7 +143,7 @@ class Arns:
         return (f"{prefix}:user/{params['UserName']}",) if params.get("UserName") else _ANY
 
     def _member(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
-        organization = self._organization()
+        organization = self._organization(where.account)
         keys = ("AccountId", "ParentId", "ChildId", "OrganizationalUnitId", "ResourceId")
         named = next((str(params[key]) for key in keys if params.get(key)), None)
         if organization is None or named is None:

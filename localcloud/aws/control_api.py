@@ -6,10 +6,13 @@ import json
 from typing import Any
 
 from localcloud.aws.arns import Where
-from localcloud.aws.services.organization import Organization
+from localcloud.aws.services import stackset_template
+from localcloud.aws.services.organization import Organization, account_id
 from localcloud.aws.services.stacksets import Place, StackSet
 from localcloud.aws.state import World
 from localcloud.common.control_api import ControlActions, unlocked
+
+PAYERS_FROM = 1_000_000  # the numbers of the accounts that manage other organizations
 
 
 class AwsActions(ControlActions):
@@ -58,6 +61,55 @@ class AwsActions(ControlActions):
     def accounts(self) -> dict[str, str]:
         """Return account ids with their states, in the order in which the accounts joined."""
         return {one.id: one.state for one in self._organization().listed()}
+
+    # Other payers
+
+    def add_payer(self, name: str, accounts: int = 1) -> str:
+        """Create another organization, as another customer has; return the id of its management account."""
+        payer = account_id(PAYERS_FROM + len(self.world.organizations.others))
+        made = self.world.organizations.create(payer)
+        for number in range(accounts - 1):
+            made.join(f"{name}-{number:05d}", f"{name}-{number:05d}@example.com")
+        return payer
+
+    def launch_stack(
+        self, account: str, template: str, parameters: dict[str, str] | None = None, name: str = "tailpipe"
+    ) -> dict[str, str]:
+        """Create or update a stack in an account, as its administrator does; return the roles' ARNs by logical id.
+
+        Raises ValueError if CloudFormation would refuse the template, its parameters or its roles.
+        """
+        document = stackset_template.read(template)
+
+        def render(where: str) -> list[stackset_template.Role]:
+            partition = self.world.partition.name
+            pseudo = {"AWS::AccountId": where, "AWS::Partition": partition, "AWS::Region": self.region}
+            return stackset_template.roles(document, parameters or {}, pseudo | {"AWS::StackName": name})
+
+        refused = self.world.roles.deploy(account, (name, self.region), render)
+        if refused:
+            raise ValueError(refused)
+        arn = f"arn:{self.world.partition.name}:iam::{account}:role"
+        return {role.logical: f"{arn}{role.path}{role.name}" for role in render(account)}
+
+    def delete_stack(self, account: str, name: str = "tailpipe") -> None:
+        """Delete a stack and its roles, as the account's administrator does to withdraw what they allow."""
+        self.world.roles.remove(account, (name, self.region))
+
+    # difference: AWS-18
+    def transfer_billing(self, payer: str, name: str = "") -> str:
+        """Let the own account receive the bills of `payer`; return the ARN of the billing view of its costs."""
+        source = self.world.organizations.find(payer)
+        if source is None:
+            raise KeyError(f"account {payer} is not in an organization")
+        return self.world.billing.transfer(source, self._organization(), name or f"transfer {payer}").arn
+
+    def end_billing_transfer(self, payer: str) -> None:
+        self.world.billing.end(payer)
+
+    def set_billing_view_health(self, arn: str, reasons: list[str] | None = None) -> None:
+        """Make a billing view UNHEALTHY for reasons such as SOURCE_VIEW_NOT_FOUND; healthy without any."""
+        self.world.billing.set_health(arn, reasons or [])
 
     # Stack instances
 
@@ -110,15 +162,16 @@ class AwsActions(ControlActions):
 
     # Exports
 
-    def delete_export(self, name: str) -> None:
-        arn = self.world.exports.named(self.account, name).arn
-        self.world.exports.delete(self.account, arn)
-        self._record_operator("bcm-data-exports", "DeleteExport", ExportArn=arn)
+    def delete_export(self, name: str, account: str | None = None) -> None:
+        arn = self.world.exports.named(account or self.account, name).arn
+        self.world.exports.delete(account or self.account, arn)
+        if account in (None, self.account):
+            self._record_operator("bcm-data-exports", "DeleteExport", ExportArn=arn)
 
-    def exports(self) -> dict[str, str]:
+    def exports(self, account: str | None = None) -> dict[str, str]:
         """Return export names with their status codes and any reasons."""
         statuses = {}
-        for export in self.world.exports.of(self.account):
+        for export in self.world.exports.of(account or self.account):
             status = export.status()
             statuses[export.name] = " ".join(filter(None, (status["StatusCode"], status.get("StatusReason"))))
         return statuses
@@ -147,11 +200,13 @@ class AwsActions(ControlActions):
         self.world.exports.withdrawn.discard(name)
 
     # difference: AWS-1
-    def deliver(self, name: str | None = None, billing_period: str | None = None) -> dict[str, str]:
+    def deliver(
+        self, name: str | None = None, billing_period: str | None = None, account: str | None = None
+    ) -> dict[str, str]:
         """Run one execution of an export, or of all that are not silent; return execution status by export name."""
-        exports = self.world.exports
-        all_of_them = [one for one in exports.of(self.account) if not one.silent]
-        wanted = all_of_them if name is None else [exports.named(self.account, name)]
+        exports, owner = self.world.exports, account or self.account
+        all_of_them = [one for one in exports.of(owner) if not one.silent]
+        wanted = all_of_them if name is None else [exports.named(owner, name)]
         return {one.name: self.world.deliveries.deliver(one, billing_period).status for one in wanted}
 
     # The bucket

@@ -25,6 +25,7 @@ from localcloud.aws.platform.schedules import Schedules
 from localcloud.aws.platform.service_events import ServiceEvents
 from localcloud.aws.runtime.functions import Functions
 from localcloud.aws.runtime.functions_api import LambdaApi
+from localcloud.aws.services.billing import Billing
 from localcloud.aws.services.buckets import Buckets
 from localcloud.aws.services.export_deliveries import Deliveries
 from localcloud.aws.services.exports import Exports
@@ -64,12 +65,15 @@ class World:
         self.faults = Faults(clock)
         self.calls = CallLog()
         self.buckets = Buckets(clock, behavior.policy_delay_s)
-        self.exports = Exports(clock, partition, self.buckets)
+        self.billing = Billing(clock, partition, behavior.page_size)
+        self.exports = Exports(clock, partition, self.buckets, self.billing)
         self.deliveries = Deliveries(self.exports, clock)
+        self.organizations = OrganizationsApi(
+            clock, partition, self.billing, behavior.page_size, behavior.empty_pages_every
+        )
         self.roles = MemberRoles(partition.name)
         self.s3 = S3Rules(self.buckets, partition.name, self.roles.exists, behavior.page_size)
-        self.stacks = Operations(clock, self.roles, behavior.stackset_delay_s)
-        self.organizations = OrganizationsApi(clock, partition, behavior.page_size, behavior.empty_pages_every)
+        self.stacks = Operations(clock, self.roles, self.organizations.find, behavior.stackset_delay_s)
         self.organizations.on_create.append(self.stacks.attach)
         self.sessions = Sessions(clock, partition.name, self.roles, self.calls)
         self.functions = Functions(clock, self.sessions)
@@ -86,9 +90,10 @@ class World:
             clock, self.sessions, self.functions, self.enforcement, self.calls, self.events.release
         )
         self.buses.on_message.append(self.event_sources.arrived)
-        self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set, self.buckets)
+        self.arns = Arns(partition, self.organizations.find, self._stack_set, self.buckets)
         self._handlers = {
             "bcm-data-exports": ExportsApi(self.exports, behavior.page_size).operations,
+            "billing": self.billing.operations,
             "organizations": self.organizations.operations,
             "cloudformation": StackSetsApi(self.stacks, behavior.page_size).operations,
             "events": self.buses.operations,
@@ -98,7 +103,7 @@ class World:
 
     def _stack_set(self, where: Where, params: dict[str, Any]) -> StackSet | None:
         """Return the StackSet that a request names, or None if it does not exist."""
-        organization = self.organizations.organization
+        organization = self.organizations.find(where.account)
         delegated = organization is not None and params.get("CallAs") == "DELEGATED_ADMIN"
         home = organization.management if organization is not None and delegated else where.account
         return self.stacks.stack_sets.get((home, where.region, str(params["StackSetName"]).partition(":")[0]))
@@ -113,4 +118,4 @@ class World:
 
     def owns(self, service: str) -> bool:
         """Return whether moto must not answer for this service, because the state is kept here."""
-        return service in ("bcm-data-exports", "cloudformation", "organizations")
+        return service in ("bcm-data-exports", "billing", "cloudformation", "organizations")

@@ -93,7 +93,7 @@ def test_organization_with_consolidated_billing_is_covered_without_members(kind:
     with local_aws() as cloud:
         assert cloud.organization
         cloud.organization.feature_set = "CONSOLIDATED_BILLING"
-        cloud.world.stacks.withdraw_access("member.org.stacksets.cloudformation.amazonaws.com")
+        cloud.world.stacks.withdraw_access(cloud.organization, "member.org.stacksets.cloudformation.amazonaws.com")
         finished = run(cloud, ACCOUNT_KIND=kind)
         codes = {one["code"] for one in finished.report["manual"]}
         assert codes == ({"all-features-needed"} if kind == "management" else set())

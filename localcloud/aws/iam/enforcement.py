@@ -18,13 +18,12 @@ from moto.iam.models import iam_backends
 from localcloud.aws.errors import denied
 from localcloud.aws.faults import Attempt
 from localcloud.aws.iam.caller import Identity
-from localcloud.aws.iam.policy import conditions_hold, many, matches_any
+from localcloud.aws.iam.policy import conditions_hold, many, matches_any, substituted
 from localcloud.aws.iam.required_actions import RequiredAction
 from localcloud.aws.services.buckets import Buckets
 
 # A deleted boundary, or an AWS managed one that moto has not loaded, allows nothing.
 _NOTHING = json.dumps({"Version": "2012-10-17", "Statement": []})
-_VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
 # difference: AWS-5
@@ -114,29 +113,24 @@ def _evaluate(document: str, action: str, resource: str, context: dict[str, str]
 def _simplified(statement: dict[str, Any], resource: str, context: dict[str, str]) -> dict[str, Any] | None:
     """Return the statement without conditions, NotResource and variables, or None if it does not apply."""
     conditions = {
-        operator: {key: [_substituted(str(one), context) for one in many(values)] for key, values in keys.items()}
+        operator: {key: [substituted(str(one), context) for one in many(values)] for key, values in keys.items()}
         for operator, keys in statement.get("Condition", {}).items()
     }
     if not conditions_hold({"Condition": conditions}, context, unknown=statement.get("Effect") == "Deny"):
         return None
     simplified: dict[str, Any] = {"Effect": statement["Effect"]}
     if "NotResource" in statement:
-        excluded = [_substituted(str(one), context) for one in many(statement["NotResource"])]
+        excluded = [substituted(str(one), context) for one in many(statement["NotResource"])]
         if matches_any(resource, excluded):
             return None
         simplified["Resource"] = ["*"]
     else:
         simplified["Resource"] = [
-            _escaped(_substituted(str(one), context)) for one in many(statement.get("Resource", []))
+            _escaped(substituted(str(one), context)) for one in many(statement.get("Resource", []))
         ]
     key = "NotAction" if "NotAction" in statement else "Action"
     simplified[key] = [_escaped(str(one).lower()) for one in many(statement[key])]
     return simplified
-
-
-def _substituted(text: str, context: dict[str, str]) -> str:
-    # A variable without a value matches nothing, as in IAM.
-    return _VARIABLE.sub(lambda match: context.get(match[1].lower(), "\0"), text)
 
 
 def _escaped(pattern: str) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 
 from moto.iam.models import iam_backends
 
-from localcloud.aws.errors import denied
+from localcloud.aws.errors import AwsError, denied
 from localcloud.aws.faults import Attempt
 from localcloud.aws.iam.policy import Access, allows
 from localcloud.aws.services.stackset_template import Role
 
+_CHAINED_S = 3600
 Stack = tuple[str, str]
 Render = Callable[[str], list[Role]]
 
@@ -99,7 +100,16 @@ class MemberRoles:
             made[stack] = [_create_role(iam, role, before.get((stack, role.name))) for role in render(account)]
 
     def check_trust(self, attempt: Attempt) -> None:
-        """Check an AssumeRole request. Raises AwsError if the role is missing or does not trust the caller."""
+        """Check an AssumeRole request. Raises AwsError if the role is missing or does not trust the caller.
+
+        A session of a role cannot get one of more than an hour. Source: "Role chaining" in "Roles terms and concepts",
+        IAM User Guide.
+        """
+        if attempt.identity.session is not None and int(attempt.params.get("DurationSeconds") or 0) > _CHAINED_S:
+            message = (
+                "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
+            )
+            raise AwsError("ValidationError", message, 400)
         arn = str(attempt.params.get("RoleArn", ""))
         access = Access(attempt.principal, "AWS", "sts:AssumeRole", "", attempt.context)
         if not self.trusts(arn, access):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
+
+_VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ def matches_any(value: str, patterns: Iterable[Any]) -> bool:
     return any(_like(value, str(pattern)) for pattern in patterns)
 
 
+def substituted(text: str, context: dict[str, str]) -> str:
+    """Return a policy's text with the values of its variables; one without a value matches nothing, as in IAM."""
+    return _VARIABLE.sub(lambda match: context.get(match[1].lower(), "\0"), text)
+
+
 def many(value: Any) -> list[Any]:
     """Return a policy value as a list; policies may write a single value without brackets."""
     return value if isinstance(value, list) else [value]
@@ -70,10 +78,11 @@ def _verdict(policy: str | bytes | None, access: Access) -> str | None:
 
 
 def _matches(statement: dict[str, Any], access: Access, unknown: bool) -> bool:
+    resources = _resolved(statement, access.context)
     return (
         _principal(statement, access)
         and _named(statement, "Action", access.action.lower(), lower=True)
-        and (not access.resource or _named(statement, "Resource", access.resource, lower=False))
+        and (not access.resource or _named(resources, "Resource", access.resource, lower=False))
         and conditions_hold(statement, access.context, unknown)
     )
 
@@ -96,6 +105,12 @@ def _principal_in(principal: Any, access: Access) -> bool:
         return False
     account = access.principal.split(":")[4] if access.principal.startswith("arn:") else access.principal
     return any(name == account or name.endswith(f"::{account}:root") for name in names)
+
+
+def _resolved(statement: dict[str, Any], context: dict[str, str]) -> dict[str, Any]:
+    """Return the resources of a statement without variables."""
+    keys = [key for key in ("Resource", "NotResource") if key in statement]
+    return {key: [substituted(str(one), context) for one in many(statement[key])] for key in keys}
 
 
 def _named(statement: dict[str, Any], key: str, value: str, lower: bool) -> bool:

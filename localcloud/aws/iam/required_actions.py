@@ -120,7 +120,9 @@ def _of_export(
     export = params.get("Export", {})
     table = table_of(str(export.get("DataQuery", {}).get("QueryStatement", "")))
     # An export reads its table through a billing view, by default the primary one.
-    needed = [RequiredAction(own.action, (*own.resources, arns.primary_view(where)))]
+    chosen = export.get("DataQuery", {}).get("TableConfigurations", {}).get(table, {})
+    view = str(chosen.get("BILLING_VIEW_ARN") or arns.primary_view(where))
+    needed = [RequiredAction(own.action, (*own.resources, view))]
     if operation == "CreateExport":
         needed.append(RequiredAction("cur:PutReportDefinition", (arns.report(str(export.get("Name", "")), where),)))
         if params.get("ResourceTags"):

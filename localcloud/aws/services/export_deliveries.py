@@ -50,6 +50,8 @@ class Deliveries:
             execution.status, execution.reason = failures.pop(0)
         elif export.stuck:
             execution.status, execution.reason = "QUERY_FAILURE", export.stuck
+        elif not self._exports.has_healthy_view(export):
+            execution.status, execution.reason = "QUERY_FAILURE", "INTERNAL_FAILURE"
         elif not (self._exports.may_write(export, part) and self._exports.may_write(export, manifest)):
             execution.status, execution.reason = "DELIVERY_FAILURE", "INSUFFICIENT_PERMISSION"
         else:
@@ -126,7 +128,7 @@ def _data(export: Export, period: str, now: datetime) -> bytes:
 def _value(export: Export, column: str, period: str, now: datetime) -> str:
     kind = export.table.kind(column)
     if column.endswith(("account_id", "AccountId")):
-        return export.account
+        return export.payer
     if kind == "timestamp":
         return f"{period}-01T00:00:00.000Z" if "start" in column.lower() else f"{now:%Y-%m-%dT%H:00:00.000Z}"
     return {"double": "0.0", "map": "{}"}.get(kind, "")

@@ -14,6 +14,7 @@ from typing import Any
 from localcloud.aws.errors import AwsError, invalid
 from localcloud.aws.iam.policy import Access, allows
 from localcloud.aws.partitions import Partition
+from localcloud.aws.services.billing import Billing, View
 from localcloud.aws.services.buckets import Buckets
 from localcloud.aws.services.export_query import SERVICE, check_output, check_query
 from localcloud.aws.services.export_tables import TABLES, Table
@@ -38,7 +39,10 @@ class Execution:
 
 @dataclass
 class Export:
-    """An export and its status. `stuck` is the reason why every refresh fails; `silent` stops refreshes."""
+    """An export and its status. `stuck` is the reason why every refresh fails; `silent` stops refreshes.
+
+    `payer` is the account whose costs its billing view shows.
+    """
 
     arn: str
     account: str
@@ -48,6 +52,7 @@ class Export:
     tags: dict[str, str]
     created: datetime
     updated: datetime
+    payer: str
     refreshed: datetime | None = None
     reason: str | None = None
     stuck: str | None = None
@@ -89,10 +94,11 @@ class Export:
 class Exports:
     """The exports of all accounts in a partition."""
 
-    def __init__(self, clock: Clock, partition: Partition, buckets: Buckets) -> None:
+    def __init__(self, clock: Clock, partition: Partition, buckets: Buckets, billing: Billing) -> None:
         self._clock = clock
         self._partition = partition
         self.buckets = buckets
+        self._billing = billing
         self._exports: dict[str, Export] = {}
         self.withdrawn: set[str] = set()  # tables that are not available to this organization
 
@@ -120,7 +126,7 @@ class Exports:
 
     def create(self, account: str, definition: dict[str, Any], tags: dict[str, str]) -> Export:
         """Create an export. Raises AwsError: validation, duplicate name, quota, or failed bucket permission check."""
-        table, columns = self._checked(account, definition)
+        table, columns, view = self._checked(account, definition)
         if any(export.name == definition["Name"] for export in self.of(account)):
             raise invalid(SERVICE, "Cannot create duplicate export name")
         if sum(export.table is table for export in self.of(account)) >= table.quota:
@@ -134,7 +140,7 @@ class Exports:
         arn = f"arn:{self._partition.name}:{SERVICE}:{self._partition.home}:{account}:{identity}"
         self._check_bucket(account, arn, definition)
         now = self._clock.now()
-        export = Export(arn, account, copy.deepcopy(definition), table, columns, tags, now, now)
+        export = Export(arn, account, copy.deepcopy(definition), table, columns, tags, now, now, view.source)
         self._exports[arn] = export
         return export
 
@@ -147,30 +153,35 @@ class Exports:
             raise invalid(SERVICE, "The export ARN in the export does not match the one to update")
         if definition["RefreshCadence"] != export.definition["RefreshCadence"]:
             raise invalid(SERVICE, "Refresh cadence cannot be updated")
-        table, columns = self._checked(account, definition)
+        table, columns, view = self._checked(account, definition)
         if table is not export.table:
             raise invalid(SERVICE, "The table of an export cannot be updated")
         self._check_bucket(account, arn, definition)
         kept = {key: value for key, value in definition.items() if key != "ExportArn"}
-        export.definition, export.columns = copy.deepcopy(kept), columns
+        export.definition, export.columns, export.payer = copy.deepcopy(kept), columns, view.source
         export.updated = self._clock.now()
         return export
 
     def delete(self, account: str, arn: str) -> None:
         del self._exports[self.find(account, arn).arn]
 
+    def has_healthy_view(self, export: Export) -> bool:
+        """Return whether the export's billing view is healthy."""
+        chosen = export.definition["DataQuery"].get("TableConfigurations", {}).get(export.table.name, {})
+        arn = chosen.get("BILLING_VIEW_ARN")
+        return arn is None or not self._billing.view(export.account, arn).reasons
+
     def may_write(self, export: Export, key: str) -> bool:
         return self._granted(export.account, export.arn, export.destination, key)
 
     # difference: AWS-17
-    def _checked(self, account: str, definition: dict[str, Any]) -> tuple[Table, list[str]]:
+    def _checked(self, account: str, definition: dict[str, Any]) -> tuple[Table, list[str], View]:
         table, columns = check_query(definition["DataQuery"], self.tables())
         chosen = definition["DataQuery"].get("TableConfigurations", {}).get(table.name, {})
-        own = f":{account}:billingview/primary"
-        if not str(chosen.get("BILLING_VIEW_ARN", own)).endswith(own):
-            raise AwsError("NotImplemented", "the local cloud supports only an account's primary billing view", 501)
+        own = f"arn:{self._partition.name}:billing::{account}:billingview/primary"
+        view = self._billing.view(account, str(chosen.get("BILLING_VIEW_ARN", own)))
         check_output(definition["DestinationConfigurations"]["S3Destination"]["S3OutputConfigurations"])
-        return table, columns
+        return table, columns, view
 
     def _check_bucket(self, account: str, arn: str, definition: dict[str, Any]) -> None:
         destination = definition["DestinationConfigurations"]["S3Destination"]

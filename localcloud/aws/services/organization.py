@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -62,15 +63,28 @@ def account_id(number: int) -> str:
 
 
 class Organization:
-    """One organization. Its management account is also its first member."""
+    """One organization. Its management account is also its first member.
 
-    def __init__(self, clock: Clock, partition: Partition, management: str = MANAGEMENT_ACCOUNT) -> None:
+    `number` tells the organizations of several payers apart. `numbers` count the accounts that are created in all of
+    them; without it, only those of this one.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        partition: Partition,
+        management: str = MANAGEMENT_ACCOUNT,
+        number: int = 0,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
         self._clock = clock
+        self._numbers = numbers or itertools.count()
         self.partition = partition
         self.management = management
-        self.id = "o-a1b2c3d4e5"
+        self.id = f"o-{number:010d}" if number else "o-a1b2c3d4e5"
         self.feature_set = "ALL"
-        self.root = Unit("r-ab12", "Root", None)
+        self._suffix = f"{number:04d}" if number else "ab12"
+        self.root = Unit(f"r-{self._suffix}", "Root", None)
         self.units: dict[str, Unit] = {self.root.id: self.root}
         self.accounts: dict[str, Account] = {}
         self.delegated: dict[str, dict[str, datetime]] = {}
@@ -81,7 +95,7 @@ class Organization:
         self.on_leave: list[Callable[[Account, str], None]] = []
         # Called for each CloudTrail event with its name, the account and further details.
         self.on_event: list[Callable[[str, Account, dict[str, str]], None]] = []
-        self._made = 0
+        self.stacksets_access = "DISABLED"  # of CloudFormation StackSets
         self._add(management, "management", "management@example.com", self.root.id, "INVITED")
 
     def arn(self, kind: str, identity: str = "") -> str:
@@ -93,7 +107,7 @@ class Organization:
         self.unit(parent, "ParentNotFoundException")
         if any(unit.parent == parent and unit.name == name for unit in self.units.values()):
             raise AwsError("DuplicateOrganizationalUnitException", "An OU with the same name already exists.")
-        unit = Unit(f"ou-ab12-{len(self.units):08d}", name, parent)
+        unit = Unit(f"ou-{self._suffix}-{len(self.units):08d}", name, parent)
         self.units[unit.id] = unit
         return unit
 
@@ -125,8 +139,7 @@ class Organization:
         if any(account.email == email for account in self.accounts.values()):
             raise AwsError("EMAIL_ALREADY_EXISTS", email)
         if identity is None:
-            identity = account_id(self._made)
-            self._made += 1
+            identity = account_id(next(self._numbers))
         account = self._add(identity, name, email, parent or self.root.id, method)
         for listener in self.on_join:
             listener(account)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from localcloud.aws.errors import AwsError
 from localcloud.aws.iam.caller import Caller, Handler
 from localcloud.aws.pages import make_token, page, read_tokens
 from localcloud.aws.partitions import Partition
+from localcloud.aws.services.billing import Billing
 from localcloud.aws.services.organization import Account, Organization, Unit
 from localcloud.aws.services.organization_admin_api import administration
 from shared.runtime.clock import Clock
@@ -26,11 +28,18 @@ class OrganizationsApi:
     """
 
     def __init__(
-        self, clock: Clock, partition: Partition, page_size: int = _MAX_PAGE_SIZE, empty_every: int = 3
+        self,
+        clock: Clock,
+        partition: Partition,
+        billing: Billing,
+        page_size: int = _MAX_PAGE_SIZE,
+        empty_every: int = 3,
     ) -> None:
         self._clock = clock
         self._partition = partition
-        self.organization: Organization | None = None
+        self.organization: Organization | None = None  # the first that was created, which the control actions act on
+        self.others: list[Organization] = []
+        self._numbers = itertools.count()
         self.page_size = min(page_size, _MAX_PAGE_SIZE)
         self.empty_every = empty_every
         self.fields = "both"
@@ -57,6 +66,8 @@ class OrganizationsApi:
         for name, (handler, reads) in administration(clock, self._page).items():
             guard = member if reads else admin
             self.operations[name] = guard(_without_caller(handler))
+        for name, transfers in billing.of_organizations.items():
+            self.operations[name] = admin(_without_caller(transfers))
 
     def describe(self, organization: Organization, account: Account) -> dict[str, Any]:
         """Return an account in the shape of the API."""
@@ -77,9 +88,29 @@ class OrganizationsApi:
     def _page(self, items: list[Any], params: dict[str, Any]) -> tuple[list[Any], str | None]:
         return page(SERVICE, items, params.get("NextToken"), params.get("MaxResults"), self.page_size)
 
+    def find(self, account: str) -> Organization | None:
+        """Return the organization that an account belongs to, or None."""
+        own = [self.organization] if self.organization else []
+        return next((one for one in (*own, *self.others) if account in one.accounts), None)
+
+    def create(self, management: str, feature_set: str = "ALL") -> Organization:
+        """Create an organization. Raises AwsError if the account already belongs to one."""
+        if self.find(management) is not None:
+            raise AwsError("AlreadyInOrganizationException", "The account is already a member of an organization.")
+        number = len(self.others) + 1 if self.organization else 0
+        made = Organization(self._clock, self._partition, management, number, self._numbers)
+        made.feature_set = feature_set
+        if self.organization is None:
+            self.organization = made
+        else:
+            self.others.append(made)
+        for listener in self.on_create:
+            listener(made)
+        return made
+
     def _of(self, caller: Caller) -> Organization:
-        organization = self.organization
-        if organization is None or caller.account not in organization.accounts:
+        organization = self.find(caller.account)
+        if organization is None:
             raise AwsError("AWSOrganizationsNotInUseException", "Your account is not a member of an organization.", 404)
         return organization
 
@@ -105,13 +136,7 @@ class OrganizationsApi:
         return guarded
 
     def _create_organization(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        if self.organization is not None and caller.account in self.organization.accounts:
-            raise AwsError("AlreadyInOrganizationException", "The account is already a member of an organization.")
-        self.organization = Organization(self._clock, self._partition, caller.account)
-        self.organization.feature_set = params.get("FeatureSet", "ALL")
-        for listener in self.on_create:
-            listener(self.organization)
-        return _organization(self.organization)
+        return _organization(self.create(caller.account, params.get("FeatureSet", "ALL")))
 
     def _describe_organization(self, org: Organization, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         return _organization(org)
@@ -122,7 +147,8 @@ class OrganizationsApi:
                 "OrganizationNotEmptyException",
                 "To delete an organization you must first remove all members.",
             )
-        self.organization = None
+        self.others = [one for one in self.others if one is not org]
+        self.organization = None if self.organization is org else self.organization
         return {}
 
     def _list_accounts(self, org: Organization, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:

@@ -26,39 +26,41 @@ class _Failure:
 
 # difference: AWS-4
 class Operations:
-    """All StackSets of an organization (by home and name) and the engine that runs their operations.
+    """All StackSets (by home and name) and the engine that runs their operations.
 
-    `delay_s` is the duration of an operation; with 0, it finishes before the response to its request.
+    `organization_of` returns the organization that an account belongs to. `delay_s` is the duration of an operation;
+    with 0, it finishes before the response to its request.
     """
 
-    def __init__(self, clock: Clock, roles: MemberRoles, delay_s: float = 0) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        roles: MemberRoles,
+        organization_of: Callable[[str], Organization | None],
+        delay_s: float = 0,
+    ) -> None:
         self._clock = clock
+        self.organization_of = organization_of
         self.roles = roles
         self.delay_s = delay_s
         self.stack_sets: dict[tuple[str, str, str], StackSet] = {}
-        self.organization: Organization | None = None
-        self.access = "DISABLED"
         self._failures: dict[str, _Failure] = {}
         self.on_delete: list[Callable[[StackSet, Instance], None]] = []
         self.rejected: set[str] = set()  # requests that name one of these accounts are invalid
 
     def attach(self, organization: Organization) -> None:
         """Auto-deploy to the accounts of a new organization, once trusted access is enabled."""
-        self.organization = organization
-        self.access = "DISABLED"
         organization.on_join.append(self._joined)
         organization.on_leave.append(self._left)
 
-    def allow_access(self, service: str) -> None:
+    def allow_access(self, organization: Organization, service: str) -> None:
         """Enable trusted access to the organization for StackSets, whose service principal is `service`."""
-        self.access = "ENABLED"
-        if self.organization is not None:
-            self.organization.trusted.setdefault(service, self._clock.now())
+        organization.stacksets_access = "ENABLED"
+        organization.trusted.setdefault(service, self._clock.now())
 
-    def withdraw_access(self, service: str) -> None:
-        self.access = "DISABLED"
-        if self.organization is not None:
-            self.organization.trusted.pop(service, None)
+    def withdraw_access(self, organization: Organization, service: str) -> None:
+        organization.stacksets_access = "DISABLED"
+        organization.trusted.pop(service, None)
 
     def inject_failure(self, account: str, reason: str, times: int | None = 1) -> None:
         """Make the next `times` operations (None: all) fail in this account."""
@@ -234,8 +236,8 @@ class Operations:
         return failure.reason
 
     def _suspended(self, account: str) -> bool:
-        members = self.organization.accounts if self.organization else {}
-        return account in members and members[account].suspended
+        organization = self.organization_of(account)
+        return organization is not None and organization.accounts[account].suspended
 
     def _joined(self, account: Account) -> None:
         for stack_set in self._auto_deployed():
@@ -247,8 +249,7 @@ class Operations:
 
     def _left(self, account: Account, source: str) -> None:
         for stack_set in self._auto_deployed():
-            present = self.organization is not None and account.id in self.organization.accounts
-            if present and self._unit_for(stack_set, account):
+            if self._unit_for(stack_set, account):
                 continue
             places = {place: instance.unit for place, instance in stack_set.instances.items() if place[0] == account.id}
             if places:
@@ -263,11 +264,12 @@ class Operations:
             stack_set.managed_execution = managed
 
     def _auto_deployed(self) -> list[StackSet]:
-        if self.access != "ENABLED":
-            return []
-        return [stack_set for stack_set in self.stack_sets.values() if stack_set.auto]
+        found = ((one, self.organization_of(one.home[0])) for one in self.stack_sets.values() if one.auto)
+        return [one for one, organization in found if organization and organization.stacksets_access == "ENABLED"]
 
     def _unit_for(self, stack_set: StackSet, account: Account) -> str | None:
-        if self.organization is None or account.id == self.organization.management:
+        """Return the targeted unit of a StackSet that holds an account of its organization, or None."""
+        organization = self.organization_of(stack_set.home[0])
+        if organization is None or account.id == organization.management or account.id not in organization.accounts:
             return None
-        return next((one for one in self.organization.lineage(account.parent) if one in stack_set.units), None)
+        return next((one for one in organization.lineage(account.parent) if one in stack_set.units), None)

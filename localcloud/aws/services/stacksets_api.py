@@ -46,14 +46,11 @@ class StackSetsApi:
             **self._reads.operations,
         }
 
-    def _organization(self) -> Organization | None:
-        return self._engine.organization
-
     def _home(self, caller: Caller, params: dict[str, Any]) -> str:
         """Return the account whose StackSets the caller addresses. Raises AwsError if it may not act for it."""
-        organization = self._organization()
         if params.get("CallAs", "SELF") == "SELF":
             return caller.account
+        organization = self._engine.organization_of(caller.account)
         delegated = organization.delegated.get(caller.account, {}) if organization else {}
         if organization is None or TRUSTED not in delegated:
             raise invalid(SERVICE, NOT_ADMIN)
@@ -68,10 +65,10 @@ class StackSetsApi:
         return stack_set
 
     def _require_access(self, home: str) -> Organization:
-        organization = self._organization()
+        organization = self._engine.organization_of(home)
         if organization is None or organization.management != home:
             raise invalid(SERVICE, NOT_ADMIN)
-        if self._engine.access != "ENABLED":
+        if organization.stacksets_access != "ENABLED":
             raise invalid(SERVICE, ACCESS)
         return organization
 
@@ -79,34 +76,34 @@ class StackSetsApi:
         organization = self._manager(caller)
         if organization.feature_set != "ALL":
             raise AwsError("InvalidOperationException", NOT_ALL_FEATURES, 400)
-        if self._engine.access == "DISABLED_PERMANENTLY":
+        if organization.stacksets_access == "DISABLED_PERMANENTLY":
             raise AwsError("InvalidOperationException", "Organizations access is permanently disabled", 400)
-        self._engine.allow_access(TRUSTED)
+        self._engine.allow_access(organization, TRUSTED)
         return {}
 
     def _deactivate(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        self._manager(caller)
-        self._engine.withdraw_access(TRUSTED)
+        self._engine.withdraw_access(self._manager(caller), TRUSTED)
         return {}
 
     def _manager(self, caller: Caller) -> Organization:
-        organization = self._organization()
+        organization = self._engine.organization_of(caller.account)
         if organization is None or organization.management != caller.account:
             message = "Your account must be the management account of an organization to call this operation"
             raise AwsError("InvalidOperationException", message, 400)
         return organization
 
     def _describe_access(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        organization = self._organization()
+        organization = self._engine.organization_of(caller.account)
         if organization is None or self._home(caller, params) != organization.management:
             raise AwsError("InvalidOperationException", NOT_ADMIN, 400)
-        return {"Status": self._engine.access}
+        return {"Status": organization.stacksets_access}
 
     def _create(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         home = self._home(caller, params)
         permissions = params.get("PermissionModel", "SELF_MANAGED")
         # A SELF_MANAGED StackSet does not depend on the organization.
-        organization = self._require_access(home) if permissions == "SERVICE_MANAGED" else self._organization()
+        managed = permissions == "SERVICE_MANAGED"
+        organization = self._require_access(home) if managed else self._engine.organization_of(home)
         if organization is None:
             raise invalid(SERVICE, "the local cloud supports StackSets only in an organization")
         key = (home, caller.region, params["StackSetName"])

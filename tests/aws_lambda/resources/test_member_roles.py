@@ -468,7 +468,8 @@ def test_role_deleted_outside_cloudformation_is_reported_after_drift_detection(c
 
 def test_permanently_disabled_access_needs_a_support_case(covered: LocalAws) -> None:
     """Activation would be rejected: the step is a support case in place of the command."""
-    covered.world.stacks.access = "DISABLED_PERMANENTLY"
+    assert covered.organization
+    covered.organization.stacksets_access = "DISABLED_PERMANENTLY"
     finished = run(covered)
     disabled = action(finished, "organizations-access")
     assert (disabled.verb, disabled.reason) == (Verb.MANUAL, "organizations-access-permanently-disabled")
