@@ -12,7 +12,8 @@ from shared.runtime.clock import Clock, SystemClock
 
 # The storage accounts of each shared emulator. A test that needs more starts an emulator of its own.
 ACCOUNTS = 2
-_idle: defaultdict[bool, list[Azurite]] = defaultdict(list)
+CUSTOMERS = 3  # of those emulators that have accounts of customers' tenants
+_idle: defaultdict[tuple[bool, bool], list[Azurite]] = defaultdict(list)
 _start = cloud.start_azurite
 
 
@@ -21,16 +22,17 @@ def install() -> None:
     cloud.start_azurite = borrow
 
 
-def borrow(storage_accounts: int = 1, clock: Clock | None = None) -> Azurite:
+def borrow(storage_accounts: int = 1, clock: Clock | None = None, customers: int = 0) -> Azurite:
     """Return an empty emulator that is set to the clock's time; its `stop` returns it to the shared ones."""
-    if storage_accounts > ACCOUNTS:
-        return _start(storage_accounts, clock)
+    if storage_accounts > ACCOUNTS or customers > CUSTOMERS:
+        return _start(storage_accounts, clock, customers)
     virtual = clock is not None and not isinstance(clock, SystemClock)
-    if not _idle[virtual]:
-        started = _start(ACCOUNTS, clock)
-        started.stop = partial(_idle[virtual].append, started)  # type: ignore[method-assign]  # returns it instead of stopping it
+    idle = _idle[virtual, customers > 0]
+    if not idle:
+        started = _start(ACCOUNTS, clock, CUSTOMERS if customers else 0)
+        started.stop = partial(idle.append, started)  # type: ignore[method-assign]  # returns it instead of stopping it
         return started
-    azurite = _idle[virtual].pop()
+    azurite = idle.pop()
     if clock is not None and virtual:
         azurite.set_time(clock.now())
     blobs = Blobs(azurite.port, azurite.accounts)

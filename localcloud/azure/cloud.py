@@ -15,10 +15,19 @@ from azure.storage.blob import BlobServiceClient
 
 from localcloud.azure.calls import CallLog
 from localcloud.azure.control_api import AzureActions
+from localcloud.azure.customers import (
+    APPLICATION,
+    CustomerGate,
+    Customers,
+    CustomerTenant,
+    Ground,
+    customer_account,
+)
 from localcloud.azure.errors import ArmError
 from localcloud.azure.faults import Faults
 from localcloud.azure.gateway import Gateway
 from localcloud.azure.iam.caller import token_for
+from localcloud.azure.iam.entra import LOGIN, Application, FederatedCredential
 from localcloud.azure.iam.grants import RIGHTS
 from localcloud.azure.iam.identity import OPERATOR, PATH, Identity, function_principal
 from localcloud.azure.iam.rights import OWNER
@@ -30,7 +39,7 @@ from localcloud.azure.runtime.function_app import FunctionApp, Start
 from localcloud.azure.services.agreements import AGREEMENTS
 from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.services.blob_gate import MAX_BLOB_BODY, BlobGate
-from localcloud.azure.services.blobs import Blobs
+from localcloud.azure.services.blobs import Blobs, Connections
 from localcloud.azure.services.directory import made_up_id
 from localcloud.azure.services.event_grid import PATH as TOPIC
 from localcloud.azure.services.event_grid import Topic
@@ -38,6 +47,8 @@ from localcloud.azure.services.export_deliveries import Deliveries
 from localcloud.azure.services.graph import GLOBAL_ADMINISTRATOR, Graph
 from localcloud.azure.services.graph import PREFIX as GRAPH
 from localcloud.azure.services.storage import StorageAccount
+from localcloud.azure.services.token_endpoint import PREFIX as ENTRA
+from localcloud.azure.services.token_endpoint import TokenEndpoint
 from localcloud.azure.services.vault import PREFIX as VAULT
 from localcloud.azure.services.vault import Vault
 from localcloud.azure.state import Behavior, World
@@ -65,13 +76,14 @@ def account_names(count: int) -> list[str]:
     return [f"tailpipedataexport{number:02d}" for number in range(count)]
 
 
-def start_azurite(storage_accounts: int = 1, clock: Clock | None = None) -> Azurite:
+def start_azurite(storage_accounts: int = 1, clock: Clock | None = None, customers: int = 0) -> Azurite:
     """Start an emulator that several local Azures can share, one at a time; the caller stops it.
 
-    With no `clock` or a SystemClock, the emulator uses the machine's clock; otherwise it follows `clock`.
+    It also has the accounts of `customers` tenants. With no `clock` or a SystemClock, the emulator uses the machine's
+    clock; otherwise it follows `clock`.
     """
     virtual = clock is not None and not isinstance(clock, SystemClock)
-    names = [*account_names(storage_accounts), HOST]
+    names = [*account_names(storage_accounts), HOST, *map(customer_account, range(customers))]
     return Azurite(dict.fromkeys(names, KEY), clock.now() if clock and virtual else None)
 
 
@@ -87,7 +99,9 @@ class LocalAzure(LocalCloud):
 
     With `activity_log`, the function reads the activity logs of all subscriptions in the central workspace. With
     `deliveries`, it announces deliveries: Event Grid has a topic, and events of the manifests in the destinations.
-    With `bare`, the tenant has no resources and the function has no rights.
+    With `bare`, the tenant has no resources and the function has no rights. `customers` are the other Entra tenants,
+    each with `customer_subscriptions` and a storage account of its own, that the function enters by the multi-tenant
+    application `APPLICATION`, which trusts the function's user-assigned identity TENANTS_IDENTITY (see `Customers`).
     `clock` drives everything, including Azurite's Last-Modified; a VirtualClock can be shared with the function.
     `azurite` is an existing emulator to use (see `start_azurite`): it is emptied first and left running. `start` runs
     the function app's code on first use (see `function_app`). By default, `behavior` has no delays and `limits` are
@@ -118,6 +132,8 @@ class LocalAzure(LocalCloud):
         rights: Path = RIGHTS,
         activity_log: bool = False,
         deliveries: bool = False,
+        customers: int = 0,
+        customer_subscriptions: int = 2,
     ) -> None:
         super().__init__()
         mix = [name for name, weight in (agreements or {"ea": 1}).items() for _ in range(weight)]
@@ -131,7 +147,11 @@ class LocalAzure(LocalCloud):
         self._behavior, self._limits = behavior or Behavior(), limits or Limits()
         self.clock: Clock = clock or SystemClock()
         self._names = [*account_names(storage_accounts), HOST]
-        if azurite and (set(self._names) - set(azurite.accounts) or azurite.manual != self._virtual):
+        self._customers, self._customer_subscriptions = customers, customer_subscriptions
+        self._customer_names = [customer_account(number) for number in range(customers)]
+        if azurite and (
+            {*self._names, *self._customer_names} - set(azurite.accounts) or azurite.manual != self._virtual
+        ):
             raise ValueError("This Azurite has different accounts or a different type of clock.")
         self._shared_azurite = azurite
         self.tenant = TENANT
@@ -250,38 +270,47 @@ class LocalAzure(LocalCloud):
 
     def settle(self) -> int:
         """Deliver the data of all runs that are due and return their number. Every ARM call does this too."""
-        with self.world.lock:
-            return self._deliveries.settle()
+        settled = 0
+        for world, deliveries in [
+            (self.world, self._deliveries),
+            *((one.world, one.deliveries) for one in self.customers),
+        ]:
+            with world.lock:
+                settled += deliveries.settle()
+        return settled
 
     def _open(self) -> None:
         azurite = self._shared_azurite
         if azurite is None:
             with uninterrupted():
-                azurite = start_azurite(self._storage_accounts, self.clock)
+                azurite = start_azurite(self._storage_accounts, self.clock, self._customers)
                 self._stack.callback(azurite.stop)
         self._azurite = azurite
         self.sync()
-        blobs = Blobs(azurite.port, dict.fromkeys(self._names, KEY))
+        blobs = Blobs(azurite.port, dict.fromkeys([*self._names, *self._customer_names], KEY))
         self._stack.callback(blobs.close)
         if self._shared_azurite:
             blobs.empty()
         self.world = World(self.clock, self.tenant, self._behavior, blobs, self.sync)
         self.world.quotas.limits = self._limits
-        self.identity = Identity(self.tenant, function_principal())
+        self.identity = Identity(self.tenant, function_principal(), self.world.entra)
         deliveries = self._deliveries = Deliveries(self.world)
         self._actions = AzureActions(self.world, deliveries, self.identity)
         self._fill()
         arm = ResourceManager(self.world, deliveries, self.identity, azurite.endpoint)
         control = ControlApi(self._actions, ArmError)
-        gateway = Gateway(
-            arm, Graph(self.world), Vault(self.world), Topic(self.world), self.identity, control, self.sync
-        )
+        connections = Connections(azurite.port)
+        self._stack.callback(connections.close)
+        self.customers = self._admit_customers(blobs, azurite, connections)
+        self._actions.customers.update({one.name: one for one in self.customers})
+        graph, vault, topic = Graph(self.world), Vault(self.world), Topic(self.world)
+        tokens = TokenEndpoint(self.world)
+        gateway = Gateway(arm, graph, vault, topic, self.identity, control, self.sync, tokens, self.customers)
         server = LoopbackServer(gateway, self._port, MAX_BODY)
         self._server = server
         self._stack.callback(server.stop)
-        gate = BlobGate(self.world, self.identity, azurite.port, self.sync)
-        self._stack.callback(gate.close)
-        self._gate = LoopbackServer(served(gate), max_body=MAX_BLOB_BODY)
+        gate = BlobGate(self.world, self.identity, azurite.port, self.sync, connections)
+        self._gate = LoopbackServer(served(CustomerGate(gate, self.customers)), max_body=MAX_BLOB_BODY)
         self._stack.callback(self._gate.stop)
         if self._activity_log:
             self._actions.send_activity_log()
@@ -289,6 +318,32 @@ class LocalAzure(LocalCloud):
             self._deploy()
         self._gate.start()
         server.start()
+
+    def _admit_customers(self, blobs: Blobs, azurite: Azurite, connections: Connections) -> Customers:
+        """Register the multi-tenant application, which trusts a second identity of the function, in every customer."""
+        entra = self.world.entra
+        entra.add(self.tenant, "provider")
+        client, principal = made_up_id("the identity for tenants"), made_up_id("the identity for tenants", "object")
+        self.tenants_identity = client
+        self.identity.assigned[client] = principal
+        application = entra.applications[APPLICATION] = Application(APPLICATION, self.tenant, "Tailpipe Exports")
+        application.trust(FederatedCredential(f"{LOGIN}/{self.tenant}/v2.0", principal))
+        ground = Ground(
+            self.world,
+            blobs,
+            azurite.port,
+            azurite.endpoint,
+            KEY,
+            LOCATION,
+            self._behavior,
+            self._limits,
+            self._mix,
+            self._customer_subscriptions,
+            self._rights,
+            self.sync,
+        )
+        found = [CustomerTenant(ground, number, connections) for number in range(self._customers)]
+        return Customers(self.world, found)
 
     def _fill(self) -> None:
         directory = self.world.directory
@@ -375,4 +430,15 @@ class LocalAzure(LocalCloud):
             "AZURE_TENANT_ID": self.tenant,
             "IDENTITY_ENDPOINT": f"{self.endpoint}{PATH}",
             "IDENTITY_HEADER": self.identity.header,
+            **(self._platform_of_tenants() if self._customers else {}),
+        }
+
+    def _platform_of_tenants(self) -> dict[str, str]:
+        """Return where tokens of other tenants come from, and storage that checks the tokens of callers."""
+        if self._gate is None:
+            raise RuntimeError("the local Azure is not open")
+        return {
+            "BLOB_ENDPOINT": self._gate.endpoint,
+            "AUTHORITY_ENDPOINT": f"{self.endpoint}{ENTRA}",
+            "TENANTS_IDENTITY": self.tenants_identity,
         }

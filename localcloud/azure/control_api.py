@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from localcloud.azure.control.events import EventActions
+from localcloud.azure.control.tenants import TenantActions
 from localcloud.azure.iam.identity import OPERATOR, Identity, Mode
 from localcloud.azure.platform.legacy_exports import old_export
 from localcloud.azure.services.agreements import AGREEMENTS
@@ -21,7 +21,7 @@ from localcloud.azure.state import World
 from localcloud.common.control_api import unlocked
 
 
-class AzureActions(EventActions):
+class AzureActions(TenantActions):
     """All control actions; `subscription` is always an ID."""
 
     def __init__(self, world: World, deliveries: Deliveries, identity: Identity) -> None:

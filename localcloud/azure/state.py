@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from localcloud.azure.calls import CallLog
 from localcloud.azure.faults import Faults
+from localcloud.azure.iam.entra import Entra
 from localcloud.azure.iam.rights import Rights
 from localcloud.azure.platform.sites import Site
 from localcloud.azure.quotas import Quotas
@@ -75,7 +76,9 @@ class BlobStore(Protocol):
 
 @dataclass
 class World:
-    """All state of one tenant. `lock` guards it, except `calls`, `faults` and `clock`, which are thread-safe.
+    """All state of one tenant, except `entra`, which all tenants of a local Azure share.
+
+    `lock` guards it, except `calls`, `faults` and `clock`, which are thread-safe. The provider's guards `entra`.
 
     `resources` are the resources without behavior; their keys, like those of `sites`, are lowercase IDs. `taken_names`
     are names of accounts and apps that other customers use. `service_principals` maps application IDs to object IDs,
@@ -118,6 +121,7 @@ class World:
     published: list[Published] = field(default_factory=list)
     locks: dict[str, str] = field(default_factory=dict)
     pages_served: int = 0
+    entra: Entra = field(default_factory=Entra)
 
     def __post_init__(self) -> None:
         self.faults = Faults(self.clock)

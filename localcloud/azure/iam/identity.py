@@ -11,6 +11,7 @@ import time
 from typing import Literal
 
 from localcloud.azure.iam.caller import Caller, expired, token_for, wrong_tenant
+from localcloud.azure.iam.entra import EXCHANGE, Entra
 from localcloud.azure.services.directory import made_up_id
 from localcloud.azure.wire import Answer, Request
 
@@ -20,11 +21,16 @@ Mode = Literal["well", "unavailable", "wrong-tenant", "expired"]
 
 
 class Identity:
-    """The function's system-assigned identity; `mode` sets how its tokens fail, including those already issued."""
+    """The function's system-assigned identity; `mode` sets how its tokens fail, including those already issued.
 
-    def __init__(self, tenant: str, principal: str) -> None:
+    `assigned` maps the client IDs of the user-assigned identities that the function also has to their object IDs.
+    """
+
+    def __init__(self, tenant: str, principal: str, entra: Entra | None = None) -> None:
         self._tenant = tenant
+        self._entra = entra or Entra()
         self.principal = principal
+        self.assigned: dict[str, str] = {}
         self.header = secrets.token_hex(16)
         self.mode: Mode = "well"
 
@@ -41,11 +47,16 @@ class Identity:
         resource = request.query.get("resource", "")
         if not resource:
             return Answer({"statusCode": 400, "message": "The resource parameter is required."}, 400)
-        if self.mode == "unavailable":
+        client = request.query.get("client_id", "").lower()
+        if self.mode == "unavailable" or (client and client not in self.assigned):
             return Answer({"statusCode": 400, "message": "No managed identity was found for this app."}, 400)
         tenant = made_up_id("another tenant") if self.mode == "wrong-tenant" else self._tenant
         # The SDK must accept the token as valid; only Resource Manager detects that it has expired.
-        token = token_for(tenant, self.principal, resource, life_s=-60 if self.mode == "expired" else 86400)
+        principal, life_s = self.assigned.get(client, self.principal), -60.0 if self.mode == "expired" else 86400.0
+        if resource.rstrip("/") == EXCHANGE:
+            token = self._entra.assertion(tenant, principal, EXCHANGE, life_s)
+        else:
+            token = token_for(tenant, principal, resource, life_s=life_s)
         expires = str(int(time.time()) + 86400)
         return Answer(
             {
@@ -53,7 +64,7 @@ class Identity:
                 "expires_on": expires,
                 "resource": resource,
                 "token_type": "Bearer",
-                "client_id": "",
+                "client_id": client,
             }
         )
 

@@ -19,6 +19,8 @@ STATE_CONTAINER = "tailpipe-state"
 NOTIFY_SECRET = "tailpipe-webhook"  # noqa: S105 - the name of a secret, not one
 TAILPIPE_APP = "f5f07900-0484-4506-a34d-ec781138342a"  # Tailpipe's application in production
 TAGS = {"managed-by": "tailpipe-exports"}
+# Where the application of a deployment for several tenants has rights in a customer's tenant.
+ONBOARDED = ("management_group", "destination_subscription", "destination", "delegation")
 
 
 def deploy(
@@ -101,6 +103,30 @@ def _assign_roles(
             _assign(world, where, site.principal, role.id, conditioned[place])
     _assign_built_in(world, function_grants, site.principal, places)
     _assign_built_in(world, connector_grants, tailpipe, places)
+
+
+def onboard(
+    world: World, principal: str, account: StorageAccount, rights: Path = RIGHTS, identity_exports: bool = False
+) -> None:
+    """Assign an application the roles of an invitation in a customer's tenant, and create the export container.
+
+    The roles are those of the function in its own tenant, without state, telemetry and secrets.
+    """
+    root = f"/providers/Microsoft.Management/managementGroups/{world.tenant}"
+    places = dict.fromkeys(ONBOARDED, account.id) | {
+        "management_group": root,
+        "destination_subscription": f"/subscriptions/{account.subscription}",
+    }
+    grants = [one for one in read_grants("function", conditions_of(identity_exports), rights) if one.place in places]
+    roles = function_roles("tenant", grants)
+    world.rights.roles |= {role.id: role for role in roles.values()}
+    conditioned = {grant.place: grant.condition for grant in grants}
+    for place, role in roles.items():
+        _assign(world, places[place], principal, role.id, conditioned[place])
+    world.blobs.make_container(account.name, CONTAINER)
+    account.tags, account.shared_key = dict(TAGS), not identity_exports
+    registered = world.directory.get(account.subscription).registered
+    registered.update({name.lower(): 0.0 for name in DEPLOYED_PROVIDERS})
 
 
 def _assign_built_in(

@@ -42,9 +42,16 @@ class _LogFields:
 class BlobGate:
     """Handle requests with the path `/{account}/{container}/{blob}`; called from the server's threads."""
 
-    def __init__(self, world: World, identity: Identity, port: int, sync: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        world: World,
+        identity: Identity,
+        port: int,
+        sync: Callable[[], None],
+        connections: Connections | None = None,
+    ) -> None:
         self._world, self._identity, self._sync = world, identity, sync
-        self._connections = Connections(port)
+        self._connections = connections or Connections(port)
         self._signatures: dict[str, str] = {}
 
     def __call__(self, request: Request) -> Answer:
