@@ -12,6 +12,7 @@ import click
 from cli.clouds import CLOUDS, Cloud, many_in_demos
 from cli.monitor.commands import COMMANDS
 from cli.options import ALL, FILE, FOLDER, FUNCTION, ONBOARDING_FILE, SHOW_SECRET, choice_of, reconciling
+from cli.tenants.commands import tenants
 from cli.tool import CloudName, LocalClouds, Tool
 from tailpipe_exports import NAME
 
@@ -342,7 +343,7 @@ def completion(shell: str) -> None:
     click.echo(completers[shell](main, {}, NAME, f"_{NAME.upper().replace('-', '_')}_COMPLETE").source())
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, tenants):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -31,13 +31,15 @@ class Choice:
     """The operator's choice: a function by its name (``[REGION/]NAME``), a file of settings, or neither.
 
     `without_deployment` takes the settings from the environment if nothing is deployed. `demo` reads the last
-    demonstration on this machine; only commands that read stored documents offer it.
+    demonstration on this machine; only commands that read stored documents offer it. `tenant` is the id of a tenant in
+    the deployment's registry, "" for the deployment's own cloud.
     """
 
     function: str = ""
     file: Path | None = None
     without_deployment: bool = False
     demo: bool = False
+    tenant: str = ""
 
 
 @dataclass(frozen=True)

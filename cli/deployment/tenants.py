@@ -16,10 +16,8 @@ from cli.deployment.model import Finding
 from shared.runtime.clock import Clock
 from shared.runtime.log import Sink
 from shared.state.store import Blob
-
-Tenant = Any  # shared.tenants.registry.Tenant
-Rules = Any  # shared.tenants.registry.Rules
-FleetDocuments = Any  # shared.tenants.rows.FleetDocuments
+from shared.tenants.registry import Rules, Tenant
+from shared.tenants.rows import FleetDocuments
 
 
 @dataclass(frozen=True)

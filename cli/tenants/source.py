@@ -1,0 +1,37 @@
+"""The environment of a tenant's run on this machine: the deployment's own, with the tenant's entry laid over it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cli.clouds import Cloud
+from cli.deployment.model import OperatorError, Problem
+from cli.settings_source import Choice, Source, settings_faults, source_of
+from cli.tenants.fleet import explained, open_in, port_of
+from shared.errors import RegistryError, RequestError
+from shared.tenants.registry import environment_of
+from tailpipe_exports import NAME
+
+
+def tenant_source(cloud: Cloud, choice: Choice) -> Source:
+    """Return what to run with for the tenant of `choice`, if it names one, else for the deployment's own cloud.
+
+    Raises OperatorError, SettingsError.
+    """
+    source = source_of(cloud, choice)
+    if not choice.tenant:
+        return source
+    port = port_of(cloud)
+    with explained(cloud):
+        registry = open_in(cloud, source.environment).registry()
+    try:
+        tenant = registry.tenant(choice.tenant)
+    except (RequestError, RegistryError) as error:
+        remedy = f"See {NAME} tenants list {cloud.name}."
+        raise OperatorError(*(Problem(one, remedy) for one in error.problems)) from error
+    environment = environment_of(tenant, source.environment, port.RULES)
+    faults, _ = settings_faults(cloud, environment)
+    if faults:
+        remedy = f"Correct its entry: {NAME} tenants show {cloud.name} {tenant.id}."
+        raise OperatorError(*(Problem(f"tenant {tenant.id}: {fault}", remedy) for fault in faults))
+    return replace(source, environment=environment)
