@@ -183,19 +183,19 @@ def _gcp_reach() -> Reach:
 
 
 def _azure_run_once() -> RunOnce:
-    from azure_function.handler import run_once
+    from azure_function.invocation import run_once
 
     return run_once
 
 
 def _azure_open_state() -> OpenState:
-    from azure_function.handler import open_state
+    from azure_function.invocation import open_state
 
     return open_state
 
 
 def _azure_open_deliveries() -> OpenDeliveries:
-    from azure_function.handler import open_deliveries
+    from azure_function.invocation import open_deliveries
 
     return open_deliveries
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from azure_function.handler import run_once
+from azure_function.invocation import run_once
 from azure_function.settings import AzureSettings, read_settings
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.state import Behavior

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import msgspec
 import pytest
 
-from azure_function.handler import look_once, run_once
+from azure_function.invocation import look_once, run_once
 from localcloud.azure.cloud import LocalAzure
 from shared.reconcile import RunResult
 from shared.request import RunRequest

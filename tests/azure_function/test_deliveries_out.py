@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from azure_function.clients import drop_clients
-from azure_function.handler import announce_once, open_deliveries, run_once
+from azure_function.invocation import announce_once, open_deliveries, run_once
 from azure_function.settings import read_settings
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.event_grid import ACTION

@@ -12,7 +12,8 @@ import azure.functions as func
 import pytest
 
 from azure_function import handler
-from azure_function.handler import app, status_once
+from azure_function.handler import app
+from azure_function.invocation import status_once
 from localcloud.azure.cloud import LocalAzure
 from shared.errors import SettingsError, Transient
 from shared.runtime.clock import Clock

@@ -9,7 +9,7 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 
 from azure_function.clients import drop_clients
-from azure_function.handler import run_once
+from azure_function.invocation import run_once
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.azurite import Azurite
 from shared.request import RunRequest

@@ -12,7 +12,7 @@ from azure.core.rest import HttpRequest
 
 from azure_function.answers import _register_credentials
 from azure_function.clients import drop_clients
-from azure_function.handler import run_once
+from azure_function.invocation import run_once
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.azurite import Azurite
 from shared.reconcile import RunResult

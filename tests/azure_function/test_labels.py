@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from azure_function.clients import drop_clients
-from azure_function.handler import open_state
+from azure_function.invocation import open_state
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.state import Behavior
 from shared.state.document import StateDocument

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from azure_function.clients import drop_clients
-from azure_function.handler import announce_once, look_once, run_once
+from azure_function.invocation import announce_once, look_once, run_once
 from localcloud.azure.cloud import LocalAzure, start_azurite
 from shared.request import RunRequest
 from shared.runtime.clock import VirtualClock

@@ -15,7 +15,8 @@ import requests
 
 from azure_function.clients import RATES, warm_clients
 from azure_function.errors import translate
-from azure_function.handler import logging_sink, run_once
+from azure_function.handler import logging_sink
+from azure_function.invocation import run_once
 from azure_function.settings import read_settings
 from azure_function.state_store import BlobStore
 from localcloud.common.child_process import peak_mb_of

@@ -16,7 +16,7 @@ import msgspec
 
 from azure_function.clients import COST
 from azure_function.clients import RATES as AZURE_RATES
-from azure_function.handler import run_once
+from azure_function.invocation import run_once
 from localcloud.azure.cloud import LocalAzure
 from shared.errors import CloudError, Permanent
 from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target

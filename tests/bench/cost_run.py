@@ -33,7 +33,8 @@ def aws(clock: Clock) -> RunResult:
 
 def azure(clock: Clock) -> RunResult:
     """Run the Azure function, which logs through Python's logging."""
-    from azure_function.handler import logging_sink, run_once
+    from azure_function.handler import logging_sink
+    from azure_function.invocation import run_once
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     return run_once(RunRequest(), os.environ, logging_sink, clock, None, seed=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from azure_function.handler import status_once
+from azure_function.invocation import status_once
 from shared.model import CLASSES, Result
 from shared.report import cut_lists
 from tests.aws_lambda import support as aws

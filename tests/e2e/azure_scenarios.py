@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from azure_function.clients import drop_clients
-from azure_function.handler import look_once
+from azure_function.invocation import look_once
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.grants import RIGHTS
 from localcloud.azure.iam.rights import BLOB_DATA_CONTRIBUTOR
