@@ -23,6 +23,7 @@ from localcloud.gcp.platform.deployment import OPERATOR, TENANT, Deployment
 from localcloud.gcp.platform.event_delivery import EventDelivery
 from localcloud.gcp.platform.functions import Functions, Runtime
 from localcloud.gcp.platform.names import ORGANIZATION, PROJECT
+from localcloud.gcp.platform.task_delivery import TaskDelivery
 from localcloud.gcp.runtime.metadata_server import MetadataServer
 from localcloud.gcp.services.billing import BillingAccount, account_id
 from localcloud.gcp.services.catalog import LOCATIONS
@@ -43,6 +44,7 @@ _PATHS = {
             "cloudfunctions",
             "cloudresourcemanager",
             "cloudscheduler",
+            "cloudtasks",
             "iam",
             "iamcredentials",
             "logging",
@@ -64,6 +66,7 @@ _TERRAFORM = {
     "CLOUD_BILLING": "v1/",
     "CLOUD_RUN_V2": "v2/",
     "CLOUD_SCHEDULER": "v1/",
+    "CLOUD_TASKS": "v2/",
     "CLOUDFUNCTIONS2": "v2/",
     "IAM": "v1/",
     "IAM_BETA": "v1/",
@@ -221,7 +224,8 @@ class LocalGcp(LocalCloud):
         number = self.deployment.found(world).number
         self.deployment.grant(world)
         identity = self.deployment.identity
-        self.handlers = methods(world, functions, federation)
+        self.task_delivery = TaskDelivery(world, functions.dispatch)
+        self.handlers = methods(world, functions, federation, self.task_delivery.run_now)
         gateway = Gateway(
             world,
             self.handlers,
@@ -242,6 +246,8 @@ class LocalGcp(LocalCloud):
         self.delivery = EventDelivery(world, functions.push)
         self._stack.callback(self.delivery.close)
         self.delivery.start()
+        self._stack.callback(self.task_delivery.close)
+        self.task_delivery.start()
         self._stack.callback(address.stop)
         address.start()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from localcloud.common.event_faults import EventFaults
 from localcloud.gcp.control.exports import ExportActions
 from localcloud.gcp.control.obstacles import ObstacleActions
 from localcloud.gcp.control.platform import PlatformActions
@@ -31,6 +33,17 @@ class GcpActions(ExportActions, ObstacleActions, PlatformActions):
 
     def latency(self, seconds: float, method: str = "*") -> None:
         self.world.faults.latency(seconds, method)
+
+    def task_faults(
+        self, delay_s: float = 0, spread_s: float = 0, copies: int = 1, loss: float = 0
+    ) -> dict[str, float]:
+        """Dispatch the tasks created from now on late, repeatedly, in another order, or never; see `EventFaults`.
+
+        Returns the faults and, as `lost`, the number of tasks lost so far. Raises ValueError for values out of range.
+        """
+        tasks = self.world.faults.tasks
+        tasks.faults = EventFaults(delay_s=delay_s, spread_s=spread_s, copies=copies, loss=loss)
+        return {**asdict(tasks.faults), "lost": tasks.lost}
 
     def calls(self) -> list[dict[str, Any]]:
         """Return every answered call with its permissions, resources and outcome."""

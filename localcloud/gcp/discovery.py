@@ -27,6 +27,7 @@ DOCUMENTS = (
     "artifactregistry.v1",
     "cloudfunctions.v2",
     "cloudscheduler.v1",
+    "cloudtasks.v2",
     "compute.v1",
     "iam.v1",
     "iamcredentials.v1",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from localcloud.common.event_faults import EventArrivals
 from localcloud.common.faults import CountedFault, FaultInjector
 from localcloud.gcp.errors import STATUS_OF_REASON, GoogleError
 from shared.runtime.clock import Clock
@@ -39,6 +40,7 @@ class Faults(FaultInjector[_Fault]):
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self._jobs: list[_JobFault] = []
+        self.tasks = EventArrivals(seed=2)
 
     def add(
         self,

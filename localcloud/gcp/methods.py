@@ -14,10 +14,11 @@ from localcloud.gcp.services.projects_api import ProjectsApi
 from localcloud.gcp.services.pubsub_api import PubSubApi
 from localcloud.gcp.services.secrets_api import SecretsApi
 from localcloud.gcp.services.storage_api import StorageApi
+from localcloud.gcp.services.tasks_api import RunNow, TasksApi
 from localcloud.gcp.state import World
 
 
-def methods(world: World, functions: Functions, federation: Federation) -> dict[str, Handler]:
+def methods(world: World, functions: Functions, federation: Federation, run_now: RunNow) -> dict[str, Handler]:
     """Return the handlers by method, spelled as in Google's discovery documents."""
     return {
         **ProjectsApi().handlers,
@@ -29,6 +30,7 @@ def methods(world: World, functions: Functions, federation: Federation) -> dict[
         **BillingApi().handlers,
         **SecretsApi().handlers,
         **PubSubApi().handlers,
+        **TasksApi(run_now).handlers,
         **StorageApi(world.behavior.page_size, world.behavior.mutations_per_s).handlers,
         **BigQueryApi(world).handlers,
     }

@@ -21,6 +21,7 @@ from localcloud.gcp.services.jobs import Jobs
 from localcloud.gcp.services.object_files import ObjectFiles
 from localcloud.gcp.services.projects import Project, Projects, unpaid
 from localcloud.gcp.services.pubsub import PubSub
+from localcloud.gcp.services.tasks import Tasks
 from localcloud.gcp.services.warehouse import Warehouse
 from shared.runtime.clock import Clock
 
@@ -75,6 +76,7 @@ class World:
         self.projects = Projects()
         self.platform = Resources()
         self.pubsub = PubSub(clock, self.faults.events)
+        self.tasks = Tasks(clock, self.faults.tasks)
         self.audit = AuditLog(clock, self.iam, self.platform, self.pubsub)
         self.function_uri = ""
         # The issuer that the connector's identity pool trusts: this local cloud itself.

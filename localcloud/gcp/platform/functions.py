@@ -17,16 +17,17 @@ from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.errors import GoogleError, invalid
 from localcloud.gcp.platform.log_entries import LogEntries
 from localcloud.gcp.platform.resources_api import name_of, owner_of
+from localcloud.gcp.platform.task_delivery import Dispatch, TaskResponse
 from localcloud.gcp.state import World
 
 INVOKE = "run.routes.invoke"
 INTERNAL = "ALLOW_INTERNAL_ONLY"
-# How long a request waits for the only instance; shorter than Google's ten seconds
+# How long a request waits for a free instance; shorter than Google's ten seconds
 # (https://cloud.google.com/run/docs/about-concurrency).
 QUEUE_S = 1.0
 TOKEN_LIFE = timedelta(hours=1)
-_OK, _UNKNOWN, _PERMISSION_DENIED, _UNAVAILABLE, _ABORTED = 0, 2, 7, 14, 10
-_RPC = {403: _PERMISSION_DENIED, 409: _ABORTED, 429: 8, 503: _UNAVAILABLE}
+_OK, _UNKNOWN = 0, 2
+_RPC = {403: 7, 404: 5, 409: 10, 429: 8, 503: 14}
 _FUNCTION = "cloudfunctions.functions.get"
 
 
@@ -80,8 +81,9 @@ class Functions:
         self._log = LogEntries()
         self._runtime = runtime
         self._environment = environment
-        self._instance = threading.Lock()
-        self._runner: Runner | None = None
+        self._instances = threading.Condition()
+        self._idle: list[Runner] = []
+        self._busy = 0
         self._stack = ExitStack()
         self._tokens: dict[str, _Token] = {}
         self._threads: list[threading.Thread] = []
@@ -99,20 +101,35 @@ class Functions:
         """Wait for calls in progress, then stop the function; later calls get 503."""
         for thread in self._threads:
             thread.join()
-        with self._instance:
-            self._runtime = self._runner = None
+        with self._instances:
+            self._runtime = None
+            self._instances.wait_for(lambda: not self._busy)
+            self._idle.clear()
             self._stack.close()
 
     def push(self, body: bytes, identity: str) -> int:
         """Call the function as Pub/Sub does, from inside the project, and return the response status."""
+        sent = {"user-agent": "APIs-Google", "content-type": "application/json"}
+        return self._inside(self._world.function_uri, self._world.function_uri, identity, body, sent).status
+
+    def dispatch(self, request: Dispatch) -> TaskResponse:
+        """Call the function as Cloud Tasks does, from inside the project and with the task's own identity."""
+        answer = self._inside(request.url, request.audience, request.identity, request.body, request.headers)
+        return TaskResponse(answer.status, float(answer.headers.get("retry-after", 0)))
+
+    def _inside(self, uri: str, audience: str, identity: str, body: bytes, headers: Mapping[str, str]) -> Response:
+        """Call the function from inside the project: 404 for another address, 403 for a refused identity."""
         with self._world.lock:
             service = self._service()
-            allowed = service is not None and self._world.iam.allows(
-                identity, INVOKE, self._world.chain(str(service["name"]))
+            linked = service is not None and uri == service["uri"] == audience
+            allowed = linked and self._world.iam.allows(
+                identity, INVOKE, self._world.chain(str((service or {}).get("name")))
             )
+        if not linked:
+            return _page(404, "The requested URL was not found on this server.")
         if not allowed:
-            return 403
-        return self._call(body, {"user-agent": "APIs-Google", "content-type": "application/json"}).status
+            return _page(403, "Your client does not have permission to get URL / from this server.")
+        return self._call(body, headers)
 
     # Its address
 
@@ -156,21 +173,34 @@ class Functions:
         return None, known.identity
 
     def _call(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        if not self._instance.acquire(timeout=QUEUE_S):
-            return _page(429, "The request was aborted because there was no available instance.")
-        try:
+        with self._instances:
+            if not self._instances.wait_for(lambda: self._busy < self._most(), timeout=QUEUE_S):
+                return _page(429, "The request was aborted because there was no available instance.")
             if self._runtime is None:
                 return _page(503, "The local GCP was opened without a runtime for its function, or is shutting down.")
-            if self._runner is None:
-                self._runner = self._stack.enter_context(self._runtime(self._environment()))
-            answer = self._runner.invoke(body, headers)
+            self._busy += 1
+            runner = self._idle.pop() if self._idle else None
+        try:
+            if runner is None:
+                runner = self._stack.enter_context(self._runtime(self._environment()))
+            answer = runner.invoke(body, headers)
             self._log.keep(self._service_name, answer.logs)
         finally:
-            self._instance.release()
+            with self._instances:
+                self._busy -= 1
+                if runner is not None:
+                    self._idle.append(runner)
+                self._instances.notify_all()
         if answer.error and not answer.body:
             return _page(answer.status, answer.error)
         kind = answer.headers.get("content-type", "text/html")
         return Response(answer.status, {"Content-Type": kind}, answer.body)
+
+    def _most(self) -> int:
+        """Return the most instances that the deployed function may have."""
+        found = self._world.platform.all.values()
+        counts = [one["serviceConfig"].get("maxInstanceCount", 1) for one in found if "/functions/" in one["name"]]
+        return max(counts, default=1)
 
     # The APIs
 
@@ -203,22 +233,18 @@ class Functions:
 
     def _fire(self, job: dict[str, Any]) -> None:
         """Call the target as Cloud Scheduler does, from inside the project and with the job's own identity."""
-        target = job["httpTarget"]
-        with self._world.lock:
-            service = self._service()
-            oidc = target.get("oidcToken", {})
-            linked = service is not None and target["uri"] == service["uri"] == oidc.get("audience", target["uri"])
-            allowed = linked and self._world.iam.allows(
-                str(oidc.get("serviceAccountEmail")), INVOKE, self._world.chain(str((service or {}).get("name")))
-            )
-        if not linked:
-            code = 5
-        elif not allowed:
-            code = _PERMISSION_DENIED
-        else:
-            body = base64.b64decode(target.get("body", ""))
-            status = self._call(body, {"user-agent": "Google-Cloud-Scheduler"}).status
-            code = _OK if status < 400 else _RPC.get(status, _UNKNOWN)
+        target, oidc = job["httpTarget"], job["httpTarget"].get("oidcToken", {})
+        uri = target["uri"]
+        headers = {
+            "user-agent": "Google-Cloud-Scheduler",
+            "x-cloudscheduler": "true",
+            "x-cloudscheduler-jobname": job["name"].rpartition("/")[2],
+            "x-cloudscheduler-scheduletime": f"{self._world.clock.now():%Y-%m-%dT%H:%M:%SZ}",
+        }
+        body = base64.b64decode(target.get("body", ""))
+        identity = str(oidc.get("serviceAccountEmail"))
+        status = self._inside(uri, oidc.get("audience", uri), identity, body, headers).status
+        code = _OK if status < 400 else _RPC.get(status, _UNKNOWN)
         with self._world.lock:
             job["status"] = {"code": code} if code else {}
 

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from localcloud.gcp.context import Answer, Context, Handler, page
 
 _PAGE = 100
+_ACCOUNTS = ".iam.gserviceaccount.com"
 _POOLS = "iam.projects.locations.workloadIdentityPools"
 # The methods that read one resource, and the permission that each requires on the project
 # (https://cloud.google.com/iam/docs/permissions-reference).
@@ -41,9 +42,14 @@ _POLICIES = {
 
 
 def name_of(context: Context) -> str:
-    """Return the full name of a request's resource: the path without the version and the custom verb."""
+    """Return the full name of a request's resource: the path without the version and the custom verb.
+
+    With ``-`` for its project, a service account is found by the project in its address.
+    """
     name = unquote(context.request.path).split("/", 2)[2].partition(":")[0]
-    return name.replace("/-/serviceAccounts/", f"/{context.world.project}/serviceAccounts/")
+    host = name.partition("@")[2]
+    project = host.partition(".")[0] if host.endswith(_ACCOUNTS) else context.world.project
+    return name.replace("/-/serviceAccounts/", f"/{project}/serviceAccounts/")
 
 
 def owner_of(name: str) -> str:
