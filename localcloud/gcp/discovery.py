@@ -46,6 +46,15 @@ _COMMON = {"uploadType", "upload_id", "upload_protocol", "userProject"}
 _TOLERATED = {("bigquery.jobs.get", "projection"), ("bigquery.jobs.insert", "projection")}
 _PLACEHOLDER = re.compile(r"\{\+?([^}]+)\}")
 _INTEGER = re.compile(r"-?\d+")
+_TYPES: Mapping[str, Any] = {
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "array": list,
+    "object": dict,
+    "number": (int, float),
+}
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class Route:
     parameters: Mapping[str, Any]
     request: str
     document: str
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,7 @@ def _collect(name: str, document: Mapping[str, Any], node: Mapping[str, Any], ro
                 parameters,
                 method.get("request", {}).get("$ref", ""),
                 name,
+                method.get("response", {}).get("$ref", ""),
             )
         )
     for child in node.get("resources", {}).values():
@@ -187,6 +198,49 @@ def check_body(route: Route, body: Any) -> None:
     if route.request:
         schemas = _documents()[route.document]["schemas"]
         _check(schemas, {"$ref": route.request}, body, "")
+
+
+def check_answer(route: Route, document: Mapping[str, Any]) -> None:
+    """Raise GoogleError (501) that names every field of an answer that Google's own description does not allow."""
+    problems: list[str] = []
+    if route.answer:
+        schemas = _documents()[route.document]["schemas"]
+        _compare(schemas, {"$ref": route.answer}, document, "", problems)
+    if problems:
+        raise GoogleError(501, "notImplemented", f"The answer of {route.id} is not Google's: {'; '.join(problems)}")
+
+
+def _compare(schemas: Mapping[str, Any], spec: Mapping[str, Any], value: Any, where: str, problems: list[str]) -> None:
+    if "$ref" in spec:
+        spec = schemas[spec["$ref"]]
+    kind, form = spec.get("type", "any"), spec.get("format", "")
+    if not _has_type(kind, form, value):
+        problems.append(f"{where or 'the body'} is {type(value).__name__}, not {kind} {form}".rstrip())
+    elif isinstance(value, dict):
+        properties, others = spec.get("properties", {}), spec.get("additionalProperties")
+        for name, item in value.items():
+            at = f"{where}.{name}" if where else name
+            field = properties.get(name, others)
+            if field is not None:
+                _compare(schemas, field, item, at, problems)
+            elif kind != "any":
+                problems.append(f"{at} is unknown")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _compare(schemas, spec.get("items", {}), item, f"{where}[{index}]", problems)
+    elif "enum" in spec and value not in spec["enum"]:
+        problems.append(f"{where} is {value!r}, not one of its values")
+
+
+def _has_type(kind: str, form: str, value: Any) -> bool:
+    """Return whether a value has the form in which Google writes this type: 64-bit integers are texts."""
+    if kind == "any":
+        return True
+    if form in ("int64", "uint64"):
+        return isinstance(value, str) and _INTEGER.fullmatch(value) is not None
+    if kind == "string" and form == "google-datetime":
+        return isinstance(value, str) and _MOMENT.fullmatch(value) is not None
+    return isinstance(value, _TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
 
 
 def _check(schemas: Mapping[str, Any], spec: Mapping[str, Any], value: Any, where: str) -> None:

@@ -14,7 +14,7 @@ from localcloud.common.control_api import ControlApi
 from localcloud.common.http_server import FileRange, Request, Response
 from localcloud.gcp.calls import Call
 from localcloud.gcp.context import Answer, Context, Handler
-from localcloud.gcp.discovery import DISCOVERY, Match, check_body, check_parameters, described, match
+from localcloud.gcp.discovery import DISCOVERY, Match, check_answer, check_body, check_parameters, described, match
 from localcloud.gcp.errors import (
     GoogleError,
     invalid,
@@ -164,6 +164,8 @@ class Gateway:
             with self._world.lock:
                 self._world.settle()
                 answer = handler(context)
+        if not isinstance(answer, Response):
+            check_answer(route, answer or {})
         return _response(answer, request.one("fields"))
 
     def _check_service(self, service: str, context: Context) -> None:

@@ -212,7 +212,8 @@ class JobsApi:
         dry = bool(job.configuration.get("dryRun"))
         answer: dict[str, Any] = {
             "kind": f"bigquery#{kind}",
-            "etag": f"{job.id}-{start}-{end}",
+            # In the discovery document only this one of the two answers has it.
+            **({"etag": f"{job.id}-{start}-{end}"} if kind == "getQueryResultsResponse" else {}),
             "schema": {"fields": fields},
             "jobReference": job.reference(),
             "totalRows": str(len(rows)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pytest
 import requests
 from google.api_core.exceptions import Forbidden, ServiceUnavailable
 
+from localcloud.gcp.discovery import check_answer, match
+from localcloud.gcp.errors import GoogleError
 from localcloud.gcp.platform.names import PROJECT
 from localcloud.gcp.state import Behavior
 from tests.limits import HANG_S
@@ -137,6 +140,26 @@ def test_internal_error_is_500(gcp: Clients, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(gcp.cloud.world, "catalog", None)
     with pytest.raises(Exception, match="The local cloud failed"):
         gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "named"),
+    [
+        ("/bigquery/v2/projects/p/datasets/d", {"idd": "d"}, "idd is unknown"),
+        ("/bigquery/v2/projects/p/datasets/d/tables/t", {"numRows": 1}, "numRows is int, not string uint64"),
+        ("/storage/v1/b/b", {"timeCreated": 7}, "timeCreated is int, not string"),
+        ("/storage/v1/b", {"items": [{"labels": []}]}, "items[0].labels is list, not object"),
+        ("/v1/projects/p/billingInfo", {"billingEnabled": "yes"}, "billingEnabled is str, not boolean"),
+        ("/v1/projects/p/topics/t", {"state": "BUSY"}, "state is 'BUSY', not one of its values"),
+    ],
+)
+def test_answer_that_google_would_not_give_is_refused(path: str, answer: dict[str, object], named: str) -> None:
+    """Google's discovery documents define the fields of an answer, too, and the gateway checks each one."""
+    found = match("GET", path)
+    assert found is not None
+    with pytest.raises(GoogleError, match=re.escape(named)) as refused:
+        check_answer(found.route, answer)
+    assert refused.value.status == 501
 
 
 def test_dataset_without_an_id_is_400(gcp: Clients) -> None:
