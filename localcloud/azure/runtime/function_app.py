@@ -11,6 +11,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from localcloud.azure.platform.sites import Site
+from localcloud.azure.runtime.durable_host import DurableHost
+from localcloud.azure.runtime.durable_task import TaskHub
 from localcloud.azure.runtime.worker import AzureWorker, Invocation
 from localcloud.azure.wire import Answer, Request
 
@@ -29,6 +31,8 @@ class FunctionApp:
         self._lock = threading.Lock()
         self._worker: AzureWorker | None = None
         self._settings: dict[str, str] = {}
+        self._durable: DurableHost | None = None
+        self._hub = TaskHub(lambda: datetime.now(UTC))  # as in the app's storage, histories survive the worker
 
     def functions(self) -> Mapping[str, list[dict[str, Any]]]:
         """Return the bindings of each function by name."""
@@ -51,7 +55,11 @@ class FunctionApp:
 
         A disabled function does not run.
         """
-        timers = [one for one, bindings in self.functions().items() if bindings[0]["type"] == "timerTrigger"]
+        timers = [
+            one
+            for one, bindings in self.functions().items()
+            if any(binding["type"] == "timerTrigger" for binding in bindings)
+        ]
         chosen = name or next(iter(timers), "")
         worker = self._current()
         if worker is None or chosen not in timers or self._site.disabled(chosen):
@@ -89,9 +97,13 @@ class FunctionApp:
                 self._settings = dict(self._site.settings)
                 self._worker = self._start({**self._platform, **self._settings})
                 self._worker.function_key = self._site.key
+                self._durable = DurableHost.attach(self._worker, self._hub, self._keep)
             return self._worker
 
     def _end(self) -> None:
+        if self._durable is not None:
+            self._durable.close()
+            self._durable = None
         if self._worker is not None:
             self._worker.__exit__(None, None, None)
             self._worker = None

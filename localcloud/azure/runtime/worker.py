@@ -40,6 +40,7 @@ class Invocation:
     `error` is the error document of the worker or the host (`errorMessage`, and `stackTrace` for a function's error),
     or None. `logs` are the lines written since the previous invocation ended; `duration_s` excludes the start of the
     child; `peak_mb` is the child's peak resident memory so far in MiB, or None if it is unknown or the process ended.
+    `result` is the JSON text that an orchestrator or an activity returned.
     """
 
     function: str
@@ -47,6 +48,12 @@ class Invocation:
     logs: tuple[str, ...]
     duration_s: float
     peak_mb: float | None
+    result: str = field(default="", kw_only=True)
+
+    @property
+    def exited(self) -> bool:
+        """Whether the process that ran the function ended before it did."""
+        return self.error is not None and self.error.get("errorType") == "WorkerProcessExit"
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ class AzureWorker:
     folder of an unpacked package; for any other module, an app folder is created. The child starts on first use and is
     kept warm; after a crash, a failed start or a timeout, the next invocation starts a new one. Invocations can
     overlap, as in one instance of the platform.
+
+    `durable_client` is the document that functions with a durable client get (see `durable_host`).
 
     `on_line` is called from another thread with each line of the functions' output as it is written. `runtime` is the
     folder of the worker runtime; if it is not installed there, the `azure-functions` library runs the functions.
@@ -95,6 +104,7 @@ class AzureWorker:
         self._lock = threading.Lock()
         self._process: WorkerProcess | None = None
         self.function_key = secrets.token_urlsafe(24)
+        self.durable_client = ""
 
     def __enter__(self) -> Self:
         return self
@@ -153,6 +163,22 @@ class AzureWorker:
             raise ValueError(f"Expected one function with an Event Grid trigger, found {len(found)}.")
         ((function, binding),) = found
         return self._invoke(process, function, binding, {"event": dict(event)}, self._timeout_s)
+
+    def invoke_durable(self, name: str, given: str) -> Invocation:
+        """Run an orchestrator or an activity with its input as JSON. Raises ValueError for an unknown function."""
+        process = self._started()
+        if process.error is not None:
+            return self._ended(process, name, Answer(error=process.error), time.monotonic())
+        found = [
+            (one, binding)
+            for one in process.functions
+            for binding in one["bindings"]
+            if one["name"] == name and binding["type"] in ("orchestrationTrigger", "activityTrigger")
+        ]
+        if len(found) != 1:
+            raise ValueError(f"There is no orchestrator or activity named {name!r}.")
+        ((function, binding),) = found
+        return self._invoke(process, function, binding, {"durable": given}, self._timeout_s)
 
     def invoke_http(
         self,
@@ -226,7 +252,9 @@ class AzureWorker:
         limit_s: float,
     ) -> _Done:
         began = time.monotonic()
-        whole = {**trigger, "invocation": str(uuid.uuid4())}
+        clients = [one["name"] for one in function["bindings"] if one["type"] == "durableClient"]
+        inputs = dict.fromkeys(clients, self.durable_client)
+        whole = {**trigger, "invocation": str(uuid.uuid4()), "inputs": inputs}
         answer = process.ask({"function": function["id"], "binding": binding["name"], "trigger": whole}, limit_s)
         if answer is None:
             late = limit_s < self._timeout_s
@@ -250,6 +278,7 @@ class AzureWorker:
             peak_mb=process.peak_mb(),
             answer=answer.document if error is None and answer.document else None,
             late=answer.late,
+            result=str(answer.document.get("result", "")) if answer.document else "",
         )
 
     @staticmethod

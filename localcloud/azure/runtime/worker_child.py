@@ -13,6 +13,7 @@ import asyncio
 import base64
 import importlib
 import importlib.util
+import inspect
 import json
 import logging
 import socket
@@ -47,7 +48,10 @@ class Worker(Protocol):
         ...
 
     async def invoke(self, function: str, binding: str, trigger: Mapping[str, Any]) -> dict[str, Any]:
-        """Invoke one function and return its HTTP response, {} for another trigger. Raises FunctionFailed."""
+        """Invoke one function and return its HTTP response, or `result` with the JSON text that it returned.
+
+        Raises FunctionFailed.
+        """
         ...
 
 
@@ -80,11 +84,17 @@ class RuntimeWorker:
     async def invoke(self, function: str, binding: str, trigger: Mapping[str, Any]) -> dict[str, Any]:
         protos = self._protos
         document = trigger.get("timer") or trigger.get("event")
-        data = protos.TypedData(json=json.dumps(document)) if document else self._http(trigger)
+        if "durable" in trigger:
+            data = protos.TypedData(json=trigger["durable"])
+        elif document:
+            data = protos.TypedData(json=json.dumps(document))
+        else:
+            data = self._http(trigger)
+        inputs = {name: protos.TypedData(string=text) for name, text in trigger["inputs"].items()} | {binding: data}
         invocation = protos.InvocationRequest(
             invocation_id=trigger["invocation"],
             function_id=function,
-            input_data=[protos.ParameterBinding(name=binding, data=data)],
+            input_data=[protos.ParameterBinding(name=name, data=each) for name, each in inputs.items()],
         )
         answer = await self._worker.invocation_request(self._request(invocation_request=invocation))
         self._checked(answer)
@@ -100,6 +110,8 @@ class RuntimeWorker:
         return protos.TypedData(http=http)
 
     def _answered(self, value: Any) -> dict[str, Any]:
+        if value.WhichOneof("data") in ("json", "string"):
+            return {"result": getattr(value, value.WhichOneof("data"))}
         if value.WhichOneof("data") != "http":
             return {}
         body = value.http.body
@@ -151,7 +163,10 @@ class LibraryWorker:
         from azure.functions.timer import TimerRequest
 
         given: Any
-        if "timer" in trigger:
+        if "durable" in trigger:
+            # An orchestrator reads its context from the text; an activity gets the decoded input.
+            given = trigger["durable"] if binding == "context" else json.loads(trigger["durable"])
+        elif "timer" in trigger:
             given = TimerRequest(past_due=bool(trigger["timer"]["IsPastDue"]))
         elif "event" in trigger:
             given = EventGridEventInConverter.decode(Datum(json.dumps(trigger["event"]), "json"), trigger_metadata=None)
@@ -162,11 +177,17 @@ class LibraryWorker:
                 trigger["method"], trigger["url"], headers=trigger["headers"], params=query, body=body
             )
         call = self._functions[function].get_user_function()
+        arguments = {**trigger["inputs"], binding: given}
         try:
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._threads, lambda: call(**{binding: given}))
+            if inspect.iscoroutinefunction(call):
+                answer = await call(**arguments)
+            else:
+                loop = asyncio.get_running_loop()
+                answer = await loop.run_in_executor(self._threads, lambda: call(**arguments))
         except Exception as error:
             raise FunctionFailed(_error_document(error)) from error
+        if "durable" in trigger:
+            return {"result": answer if isinstance(answer, str) else json.dumps(answer)}
         if not isinstance(answer, func.HttpResponse):
             return {}
         headers = {"content-type": f"{answer.mimetype}; charset={answer.charset}", **dict(answer.headers)}

@@ -1,0 +1,1 @@
+"""Rounds over all tenants, on Durable Functions."""
