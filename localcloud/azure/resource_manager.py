@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from uuid import UUID
 
+from localcloud.azure.answers import check_answer
 from localcloud.azure.calls import Call
 from localcloud.azure.errors import ArmError, authorization_failed, not_found, scope_locked
 from localcloud.azure.faults import Attempt
@@ -107,6 +108,8 @@ class ResourceManager:
             self._check_locks(request)
             self._deliveries.settle()
             answer = route.handler(request)
+            if answer.status < 300 and world.behavior.answers != "recorded":
+                check_answer(action, request.path, answer.document)
             if not action.endswith("/read"):
                 self._world.note(action, _changed(request), request.caller.principal)
             world.faults.apply(attempt, after=True)

@@ -50,7 +50,9 @@ class BillingAccount:
             "id": f"{ROOT}/{self.name}/{kind}/{name}",
             "name": name,
             "type": f"Microsoft.Billing/billingAccounts/{kind}",
-            "properties": {"displayName": name, "status": "Active", "hasReadAccess": True},
+            # Profiles say whether the caller may read them; enrollment accounts and departments do not.
+            "properties": {"displayName": name, "status": "Active"}
+            | ({"hasReadAccess": True} if kind == "billingProfiles" else {}),
         }
 
     def names(self, kind: str) -> list[str]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from azure.mgmt.costmanagement import models
 
+from localcloud.azure.api_models import Invalid, normalized, parsed
 from localcloud.azure.errors import ArmError, bad_request
-from localcloud.azure.services.export_schema import Invalid, normalized, parsed
 from localcloud.azure.services.storage import CONTAINER
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{3,64}")

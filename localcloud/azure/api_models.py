@@ -1,9 +1,10 @@
-"""Validation of request bodies against the SDK's models: unknown and missing fields, types, enumerated values."""
+"""Validation of requests and answers against the SDK's models: unknown and missing fields, types, enumerated values."""
 
 from __future__ import annotations
 
 import datetime as _datetime
 import enum
+import importlib
 import types
 import typing
 from collections.abc import Callable
@@ -12,9 +13,8 @@ from functools import cache
 from typing import Any, NamedTuple, Union
 
 import isodate  # type: ignore[import-untyped]  # it ships no types; the SDK itself parses with it
-from azure.mgmt.costmanagement import models
 
-Check = Callable[[Any, str], Any]
+Check = Callable[[Any, str, bool], Any]  # value, path, whether it is part of an answer
 
 
 class Invalid(ValueError):
@@ -32,8 +32,9 @@ def _fields(model: type) -> dict[str, _Field]:
     """Return a model's fields by their JSON names."""
     hints: dict[str, Any] = {}
     for base in reversed(model.__mro__):
-        if base.__module__.startswith("azure.mgmt.costmanagement") and base.__name__ != "Model":
-            hints |= typing.get_type_hints(base, {**vars(models), "_models": models, "datetime": _datetime})
+        if base.__module__.startswith("azure.mgmt.") and base.__name__ != "Model":
+            package = importlib.import_module(base.__module__.rpartition(".")[0])
+            hints |= typing.get_type_hints(base, {**vars(package), "_models": package, "datetime": _datetime})
     fields: dict[str, _Field] = {}
     model()  # creating the first instance initializes the model's field table
     for name, field in model._attr_to_rest_field.items():  # type: ignore[attr-defined]  # the models' own field table
@@ -54,8 +55,10 @@ def _check(kind: Any) -> Check:
             return _one_of(argument)
     if typing.get_origin(kind) in (list, types.GenericAlias):
         return _list_of(_check(arguments[0]))
-    if isinstance(kind, type) and kind.__module__ == models.Export.__module__:
-        return lambda value, path: normalized(kind, value, path)
+    if typing.get_origin(kind) is dict:
+        return _values_of(_check(arguments[1]))
+    if isinstance(kind, type) and kind.__module__.startswith("azure.mgmt."):
+        return lambda value, path, answer: normalized(kind, value, path, answer=answer)
     if kind is datetime:
         return _moment
     return _plain(kind)
@@ -64,8 +67,10 @@ def _check(kind: Any) -> Check:
 def _one_of(kind: type[enum.Enum]) -> Check:
     values = {str(member.value).lower(): str(member.value) for member in kind}
 
-    def check(value: Any, path: str) -> Any:
-        if not isinstance(value, str) or value.lower() not in values:
+    def check(value: Any, path: str, answer: bool) -> Any:
+        if answer and value in values.values():
+            return value
+        if answer or not isinstance(value, str) or value.lower() not in values:
             raise Invalid(f"Invalid {path} '{value}'; valid values: {', '.join(repr(v) for v in values.values())}")
         return values[value.lower()]
 
@@ -73,15 +78,24 @@ def _one_of(kind: type[enum.Enum]) -> Check:
 
 
 def _list_of(check_one: Check) -> Check:
-    def check(value: Any, path: str) -> Any:
+    def check(value: Any, path: str, answer: bool) -> Any:
         if not isinstance(value, list):
             raise Invalid(f"{path} must be a list")
-        return [check_one(one, f"{path}[{number}]") for number, one in enumerate(value)]
+        return [check_one(one, f"{path}[{number}]", answer) for number, one in enumerate(value)]
 
     return check
 
 
-def _moment(value: Any, path: str) -> Any:
+def _values_of(check_one: Check) -> Check:
+    def check(value: Any, path: str, answer: bool) -> Any:
+        if not isinstance(value, dict):
+            raise Invalid(f"{path} must be an object")
+        return {name: check_one(one, f"{path}.{name}", answer) for name, one in value.items()}
+
+    return check
+
+
+def _moment(value: Any, path: str, _: bool) -> Any:
     parsed(value, path)
     return value
 
@@ -89,7 +103,7 @@ def _moment(value: Any, path: str) -> Any:
 def _plain(kind: Any) -> Check:
     wanted = kind if kind in (str, bool) else object
 
-    def check(value: Any, path: str) -> Any:
+    def check(value: Any, path: str, _: bool) -> Any:
         if not isinstance(value, wanted):
             raise Invalid(f"{path} must be of type {kind.__name__}")
         return value
@@ -106,10 +120,11 @@ def parsed(value: Any, path: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def normalized(model: type, document: Any, path: str = "") -> dict[str, Any]:
+def normalized(model: type, document: Any, path: str = "", *, answer: bool = False) -> dict[str, Any]:
     """Return the document as the service stores it, without read-only and null fields, with canonical enum values.
 
-    Raises Invalid for an unknown field, a missing required field, or an invalid value.
+    In an answer, read-only fields count, and enumerated values are in canonical form. Raises Invalid for an unknown
+    field, a missing required field, or an invalid value.
     """
     if not isinstance(document, dict):
         raise Invalid(f"{path or 'the request body'} must be an object")
@@ -120,8 +135,8 @@ def normalized(model: type, document: Any, path: str = "") -> dict[str, Any]:
         field = fields.get(name)
         if field is None:
             raise Invalid(f"Could not find member '{prefix}{name}' on object of type '{model.__name__}'")
-        if value is not None and not field.read_only:
-            stored[name] = field.check(value, f"{prefix}{name}")
+        if value is not None and (answer or not field.read_only):
+            stored[name] = field.check(value, f"{prefix}{name}", answer)
     missing = [name for name, field in fields.items() if field.required and name not in stored]
     if missing:
         raise Invalid(f"Required member '{prefix}{missing[0]}' is missing")
