@@ -21,6 +21,9 @@ _REQUESTS_KEPT = 1000
 _RESULT_ROWS = 50_000  # maximum rows in one response; BigQuery's own limit is a size
 
 
+_NOT_LISTED = ("etag", "selfLink", "jobCreationReason")  # members of a job that an item of a list of jobs has not
+
+
 class JobsApi:
     """``bigquery.jobs.*``: query and extract jobs."""
 
@@ -158,7 +161,7 @@ class JobsApi:
         states = context.request.query.get("stateFilter", [])
         documents = [job.as_json() for job in self._jobs.of(project) if all_users or job.identity == context.identity]
         shown = [
-            document
+            {name: value for name, value in document.items() if name not in _NOT_LISTED}
             | {"state": document["status"]["state"]}
             | ({"errorResult": document["status"]["errorResult"]} if "errorResult" in document["status"] else {})
             for document in documents
