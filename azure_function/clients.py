@@ -1,13 +1,13 @@
-"""Azure SDK clients with one connection pool and one credential, reused between invocations, without SDK retries.
+"""Azure SDK clients with one connection pool, reused between invocations, without SDK retries.
+
+State, registry, vault and topic are called with the deployment's own credential, everything else in the name of the
+tenant whose run it is, with the credential of its entry; without a tenant, both are the same.
 
 The module is over 350 lines because all clients, their pipelines and their quotas are configured in one place.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -39,7 +39,8 @@ from azure_function.answers import (
     raise_busy_identity_endpoint,
     validate_storage_response,
 )
-from azure_function.settings import AzureSettings
+from azure_function.entry import EntryCredential, LoopbackAuthority, by_certificate, by_identity, claims_of, not_here
+from azure_function.settings import AzureSettings, Entry
 from shared.redaction import remember_secret
 from shared.runtime.rate_limit import Rate
 from shared.runtime.warm_clients import WarmClients
@@ -76,8 +77,12 @@ RATES = {
 }
 
 CONNECT_S, READ_S = 5, 30
+SECRETS_API = "7.4"
+# Of the clients that request tokens: `shared.runtime.calls` retries.
+OWN_RETRIES: dict[str, Any] = {"retry_total": 0, "raw_response_hook": raise_busy_identity_endpoint}
 EVENT_GRID_SCOPE = "https://eventgrid.azure.net/.default"
 STORAGE_SCOPE = "https://storage.azure.com/.default"
+MOST_WARM = 8  # the deployment's own clients, and those of the tenants whose runs overlap in this process
 NEVER_EXPIRES = 2**33  # Unix time in seconds, in the year 2242
 FIRST_READ = 16 * 1024 * 1024  # bytes; the state of 20,000 subscriptions is smaller
 LISTING_S = 60  # a page of 5,000 blobs is several megabytes
@@ -117,7 +122,15 @@ class Clients:
 
     @property
     def credential(self) -> TokenCredential:
-        """The credential of all calls: the service principal of the settings, the managed identity, or the default."""
+        """The credential of the cloud that the run covers: of the tenant's entry, else the deployment's own."""
+        entry = self._settings.entry
+        if entry is None:
+            return self.own_credential
+        return cast("TokenCredential", self._once("entry", lambda: self._enter(entry)))
+
+    @property
+    def own_credential(self) -> TokenCredential:
+        """The deployment's own: the service principal of the settings, the managed identity, or the default."""
         return cast("TokenCredential", self._once("credential", self._credential))
 
     @property
@@ -167,13 +180,26 @@ class Clients:
 
     def container(self, account: str, container: str) -> ContainerClient:
         """Return the client of a container in one of the destination's storage accounts."""
-        return self._blobs(self._settings.blob_url(account), account).get_container_client(container)
+        return self._blobs(self._settings.blob_url(account)).get_container_client(container)
 
     def state(self, container: str) -> ContainerClient:
         """Return the client of a container in the storage account of the function app."""
-        url = self._settings.state_url
-        account = url.rsplit("/", 1)[1] if url.startswith("http://") else url.split("/")[2].split(".")[0]
-        return self._blobs(url, account).get_container_client(container)
+        return self._blobs(self._settings.state_url, own=True).get_container_client(container)
+
+    def registry(self, container: str) -> ContainerClient:
+        """Return the client of a container in the storage account of the tenant registry."""
+        return self._blobs(self._settings.registry_url, own=True).get_container_client(container)
+
+    def secret(self, reference: str) -> Any:
+        """Return the document of a secret in Key Vault, with `value`. Raises SDK errors.
+
+        Source: "Get Secret", Azure Key Vault REST API; a URI without a version returns the newest one.
+        """
+        response = self.vault(reference).send_request(
+            HttpRequest("GET", f"{self.vault_url(reference)}?api-version={SECRETS_API}")
+        )
+        response.raise_for_status()
+        return response.json()
 
     def vault_url(self, reference: str) -> str:
         """Return the URL to read a secret from: its own URI, or its path at the loopback endpoint if one is set."""
@@ -195,7 +221,7 @@ class Clients:
             UserAgentPolicy(CLIENT_TYPE),
             SameOriginPolicy(origin),
             ResponseValidationPolicy(),
-            bearer(self.credential, f"https://{settings.cloud.vault_suffix}/.default"),
+            bearer(self.own_credential, f"https://{settings.cloud.vault_suffix}/.default"),
         ]
 
         def build() -> PipelineClient[Any, Any]:
@@ -213,7 +239,7 @@ class Clients:
             RequestIdPolicy(),
             UserAgentPolicy(CLIENT_TYPE),
             SameOriginPolicy(origin),
-            bearer(self.credential, EVENT_GRID_SCOPE),
+            bearer(self.own_credential, EVENT_GRID_SCOPE),
         ]
 
         def build() -> PipelineClient[Any, Any]:
@@ -226,13 +252,8 @@ class Clients:
 
         Raises the credential's errors.
         """
-        token = self.credential.get_token(self._scope).token
-        try:
-            body = token.split(".")[1]
-            claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-        except (IndexError, ValueError, binascii.Error):
-            return {}
-        return {name: str(claims[name]) for name in ("tid", "oid", "appid") if name in claims}
+        claims = claims_of(self.credential.get_token(self._scope).token)
+        return {name: claims[name] for name in ("tid", "oid", "appid") if name in claims}
 
     @property
     def _scope(self) -> str:
@@ -271,15 +292,22 @@ class Clients:
             session=self._session, session_owner=False, connection_timeout=CONNECT_S, read_timeout=read_s
         )
 
-    def _blobs(self, url: str, account: str) -> BlobServiceClient:
+    def _blobs(self, url: str, *, own: bool = False) -> BlobServiceClient:
         def build() -> BlobServiceClient:
             loopback = url.startswith("http://")
-            key = self._settings.blob_key if loopback else ""
-            token_credential = None if loopback else self.credential
+            # The key of a loopback endpoint stands for the deployment's own credential, never for a tenant's entry.
+            key = self._settings.blob_key if loopback and (own or not self._settings.entry) else ""
+            credential = self.own_credential if own else self.credential
+            account = url.rsplit("/", 1)[1] if loopback else urlsplit(url).netloc.partition(".")[0]
+
+            def send_token(request: PipelineRequest[Any]) -> None:
+                """Add the token to a plain HTTP request: the SDK requires HTTPS for tokens."""
+                request.http_request.headers["Authorization"] = f"Bearer {credential.get_token(STORAGE_SCOPE).token}"
+
             return BlobServiceClient(
                 url,
-                credential=AzureNamedKeyCredential(account, key) if key else token_credential,
-                raw_request_hook=self._send_token if loopback and not key else None,
+                credential=AzureNamedKeyCredential(account, key) if key else None if loopback else credential,
+                raw_request_hook=send_token if loopback and not key else None,
                 transport=self._transport(LISTING_S),
                 retry_total=0,
                 permit_redirects=False,
@@ -290,12 +318,28 @@ class Clients:
                 max_chunk_get_size=FIRST_READ,
             )
 
-        return cast("BlobServiceClient", self._once(f"blobs {url}", build))
+        return cast("BlobServiceClient", self._once(f"blobs {own} {url}", build))
 
-    def _send_token(self, request: PipelineRequest[Any]) -> None:
-        """Add the token to a plain HTTP request. Only for loopback endpoints: the SDK requires HTTPS for tokens."""
-        token = self.credential.get_token(STORAGE_SCOPE).token
-        request.http_request.headers["Authorization"] = f"Bearer {token}"
+    def _enter(self, entry: Entry) -> EntryCredential:
+        """Return the credential of a tenant's entry. Raises RunStopped if this deployment cannot prove it."""
+        from azure.identity import ManagedIdentityCredential
+
+        settings = self._settings
+        authority = settings.cloud.authority
+        options: dict[str, Any] = {"authority": authority, **OWN_RETRIES, "transport": self._transport(READ_S)}
+        if settings.authority_endpoint:
+            options |= {
+                "disable_instance_discovery": True,
+                "transport": LoopbackAuthority(
+                    authority, settings.authority_endpoint, session=self._session, session_owner=False
+                ),
+            }
+        if entry.certificate:
+            return by_certificate(entry, self.secret, **options)
+        if not self._in_functions:
+            raise not_here(entry)
+        identity = ManagedIdentityCredential(client_id=settings.tenants_identity, **OWN_RETRIES)
+        return by_identity(settings, cast("TokenCredential", identity), entry, **options)
 
     def _credential(self) -> TokenCredential:
         settings = self._settings
@@ -304,13 +348,12 @@ class Clients:
         from azure.identity import ClientSecretCredential, DefaultAzureCredential, ManagedIdentityCredential
 
         authority = settings.cloud.authority
-        own_retries: dict[str, Any] = {"retry_total": 0, "raw_response_hook": raise_busy_identity_endpoint}
         if settings.client_secret:
             return ClientSecretCredential(
-                settings.tenant, settings.client, settings.client_secret, authority=authority, **own_retries
+                settings.entra_tenant, settings.client, settings.client_secret, authority=authority, **OWN_RETRIES
             )
         if self._in_functions:
-            return ManagedIdentityCredential(client_id=settings.client or None, **own_retries)
+            return ManagedIdentityCredential(client_id=settings.client or None, **OWN_RETRIES)
         return DefaultAzureCredential(
             authority=authority,
             managed_identity_client_id=settings.client or None,
@@ -328,21 +371,26 @@ class Clients:
             return self._built[name]
 
 
-_warm = WarmClients[Clients]()
+_warm = WarmClients[Clients](MOST_WARM)
 
 
 def warm_clients(settings: AzureSettings, environment: Mapping[str, str]) -> Clients:
-    """Return the clients of the previous invocation if endpoints and credentials are unchanged, else new ones."""
+    """Return the clients of an earlier invocation for the same tenant, endpoints and credentials, else new ones."""
     key = (
         settings.cloud.resource_manager,
         settings.arm_endpoint,
         settings.blob_endpoint,
         settings.arm_token,
         settings.blob_key,
-        settings.tenant,
+        settings.entra_tenant,
         settings.client,
         settings.client_secret,
+        settings.tenant,
+        settings.entry,
+        settings.tenants_identity,
+        settings.authority_endpoint,
         settings.state_url,
+        settings.registry_url,
         settings.engine.workers,
         settings.destination[0].subscription,
         settings.vault_endpoint,

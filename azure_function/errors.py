@@ -35,6 +35,7 @@ from shared.errors import (
     RunStopped,
     Throttled,
     Transient,
+    Unreachable,
     clean,
 )
 from shared.model import EscalationPolicy, ManualStep
@@ -85,6 +86,49 @@ UNKNOWN_REMEDY = (
     "scope. docs/runbook.md (Codes of Azure) lists the known codes. The function retries after a growing wait."
 )
 
+# What the owner of a tenant, or the operator, does about a refused token. Sources: "Microsoft Entra authentication and
+# authorization error codes", "Important considerations and restrictions for federated identity credentials", and
+# "Inactive tenants" (Microsoft Learn).
+_CONSENT = (
+    "Ask an administrator of the tenant to accept the link that `tailpipe-exports tenants invite azure` prints, and to "
+    "assign the roles beside it: a new consent starts without roles."
+)
+_FEDERATED = (
+    "Add the identity TENANTS_IDENTITY to the application's federated credentials: the issuer of this deployment's "
+    "tenant, its object id as the subject, and the audience api://AzureADTokenExchange. Only a user-assigned identity "
+    "of the application's own tenant is accepted."
+)
+_CERTIFICATE = (
+    "Upload the certificate in the entry's vault to the application registration, or renew it there and here."
+)
+ENTRY_REMEDIES = {
+    "AADSTS65001": _CONSENT,
+    "AADSTS700016": _CONSENT,
+    "AADSTS7000229": _CONSENT,
+    "AADSTS7000112": "Ask an administrator of the tenant to enable users' sign-in for this enterprise application.",
+    "AADSTS53003": (
+        "Ask an administrator of the tenant to exclude the application from the Conditional Access policy, or to allow "
+        "the function's outbound addresses in it."
+    ),
+    "AADSTS5000225": "Ask an administrator of the tenant to have it reactivated by Microsoft; else remove it here.",
+    "AADSTS90002": "Correct tenant_id in the tenant's entry; if the tenant was deleted, remove it from the registry.",
+    "AADSTS700211": _FEDERATED,
+    "AADSTS700212": _FEDERATED,
+    "AADSTS700213": _FEDERATED,
+    "AADSTS700236": _FEDERATED,
+    "AADSTS700027": _CERTIFICATE,
+    "AADSTS1000502": _CERTIFICATE,
+}
+ENTRY_REMEDY = (
+    "Look the code up at https://login.microsoftonline.com/error, correct what it names with the tenant's "
+    "administrator, then run `tailpipe-exports tenants check azure`."
+)
+ROLES_REMEDY = (
+    "Ask an administrator of the tenant to assign the application the roles that `tailpipe-exports tenants invite "
+    "azure` prints; they take effect within minutes."
+)
+_ENTRA_BUSY = frozenset({"AADSTS90033", "AADSTS50033"})  # "a transient error has occurred; try again"
+
 THROTTLES = frozenset(
     {
         "429",
@@ -127,6 +171,15 @@ def translate(error: Exception) -> ReportedError:
     if isinstance(error, AzureError):
         return Permanent("sdk-refused", f"{type(error).__name__}: {clean(str(error))}", REPORT_REMEDY)
     return Permanent("unexpected", f"{type(error).__name__}: {clean(str(error))}", REPORT_REMEDY)
+
+
+def entry_refused(error: ClientAuthenticationError, tenant: str, client: str) -> ReportedError:
+    """Return the error for a token that a tenant did not issue to the application of its entry."""
+    code = _entra(error)
+    if code in _ENTRA_BUSY:
+        return Transient("identity-endpoint", f"the tenant {tenant} issued no token ({code})", WAIT_REMEDY)
+    message = f"the Entra tenant {tenant} issued no token for the application {client}"
+    return Unreachable(code, message, ENTRY_REMEDIES.get(code, ENTRY_REMEDY))
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:

@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import azure.functions as func
+import msgspec
 
+from azure_function import rounds
 from azure_function.invocation import announce_once, look_once, run_once, status_once
-from shared.http import HttpAnswer, answer, answer_run
+from shared.http import HttpAnswer, answer, parse_body
 from shared.metrics import log_metrics
 from shared.reconcile import RunResult
-from shared.report import failure_message
-from shared.request import RunRequest, Trigger
+from shared.report import FAILED, failure_message
+from shared.request import RunRequest, Step, Trigger, parse_request, parse_round
 from shared.runtime.clock import Clock, SystemClock
 
 HTTP_SECONDS = 200.0  # Azure's load balancer closes an HTTP request after 230 s
@@ -111,13 +113,25 @@ def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
 
 def on_request(req: func.HttpRequest, clock: Clock) -> func.HttpResponse:
     """Run `reconcile_http` with the given clock."""
+    return _response(answer(lambda: _reconcile(req.get_body(), clock), logging_sink))
 
-    def run(request: RunRequest) -> RunResult:
-        result = run_once(request, os.environ, logging_sink, clock, HTTP_SECONDS)
+
+def _reconcile(body: bytes, clock: Clock) -> HttpAnswer:
+    """Return the report of a run, the row of a tenant in a round, or a round that begins or has ended."""
+    payload = parse_body(body)
+    step = parse_round(payload)
+    if step is not None:
+        if step.step is Step.BEGIN:
+            return HttpAnswer(200, rounds.begin(os.environ, logging_sink, clock))
+        return HttpAnswer(200, rounds.end(step.id, os.environ, logging_sink, clock))
+    request = msgspec.structs.replace(parse_request(payload), trigger=Trigger.CALL)
+    if request.round:
+        row = rounds.run_tenant(request.tenant, request.round, os.environ, logging_sink, clock, HTTP_SECONDS)
+        return HttpAnswer(200, row)
+    result = run_once(request, os.environ, logging_sink, clock, HTTP_SECONDS)
+    if not request.tenant:  # the alarms are about the deployment's own cloud; a round has metrics of its own
         log_metrics(logging_sink, result.report, result.metrics)
-        return result
-
-    return _response(answer_run(req.get_body(), Trigger.CALL, run, logging_sink))
+    return HttpAnswer(500 if result.report["status"] == FAILED else 200, result.answer())
 
 
 @app.function_name("status")

@@ -11,12 +11,14 @@ from azure_function.changes import find_changes
 from azure_function.clients import RATES, Clients, warm_clients
 from azure_function.delivery_events import is_of_billing, read_event
 from azure_function.errors import translate
+from azure_function.fleet_store import FleetBlobs
 from azure_function.provider import AzureCloud
 from azure_function.resources.backfill import REACH
 from azure_function.resources.delivery_source import delivery_documents
 from azure_function.secrets import WebhookSecret
 from azure_function.settings import MOST_BACKFILL, AzureSettings, read_settings
 from azure_function.state_store import BlobStore
+from azure_function.tenants import RULES
 from azure_function.topics import announcer_of
 from shared.deliveries.chain import StoredDeliveries
 from shared.errors import AnotherRun, ReportedError, RequestError, TooSoon
@@ -29,11 +31,15 @@ from shared.reconcile import RunResult, reconcile
 from shared.request import RunRequest, hinted
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
-from shared.runtime.log import Sink
+from shared.runtime.log import Sink, with_tenant
 from shared.state.session import READ_SECONDS, StateSession
 from shared.state.store import StateStore
 from shared.state.summary import remembered_status
+from shared.tenants.registry import TENANT, environment_of
+from shared.tenants.rounds import read_registry
+from shared.tenants.rows import run_alone
 
+FLEET_SECONDS = 24 * 3600.0
 DELIVERY_SECONDS = 25.0  # Event Grid sends an event again unless it is answered within 30 s
 
 WORDING = Wording("Azure", "subscription", "subscriptions")
@@ -49,10 +55,39 @@ def run_once(
 ) -> RunResult:
     """Reconcile once, within `seconds` (None: the setting RUN_SECONDS).
 
-    Raises SettingsError and RequestError before any call, and AnotherRun if another run is in progress.
+    A request for a tenant, or an environment with TENANT, which already is that tenant's, is a run of the tenant, whose
+    row is stored at its end. Raises SettingsError and RequestError before any call, RegistryError, and AnotherRun if
+    another run is in progress.
     """
+    if environment.get(TENANT):
+        request = msgspec.structs.replace(request, tenant=environment[TENANT])
+        return reconcile_once(request, environment, sink, clock, seconds, seed)
+    if not request.tenant:
+        return reconcile_once(request, environment, sink, clock, seconds, seed)
+    documents, _ = open_fleet(environment, sink, clock)
+    registry = read_registry(documents, RULES)
+    if request.tenant not in registry.refused:
+        registry.tenant(request.tenant)  # what is unknown or paused gets no row
+
+    def work(asked: RunRequest) -> RunResult:
+        entered = environment_of(registry.tenant(asked.tenant), environment, RULES)
+        return reconcile_once(asked, entered, sink, clock, seconds, seed)
+
+    return run_alone(request, documents, clock, sink, work)
+
+
+def reconcile_once(
+    request: RunRequest,
+    environment: Mapping[str, str],
+    sink: Sink,
+    clock: Clock,
+    seconds: float | None,
+    seed: int | None = None,
+) -> RunResult:
+    """Run `run_once` for the environment as it is; a tenant's has TENANT and the settings of its entry."""
     settings = msgspec.structs.replace(read_settings(environment), requested_months=_past_months(request.months, clock))
     clients = warm_clients(settings, environment)
+    sink = with_tenant(sink, settings.tenant)
     run = RunContext(
         "azure", settings.engine, sink, clock, seconds or float(settings.run_seconds), RATES, translate, seed
     )
@@ -139,6 +174,16 @@ def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tupl
     clients = warm_clients(settings, environment)
     run = RunContext("azure", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
     return BlobStore(settings, clients, run), run
+
+
+def open_fleet(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[FleetBlobs, RunContext]:
+    """Return the registry, the rows and the reports of rounds, and the context of their calls.
+
+    The context outlasts every run, because a run's row is stored at its end. Raises SettingsError before any call.
+    """
+    settings = read_settings(environment)
+    run = RunContext("azure", settings.engine, sink, clock, FLEET_SECONDS, RATES, translate)
+    return FleetBlobs(settings, warm_clients(settings, environment), run), run
 
 
 def open_deliveries(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StoredDeliveries, RunContext]:

@@ -14,7 +14,7 @@ import msgspec
 
 from azure_function.billing_scopes import BillingScopes, name_of, pages_of
 from azure_function.clients import ARM_READ, Clients
-from azure_function.errors import CREDENTIALS_REMEDY, OTHER_TENANT, UNAUTHORIZED
+from azure_function.errors import CREDENTIALS_REMEDY, OTHER_TENANT, ROLES_REMEDY, UNAUTHORIZED
 from azure_function.settings import AzureSettings
 from shared.errors import (
     CloudError,
@@ -22,6 +22,7 @@ from shared.errors import (
     NotApplicable,
     NotFound,
     RunStopped,
+    Unreachable,
 )
 from shared.model import Enumeration, Problem, Scope, ScopeState
 from shared.runtime.context import RunContext
@@ -67,13 +68,14 @@ class Scopes:
             except Denied as denied:
                 if denied.code == UNAUTHORIZED:
                     # The whole tenant refuses the token, not only one scope.
-                    raise RunStopped("credentials", denied.message, CREDENTIALS_REMEDY) from denied
-                raise RunStopped("subscriptions-forbidden", denied.message, LIST_REMEDY) from denied
+                    raise self._stopped("credentials", denied.message, CREDENTIALS_REMEDY) from denied
+                raise self._stopped("subscriptions-forbidden", denied.message, LIST_REMEDY) from denied
             problems += self._unseen(shown)
         if not shown and not ids and not requested:
-            raise RunStopped(
+            who = "the application" if self._settings.entry else "the function's identity"
+            raise self._stopped(
                 "no-subscriptions",
-                "Azure lists no subscriptions: the function's identity lost its role assignments, or never had any",
+                f"Azure lists no subscriptions: {who} lost its role assignments, or never had any",
                 LIST_REMEDY,
             )
         owner = self._owner(shown)
@@ -108,7 +110,7 @@ class Scopes:
     def _owner(self, shown: Sequence[Mapping[str, Any]]) -> str:
         """Return the tenant of the subscriptions. Raises RunStopped if the credentials belong to another one."""
         tenants = Counter(str(one.get("tenantId", "")).lower() for one in shown)
-        signed_in = self._settings.tenant or self._run.calls(ARM_READ, self._clients.claims).get("tid", "").lower()
+        signed_in = self._settings.directory or self._run.calls(ARM_READ, self._clients.claims).get("tid", "").lower()
         if signed_in and shown and signed_in not in tenants:
             raise RunStopped(
                 "wrong-tenant",
@@ -123,6 +125,10 @@ class Scopes:
                 "tenant-unknown", "the tenant could not be determined", "Set AZURE_TENANT_ID to the tenant's id."
             )
         return known[0][0]
+
+    def _stopped(self, code: str, message: str, remedy: str) -> RunStopped:
+        """Return the error that ends the run: a tenant without roles for the application cannot be entered either."""
+        return Unreachable(code, message, ROLES_REMEDY) if self._settings.entry else RunStopped(code, message, remedy)
 
     def _subscriptions(
         self, shown: Iterable[Mapping[str, Any]], owner: str, selected: set[str] | None, requested: Sequence[str]
@@ -175,7 +181,7 @@ class Scopes:
                 remedy = "Correct the id, or assign the function's role on the subscription."
                 problems.append(Problem("subscription-not-found", f"{one[:80]}: {error.message}", remedy, one[:80]))
         if ids and refused == len(ids):
-            raise RunStopped("credentials", problems[0].message, CREDENTIALS_REMEDY)
+            raise self._stopped("credentials", problems[0].message, CREDENTIALS_REMEDY)
         return shown, problems
 
     def _selection(self) -> tuple[set[str] | None, list[Problem]]:

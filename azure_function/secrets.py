@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from azure.core.rest import HttpRequest
-
 from azure_function.clients import VAULT, Clients
 from azure_function.settings import AzureSettings
 from shared.notify.secret import StoredSecret
 from shared.parsing import require
 from shared.runtime.context import RunContext
-
-API_VERSION = "7.4"
 
 
 class WebhookSecret(StoredSecret):
@@ -30,12 +26,5 @@ class WebhookSecret(StoredSecret):
         return self._run.calls(VAULT, self._get)
 
     def _get(self) -> str:
-        """Return the secret's text.
-
-        Source: "Get Secret", Azure Key Vault REST API; a URI without a version returns the newest one.
-        """
-        response = self._clients.vault(self._reference).send_request(
-            HttpRequest("GET", f"{self._clients.vault_url(self._reference)}?api-version={API_VERSION}")
-        )
-        response.raise_for_status()
-        return str(require(response.json(), {"value": str}, "the read of a secret")["value"])
+        document = self._clients.secret(self._reference)
+        return str(require(document, {"value": str}, "the read of a secret")["value"])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from shared.parsing import is_tenant_id
 from shared.settings import EngineSettings, Reader
 
 DATASETS = ("actual", "focus", "amortized")
@@ -16,10 +17,11 @@ DEFAULT_BUDGET = 1000
 BACKFILL = 3  # months: the history that a Tailpipe report starts with
 MOST_BACKFILL = 84  # months; cost data goes back seven years
 FOCUS_VERSION = "1.2-preview"
+TENANT_INVOCATIONS = 4
 RUN_SECONDS = 6900  # within a function timeout of two hours, which 10,000 new subscriptions may need
 
-_GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_STORAGE = (
+GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+STORAGE_ACCOUNT = (
     r"/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[\w.()-]{1,90}"
     r"/providers/Microsoft\.Storage/storageAccounts/[a-z0-9]{3,24}"
 )
@@ -29,11 +31,16 @@ _WORKSPACE = (
 )
 # One segment pair each: account, then enrollment account, department, profile, invoice section or customer.
 _BILLING = r"/providers/Microsoft\.Billing/billingAccounts/[\w:.-]{1,128}(/[A-Za-z]{1,40}/[\w:.-]{1,128}){0,2}"
-_CONTAINER = r"[a-z0-9](-?[a-z0-9]){2,62}"
+CONTAINER_NAME = r"[a-z0-9](-?[a-z0-9]){2,62}"
 _GROUP = r"[\w().-]{1,90}"
 # 1.0, 1.0r2, 1.2-preview, 1.0-preview(v1): the names that Cost Management gives its FOCUS versions.
 _VERSION = r"\d{1,2}\.\d{1,2}(r\d{1,2})?(-preview(\(v\d{1,2}\))?)?"
 _TOPIC = r"https://[a-z0-9-]{3,64}(\.[a-z0-9-]+){1,3}\.eventgrid\.azure\.(net|us|cn)/api/events|http://.+"
+# A certificate is also the secret of the same name, which holds its private key.
+CERTIFICATE = (
+    r"https://[A-Za-z0-9-]{3,24}\.vault\.(azure\.net|usgovcloudapi\.net|azure\.cn)"
+    r"/(certificates|secrets)/[A-Za-z0-9-]{1,127}(/[0-9a-f]{32})?/?"
+)
 _STATE = r"[a-z0-9]{3,24}|https://[a-z0-9]{3,24}(\.[a-z0-9-]+)+/?|http://.+"
 
 
@@ -44,22 +51,33 @@ class Sovereign(msgspec.Struct, frozen=True):
     resource_manager: str
     storage_suffix: str
     vault_suffix: str
+    exchange: str  # audience of a managed identity's token that proves an application
 
 
-# Source: azure.core's AzureClouds, azure.identity's AzureAuthorityHosts, and the storage endpoints in Microsoft's
-# "Compare Azure Government and global Azure" and "Azure China developer guide".
+# Source: azure.core's AzureClouds, azure.identity's AzureAuthorityHosts, the storage endpoints in Microsoft's "Compare
+# Azure Government and global Azure" and "Azure China developer guide", and "Configure an application to trust a managed
+# identity" for the audiences.
 CLOUDS = {
     "public": Sovereign(
-        "login.microsoftonline.com", "https://management.azure.com", "core.windows.net", "vault.azure.net"
+        "login.microsoftonline.com",
+        "https://management.azure.com",
+        "core.windows.net",
+        "vault.azure.net",
+        "api://AzureADTokenExchange",
     ),
     "usgov": Sovereign(
         "login.microsoftonline.us",
         "https://management.usgovcloudapi.net",
         "core.usgovcloudapi.net",
         "vault.usgovcloudapi.net",
+        "api://AzureADTokenExchangeUSGov",
     ),
     "china": Sovereign(
-        "login.chinacloudapi.cn", "https://management.chinacloudapi.cn", "core.chinacloudapi.cn", "vault.azure.cn"
+        "login.chinacloudapi.cn",
+        "https://management.chinacloudapi.cn",
+        "core.chinacloudapi.cn",
+        "vault.azure.cn",
+        "api://AzureADTokenExchangeChina",
     ),
 }
 
@@ -86,6 +104,14 @@ EFFECTS = {
     "ACTIVITY_LOG_WORKSPACE": "The Log Analytics workspace with all activity logs, by resource id; empty: not read.",
     "DELTAS": "1: each delivery is stored as a document with what changed, beside the data, and published.",
     "DELIVERY_TOPIC": "The Event Grid topic that deliveries are published to, by its endpoint; empty: none.",
+    "TENANT": "The tenant of the registry whose run this is; set by the function itself, never by a deployment.",
+    "ENTRY_TENANT_ID": "The Entra tenant that the run enters, from the tenant's entry.",
+    "ENTRY_CLIENT_ID": "The multi-tenant application that it enters as, from the tenant's entry.",
+    "ENTRY_CERTIFICATE": "Its certificate in Key Vault, from the tenant's entry; empty: TENANTS_IDENTITY proves it.",
+    "TENANTS_IDENTITY": "The client id of the user-assigned identity that the applications of tenants' entries trust.",
+    "REGISTRY_ACCOUNT": "The account of the tenant registry: its name or blob endpoint; empty: DESTINATION's first.",
+    "TENANT_INVOCATIONS": "Invocations of one tenant in a round; what is left then waits for the next round.",
+    "AUTHORITY_ENDPOINT": "The endpoint of Entra ID's tokens, for local clouds.",
     "RUN_SECONDS": "Seconds after which a run stops; the next run continues.",
     "NOTIFY_URL": "The secret in Key Vault that holds the webhook's address, by its URI; empty: no messages.",
     "ARM_ENDPOINT": "The endpoint of Resource Manager, for local clouds.",
@@ -110,6 +136,14 @@ class Storage(msgspec.Struct, frozen=True):
         return self.id.split("/")[2].lower()
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """How a run enters the Entra tenant `tenant`: as an application, with the URI of its certificate, if it has one."""
+
+    tenant: str
+    client: str
+    certificate: str = ""
+
+
 class AzureSettings(msgspec.Struct, frozen=True):
     """The settings of the Azure function.
 
@@ -124,6 +158,12 @@ class AzureSettings(msgspec.Struct, frozen=True):
     `vault_endpoint` is a loopback address that replaces its vault. `activity_log` is the resource id of the workspace
     with the activity logs, "" for none. `deltas`: deliveries are announced, and published to the Event Grid topic with
     the endpoint `delivery_topic`, "" for none.
+
+    `entra_tenant`, `client` and `client_secret` are the deployment's own sign-in. `tenant` is the id of the registry's
+    tenant whose run this is, "" for the deployment's own, and `entry` how to enter it; `tenants_identity` is the client
+    id of the managed identity that proves the application of an entry without certificate. `registry_url` is the blob
+    endpoint of the account with the registry. A round calls the function for a tenant at most `tenant_invocations`
+    times.
     """
 
     cloud: Sovereign
@@ -139,7 +179,7 @@ class AzureSettings(msgspec.Struct, frozen=True):
     billing: str
     billing_scopes: tuple[str, ...]
     backfill_months: int
-    tenant: str
+    entra_tenant: str
     client: str
     client_secret: str
     state_url: str
@@ -156,6 +196,17 @@ class AzureSettings(msgspec.Struct, frozen=True):
     activity_log: str = ""
     deltas: bool = False
     delivery_topic: str = ""
+    tenant: str = ""
+    entry: Entry | None = None
+    tenants_identity: str = ""
+    registry_url: str = ""
+    authority_endpoint: str = ""
+    tenant_invocations: int = TENANT_INVOCATIONS
+
+    @property
+    def directory(self) -> str:
+        """The Entra tenant whose subscriptions the run covers, "" if only its token says which."""
+        return self.entry.tenant if self.entry else self.entra_tenant
 
     @property
     def backfills(self) -> bool:
@@ -188,7 +239,7 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
     settings = AzureSettings(
         cloud=cloud,
         destination=_destination(reader),
-        container=reader.text("DESTINATION_CONTAINER", CONTAINER, _CONTAINER, "a container's name"),
+        container=reader.text("DESTINATION_CONTAINER", CONTAINER, CONTAINER_NAME, "a container's name"),
         exports=reader.choices("EXPORTS", "actual", DATASETS),
         parquet=reader.choice("EXPORT_FORMAT", "csv", ("csv", "parquet")) == "parquet",
         identity=reader.choice("EXPORT_IDENTITY", "none", ("none", "system")) == "system",
@@ -201,8 +252,8 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
         billing=billing,
         billing_scopes=billing_scopes,
         backfill_months=reader.number("BACKFILL_MONTHS", BACKFILL, 0, MOST_BACKFILL),
-        tenant=reader.text("AZURE_TENANT_ID", "", _GUID, "a tenant's id").lower(),
-        client=reader.text("AZURE_CLIENT_ID", "", _GUID, "an application's id").lower(),
+        entra_tenant=reader.text("AZURE_TENANT_ID", "", GUID, "a tenant's id").lower(),
+        client=reader.text("AZURE_CLIENT_ID", "", GUID, "an application's id").lower(),
         client_secret=reader.text("AZURE_CLIENT_SECRET", ""),
         state_url=_state_url(reader, environment, cloud),
         run_seconds=reader.number("RUN_SECONDS", RUN_SECONDS, 60, 86_400),
@@ -219,15 +270,22 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
         ),
         deltas=reader.number("DELTAS", 0, 0, 1) == 1,
         delivery_topic=_topic(reader),
+        tenant=reader.text("TENANT", "", hint="the id of a tenant in the registry"),
+        entry=_entry(reader),
+        tenants_identity=reader.text("TENANTS_IDENTITY", "", GUID, "a managed identity's client id").lower(),
+        authority_endpoint=reader.endpoint("AUTHORITY_ENDPOINT"),
+        tenant_invocations=reader.number("TENANT_INVOCATIONS", TENANT_INVOCATIONS, 1, 100),
     )
+    settings = msgspec.structs.replace(settings, registry_url=_registry_url(reader, settings))
     reader.check(
         settings.deltas or not settings.delivery_topic,
         "DELIVERY_TOPIC",
         "deliveries are published only with DELTAS=1; set that too, or unset DELIVERY_TOPIC",
     )
     if settings.client_secret:
-        reader.check(bool(settings.tenant), "AZURE_TENANT_ID", "is required together with AZURE_CLIENT_SECRET")
+        reader.check(bool(settings.entra_tenant), "AZURE_TENANT_ID", "is required together with AZURE_CLIENT_SECRET")
         reader.check(bool(settings.client), "AZURE_CLIENT_ID", "is required together with AZURE_CLIENT_SECRET")
+    _check_tenant(reader, settings)
     loopback = "is for a loopback endpoint only; unset it"
     reader.check(not settings.arm_token or bool(settings.arm_endpoint), "ARM_TOKEN", loopback)
     reader.check(not settings.blob_key or bool(settings.blob_endpoint), "BLOB_KEY", loopback)
@@ -237,10 +295,45 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
     return settings
 
 
+def _entry(reader: Reader) -> Entry | None:
+    tenant = reader.text("ENTRY_TENANT_ID", "", GUID, "an Entra tenant's id").lower()
+    client = reader.text("ENTRY_CLIENT_ID", "", GUID, "an application's id").lower()
+    hint = "the URI of a certificate in Key Vault (https://….vault.azure.net/certificates/…)"
+    certificate = reader.text("ENTRY_CERTIFICATE", "", CERTIFICATE, hint, secret=True)
+    return Entry(tenant, client, certificate) if tenant or client or certificate else None
+
+
+def _check_tenant(reader: Reader, settings: AzureSettings) -> None:
+    """Check that a tenant's run has a whole entry, and no other run has one."""
+    if not settings.tenant:
+        reader.check(settings.entry is None, "ENTRY_TENANT_ID", "only the registry's tenants have an entry; unset it")
+        return
+    entry = settings.entry
+    reader.check(is_tenant_id(settings.tenant), "TENANT", "is not the id of a tenant")
+    reader.check(entry is not None and bool(entry.tenant and entry.client), "TENANT", "has no entry in the registry")
+    if entry and not entry.certificate:
+        reader.check(
+            bool(settings.tenants_identity),
+            "TENANTS_IDENTITY",
+            "is required for an entry without certificate: the client id of a user-assigned managed identity, which "
+            "the entry's application trusts (system-assigned ones are not supported)",
+        )
+
+
+def _registry_url(reader: Reader, settings: AzureSettings) -> str:
+    """Return the blob endpoint of the registry's account: the configured one, else that of the first destination."""
+    account = reader.text("REGISTRY_ACCOUNT", "", _STATE, "a storage account's name, or its blob endpoint (https://…)")
+    if account.startswith("http://"):
+        return reader.endpoint("REGISTRY_ACCOUNT").rstrip("/")
+    if account:
+        return account.rstrip("/") if "://" in account else settings.blob_url(account)
+    return settings.blob_url(settings.destination[0].name) if settings.destination else ""
+
+
 def _destination(reader: Reader) -> tuple[Storage, ...]:
     hint = "a storage account's resource id (/subscriptions/…/storageAccounts/…)"
     reader.text("DESTINATION", None, hint=hint + "; several are separated by commas")
-    found = [Storage(one) for one in reader.items("DESTINATION", "", _STORAGE, hint)]
+    found = [Storage(one) for one in reader.items("DESTINATION", "", STORAGE_ACCOUNT, hint)]
     return tuple({one.id.lower(): one for one in reversed(found)}.values())[::-1]
 
 
@@ -259,7 +352,7 @@ def _topic(reader: Reader) -> str:
 
 
 def _subscriptions(reader: Reader, name: str) -> tuple[str, ...]:
-    return tuple(one.lower() for one in reader.items(name, "", _GUID, "a subscription's id"))
+    return tuple(one.lower() for one in reader.items(name, "", GUID, "a subscription's id"))
 
 
 def _billing(reader: Reader) -> tuple[str, tuple[str, ...]]:

@@ -1,6 +1,8 @@
 """Stores the state, and the documents beside it, in the function app's storage account.
 
 The connector has no access to that account. A state that the legacy scripts left in the export container is read once.
+A tenant's documents are below ``tenants/<id>/``, and its reports below ``runs/tenants/<id>/``, where they expire with
+the deployment's own.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from azure_function.settings import STATE_CONTAINER, AzureSettings
 from shared.errors import CloudError, Denied, NotFound
 from shared.parsing import age_of
 from shared.runtime.context import RunContext
-from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, aside_name, report_name, run_ids
+from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, aside_name, run_ids
 
 NAME = "known_subscriptions.json"
 LEGACY = "legacy:"  # version prefix of a state read from the legacy blob; the first save creates the new blob
@@ -39,6 +41,9 @@ class BlobStore(BlobDocuments):
         self._settings = settings
         self._clients = clients
         self._read_from: ContainerClient = self._container
+        folder = f"tenants/{settings.tenant}/" if settings.tenant else ""
+        self._below, self._reports = folder, f"{REPORTS}{folder}"
+        self._state_name = f"{folder}{NAME}"
 
     def load(self, limit: int, document: str = STATE) -> Blob:
         """Read a document of at most `limit` bytes; a missing state falls back to the legacy one.
@@ -46,10 +51,11 @@ class BlobStore(BlobDocuments):
         Raises Denied, Transient.
         """
         if document:
-            return super().load(limit, document)
+            return super().load(limit, f"{self._below}{document}")
         self._read_from = self._container
-        found = super().load(limit, NAME)
-        return self._legacy(limit) if found.version is None else found
+        found = super().load(limit, self._state_name)
+        # The legacy scripts knew no tenants.
+        return self._legacy(limit) if found.version is None and not self._settings.tenant else found
 
     def save(self, data: bytes, version: str | None, document: str = STATE) -> str:
         """Write a document if it still has `version`; return the new one.
@@ -57,7 +63,7 @@ class BlobStore(BlobDocuments):
         Raises Conflict, Denied, NotFound (the container could not be created), Transient.
         """
         known = None if version is None or version.startswith(LEGACY) else version
-        return self._save(document or NAME, data, BINARY if document else JSON, known)
+        return self._save(f"{self._below}{document or NAME}", data, BINARY if document else JSON, known)
 
     def age(self) -> timedelta | None:
         """Return how long ago the state was written, by the clock of the storage service. Raises CloudError."""
@@ -67,13 +73,15 @@ class BlobStore(BlobDocuments):
             validate_storage_response(response)  # this hook replaces the client's own
             ages.append(age_of(response.http_response.headers))
 
-        read: Any = self._container.get_blob_client(NAME).get_blob_properties  # its generic type is lost in `calls`
+        read: Any = self._container.get_blob_client(
+            self._state_name
+        ).get_blob_properties  # its generic type is lost in `calls`
         self._run.calls(STORAGE, read, raw_response_hook=read_age)
         return ages[-1] if ages else None
 
     def set_aside(self, suffix: str, document: str = STATE) -> str:
         """Copy the loaded document to a name that contains `suffix`; return that name. Raises CloudError."""
-        name = document or NAME
+        name = f"{self._below}{document or NAME}"
         copy = aside_name(name, suffix)
         read_from = self._container if document else self._read_from
         data = self._run.calls(STORAGE, self._download, read_from, name)
@@ -82,19 +90,16 @@ class BlobStore(BlobDocuments):
 
     def put(self, document: str, data: bytes, content_type: str) -> str:
         """Write a document beside the state, overwriting an existing one; return its URL. Raises CloudError."""
-        self._write(document, data, content_type, {"overwrite": True})
-        return f"{self._settings.state_url}/{STATE_CONTAINER}/{document}"
+        return self._put(f"{self._below}{document}", data, content_type)
 
     def put_report(self, run_id: str, data: bytes) -> str:
         """Write the full report of a run; return its URL. Raises CloudError."""
-        name = report_name(run_id)
-        self._write(name, data, JSON, {"overwrite": True})
-        return f"{self._settings.state_url}/{STATE_CONTAINER}/{name}"
+        return self._put(f"{self._reports}{run_id}.json", data, JSON)
 
     def report(self, run_id: str) -> bytes:
         """Return the full report of a run. Raises NotFound, Denied, Transient."""
         try:
-            return self._run.calls(STORAGE, self._bytes, report_name(run_id))
+            return self._run.calls(STORAGE, self._bytes, f"{self._reports}{run_id}.json")
         except Denied as denied:
             raise self._explained(denied) from denied
 
@@ -108,7 +113,13 @@ class BlobStore(BlobDocuments):
             raise self._explained(denied) from denied
 
     def _names(self) -> list[str]:
-        return list(self._container.list_blob_names(name_starts_with=REPORTS))
+        """Return the names of the reports as those of a deployment without tenants; folders in between are skipped."""
+        found = self._container.walk_blobs(name_starts_with=self._reports, delimiter="/")
+        return [f"{REPORTS}{one.name.removeprefix(self._reports)}" for one in found if not one.name.endswith("/")]
+
+    def _put(self, name: str, data: bytes, content_type: str) -> str:
+        self._write(name, data, content_type, {"overwrite": True})
+        return f"{self._settings.state_url}/{STATE_CONTAINER}/{name}"
 
     def _bytes(self, name: str) -> bytes:
         return self._container.get_blob_client(name).download_blob().readall()

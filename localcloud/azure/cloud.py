@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from azure.storage.blob import BlobServiceClient
 
@@ -68,6 +69,7 @@ EVENT_SCHEDULE = "0 4-59/5 * * * *"  # the event check's timer, as in the module
 KEY = base64.b64encode(hashlib.sha512(b"the local Azure's storage").digest()).decode()
 _MANAGEMENT = "https://management.azure.com"
 HOST = "tailpipehost"
+REGISTRY_CONTAINER = "tailpipe-registry"
 MAX_BODY = 4 * 1024 * 1024  # Resource Manager's own limit
 
 
@@ -262,6 +264,19 @@ class LocalAzure(LocalCloud):
     @property
     def _virtual(self) -> bool:
         return not isinstance(self.clock, SystemClock)
+
+    def tenant_entries(self) -> list[dict[str, Any]]:
+        """Return an entry of a tenant registry for each of the customers' tenants."""
+        return [
+            {"id": one.name, "cloud": "azure", "entry": one.entry(), "destination": one.destination()}
+            for one in self.customers
+        ]
+
+    def put_registry(self, data: bytes) -> None:
+        """Store a tenant registry where the function reads it: in the first destination, as an operator does."""
+        account = self.destinations[0].name
+        self.world.blobs.make_container(account, REGISTRY_CONTAINER)
+        self.world.blobs.put([(account, REGISTRY_CONTAINER, "tenants.json", data)])
 
     def sync(self) -> None:
         """Set Azurite's clock to the local time; needed only for a virtual clock. Every ARM call does it."""

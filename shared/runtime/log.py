@@ -65,6 +65,7 @@ EVENTS = {
     "run-finished": "a run ended",
     "tenant-refused": "a tenant's entry in the registry is wrong: it is left out",
     "row-unread": "the result of a tenant's last run could not be read: its next run replaces it",
+    "round-figures": "the metrics of a round over all tenants, once at its end",
     "row-unsaved": "the result of a tenant's run could not be stored: its round counts it as not run",
 }
 

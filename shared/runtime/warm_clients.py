@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
 
@@ -18,20 +19,30 @@ C = TypeVar("C", bound=Closable)
 
 
 class WarmClients(Generic[C]):
-    """Keeps the clients that were built last, as long as settings and credentials stay the same."""
+    """Keeps the `most` sets of clients that were used last, as long as settings and credentials stay the same.
 
-    def __init__(self) -> None:
-        self._kept: tuple[Hashable, C] | None = None
+    Safe to use from several threads: no caller ever gets clients that were built for another key.
+    """
+
+    def __init__(self, most: int = 1) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: dict[Hashable, C] = {}  # the one used last is the last one
 
     def get(self, key: Hashable, build: Callable[[], C]) -> C:
-        """Return the kept clients if they were built for an equal `key`; otherwise close them and build new ones."""
-        if self._kept is None or self._kept[0] != key:
-            self.drop()
-            self._kept = (key, build())
-        return self._kept[1]
+        """Return the kept clients that were built for an equal `key`, else build new ones and close the oldest."""
+        with self._lock:
+            found = self._kept.pop(key, None)
+            if found is None:
+                while len(self._kept) >= self._most:
+                    self._kept.pop(next(iter(self._kept))).close()
+                found = build()
+            self._kept[key] = found
+            return found
 
     def drop(self) -> None:
-        """Close and forget the kept clients."""
-        if self._kept is not None:
-            self._kept[1].close()
-        self._kept = None
+        """Close and forget all kept clients."""
+        with self._lock:
+            for one in self._kept.values():
+                one.close()
+            self._kept.clear()

@@ -65,7 +65,8 @@ class Rules(msgspec.Struct, frozen=True):
 
     `settings` are those that an entry may override. `own` are settings of the deployment that no tenant inherits.
     `identity` returns what only one tenant may enter, such as a payer's account id, for messages. `unique` are fields
-    of `entry` whose values no two tenants may share. `further` returns what else is wrong with a valid entry.
+    of `entry` whose values no two tenants may share. `exclusive` returns what else only one tenant may have, each with
+    the reason. `further` returns what else is wrong with a valid entry.
     """
 
     cloud: str
@@ -76,6 +77,7 @@ class Rules(msgspec.Struct, frozen=True):
     identity: Callable[[Tenant], str]
     unique: tuple[str, ...] = ()
     further: Callable[[Tenant], Iterable[str]] = lambda _: ()
+    exclusive: Callable[[Tenant], Mapping[str, str]] = lambda _: {}
 
 
 class TenantRegistry(msgspec.Struct, frozen=True):
@@ -268,20 +270,29 @@ def _fields(given: Any, what: str, fields: Mapping[str, Field], faults: list[str
 def _shared_values(tenants: Iterable[Tenant], rules: Rules) -> Iterator[tuple[str, str]]:
     """Yield (id, fault) for each tenant that shares with another one what only one may have."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    texts: dict[tuple[str, str], tuple[str, str]] = {}
     for tenant in tenants:
-        groups["", rules.identity(tenant)].append(tenant.id)
-        for name in rules.unique:
-            if tenant.entry.get(name):
-                groups[name, tenant.entry[name]].append(tenant.id)
-    for (name, value), ids in groups.items():
+        for kind, value, what, advice in _claims(tenant, rules):
+            groups[kind, value].append(tenant.id)
+            texts[kind, value] = (what, advice)
+    for claim, ids in groups.items():
         if len(ids) < 2:
             continue
-        what = (
-            f"'entry': {name} is the same as that of another tenant" if name else f"enters {value}, as another one does"
-        )
+        what, advice = texts[claim]
         for one in ids:
             others = ", ".join(other for other in ids[:6] if other != one)
-            yield one, f"{what} ({others}); keep one of them"
+            yield one, f"{what} ({others}); {advice}"
+
+
+def _claims(tenant: Tenant, rules: Rules) -> Iterator[tuple[str, str, str, str]]:
+    """Yield kind and value of what only this tenant may have, with the fault and the advice if another one has it."""
+    identity, keep = rules.identity(tenant), "keep one of them"
+    yield "identity", identity, f"enters {identity}, as another one does", keep
+    for name in rules.unique:
+        if tenant.entry.get(name):
+            yield name, tenant.entry[name], f"'entry': {name} is the same as that of another tenant", keep
+    for value, why in rules.exclusive(tenant).items():
+        yield "exclusive", value, f"{value} is also that of another tenant", why
 
 
 def _is_text(value: Any) -> bool:

@@ -75,7 +75,7 @@ class Rest:
             billing="off",
             billing_scopes=(),
             backfill_months=0,
-            tenant=reader.text("AZURE_TENANT_ID", ""),
+            entra_tenant=reader.text("AZURE_TENANT_ID", ""),
             client=reader.text("AZURE_CLIENT_ID", ""),
             client_secret=environment.get("AZURE_CLIENT_SECRET", ""),
             state_url="",

@@ -24,7 +24,7 @@ def settings_of(session: Session, deployed: FunctionApp | None) -> AzureSettings
     """Return the function's settings with the operator's sign-in; those for a whole group if nothing is deployed."""
     if deployed is None:
         return msgspec.structs.replace(
-            session.rest.settings, group=session.group, include=session.subscriptions, tenant=session.tenant
+            session.rest.settings, group=session.group, include=session.subscriptions, entra_tenant=session.tenant
         )
     own = session.rest.settings
     try:
@@ -37,7 +37,7 @@ def settings_of(session: Session, deployed: FunctionApp | None) -> AzureSettings
             )
         ) from error
     return msgspec.structs.replace(
-        read, client=own.client, client_secret=own.client_secret, tenant=session.tenant, cloud=own.cloud
+        read, client=own.client, client_secret=own.client_secret, entra_tenant=session.tenant, cloud=own.cloud
     )
 
 

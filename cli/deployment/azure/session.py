@@ -87,7 +87,7 @@ def open_session(given: Mapping[str, Any], environment: Mapping[str, str], clock
             )
         )
     tenant = str(found.get("tenantId") or claims.get("tid", "")).lower()
-    problems = list(_wrong(rest, found, tenant, rest.settings.tenant.lower() or claims.get("tid", "")))
+    problems = list(_wrong(rest, found, tenant, rest.settings.entra_tenant.lower() or claims.get("tid", "")))
     if problems:
         raise OperatorError(*problems)
     listed = _value(given, environment, "include_subscriptions")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from shared.runtime.warm_clients import WarmClients
 
 
@@ -13,6 +15,14 @@ class Connections:
 
     def close(self) -> None:
         self.closed = True
+
+
+class Named(Connections):
+    """Clients that know for whom they were built."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
 
 
 def test_equal_keys_share_one_set_of_clients() -> None:
@@ -32,3 +42,30 @@ def test_new_key_closes_the_previous_clients() -> None:
     warm.drop()
     assert second.closed
     assert warm.get("new", Connections) is not second
+
+
+def test_several_sets_are_kept_and_the_one_not_used_for_longest_is_closed() -> None:
+    """A deployment that serves several tenants alternates between their clients and its own."""
+    warm = WarmClients[Connections](most=2)
+    own, first = warm.get("own", Connections), warm.get("first", Connections)
+    assert warm.get("own", Connections) is own
+    second = warm.get("second", Connections)
+    assert (own.closed, first.closed, second.closed) == (False, True, False)
+    warm.drop()
+    assert own.closed
+
+
+def test_no_thread_gets_the_clients_of_another_key() -> None:
+    """Runs of several tenants in one process alternate at any moment."""
+    warm = WarmClients[Named]()
+    wrong: list[str] = []
+
+    def use(name: str) -> None:
+        wrong.extend(name for _ in range(300) if warm.get(name, lambda: Named(name)).name != name)
+
+    threads = [threading.Thread(target=use, args=(name,)) for name in ("one", "two", "three")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

@@ -1,0 +1,302 @@
+"""Runs of several Entra tenants by one deployment: each with its own entry, state and resources."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from azure_function import rounds
+from azure_function.clients import drop_clients
+from azure_function.invocation import run_once
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.customers import CustomerTenant
+from shared.errors import RequestError
+from shared.reconcile import RunResult
+from shared.request import RunRequest
+from tests.azure_function.support import HOUR, Lines, local_azure, messages
+
+ROUND = "20261102T090000Z-0000002a"
+TOKEN = "Microsoft.Entra/tenants/token/action"
+
+
+@pytest.fixture
+def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
+    """Return a provider's tenant with three customers' tenants in its registry."""
+    with local_azure(subscriptions=1, customers=3) as cloud:
+        environment = cloud.environment()
+        for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+            monkeypatch.setenv(name, environment[name])
+        register(cloud)
+        yield cloud
+        drop_clients()
+
+
+def register(cloud: LocalAzure, entries: Sequence[Any] = (), **changes: dict[str, Any]) -> None:
+    """Store a registry with these entries, by default of all customers, each with `changes` by its name."""
+    given = [{**one, **changes.get(one["id"].replace("-", "_"), {})} for one in entries or cloud.tenant_entries()]
+    cloud.put_registry(json.dumps({"version": 1, "tenants": given}).encode())
+
+
+def run(cloud: LocalAzure, tenant: str, **settings: str) -> RunResult:
+    """Run the function once for a tenant."""
+    environment = {**cloud.environment(), **settings}
+    return run_once(RunRequest(tenant=tenant), environment, Lines(), cloud.clock, 3300, seed=1)
+
+
+def row(cloud: LocalAzure, tenant: str, round_id: str = ROUND, sink: Lines | None = None) -> dict[str, Any]:
+    """Return the row of a tenant's run in a round."""
+    return rounds.run_tenant(tenant, round_id, cloud.environment(), sink or Lines(), cloud.clock, 3300, seed=1)
+
+
+def stored(cloud: LocalAzure) -> set[str]:
+    """Return the names of the blobs in the state container."""
+    with cloud.blob_client(cloud.host_account.name) as client:
+        return set(client.get_container_client("tailpipe-state").list_blob_names())
+
+
+def read(cloud: LocalAzure, name: str) -> Any:
+    """Return a JSON document of the state container."""
+    with cloud.blob_client(cloud.host_account.name) as client:
+        return json.loads(client.get_blob_client("tailpipe-state", name).download_blob().readall())
+
+
+def callers(customer: CustomerTenant) -> set[str]:
+    """Return who called a customer's Resource Manager or storage."""
+    return {one.app for one in customer.world.calls}
+
+
+def test_a_tenants_run_creates_exports_in_the_tenant_and_stores_everything_with_the_provider(
+    fleet: LocalAzure,
+) -> None:
+    """State, report and row are the provider's; only exports and containers are the tenant's."""
+    customer = fleet.customers[0]
+    finished = run(fleet, customer.name)
+    assert finished.report["status"] == "ok", messages(finished)
+    assert finished.report["tenant"] == customer.name
+    assert finished.report["scopes"]["covered"] == 2
+    assert len(customer.actions.exports()) == 2
+    assert fleet.exports() == []
+    run_id = finished.report["run_id"]
+    assert stored(fleet) == {
+        f"tenants/{customer.name}/known_subscriptions.json",
+        f"runs/tenants/{customer.name}/{run_id}.json",
+        f"rows/{customer.name}.json",
+    }
+    document = read(fleet, f"tenants/{customer.name}/known_subscriptions.json")
+    assert document["owner"] == customer.id
+    assert read(fleet, f"rows/{customer.name}.json")["status"] == "ok"
+
+
+def test_no_credential_of_one_tenant_is_sent_to_another(fleet: LocalAzure) -> None:
+    """Runs alternate in one process; each tenant sees its own principal and nobody else, and refuses no token."""
+    for _ in range(2):
+        for customer in fleet.customers:
+            assert run(fleet, customer.name).report["status"] == "ok"
+        fleet.advance(HOUR)
+        fleet.sync()
+    for customer in fleet.customers:
+        assert callers(customer) == {customer.principal}
+        assert not customer.world.calls.select(status=401)
+    assert not fleet.calls.select(status=401)
+    principals = {customer.principal for customer in fleet.customers}
+    assert not principals & {one.app for one in fleet.calls}
+
+
+def test_the_deployments_own_run_is_as_before(fleet: LocalAzure) -> None:
+    """Its reports are listed without those of tenants."""
+    run(fleet, fleet.customers[0].name)
+    finished = run_once(RunRequest(), fleet.environment(), Lines(), fleet.clock, 3300, seed=2)
+    assert finished.report["status"] == "ok", messages(finished)
+    assert "tenant" not in finished.report
+    from azure_function.invocation import open_state
+
+    store, _ = open_state(fleet.environment(), Lines(), fleet.clock)
+    assert store.report_ids("2026") == [finished.report["run_id"]]
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (7000229, "accept the link"),
+        (65001, "accept the link"),
+        (700016, "accept the link"),
+        (7000112, "enable users' sign-in"),
+        (53003, "Conditional Access"),
+        (90002, "Correct tenant_id"),
+        (5000225, "reactivated"),
+    ],
+)
+def test_a_tenant_that_cannot_be_entered_is_a_row(fleet: LocalAzure, code: int, remedy: str) -> None:
+    """Nothing is called in its cloud, and no state is written; the others are not affected."""
+    dead, other = fleet.customers[:2]
+    if code == 7000229:
+        fleet.revoke_consent(dead.name)
+    elif code == 7000112:
+        fleet.disable_application(dead.name)
+    else:
+        fleet.refuse_tokens(dead.name, code)
+    found = row(fleet, dead.name)
+    assert (found["status"], found["again"]) == ("unreachable", False)
+    (failure,) = found["failures"]
+    assert failure["code"] == "tenant-unreachable"
+    assert f"AADSTS{code}" in failure["message"]
+    assert remedy in failure["remedy"]
+    assert len(dead.world.calls) == 0
+    assert not any(name.startswith(f"tenants/{dead.name}") for name in stored(fleet))
+    assert row(fleet, other.name)["status"] == "ok"
+
+
+def test_a_tenant_without_roles_for_the_application_cannot_be_entered_either(fleet: LocalAzure) -> None:
+    """A consent that was given again starts without the former roles."""
+    customer = fleet.customers[0]
+    fleet.revoke_consent(customer.name)
+    fleet.consent_tenant(customer.name, roles=False)
+    (failure,) = row(fleet, customer.name)["failures"]
+    assert failure["code"] == "tenant-unreachable"
+    assert "tenants invite" in failure["remedy"]
+
+
+def test_consent_revoked_between_two_runs_keeps_the_state(fleet: LocalAzure) -> None:
+    """The tenant's exports go on by themselves, and the next consent continues where the state ended."""
+    customer = fleet.customers[0]
+    run(fleet, customer.name)
+    before = read(fleet, f"tenants/{customer.name}/known_subscriptions.json")
+    fleet.revoke_consent(customer.name)
+    drop_clients()
+    assert row(fleet, customer.name)["status"] == "unreachable"
+    assert read(fleet, f"tenants/{customer.name}/known_subscriptions.json")["scopes"] == before["scopes"]
+    fleet.consent_tenant(customer.name)
+    again = row(fleet, customer.name, "20261102T100000Z-0000002b")
+    assert (again["status"], again["scopes"]["covered"]) == ("ok", 2)
+    assert len(customer.actions.exports()) == 2
+
+
+def test_the_own_identity_being_unavailable_is_not_the_tenants_failure(fleet: LocalAzure) -> None:
+    """The row says that this deployment's credentials are missing."""
+    fleet.break_identity("unavailable")
+    found = row(fleet, fleet.customers[0].name)
+    assert found["status"] == "failed"
+    assert found["failures"][0]["code"] == "credentials"
+
+
+def test_a_state_of_another_entra_tenant_is_not_touched(fleet: LocalAzure) -> None:
+    """A tenant's id that was given to another customer fails with one sentence and writes nothing."""
+    first, second = fleet.customers[:2]
+    run(fleet, first.name)
+    name = f"tenants/{first.name}/known_subscriptions.json"
+    before = read(fleet, name)
+    entry = {"entry": second.entry(), "destination": second.destination()}
+    others = [one for one in fleet.tenant_entries() if one["id"] != second.name]
+    register(fleet, [{**one, **(entry if one["id"] == first.name else {})} for one in others])
+    finished = run(fleet, first.name)
+    assert finished.report["status"] == "failed"
+    assert first.id in messages(finished)
+    assert read(fleet, name) == before
+    assert second.actions.exports() == []
+
+
+def test_a_tenant_that_moves_to_another_id_finds_its_exports(fleet: LocalAzure) -> None:
+    """They are adopted: no second export is created."""
+    customer = fleet.customers[0]
+    run(fleet, customer.name)
+    entries = fleet.tenant_entries()
+    register(fleet, [{**entries[0], "id": "renamed"}, *entries[1:]])
+    finished = run(fleet, "renamed")
+    assert finished.report["status"] == "ok", messages(finished)
+    assert finished.report["outcomes"].get("create", {}) == {}
+    assert len(customer.actions.exports()) == 2
+
+
+def test_an_account_of_another_tenant_is_refused_by_the_registry(fleet: LocalAzure) -> None:
+    """Both entries name what Azure does not allow, and nothing is called."""
+    first, second, third = fleet.customers
+    register(fleet, customer_001={"destination": first.destination()})
+    for customer in (first, second):
+        found = row(fleet, customer.name)
+        assert found["status"] == "refused"
+        assert "only to a storage account in the same Entra tenant" in found["failures"][0]["message"]
+        assert len(customer.world.calls) == 0
+    assert row(fleet, third.name)["status"] == "ok"
+
+
+def test_an_account_of_the_provider_is_not_sent_a_tenants_token(fleet: LocalAzure) -> None:
+    """Another tenant's account answers that it wants a token of its own authority, which is not requested."""
+    customer = fleet.customers[0]
+    foreign = {"storage_account": fleet.destinations[0].id}
+    register(fleet, customer_000={"destination": foreign})
+    issued = len(fleet.calls.select(TOKEN))
+    found = row(fleet, customer.name)
+    assert found["status"] in ("failed", "degraded")
+    assert customer.actions.exports() == []
+    tenants = {one.resource.split("/")[2] for one in list(fleet.calls.select(TOKEN))[issued:]}
+    assert tenants == {customer.id}
+
+
+def test_an_unknown_or_paused_tenant_is_refused_before_any_call(fleet: LocalAzure) -> None:
+    """Neither gets a row by a single run."""
+    register(fleet, customer_001={"paused": True})
+    for name, why in (("nobody", "not in the registry"), (fleet.customers[1].name, "paused")):
+        with pytest.raises(RequestError, match=why):
+            run(fleet, name)
+    assert not any(name.startswith("rows/") for name in stored(fleet))
+
+
+def test_a_round_reports_every_tenant(fleet: LocalAzure) -> None:
+    """Never run first, then the longest waiting; a second delivery of a task runs nothing."""
+    fleet.revoke_consent(fleet.customers[1].name)
+    run(fleet, fleet.customers[0].name)
+    lines = Lines()
+    begun = rounds.begin(fleet.environment(), lines, fleet.clock)
+    assert begun["tenants"] == ["customer-001", "customer-002", "customer-000"]
+    for tenant in begun["tenants"]:
+        row(fleet, tenant, begun["round"], lines)
+    exports = len(fleet.customers[2].actions.exports())
+    calls = len(fleet.customers[2].world.calls)
+    assert row(fleet, "customer-002", begun["round"])["status"] == "ok"
+    assert len(fleet.customers[2].world.calls) == calls
+    report = rounds.end(begun["round"], fleet.environment(), lines, fleet.clock)
+    assert report["tenants"] == {
+        "total": 3, "ok": 2, "degraded": 0, "failed": 0, "unreachable": 1, "refused": 0, "paused": 0, "not_run": 0,
+    }  # fmt: skip
+    assert [one["tenant"] for one in report["rows"]] == ["customer-001"]
+    assert len(fleet.customers[2].actions.exports()) == exports == 2
+    assert len(read(fleet, f"runs/rounds/{begun['round']}.json")["rows"]) == 3
+    (figures,) = [fields for _, event, fields in lines.lines if event == "round-figures"]
+    assert (figures["tenants_ok"], figures["tenants_unreachable"]) == (2, 1)
+    # A tenant's events carry its id, so that a log of many tenants can be read.
+    assert {fields.get("tenant") for _, event, fields in lines.lines if event == "run-finished"} == set(
+        begun["tenants"]
+    )
+
+
+def test_a_run_that_was_cut_short_asks_for_another_call_until_its_share_is_used(fleet: LocalAzure) -> None:
+    """The engine repeats the call; the function counts."""
+    customer = fleet.customers[0]
+    customer.actions.latency(40, "Microsoft.CostManagement/exports/*")
+    environment = {**fleet.environment(), "TENANT_INVOCATIONS": "2", "CALLS_AT_ONCE": "1"}
+    rows = [
+        rounds.run_tenant(customer.name, ROUND, environment, Lines(), fleet.clock, 60, seed=number)
+        for number in range(3)
+    ]
+    assert [(one["invocations"], one["again"]) for one in rows] == [(1, True), (2, False), (2, False)]
+    assert not rows[-1]["run_complete"]
+
+
+def test_the_timers_and_requests_of_one_tenant_do_not_see_the_state_of_another(fleet: LocalAzure) -> None:
+    """With TENANT in its environment, the status is that of the tenant."""
+    from azure_function.invocation import status_once
+    from azure_function.tenants import RULES
+    from shared.tenants.registry import environment_of, parse_registry
+
+    run(fleet, fleet.customers[0].name)
+    data = json.dumps({"version": 1, "tenants": fleet.tenant_entries()}).encode()
+    registry = parse_registry(data, RULES)
+    totals = [
+        status_once(environment_of(registry.tenant(one.name), fleet.environment(), RULES), Lines(), fleet.clock)
+        for one in fleet.customers[:2]
+    ]
+    assert [one["scopes"]["total"] for one in totals] == [2, 0]
+    assert status_once(fleet.environment(), Lines(), fleet.clock)["scopes"]["total"] == 0
