@@ -96,7 +96,6 @@ class AwsActions(ControlActions):
         """Delete a stack and its roles, as the account's administrator does to withdraw what they allow."""
         self.world.roles.remove(account, (name, self.region))
 
-    # difference: AWS-18
     def transfer_billing(self, payer: str, name: str = "") -> str:
         """Let the own account receive the bills of `payer`; return the ARN of the billing view of its costs."""
         source = self.world.organizations.find(payer)
