@@ -12,6 +12,12 @@ from shared.parsing import is_html, require
 # The fields of every successful response, by operation: a response without them was truncated or came from another
 # server. The service models mark few of them as required. Source: botocore's output shapes and the API references.
 EXPECTED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    "AssumeRole": {
+        "AssumedRoleUser.Arn": str,
+        "Credentials.AccessKeyId": str,
+        "Credentials.SecretAccessKey": str,
+        "Credentials.SessionToken": str,
+    },
     "CreateExport": {"ExportArn": str},
     "CreateStackInstances": {"OperationId": str},
     "DescribeAccount": {"Account.Id": str, "Account.Arn": str},
@@ -19,6 +25,7 @@ EXPECTED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "DescribeOrganizationsAccess": {"Status": str},
     "DescribeStackSet": {"StackSet.StackSetId": str},
     "DescribeStackSetOperation": {"StackSetOperation.Status": str},
+    "GetBillingView": {"billingView.arn": str},
     "GetBucketEncryption": {"ServerSideEncryptionConfiguration.Rules": list},
     "GetBucketLifecycleConfiguration": {"Rules": list},
     "GetBucketPolicy": {"Policy": str},
@@ -41,6 +48,7 @@ EXPECTED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "HeadObject": {"ETag": str},
     "ListAccounts": {"Accounts": list},
     "ListAccountsForParent": {"Accounts": list},
+    "ListBillingViews": {"billingViews": list},
     "ListExecutions": {"Executions": list},
     "ListExports": {"Exports": list},
     "ListObjectsV2": {"Name": str, "KeyCount": int, "IsTruncated": bool},

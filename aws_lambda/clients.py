@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.config import Config
 
 from aws_lambda.answers import prove
 from aws_lambda.settings import AwsSettings, new_session
+from shared.errors import NotUnderstood
+from shared.parsing import digits
 from shared.redaction import remember_secret
+from shared.runtime.context import RunContext
 from shared.runtime.rate_limit import Rate
 from shared.runtime.warm_clients import WarmClients
 
@@ -34,11 +37,12 @@ EXPORT_REGIONS = {
 # Calls per second and burst. S3: at least 3,500 writes and 5,500 reads a second per prefix ("Best practices design
 # patterns", Amazon S3 User Guide); STS: 600 a second (IAM and STS quotas, IAM User Guide); Secrets Manager: 10,000
 # reads a second ("AWS Secrets Manager quotas"); SNS: 300 messages a second for a FIFO topic ("Amazon SNS endpoints and
-# quotas"). No run needs more than a hundredth of any. For the other four AWS
+# quotas"). No run needs more than a hundredth of any. For the others AWS
 # publishes no rate that holds for all accounts. These rates are below observed throttling, so that most of the
 # account's quota remains for other callers; the limiter slows down further when AWS throttles.
 RATES = {
     "bcm-data-exports": Rate(5, 10),
+    "billing": Rate(2, 5),
     "cloudformation": Rate(5, 10),
     "iam": Rate(10, 10),
     "organizations": Rate(8, 12),
@@ -56,10 +60,7 @@ class Clients:
     """Creates each client once, on first use, from any thread."""
 
     def __init__(self, settings: AwsSettings, environment: Mapping[str, str]) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._built: dict[tuple[str, str], Any] = {}
-        self.read_secrets: dict[str, str] = {}  # by their ARNs
+        self._prepare(settings)
         key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
         token = environment.get("AWS_SESSION_TOKEN") or None
         remember_secret(secret, token)
@@ -68,10 +69,24 @@ class Clients:
             profile_name=environment.get("AWS_PROFILE") or None, **(given if key and secret else {})
         )
 
+    def _prepare(self, settings: AwsSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._built: dict[tuple[str, str], Any] = {}
+        self.read_secrets: dict[str, str] = {}  # by their ARNs
+
+    def enter(self, run: RunContext) -> None:
+        """Prepare for the calls of a run; the deployment's own credentials need nothing."""
+
     @property
     def exports(self) -> ExportsClient:
         region = EXPORT_REGIONS.get(self._settings.partition, self._settings.region)
         return cast("ExportsClient", self._client("bcm-data-exports", region))
+
+    @property
+    def billing(self) -> Any:
+        """Return the client of AWS Billing, whose endpoint is in the region of Data Exports."""
+        return self._client("billing", EXPORT_REGIONS.get(self._settings.partition, self._settings.region))
 
     @property
     def cloudformation(self) -> CloudFormationClient:
@@ -155,17 +170,29 @@ def _disable_redirects(context: dict[str, Any], **_: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
+def own_account(clients: Clients, run: RunContext) -> str:
+    """Return the account of the deployment's own credentials. Raises ReportedError."""
+    own = run.calls("sts", clients.sts.get_caller_identity)["Account"]
+    if digits(own, 12) is None:
+        raise NotUnderstood("sts GetCallerIdentity", "its account id is not a number of 12 digits")
+    return str(own)
+
+
 _warm = WarmClients[Clients]()
 _CREDENTIALS = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def warm_clients(settings: AwsSettings, environment: Mapping[str, str]) -> Clients:
     """Return the previous invocation's clients if region, endpoints and credentials are equal, otherwise new ones."""
-    key = (
+    return _warm.get(warm_key(settings, environment), lambda: Clients(settings, environment))
+
+
+def warm_key(settings: AwsSettings, environment: Mapping[str, str]) -> tuple[Hashable, ...]:
+    """Return everything on which the deployment's clients depend."""
+    return (
         settings.region,
         settings.bucket_region,
         settings.engine.workers,
         *sorted(settings.endpoints.items()),
         *(environment.get(name, "") for name in _CREDENTIALS),
     )
-    return _warm.get(key, lambda: Clients(settings, environment))

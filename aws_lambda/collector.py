@@ -94,12 +94,12 @@ def announce(
     """
     own = own_of(settings, account)
 
-    def read(record: object) -> Series:
+    def read(record: object) -> Series | None:
         return read_object_event(_body_of(record), own, settings.prefix)
 
     named, refused = read_all(_records_of(event), read, sink, "aws")
     run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translate)
-    announcer = announcer_of(settings, account, clients, run, webhook_of(settings, clients, run))
+    announcer = announcer_of(settings, account, clients, run, webhook_of(settings, clients, run), clients)
     if announcer is not None and (failed := announcer.announce_named(named)):
         raise NotAnnounced(f"{failed} of {len(set(named))} periods could not be announced; the log says why")
     return {"deliveries": len(set(named)), "refused": refused}

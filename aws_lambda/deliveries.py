@@ -12,7 +12,7 @@ from aws_lambda.resources.delivery_manifest import MANIFEST_LIMIT, manifest_name
 from aws_lambda.resources.listing import Listing
 from aws_lambda.settings import AwsSettings
 from aws_lambda.state_store import S3Documents
-from aws_lambda.targets import DATASETS
+from aws_lambda.targets import datasets_of
 from shared.deliveries.announce import Announcer
 from shared.deliveries.chain import Topic
 from shared.deliveries.document import File, FileSet, Series
@@ -31,12 +31,12 @@ class ExportDeliveries:
 
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._account = account
-        self._bucket = settings.bucket_of(account)
+        self._bucket, self._owner = settings.bucket_of(account), settings.owner_of_bucket(account)
         self._prefix = settings.prefix
-        self._exports = frozenset(DATASETS[dataset].name for dataset in settings.exports)
+        self._exports = frozenset(datasets_of(settings))
         self._clients = clients
         self._run = run
-        self._listing = Listing(self._bucket, account, clients, run)
+        self._listing = Listing(self._bucket, self._owner, clients, run)
         self._documents = delivery_documents(settings, account, clients, run)
 
     def announces(self, series: Series) -> bool:
@@ -84,25 +84,29 @@ class ExportDeliveries:
 
     def _read(self, key: str) -> tuple[bytes, str, datetime]:
         """Return a manifest's text, ETag and time."""
-        answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._account)
+        answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._owner)
         with answer["Body"] as body:
             return bytes(body.read(MANIFEST_LIMIT)), str(answer["ETag"]), answer["LastModified"].astimezone(UTC)
 
 
 def delivery_documents(settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> S3Documents:
     """Return the documents of all deliveries: below the prefix of the exports, which the connector may read."""
-    return S3Documents(settings.bucket_of(account), account, f"{settings.prefix}/", "the deliveries", clients, run)
+    bucket, owner = settings.bucket_of(account), settings.owner_of_bucket(account)
+    return S3Documents(bucket, owner, f"{settings.prefix}/", "the deliveries", clients, run)
 
 
 def announcer_of(
-    settings: AwsSettings, account: str, clients: Clients, run: RunContext, secret: Secret | None
+    settings: AwsSettings, account: str, clients: Clients, run: RunContext, secret: Secret | None, own: Clients
 ) -> Announcer | None:
-    """Return what announces the deliveries; None if the settings say that they are not announced."""
+    """Return what announces the deliveries; None if the settings say that they are not announced.
+
+    `clients` are those of the bucket, `own` those of the deployment, which owns the topic.
+    """
     if not settings.deltas:
         return None
     topics: dict[str, Topic] = {}
     if settings.delivery_topic:
-        topics["topic"] = DeliveryTopic(settings.delivery_topic, clients, run)
+        topics["topic"] = DeliveryTopic(settings.delivery_topic, own, run)
     if secret is not None:
         topics["webhook"] = WebhookTopic(secret, run)
     return Announcer(ExportDeliveries(settings, account, clients, run), topics, run)

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from aws_lambda.settings import AwsSettings
-from aws_lambda.targets import BUCKET, CONNECTOR_ROLE, DATASETS, EXPORT, MEMBER_ROLE
+from aws_lambda.targets import BUCKET, CONNECTOR_ROLE, EXPORT, MEMBER_ROLE, datasets_of
 from shared.hints import EventRefused, Hint
 from shared.parsing import digits, mapping, parse_texts, parse_time
 from shared.redaction import printable
@@ -55,7 +55,7 @@ def own_of(settings: AwsSettings, account: str, function_role: str = "") -> Own:
     return Own(
         account,
         settings.bucket_of(account),
-        frozenset(DATASETS[dataset].name for dataset in settings.exports),
+        frozenset(datasets_of(settings)),
         settings.stackset,
         settings.connector_role,
         function_role,

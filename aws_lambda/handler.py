@@ -6,35 +6,49 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from aws_lambda.clients import RATES, Clients, warm_clients
+from aws_lambda.clients import RATES, Clients, own_account, warm_clients
 from aws_lambda.deliveries import announcer_of, delivery_documents
 from aws_lambda.errors import translate
 from aws_lambda.events import MEMBERSHIP, membership
 from aws_lambda.log import SERVICE, powertools_sink
 from aws_lambda.provider import AwsCloud
+from aws_lambda.rounds import Fleet
 from aws_lambda.secrets import webhook_of
-from aws_lambda.settings import account_of, read_settings
+from aws_lambda.settings import AwsSettings, account_of, read_settings
 from aws_lambda.state_store import S3Store
 from aws_lambda.targets import REACH
+from aws_lambda.tenant_clients import tenant_clients
+from aws_lambda.tenants import check_destination
 from shared.deliveries.chain import StoredDeliveries
-from shared.errors import AnotherRun, NotUnderstood, ReportedError, RequestError, TooSoon
+from shared.errors import AnotherRun, ReportedError, RequestError, TooSoon
 from shared.hints import parse_hints
 from shared.metrics import CALLS_BY_QUOTA, Metric, Unit
 from shared.notify.changes import Wording
-from shared.parsing import digits
 from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
 from shared.redaction import printable
 from shared.report import failure_message
-from shared.request import RunRequest, Trigger, hinted, parse_request, refuse_months
+from shared.request import (
+    RoundRequest,
+    RunRequest,
+    Step,
+    Trigger,
+    hinted,
+    parse_request,
+    parse_round,
+    refuse_months,
+)
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
-from shared.runtime.log import Sink
+from shared.runtime.log import Sink, with_tenant
 from shared.state.session import READ_SECONDS
 from shared.state.store import StateStore
+from shared.tenants.registry import TENANT
+from shared.tenants.rounds import metrics_of_round, short_report
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -54,31 +68,53 @@ def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -
     if another run is in progress. A run for events waits until a minute has passed since the last such run. A degraded
     run returns normally, with the metric Degraded for the alarm. Lambda passes no `clock`, so that the system clock is
     used.
+
+    In a round, a tenant's run returns its row whatever became of it, so that the coordinator repeats only calls without
+    an answer; the metrics are those of the round. A run for one tenant alone fails like any other.
     """
-    request = request_of(event)
     clock = clock or SystemClock()
     end = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
     account = account_of(str(getattr(context, "invoked_function_arn", "")))
+    step = parse_round(event)
+    request = RunRequest() if step else request_of(event)
 
-    def run() -> RunResult:
+    def run(request: RunRequest) -> RunResult:
         return run_once(request, os.environ, powertools_sink, clock, end - clock.monotonic(), account)
 
     try:
-        try:
-            finished = run()
-        except TooSoon as early:
-            # Waiting here keeps the only concurrent execution, so events meanwhile wait in Lambda's queue.
-            clock.wait_until(clock.monotonic() + early.wait_s)
-            finished = run()
+        if step or request.tenant:
+            fleet = Fleet(os.environ, powertools_sink, clock, end - clock.monotonic(), account)
+            if step:
+                return _round(fleet, step)
+            if request.round:
+                return fleet.run_in_round(request, run)
+            finished = fleet.run_alone(request, run)
+        else:
+            try:
+                finished = run(request)
+            except TooSoon as early:
+                # Waiting here keeps the only concurrent execution, so events meanwhile wait in Lambda's queue.
+                clock.wait_until(clock.monotonic() + early.wait_s)
+                finished = run(request)
+            emit_metrics(finished.metrics, finished.report["calls"])
     except AnotherRun:
         raise
     except ReportedError as error:
         # Not chained: the Lambda runtime prints the cause, whose text comes from outside and may contain secrets.
         raise RunFailed(f"{error.code}: {error.message}. {error.remedy}") from None
-    emit_metrics(finished.metrics, finished.report["calls"])
     if finished.report["status"] == "failed":
         raise RunFailed(failure_message(finished.report))
     return finished.answer()
+
+
+def _round(fleet: Fleet, step: RoundRequest) -> dict[str, Any]:
+    """Begin a round and return its tenants, or end it and return the short form of its report. Raises CloudError."""
+    if step.step is Step.BEGIN:
+        return fleet.begin()
+    report = fleet.end(step.id)
+    emit_metrics(metrics_of_round(report), report["calls"])
+    # The coordinator calls these again, until the round has used their share.
+    return {**short_report(report), "unfinished": [row["tenant"] for row in report["rows"] if row.get("again")]}
 
 
 def run_once(
@@ -92,19 +128,35 @@ def run_once(
 ) -> RunResult:
     """Reconcile once, within `seconds`.
 
-    `account` is the id of the account that the function runs in; without it, STS is called. Raises SettingsError before
-    any call, AnotherRun, and the ReportedError of the STS call.
+    `account` is the id of the account that the function runs in; without it, STS is called. For a request that names a
+    tenant, the `environment` is that of the deployment or, with TENANT, the tenant's. Raises SettingsError before any
+    call, RegistryError and RequestError for the tenant, AnotherRun, and the ReportedError of calls before the run.
     """
     refuse_months(request, "AWS delivers past months only through a case at AWS Support")
+    if request.tenant and not environment.get(TENANT):
+        environment = Fleet(environment, sink, clock, seconds, account).environment_of(request.tenant)
     settings = read_settings(environment)
-    clients = warm_clients(settings, environment)
-    run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translate, seed)
-    own = account or _own_account(clients, run)
-    cloud = AwsCloud(settings, own, clients, run)
-    secret = webhook_of(settings, clients, run)
-    announcer = announcer_of(settings, own, clients, run, secret)
+    request = msgspec.structs.replace(request, tenant=settings.tenant)
+    own = warm_clients(settings.at_home(), environment)
+    run = RunContext("aws", settings.engine, with_tenant(sink, settings.tenant), clock, seconds, RATES, translate, seed)
+    home = account or own_account(own, run)
+    payer, clients = _payer(settings, environment, home, own)
+    cloud = AwsCloud(settings, payer, clients, run)
+    secret = webhook_of(settings, own, run)
+    announcer = announcer_of(settings, payer, clients, run, secret, own)
     publishing = Publishing(WORDING, REACH, secret, announcer=announcer)
-    return reconcile(cloud, S3Store(settings, own, clients, run), request, run, publishing)
+    return reconcile(cloud, S3Store(settings, home, own, run), request, run, publishing)
+
+
+def _payer(settings: AwsSettings, environment: Mapping[str, str], home: str, own: Clients) -> tuple[str, Clients]:
+    """Return the account whose exports a run keeps, and the clients for it; without a tenant, the deployment's own.
+
+    Raises SettingsError if a tenant's entry concerns the deployment's own account.
+    """
+    if not settings.tenant:
+        return home, own
+    check_destination(settings, home)
+    return account_of(settings.entry_role) or home, tenant_clients(settings, environment, own)
 
 
 def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:
@@ -113,9 +165,9 @@ def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tupl
     Raises SettingsError before any call, and the ReportedError of the STS call.
     """
     settings = read_settings(environment)
-    clients = warm_clients(settings, environment)
+    own = warm_clients(settings.at_home(), environment)
     run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
-    return S3Store(settings, _own_account(clients, run), clients, run), run
+    return S3Store(settings, own_account(own, run), own, run), run
 
 
 def open_deliveries(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StoredDeliveries, RunContext]:
@@ -124,16 +176,11 @@ def open_deliveries(environment: Mapping[str, str], sink: Sink, clock: Clock) ->
     Raises SettingsError before any call, and the ReportedError of the STS call.
     """
     settings = read_settings(environment)
-    clients = warm_clients(settings, environment)
+    own = warm_clients(settings.at_home(), environment)
     run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
-    return delivery_documents(settings, _own_account(clients, run), clients, run), run
-
-
-def _own_account(clients: Clients, run: RunContext) -> str:
-    own = run.calls("sts", clients.sts.get_caller_identity)["Account"]
-    if digits(own, 12) is None:
-        raise NotUnderstood("sts GetCallerIdentity", "its account id is not a number of 12 digits")
-    return str(own)
+    payer, clients = _payer(settings, environment, own_account(own, run), own)
+    clients.enter(run)
+    return delivery_documents(settings, payer, clients, run), run
 
 
 def request_of(event: Any) -> RunRequest:

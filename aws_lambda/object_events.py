@@ -18,13 +18,15 @@ from shared.parsing import mapping
 from shared.periods import is_period
 
 CREATED = "Object Created"
+_OF_TENANT = re.compile(r"\d{12}/[a-z0-9-]{1,40}/", re.ASCII)
 _KEY = re.compile(r"([^/]+)/metadata/BILLING_PERIOD=([^/]+)/(?:.*/)?([^/]+)", re.DOTALL)
 
 
-def read_object_event(body: str | bytes, own: Own, prefix: str) -> Series:
+def read_object_event(body: str | bytes, own: Own, prefix: str) -> Series | None:
     """Return the period of which an event says that a manifest was written. Raises EventRefused and nothing else.
 
-    `prefix` is that of the exports, without a slash at its end.
+    `prefix` is that of the exports, without a slash at its end. Returns None for an object of a tenant, whose exports
+    deliver below ``PREFIX/ACCOUNT/TENANT/``: the tenant's own run announces it.
     """
     event = mapping(decode_event(body))
     detail, source, kind = event.get("detail"), event.get("source"), event.get("detail-type")
@@ -36,6 +38,8 @@ def read_object_event(body: str | bytes, own: Own, prefix: str) -> Series:
     bucket, key = mapping(detail.get("bucket")).get("name"), mapping(detail.get("object")).get("key")
     if bucket != own.bucket:
         raise refuse_another(f"bucket {shown(bucket)}", [own.bucket])
+    if str(key).startswith(f"{prefix}/") and _OF_TENANT.match(str(key).removeprefix(f"{prefix}/")):
+        return None
     found = _KEY.fullmatch(str(key).removeprefix(f"{prefix}/")) if str(key).startswith(f"{prefix}/") else None
     if found is None or found[1] not in own.exports or found[3] != manifest_name(found[1]) or not is_period(found[2]):
         raise refuse_another(f"object {shown(key)}", [f"a manifest of {one}" for one in sorted(own.exports)])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aws_lambda.clients import Clients
+from aws_lambda.resources.billing_view import BillingView
 from aws_lambda.resources.bucket import Bucket
 from aws_lambda.resources.connector_role import ConnectorRole
 from aws_lambda.resources.exports import Exports
 from aws_lambda.resources.member_roles import MemberRoles
 from aws_lambda.resources.organizations_access import OrganizationsAccess
+from aws_lambda.resources.shared_bucket import SharedBucket
 from aws_lambda.resources.stackset import StackSet
 from aws_lambda.scopes import Scopes
 from aws_lambda.settings import AwsSettings
@@ -22,7 +24,7 @@ from shared.runtime.context import RunContext
 
 
 class AwsCloud:
-    """AWS in one run, seen from the function's own `account`."""
+    """AWS in one run, seen from `account`: the function's own, or the payer of a tenant."""
 
     name = "aws"
     facts = FACTS
@@ -30,12 +32,15 @@ class AwsCloud:
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._account = account
+        self._clients = clients
+        self._run = run
         self._scopes = Scopes(settings, account, clients, run)
-        bucket = Bucket(settings, account, clients, run)
+        bucket = (SharedBucket if settings.shared_bucket else Bucket)(settings, account, clients, run)
         stackset = StackSet(settings, clients, run, self._scopes)
         self._resources = Registry(
             [
                 bucket,
+                BillingView(settings, clients, run),
                 Exports(settings, account, clients, run, bucket),
                 ConnectorRole(settings, clients, run),
                 OrganizationsAccess(account, clients, run, stackset),
@@ -45,7 +50,8 @@ class AwsCloud:
         )
 
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
-        """List the accounts; see `Scopes.enumerate`."""
+        """Enter the payer, and list its accounts; see `Clients.enter` and `Scopes.enumerate`."""
+        self._clients.enter(self._run)
         return self._scopes.enumerate(scopes)
 
     def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:  # noqa: ARG002 - the port's signature

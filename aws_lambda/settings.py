@@ -1,4 +1,7 @@
-"""Read the AWS function's settings from environment variables, and report every problem before any call is made."""
+"""Read the AWS function's settings from environment variables, and report every problem before any call is made.
+
+The module is over 350 lines because all settings are described, read and checked in one place.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import hmac
 import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
+from typing import Protocol
 
 import boto3.session
 import botocore.session
 import msgspec
+from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader, create_loader
 
@@ -35,7 +40,23 @@ TAILPIPE_PRINCIPALS = {
     "uat": "arn:aws:iam::336268260260:role/TailpipeConnector-UAT",
 }
 
-_ACCOUNT = r"\d{12}"
+ACCOUNT = r"\d{12}"
+TENANT_ID = r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"
+# Forms of ARNs, to be completed by a pattern of the partition. Sources: "IAM identifiers" in the IAM User Guide, and
+# BillingViewArn in the AWS Billing API reference.
+ROLE_ARN = r"arn:{partition}:iam::\d{{12}}:role/[\w+=,.@/-]{{1,576}}"
+SECRET_ARN = r"arn:{partition}:secretsmanager:[a-z0-9-]+:\d{{12}}:secret:[\w/+=.@-]{{1,512}}"  # noqa: S105 - a form of ARNs
+VIEW_ARN = r"arn:{partition}:billing::\d{{12}}:billingview/[a-zA-Z0-9/:_+=.@-]{{0,75}}[a-zA-Z0-9]"
+TENANT_SETTINGS = (
+    "ENTRY_ROLE_ARN",
+    "ENTRY_EXTERNAL_ID",
+    "BILLING_VIEW_ARN",
+    "DESTINATION_OWNER",
+    "DESTINATION_BUCKET",
+    "DESTINATION_REGION",
+    "DESTINATION_PREFIX",
+)
+RESERVED = ("state", "runs", "registry")  # what the deployment keeps in its bucket beside the exports
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _ROLE = r"[\w+=,.@-]{1,64}"
 _STACKSET = r"[A-Za-z][A-Za-z0-9-]{0,127}"
@@ -64,6 +85,14 @@ EFFECTS = {
     "NOTIFY_URL": "The secret in Secrets Manager that holds the webhook's address, by its ARN; empty: no messages.",
     "DELTAS": "1: each delivery is announced by a document of what changed, beside the exports.",
     "DELIVERY_TOPIC": "The SNS FIFO topic, by its ARN, on which these documents are published; empty: on none.",
+    "TENANT": "The id of the tenant of a run. This and the next seven are set by the tenant's entry in the registry.",
+    "ENTRY_ROLE_ARN": "The role in the tenant's payer that the function assumes.",
+    "ENTRY_EXTERNAL_ID": "The secret in Secrets Manager that holds the External ID of this role, by its ARN.",
+    "BILLING_VIEW_ARN": "The billing view to export; empty: the payer's own costs.",
+    "DESTINATION_BUCKET": "The bucket of the tenant's exports; `{account}` stands for its owner's account id.",
+    "DESTINATION_REGION": "The region of this bucket.",
+    "DESTINATION_PREFIX": "The key prefix of the exports in the tenant's own bucket.",
+    "DESTINATION_OWNER": "The account that owns this bucket: the payer, or the deployment's own account.",
     "AWS_ENDPOINT_URL": "The endpoint of all services, for local clouds; `AWS_ENDPOINT_URL_S3` etc. for one service.",
 }
 
@@ -80,6 +109,11 @@ class AwsSettings(msgspec.Struct, frozen=True):
     rotated. `endpoints` maps a service ("" for all) to a loopback address. `notify_url` is the ARN of the secret with
     the webhook's address, never the address itself. With `deltas`, deliveries are written as documents, and published
     on the topic `delivery_topic` unless that is empty.
+
+    For a run of a `tenant`, bucket and prefix are its destination, while state and reports stay in `home_bucket`.
+    `entry_role` is entered with the External ID in the secret `entry_secret`; without a role, the deployment's own
+    account exports the `billing_view`. `bucket_owner` is the bucket's account if it is not that of the exports, and
+    with `shared_bucket` the bucket is the deployment's own.
     """
 
     region: str
@@ -103,10 +137,33 @@ class AwsSettings(msgspec.Struct, frozen=True):
     notify_url: str = ""
     deltas: bool = False
     delivery_topic: str = ""
+    tenant: str = ""
+    entry_role: str = ""
+    entry_secret: str = ""
+    billing_view: str = ""
+    bucket_owner: str = ""
+    shared_bucket: bool = False
+    home_bucket: str = ""
+    home_region: str = ""
+    home_prefix: str = ""
 
     def bucket_of(self, account: str) -> str:
-        """Return the bucket's name for the function's account."""
-        return self.bucket.replace("{account}", account)
+        """Return the name of the bucket to which the exports of `account` are delivered."""
+        return self.bucket.replace("{account}", self.owner_of_bucket(account))
+
+    def owner_of_bucket(self, account: str) -> str:
+        """Return the account that owns the bucket to which the exports of `account` are delivered."""
+        return self.bucket_owner or account
+
+    def home_of(self, account: str) -> str:
+        """Return the name of the bucket in which the deployment in `account` keeps state and reports."""
+        return self.home_bucket.replace("{account}", account)
+
+    def at_home(self) -> AwsSettings:
+        """Return the settings with the deployment's own bucket in place of a tenant's."""
+        return msgspec.structs.replace(
+            self, bucket=self.home_bucket, bucket_region=self.home_region, prefix=self.home_prefix, bucket_owner=""
+        )
 
     def external_id_matches(self, external_id: str) -> bool:
         """Return whether an External ID matches one of the configured hashes."""
@@ -118,13 +175,34 @@ def _loader() -> Loader:
     return create_loader()
 
 
+class Resolver(Protocol):
+    """Where a session takes its credentials from, as botocore calls it."""
+
+    def load_credentials(self) -> Credentials:
+        """Return the credentials."""
+        ...
+
+
+def session_of(resolver: Resolver) -> boto3.session.Session:
+    """Return a session with the credentials of `resolver`, and of nothing else that the SDK would look at."""
+    core = _core()
+    core.register_component("credential_provider", resolver)
+    return boto3.session.Session(botocore_session=core)
+
+
+def _core() -> botocore.session.Session:
+    """Return a session that reuses the loaded service models: parsing them takes most of a cold start."""
+    core = botocore.session.get_session()
+    core.register_component("data_loader", _loader())
+    return core
+
+
 def new_session(**credentials: str | None) -> boto3.session.Session:
-    """Return a session that reuses the loaded service models: parsing them takes most of a cold start.
+    """Return a session that reuses the loaded service models.
 
     `credentials` are arguments of `boto3.session.Session`: a profile, or an access key with its secret and token.
     """
-    core = botocore.session.get_session()
-    core.register_component("data_loader", _loader())
+    core = _core()
     return boto3.session.Session(botocore_session=core, **credentials)
 
 
@@ -157,21 +235,28 @@ def read_settings(environment: Mapping[str, str]) -> AwsSettings:
         reader.problem("AWS_REGION", "is required: the function's region, such as eu-west-1")
     elif not partition:
         reader.problem("AWS_REGION", f"{region[:80]!r} is not an AWS region")
+    tenant = reader.text("TENANT", "", TENANT_ID, "the id of a tenant")
+    home_bucket = _bucket(reader, "BUCKET_NAME")
+    home_prefix = _prefix(reader, "EXPORT_PREFIX", "dataexport")
+    home_region = _bucket_region(reader, "BUCKET_REGION", region, partition)
     settings = AwsSettings(
         region=region,
         partition=partition,
         account_kind=reader.choice("ACCOUNT_KIND", "management", ("management", "standalone")),
-        bucket=_bucket(reader),
-        bucket_region=_bucket_region(reader, region, partition),
-        prefix=_prefix(reader),
+        bucket=home_bucket,
+        bucket_region=home_region,
+        home_bucket=home_bucket,
+        home_region=home_region,
+        prefix=home_prefix,
+        home_prefix=home_prefix,
         exports=reader.choices("EXPORTS", "cur2", DATASETS),
-        include_accounts=reader.items("INCLUDE_ACCOUNTS", "", _ACCOUNT, "an account id of 12 digits"),
-        exclude_accounts=reader.items("EXCLUDE_ACCOUNTS", "", _ACCOUNT, "an account id of 12 digits"),
+        include_accounts=reader.items("INCLUDE_ACCOUNTS", "", ACCOUNT, "an account id of 12 digits"),
+        exclude_accounts=reader.items("EXCLUDE_ACCOUNTS", "", ACCOUNT, "an account id of 12 digits"),
         include_ous=reader.items("INCLUDE_OUS", "", _PARENT, "the id of an OU (ou-…) or root (r-…)"),
         stackset=reader.text("STACKSET_NAME", "Tailpipe-CloudWatch-Child-StackSet", _STACKSET, "a StackSet's name"),
         member_role=reader.text("MEMBER_ROLE_NAME", "tailpipe-child-connector", _ROLE, "a role's name"),
         connector_role=reader.text("CONNECTOR_ROLE_NAME", "tailpipe-connector-role", _ROLE, "a role's name"),
-        principal=_principal(reader, partition),
+        principal=_principal(reader, partition, {} if tenant else TAILPIPE_PRINCIPALS),
         external_id_hash=reader.text(
             "EXTERNAL_ID_HASH",
             "",
@@ -182,7 +267,7 @@ def read_settings(environment: Mapping[str, str]) -> AwsSettings:
         kms_key=_kms_key(reader, partition),
         engine=reader.engine(call_budget=0),
         endpoints=_endpoints(reader),
-        notify_url=_secret(reader, partition),
+        notify_url=_secret(reader, "NOTIFY_URL", partition),
         deltas=reader.number("DELTAS", 0, 0, 1) == 1,
         delivery_topic=_topic(reader, partition),
     )
@@ -196,8 +281,55 @@ def read_settings(environment: Mapping[str, str]) -> AwsSettings:
         "DELIVERY_TOPIC",
         "deliveries are published only with DELTAS=1; set that too, or unset DELIVERY_TOPIC",
     )
+    settings = _for_tenant(reader, settings, tenant)
     reader.finish()
     return settings
+
+
+def _for_tenant(reader: Reader, settings: AwsSettings, tenant: str) -> AwsSettings:
+    """Return the settings with what the entry of a tenant sets; without a tenant, none of that may be set."""
+    partition = settings.partition or "aws[a-z-]*"
+    role = reader.text("ENTRY_ROLE_ARN", "", ROLE_ARN.format(partition=partition), f"a role's ARN in {partition}")
+    secret = _secret(reader, "ENTRY_EXTERNAL_ID", settings.partition)
+    view = reader.text("BILLING_VIEW_ARN", "", VIEW_ARN.format(partition=partition), "the ARN of a billing view")
+    owner = reader.text("DESTINATION_OWNER", "", ACCOUNT, "an account id of 12 digits")
+    given = reader.text("DESTINATION_BUCKET"), reader.text("DESTINATION_REGION"), reader.text("DESTINATION_PREFIX")
+    if not tenant:
+        for name, value in zip(TENANT_SETTINGS, (role, secret, view, owner, *given), strict=True):
+            reader.check(not value, name, "only a run for a tenant has it; unset it, or set TENANT too")
+        return settings
+    payer = account_of(role) or owner
+    shared = not role or owner not in ("", payer)
+    if shared:
+        # The bucket policy lets an account write below its own id only, whatever prefix its exports name.
+        bucket, region, prefix = settings.home_bucket, settings.home_region, f"{settings.prefix}/{payer}/{tenant}"
+        reader.check(given[0] in ("", bucket), "DESTINATION_BUCKET", f"only {bucket} may be shared; leave it out")
+        reader.check(given[1] in ("", region), "DESTINATION_REGION", f"the shared bucket is in {region}; leave it out")
+        reader.check(not given[2], "DESTINATION_PREFIX", "the deployment chooses it in a shared bucket; leave it out")
+    else:
+        bucket = _bucket(reader, "DESTINATION_BUCKET")
+        region = _bucket_region(reader, "DESTINATION_REGION", settings.region, settings.partition)
+        prefix = _prefix(reader, "DESTINATION_PREFIX", settings.prefix)
+    reader.check(bool(role) == bool(secret), "ENTRY_EXTERNAL_ID", "a role and its External ID belong together")
+    reader.check(bool(role or view), "ENTRY_ROLE_ARN", "is required, unless BILLING_VIEW_ARN is set")
+    reader.check(bool(payer), "DESTINATION_OWNER", "is required without a role: the account that sees the billing view")
+    kind = "standalone" if view else settings.account_kind
+    # Source: "Data Exports table dictionary": only this table has the property BILLING_VIEW_ARN.
+    fits = not view or settings.exports == ("cur2",)
+    reader.check(fits, "EXPORTS", "AWS exports billing views only from cur2; leave the others out")
+    return msgspec.structs.replace(
+        settings,
+        tenant=tenant,
+        account_kind=kind,
+        bucket=bucket,
+        bucket_region=region,
+        prefix=prefix,
+        entry_role=role,
+        entry_secret=secret,
+        billing_view=view,
+        bucket_owner=owner,
+        shared_bucket=shared,
+    )
 
 
 def _has_hash(external_id: str, given: str) -> bool:
@@ -206,33 +338,33 @@ def _has_hash(external_id: str, given: str) -> bool:
     return hmac.compare_digest(found, wanted)
 
 
-def _bucket(reader: Reader) -> str:
-    name = reader.text("BUCKET_NAME", "tailpipe-dataexport-{account}")
+def _bucket(reader: Reader, setting: str) -> str:
+    name = reader.text(setting, "tailpipe-dataexport-{account}")
     right = re.fullmatch(_BUCKET, name.replace("{account}", "0" * 12)) is not None and ".." not in name
-    reader.check(right, "BUCKET_NAME", f"{name[:80]!r} is not a valid bucket name (it may contain {{account}})")
+    reader.check(right, setting, f"{name[:80]!r} is not a valid bucket name (it may contain {{account}})")
     return name
 
 
-def _bucket_region(reader: Reader, region: str, partition: str) -> str:
-    chosen = reader.text("BUCKET_REGION", region)
+def _bucket_region(reader: Reader, setting: str, region: str, partition: str) -> str:
+    chosen = reader.text(setting, region)
     if partition and chosen != region and partition_of(chosen) != partition:
-        reader.problem("BUCKET_REGION", f"{chosen[:80]!r} is not in partition {partition}, the partition of AWS_REGION")
+        reader.problem(setting, f"{chosen[:80]!r} is not in partition {partition}, the partition of AWS_REGION")
     return chosen
 
 
-def _prefix(reader: Reader) -> str:
+def _prefix(reader: Reader, setting: str, default: str) -> str:
     # A doubled or trailing slash would make a different prefix than intended.
-    prefix = reader.text("EXPORT_PREFIX", "dataexport").strip("/")
+    prefix = reader.text(setting, default).strip("/")
     right = re.fullmatch(r"[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*", prefix) is not None
-    reader.check(right and len(prefix) <= 256, "EXPORT_PREFIX", f"{prefix[:80]!r} is not a valid key prefix")
-    own = prefix.split("/")[0] in ("state", "runs")
-    reader.check(not own, "EXPORT_PREFIX", "state/ and runs/ are reserved for the function; choose another prefix")
+    reader.check(right and len(prefix) <= 256, setting, f"{prefix[:80]!r} is not a valid key prefix")
+    own = prefix.split("/")[0] in RESERVED
+    reader.check(not own, setting, f"{'/, '.join(RESERVED)}/ are reserved for the function; choose another prefix")
     return prefix
 
 
-def _principal(reader: Reader, partition: str) -> str:
+def _principal(reader: Reader, partition: str, defaults: Mapping[str, str]) -> str:
     environment = reader.choice("TAILPIPE_ENVIRONMENT", "prod", ("prod", "uat"))
-    default = TAILPIPE_PRINCIPALS[environment] if partition == "aws" else ""
+    default = defaults.get(environment, "") if partition == "aws" else ""
     pattern = rf"arn:{partition or 'aws[a-z-]*'}:iam::\d{{12}}:(role|user)/[\w+=,.@/-]+"
     return reader.text(
         "TAILPIPE_PRINCIPAL_ARN", default, pattern, f"the ARN of a role in partition {partition or 'aws'}"
@@ -244,10 +376,10 @@ def _kms_key(reader: Reader, partition: str) -> str:
     return reader.text("KMS_KEY_ARN", "", pattern, f"the ARN of a KMS key in partition {partition or 'aws'}")
 
 
-def _secret(reader: Reader, partition: str) -> str:
-    pattern = rf"arn:{partition or 'aws[a-z-]*'}:secretsmanager:[a-z0-9-]+:\d{{12}}:secret:[\w/+=.@-]{{1,512}}"
-    # The value may be the webhook's address by mistake, which is a secret and must not be quoted.
-    return reader.text("NOTIFY_URL", "", pattern, "the ARN of a secret in Secrets Manager", secret=True)
+def _secret(reader: Reader, setting: str, partition: str) -> str:
+    pattern = SECRET_ARN.format(partition=partition or "aws[a-z-]*")
+    # The value may be the secret itself by mistake, which must not be quoted.
+    return reader.text(setting, "", pattern, "the ARN of a secret in Secrets Manager", secret=True)
 
 
 def _topic(reader: Reader, partition: str) -> str:

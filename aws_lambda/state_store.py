@@ -17,9 +17,11 @@ from shared.errors import Denied, NotFound, Permanent
 from shared.parsing import age_of
 from shared.runtime.context import RunContext
 from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, Conflict, aside_name, report_name, run_ids
+from shared.tenants.rows import REGISTRY, ROUNDS
 
-KEY = "state/known_accounts.json"
 FOLDER = "state/"
+NAME = "known_accounts.json"
+KEY = FOLDER + NAME  # of the state of the deployment's own organization
 QUOTA = "s3"
 
 
@@ -71,6 +73,11 @@ class S3Documents:
         except Denied as denied:
             raise self._explained(denied) from denied
 
+    def put(self, document: str, data: bytes, content_type: str) -> str:
+        """Write a document, replacing any existing one; return its S3 URI. Raises CloudError."""
+        self._put(self.key_of(document), data, content_type)
+        return f"s3://{self._bucket}/{self.key_of(document)}"
+
     def names(self, prefix: str) -> Iterator[tuple[str, datetime]]:
         """Yield name and time of each document below a prefix. Raises CloudError."""
         for page in self._listing.pages(self._prefix + prefix):
@@ -113,19 +120,28 @@ class S3Documents:
 
 
 class S3Store(S3Documents):
-    """A StateStore."""
+    """A StateStore in the bucket of the deployment, whose `account` and `clients` are given.
+
+    The state and the reports of a tenant lie below ``tenants/ID/``, so that no tenant reads or writes another's.
+    """
 
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
-        super().__init__(settings.bucket_of(account), account, FOLDER, "the state", clients, run)
+        below = f"tenants/{settings.tenant}/" if settings.tenant else ""
+        super().__init__(settings.home_of(account), account, f"{FOLDER}{below}", "the state", clients, run)
+        self._reports = f"{REPORTS}{below}"
 
     def key_of(self, document: str) -> str:
         """Return the key of a document; the state has a name of its own."""
-        return super().key_of(document) if document else KEY
+        return super().key_of(document or NAME)
 
     def age(self) -> timedelta | None:
         """Return how long ago the state was written, by S3's own clock. Raises CloudError."""
         answer = self._run.calls(
-            QUOTA, self._clients.s3.head_object, Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account
+            QUOTA,
+            self._clients.s3.head_object,
+            Bucket=self._bucket,
+            Key=self.key_of(STATE),
+            ExpectedBucketOwner=self._account,
         )
         return age_of(answer["ResponseMetadata"]["HTTPHeaders"])
 
@@ -144,35 +160,54 @@ class S3Store(S3Documents):
         )
         return spare
 
-    def put(self, document: str, data: bytes, content_type: str) -> str:
-        """Write a document beside the state, replacing any existing one; return its S3 URI. Raises CloudError."""
-        self._put(self.key_of(document), data, content_type)
-        return f"s3://{self._bucket}/{self.key_of(document)}"
-
     def put_report(self, run_id: str, data: bytes) -> str:
         """Write the full report of a run; return its S3 URI. Raises CloudError."""
-        key = report_name(run_id)
+        key = self._key_of_report(run_id)
         self._put(key, data, JSON)
         return f"s3://{self._bucket}/{key}"
 
     def report(self, run_id: str) -> bytes:
         """Return the full report of a run. Raises NotFound, Denied, Transient."""
         try:
-            return self._run.calls(QUOTA, self._body, report_name(run_id))
+            return self._run.calls(QUOTA, self._body, self._key_of_report(run_id))
         except Denied as denied:
             raise self._explained(denied) from denied
 
     def report_ids(self, since: str) -> list[str]:
         """Return the ids of the stored reports from `since` on, oldest first. Raises Denied, Transient."""
         try:
-            pages = self._listing.pages(REPORTS, StartAfter=f"{REPORTS}{since}")
-            return run_ids((str(one["Key"]) for page in pages for one in page), since)
+            # Without the delimiter, the listing would include the reports of all tenants.
+            pages = self._listing.pages(self._reports, StartAfter=f"{self._reports}{since}", Delimiter="/")
+            found = (str(one["Key"]).removeprefix(self._reports) for page in pages for one in page)
+            return run_ids((f"{REPORTS}{name}" for name in found), since)
         except NotFound:
             return []
         except Denied as denied:
             raise self._explained(denied) from denied
 
+    def _key_of_report(self, run_id: str) -> str:
+        return self._reports + report_name(run_id).removeprefix(REPORTS)
+
     def _body(self, key: str) -> bytes:
         answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._account)
         with answer["Body"] as body:
             return bytes(body.read())
+
+
+class S3Fleet(S3Documents):
+    """A FleetDocuments in the bucket of the deployment: the registry, and what became of the tenants' runs."""
+
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
+        super().__init__(settings.home_of(account), account, "", "the tenants' registry and results", clients, run)
+
+    def key_of(self, document: str) -> str:
+        """Return the key of a document."""
+        folder = "registry/" if document == REGISTRY else REPORTS if document.startswith(ROUNDS) else FOLDER
+        return folder + document
+
+    def names(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Yield name and time of each row, or of each report of a round. Raises CloudError."""
+        root = self.key_of(prefix).removesuffix(prefix)
+        for page in self._listing.pages(root + prefix):
+            for one in page:
+                yield str(one["Key"]).removeprefix(root), one["LastModified"].astimezone(UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,8 @@ from shared.model import Enumeration, Key, Kind, ManualStep, Scope, Stage, Targe
 from shared.monitor.months import Reach
 
 BUCKET = Kind("bucket", Stage.DESTINATION)
+SHARED_BUCKET = Kind("bucket", Stage.DESTINATION, writable=False)
+BILLING_VIEW = Kind("billing-view", Stage.DESTINATION, writable=False)
 EXPORT = Kind("export", Stage.EXPORT, grace=timedelta(minutes=5))
 EXPORT_ELSEWHERE = Kind("export", Stage.EXPORT, writable=False)
 ORGANIZATIONS_ACCESS = Kind("organizations-access", Stage.DESTINATION, writable=False, only_to_write=True)
@@ -71,6 +74,24 @@ DATASETS = {
 }
 BY_NAME = {dataset.name: dataset for dataset in DATASETS.values()}
 
+
+def datasets_of(settings: AwsSettings) -> dict[str, Dataset]:
+    """Return the datasets of the exports by name.
+
+    The export of a billing view is named after the view, so that exports of several views in one account have different
+    names, and a tenant with another id finds the same export.
+    """
+    chosen = [DATASETS[dataset] for dataset in settings.exports]
+    if settings.billing_view:
+        mark = hashlib.sha256(settings.billing_view.encode()).hexdigest()[:12]
+        view = {"BILLING_VIEW_ARN": settings.billing_view}
+        chosen = [
+            msgspec.structs.replace(one, name=f"{one.name}-{mark}", properties={**one.properties, **view})
+            for one in chosen
+        ]
+    return {one.name: one for one in chosen}
+
+
 DEPLOY = "Apply the deployment again (infra/aws): it manages this resource and restores it."
 
 
@@ -101,9 +122,15 @@ def _of_scope(scope: Scope, settings: AwsSettings, account: str) -> Iterable[Tar
         else:
             yield _member_role(scope.id, settings, account)
         return
-    yield _bucket(account, settings, exporting=standing != DELEGATED)
+    yield (
+        _shared_bucket(account, settings)
+        if settings.shared_bucket
+        else _bucket(account, settings, exporting=standing != DELEGATED)
+    )
+    if settings.billing_view:
+        yield _billing_view(account, settings)
     if standing in (MANAGEMENT, STANDALONE):
-        yield from (_export(account, DATASETS[dataset], settings) for dataset in settings.exports)
+        yield from (_export(account, dataset, settings) for dataset in datasets_of(settings).values())
     yield _connector_role(account, settings, standing)
     if standing != STANDALONE:
         yield _organizations_access(account, settings)
@@ -114,6 +141,8 @@ def _of_scope(scope: Scope, settings: AwsSettings, account: str) -> Iterable[Tar
 
 TLS_SID = "TailpipeTlsOnly"
 EXPORTS_SID = "TailpipeDataExports"
+TENANTS_SID = "TailpipeTenantExports"
+VIEWS_URL = "https://docs.aws.amazon.com/cost-management/latest/userguide/billing-view.html"
 # Exports overwrite the current and the previous month; after 90 days files no longer change. Both storage classes allow
 # immediate reads, which the connector needs, and by default S3 moves no objects below 128 KB to them.
 TIERS = (("STANDARD_IA", 90), ("GLACIER_IR", 365))
@@ -161,6 +190,32 @@ def own_statements(account: str, settings: AwsSettings, exporting: bool = True) 
     return statements
 
 
+# The object that the service writes at the bucket's root to test its permission when an export is created.
+TEST_OBJECT = "aws-programmatic-access-test-object"
+
+
+def tenant_statement(bucket: str, accounts: Iterable[str], settings: AwsSettings) -> dict[str, Any]:
+    """Return the bucket policy statement that lets exports of other accounts deliver, in normal form.
+
+    Each account may write below ``PREFIX/ACCOUNT/`` only, so that none overwrites the data of another. The accounts are
+    listed once, and not in each ARN as well, so that about 1,200 of them fit in a policy. `settings` are those of the
+    deployment. Source: "Setting up an Amazon S3 bucket for data exports", AWS Data Exports User Guide.
+    """
+    arn = f"arn:{settings.partition}:s3:::{bucket}"
+    home = EXPORT_REGIONS.get(settings.partition, settings.region)
+    return {
+        "Sid": TENANTS_SID,
+        "Effect": "Allow",
+        "Principal": {"Service": ["bcm-data-exports.amazonaws.com"]},
+        "Action": ["s3:PutObject"],
+        "Resource": sorted([f"{arn}/{TEST_OBJECT}", f"{arn}/{settings.prefix}/${{aws:SourceAccount}}/*"]),
+        "Condition": {
+            "ArnLike": {"aws:SourceArn": [f"arn:{settings.partition}:bcm-data-exports:{home}:*:export/*"]},
+            "StringEquals": {"aws:SourceAccount": sorted(set(accounts))},
+        },
+    }
+
+
 def export_principals(partition: str) -> list[str]:
     """Return the service principals that deliver exports.
 
@@ -173,7 +228,7 @@ def export_principals(partition: str) -> list[str]:
 
 def lifecycle_rules(settings: AwsSettings) -> dict[str, dict[str, Any]]:
     """Return the function's lifecycle rules by id, as S3 expects them."""
-    return {
+    rules: dict[str, dict[str, Any]] = {
         "exports-to-cheaper-tiers": {
             "ID": "exports-to-cheaper-tiers",
             "Status": "Enabled",
@@ -187,6 +242,9 @@ def lifecycle_rules(settings: AwsSettings) -> dict[str, dict[str, Any]]:
             "Expiration": {"Days": RUNS_KEPT_DAYS},
         },
     }
+    if settings.tenant:  # its reports are not in its bucket
+        del rules["expire-run-reports"]
+    return rules
 
 
 def bucket_key(account: str, settings: AwsSettings) -> Key:
@@ -197,6 +255,36 @@ def bucket_key(account: str, settings: AwsSettings) -> Key:
 def stackset_key(account: str, settings: AwsSettings) -> Key:
     """Return the key of the StackSet's target."""
     return Key(account, STACKSET.name, settings.stackset)
+
+
+def billing_view_key(account: str, settings: AwsSettings) -> Key:
+    """Return the key of the billing view's target."""
+    return Key(account, BILLING_VIEW.name, settings.billing_view.partition("billingview/")[2])
+
+
+def _billing_view(account: str, settings: AwsSettings) -> Target:
+    manual_step = ManualStep(
+        f"account {account} sees no billing view {settings.billing_view}",
+        (
+            "Compare the ARN with aws billing list-billing-views in this account.",
+            "If the billing transfer has ended, remove the tenant from the registry; its delivered data stays.",
+        ),
+        VIEWS_URL,
+    )
+    return Target(billing_view_key(account, settings), BILLING_VIEW, manual_step=manual_step)
+
+
+def _shared_bucket(account: str, settings: AwsSettings) -> Target:
+    bucket = settings.bucket_of(account)
+    manual_step = ManualStep(
+        f"the policy of bucket {bucket} does not let exports of account {account} deliver below {settings.prefix}/",
+        (
+            "Start a round, whose first step grants it to all registered payers: tailpipe-exports invoke aws --all",
+            f"If it persists, the event tenant-grants-failed says why statement {TENANTS_SID} was not written.",
+        ),
+        "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-s3-bucket.html",
+    )
+    return Target(bucket_key(account, settings), SHARED_BUCKET, {"grant": account}, manual_step=manual_step)
 
 
 def _bucket(account: str, settings: AwsSettings, exporting: bool) -> Target:
@@ -222,19 +310,21 @@ def _export(account: str, dataset: Dataset, settings: AwsSettings) -> Target:
             "filter": "",
             "properties": dict(dataset.properties),
             "bucket": settings.bucket_of(account),
-            "bucket-owner": account,
+            "bucket-owner": settings.owner_of_bucket(account),
             "prefix": settings.prefix,
             "region": settings.bucket_region,
             "output": OUTPUT,
         },
-        needs=(bucket_key(account, settings),),
+        needs=(
+            bucket_key(account, settings),
+            *([billing_view_key(account, settings)] if settings.billing_view else []),
+        ),
         rhythm=dataset.stale_after,
     )
 
 
 def _exports_elsewhere(scope: Scope, settings: AwsSettings, account: str) -> Iterable[Target]:
-    for dataset in settings.exports:
-        name = DATASETS[dataset].name
+    for name in datasets_of(settings):
         manual_step = ManualStep(
             f"the export {name} belongs to management account {scope.id}; an export in the delegated administrator "
             f"account {account} would contain only that account's costs",
@@ -253,6 +343,8 @@ def _connector_role(account: str, settings: AwsSettings, standing: str) -> Targe
     skip = _without_principal(settings)
     if standing == DELEGATED:
         skip = "the connector role belongs to the management account, which has the export"
+    if settings.shared_bucket:
+        skip = skip or "the connector of a shared bucket is in the account of the deployment, which owns the bucket"
     name = settings.connector_role
     return Target(
         Key(account, CONNECTOR_ROLE.name, name),
@@ -278,6 +370,10 @@ def _without_principal(settings: AwsSettings) -> str:
     """Return why roles are skipped without a configured principal; "" with one."""
     if settings.principal:
         return ""
+    if settings.tenant:
+        return (
+            f"the entry of tenant {settings.tenant} sets no TAILPIPE_PRINCIPAL_ARN, so that its accounts get no roles"
+        )
     return (
         f"TAILPIPE_PRINCIPAL_ARN is not set, and a role in partition {settings.partition} cannot trust Tailpipe's "
         "principal in partition aws"

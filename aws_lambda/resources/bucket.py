@@ -49,7 +49,7 @@ class Bucket:
         self._account = account
         self._clients = clients
         self._run = run
-        self.name = settings.bucket_of(account)
+        self.name, self._owner = settings.bucket_of(account), settings.owner_of_bucket(account)
         self._lock = threading.Lock()  # one read-modify-write of the policy at a time
         # The last observation, for the exports: whether the export statement was missing,
         self.statement_missing: bool | None = None
@@ -298,7 +298,7 @@ class Bucket:
         )
 
     def _call(self, function: Callable[..., Any], **arguments: Any) -> Any:
-        return self._run.calls(QUOTA, function, Bucket=self.name, ExpectedBucketOwner=self._account, **arguments)
+        return self._run.calls(QUOTA, function, Bucket=self.name, ExpectedBucketOwner=self._owner, **arguments)
 
 
 def _raise_if_no_bucket(error: NotFound) -> None:

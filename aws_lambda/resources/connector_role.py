@@ -48,7 +48,7 @@ class ConnectorRole(ReadOnly):
             return Absent(("get",), manual_step.what, manual_step)
         except CloudError as error:
             return observed(error, f"role {self._settings.connector_role}")
-        actual = self._trust(_document(role.get("AssumeRolePolicyDocument")))
+        actual = self._trust(role_document(role))
         tags = {str(tag["Key"]): str(tag["Value"]) for tag in role.get("Tags", [])}
         path = str(role.get("Path", "/"))
         marked = MANAGER in (tags.get(MANAGED_BY), tags.get("managed-by")) or path.startswith(OWN_PATH)
@@ -100,8 +100,9 @@ class ConnectorRole(ReadOnly):
         return bool(values) and all(self._settings.external_id_matches(value) for value in values)
 
 
-def _document(value: Any) -> Mapping[str, Any]:
-    """Return a trust policy as an object; some botocore versions decode it, others return URL-encoded JSON."""
+def role_document(role: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a role's trust policy as an object; some botocore versions return it as URL-encoded JSON."""
+    value = role.get("AssumeRolePolicyDocument")
     if isinstance(value, str):
         try:
             value = json.loads(unquote(value))

@@ -80,10 +80,10 @@ class Deliveries:
 
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._settings = settings
-        self._account = account
+        self._bucket, self._owner = settings.bucket_of(account), settings.owner_of_bucket(account)
         self._clients = clients
         self._run = run
-        self._listing = Listing(settings.bucket_of(account), account, clients, run)
+        self._listing = Listing(self._bucket, self._owner, clients, run)
 
     def last(
         self, dataset: Dataset, compared: Mapping[str, str], incomplete: Collection[str], *, check_earlier: bool
@@ -184,12 +184,11 @@ class Deliveries:
                 "warning", "detail-unread", code=error.code, reason=f"manifest {key} could not be read: {error.message}"
             )
             return None
-        manifest = parse_manifest(text, key, self._settings.bucket_of(self._account))
+        manifest = parse_manifest(text, key, self._bucket)
         return list(manifest.files), _header_size([name for name, _ in manifest.columns])
 
     def _read(self, key: str) -> bytes:
-        bucket = self._settings.bucket_of(self._account)
-        answer = self._clients.s3.get_object(Bucket=bucket, Key=key, ExpectedBucketOwner=self._account)
+        answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._owner)
         with answer["Body"] as body:
             return bytes(body.read(MANIFEST_LIMIT))
 

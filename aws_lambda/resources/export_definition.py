@@ -66,7 +66,7 @@ def export_definition(
         "DestinationConfigurations": {
             "S3Destination": {
                 "S3Bucket": settings.bucket_of(account),
-                "S3BucketOwner": account,
+                "S3BucketOwner": settings.owner_of_bucket(account),
                 "S3Prefix": settings.prefix,
                 "S3Region": settings.bucket_region,
                 "S3OutputConfigurations": dict(zip(OUTPUT_FIELDS, OUTPUT.split(), strict=True)),

@@ -17,7 +17,7 @@ from aws_lambda.resources.export_definition import export_definition, managed_fi
 from aws_lambda.resources.export_health import EARLIER, EARLIER_ON, ExportSnapshot, HealthEvaluator
 from aws_lambda.resources.exports_api import ExportsApi
 from aws_lambda.settings import AwsSettings
-from aws_lambda.targets import BY_NAME, EXPORT, EXPORT_ELSEWHERE, Dataset
+from aws_lambda.targets import EXPORT, EXPORT_ELSEWHERE, Dataset, datasets_of
 from shared.errors import CloudError, Manual, Permanent, Transient
 from shared.model import (
     Absent,
@@ -49,6 +49,7 @@ class Exports:
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext, bucket: Bucket) -> None:
         self._settings = settings
         self._account = account
+        self._datasets = datasets_of(settings)
         self._api = ExportsApi(settings, account, clients, run)
         self._run = run
         self._bucket = bucket
@@ -84,7 +85,7 @@ class Exports:
 
     def _by_delivery(self, target: Target) -> Observation | None:
         """Return the observation of an export with fresh data, else None; keep its deliveries for the single read."""
-        dataset, state = BY_NAME[target.key.name], target.state
+        dataset, state = self._datasets[target.key.name], target.state
         try:
             facts = state.facts if state else {}
             due = facts.get(EARLIER_ON) != f"{self._run.clock.now():%Y-%m-%d}"
@@ -171,7 +172,7 @@ class Exports:
     def _present(
         self, target: Target, answer: Mapping[str, Any], facts: Mapping[str, Any], state: TargetState | None = None
     ) -> Observation:
-        dataset, export = BY_NAME[target.key.name], answer["Export"]
+        dataset, export = self._datasets[target.key.name], answer["Export"]
         arn = str(export.get("ExportArn") or facts.get("arn", ""))
         query = query_of(export)
         table, found = self._columns(dataset, export, facts)
@@ -214,7 +215,7 @@ class Exports:
         )
 
     def _create(self, target: Target) -> Applied:
-        dataset = BY_NAME[target.key.name]
+        dataset = self._datasets[target.key.name]
         for attempt in (1, 2):
             export, facts = self._definition(dataset, None)
             try:
@@ -265,7 +266,7 @@ class Exports:
         if live is None:
             gone, remedy = f"export {target.key.name} no longer exists", "The next run creates it again."
             raise Transient("export-vanished", gone, remedy, within_run=False)
-        export, facts = self._definition(BY_NAME[target.key.name], live["Export"])
+        export, facts = self._definition(self._datasets[target.key.name], live["Export"])
         try:
             self._api.update(arn, export)
         except Permanent as error:

@@ -12,11 +12,11 @@ QUOTA = "s3"
 
 
 class Listing:
-    """Lists a bucket, which must be the account's own."""
+    """Lists a bucket, which must belong to the account `owner`."""
 
-    def __init__(self, bucket: str, account: str, clients: Clients, run: RunContext) -> None:
+    def __init__(self, bucket: str, owner: str, clients: Clients, run: RunContext) -> None:
         self._bucket = bucket
-        self._account = account
+        self._owner = owner
         self._clients = clients
         self._run = run
 
@@ -28,7 +28,7 @@ class Listing:
                 self._clients.s3.list_objects_v2,
                 Bucket=self._bucket,
                 Prefix=prefix,
-                ExpectedBucketOwner=self._account,
+                ExpectedBucketOwner=self._owner,
                 **arguments,
             )
             yield page.get("Contents", [])

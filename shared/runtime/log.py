@@ -64,6 +64,8 @@ EVENTS = {
     "notify-failed": "a message could not be delivered: it stays owed for the next run",
     "run-finished": "a run ended",
     "tenant-refused": "a tenant's entry in the registry is wrong: it is left out",
+    "tenant-grants-changed": "the policy of the shared bucket lists the payers in the registry again",
+    "tenant-grants-failed": "the policy of the shared bucket could not be written: new payers cannot deliver yet",
     "row-unread": "the result of a tenant's last run could not be read: its next run replaces it",
     "round-figures": "the metrics of a round over all tenants, once at its end",
     "row-unsaved": "the result of a tenant's run could not be stored: its round counts it as not run",

@@ -73,6 +73,7 @@ OTHER_READS: dict[str, Callable[[LocalAws], dict[str, str]]] = {
 }
 # Covered by separate tests, below and in `test_invalid_responses_after_failures`.
 TESTED_SEPARATELY = {
+    "GetBillingView",
     "GetCallerIdentity",
     "GetObject",
     "GetSecretValue",
@@ -81,7 +82,7 @@ TESTED_SEPARATELY = {
     *READ_AFTER_FAILURES,
 }
 # Not called in any run.
-UNUSED = {"ListRoots"}
+UNUSED = {"ListBillingViews", "ListRoots"}
 
 
 @pytest.fixture(scope="module")

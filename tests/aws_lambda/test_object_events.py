@@ -95,3 +95,9 @@ def test_no_text_ends_a_batch(text: str | bytes) -> None:
     """Anyone who may send to the queue can send anything."""
     with pytest.raises(EventRefused):
         read_object_event(text, OWN, "dataexport")
+
+
+def test_object_of_a_tenant_is_left_to_its_own_run() -> None:
+    """It is neither a delivery of the deployment's own exports nor an event that does not belong here."""
+    key = KEY.replace("dataexport/", "dataexport/222233334444/acme/", 1)
+    assert read_object_event(json.dumps(created(key)), OWN, "dataexport") is None

@@ -132,3 +132,61 @@ def test_two_external_ids_are_accepted_during_a_rotation() -> None:
     assert settings.external_id_matches("next-id")
     assert settings.external_id_matches("last-id")
     assert not settings.external_id_matches("other-id")
+
+
+TENANT = {
+    "TENANT": "acme",
+    "ENTRY_ROLE_ARN": "arn:aws:iam::222233334444:role/tailpipe-exports-tenant",
+    "ENTRY_EXTERNAL_ID": "arn:aws:secretsmanager:eu-west-1:111122223333:secret:acme-AbCdEf",
+}
+OWN = {"AWS_REGION": "eu-west-1", "BUCKET_NAME": "home", "BUCKET_REGION": "eu-central-1"}
+
+
+def test_tenant_with_its_own_bucket_keeps_state_at_home() -> None:
+    """The destination is the payer's; bucket, region and prefix of the deployment are those of the state."""
+    settings = read_settings({**OWN, **TENANT})
+    assert settings.bucket_of("222233334444") == "tailpipe-dataexport-222233334444"
+    assert (settings.bucket_region, settings.prefix, settings.shared_bucket) == ("eu-west-1", "dataexport", False)
+    assert (settings.home_of("111122223333"), settings.home_region) == ("home", "eu-central-1")
+    assert settings.at_home().bucket_of("111122223333") == "home"
+
+
+def test_tenant_in_the_shared_bucket_delivers_below_its_own_account() -> None:
+    """The bucket belongs to the deployment, whatever account the exports are in."""
+    settings = read_settings({**OWN, **TENANT, "DESTINATION_OWNER": "111122223333", "EXPORT_PREFIX": "in"})
+    assert settings.bucket_of("222233334444") == "home"
+    assert settings.owner_of_bucket("222233334444") == "111122223333"
+    assert settings.prefix == "in/222233334444/acme"
+    assert settings.bucket_region == "eu-central-1"
+
+
+def test_tenant_inherits_no_principal() -> None:
+    """Tailpipe's own principal is the default of the deployment only."""
+    assert read_settings({**OWN, **TENANT}).principal == ""
+    assert read_settings(OWN).principal
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"TENANT": ""}, "ENTRY_ROLE_ARN: only a run for a tenant has it"),
+        ({"TENANT": "Acme"}, "TENANT: 'Acme' is not the id of a tenant"),
+        ({"ENTRY_EXTERNAL_ID": ""}, "a role and its External ID belong together"),
+        ({"ENTRY_EXTERNAL_ID": "the-secret-itself"}, "ENTRY_EXTERNAL_ID: its value is not the ARN of a secret"),
+        ({"ENTRY_ROLE_ARN": "", "ENTRY_EXTERNAL_ID": ""}, "ENTRY_ROLE_ARN: is required"),
+        ({"ENTRY_ROLE_ARN": "arn:aws-cn:iam::222233334444:role/x"}, "a role's ARN in aws"),
+        ({"DESTINATION_OWNER": "111122223333", "DESTINATION_BUCKET": "mine"}, "only home may be shared"),
+        ({"DESTINATION_OWNER": "111122223333", "DESTINATION_PREFIX": "mine"}, "DESTINATION_PREFIX: the deployment"),
+        (
+            {"BILLING_VIEW_ARN": "arn:aws:billing::222233334444:billingview/x", "EXPORTS": "cur2,focus"},
+            "EXPORTS: AWS exports billing views only from cur2",
+        ),
+        ({"DESTINATION_PREFIX": "registry/x"}, "reserved for the function"),
+    ],
+)
+def test_invalid_settings_of_a_tenant_are_named(change: dict[str, str], expected: str) -> None:
+    """Before any call, and without a secret in the message."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**OWN, **TENANT, **change})
+    assert expected in str(caught.value)
+    assert "the-secret-itself" not in str(caught.value)
