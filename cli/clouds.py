@@ -131,6 +131,12 @@ def _aws_operator() -> type[Operator]:
     return AwsOperator
 
 
+def _aws_tenants() -> TenantPort:
+    from cli.deployment.aws import tenants
+
+    return tenants
+
+
 def _aws_scenario() -> Scenario:
     from cli.demo.aws import AwsScenario
 
@@ -323,6 +329,7 @@ CLOUDS: dict[str, Cloud] = {
             environment=_aws_environment,
             reach=_aws_reach,
             support_case=_aws_support_case,
+            tenants=_aws_tenants,
         ),
         Cloud(
             name="azure",
