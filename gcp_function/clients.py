@@ -24,6 +24,7 @@ from gcp_function.settings import GcpSettings
 from shared.errors import NotUnderstood
 from shared.parsing import parse_http_date, require
 from shared.redaction import remember_secret
+from shared.runtime.context import RunContext
 from shared.runtime.rate_limit import Rate
 from shared.runtime.warm_clients import WarmClients
 
@@ -36,6 +37,8 @@ HOSTS = {
     "serviceusage": "https://serviceusage.googleapis.com",
     "secretmanager": "https://secretmanager.googleapis.com",
     "pubsub": "https://pubsub.googleapis.com",
+    "cloudtasks": "https://cloudtasks.googleapis.com",
+    "iamcredentials": "https://iamcredentials.googleapis.com",
 }
 NO_BUCKET_READS = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"  # the client library's own setting
 TIMEOUT_S = 10.0  # seconds without a response after which a call is ended
@@ -43,7 +46,8 @@ TIMEOUT_S = 10.0  # seconds without a response after which a call is ended
 # Calls per second and burst, at or below the documented limits: BigQuery 100 requests a second per user and method
 # ("Quotas and limits", BigQuery), 100,000 extract jobs a day; Cloud Storage 1,000 writes and 5,000 reads a second for a
 # new bucket ("Request rate and access distribution guidelines"); Cloud Billing 300 a minute, Resource Manager 600 a
-# minute, Service Usage 240 a minute, Secret Manager 90,000 reads a minute, for each project; Pub/Sub limits bytes.
+# minute, Service Usage 240 a minute, Secret Manager 90,000 reads a minute, IAM Credentials 60,000 tokens a minute, for
+# each project; Pub/Sub limits bytes; Cloud Tasks limits the dispatches of a queue, not the creation of tasks.
 RATES = {
     "bigquery": Rate(60, 60),
     "bigquery-extract": Rate(50, 50),
@@ -54,6 +58,8 @@ RATES = {
     "serviceusage": Rate(4, 4),
     "secretmanager": Rate(10, 10),
     "pubsub": Rate(20, 20),
+    "cloudtasks": Rate(50, 50),
+    "iamcredentials": Rate(10, 10),
 }
 
 
@@ -61,7 +67,7 @@ class _Session(AuthorizedSession):
     """Sends requests with credentials to the known hosts only, follows no redirect, and validates the responses."""
 
     def __init__(self, credentials: Any, hosts: frozenset[str]) -> None:
-        plain = _Plain()
+        plain = PlainSession()
         super().__init__(credentials, auth_request=Request(plain))  # type: ignore[no-untyped-call]  # the library has no types here
         self._hosts = hosts
 
@@ -85,7 +91,7 @@ class _Session(AuthorizedSession):
         return answer
 
 
-class _Plain(requests.Session):
+class PlainSession(requests.Session):
     """Requests tokens, and follows no redirect: such a request contains a credential, too."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -116,6 +122,15 @@ class Clients:
         """Return Cloud Storage's client, which has no types."""
         with self._lock:
             return self._storage
+
+    @property
+    def credentials(self) -> Any:
+        """Return the credentials of all calls, which have no types."""
+        with self._lock:
+            return self._credentials
+
+    def enter(self, run: RunContext) -> None:
+        """Make the calls of a run possible; only a tenant's clients have to. Raises Unreachable, CloudError."""
 
     def close(self) -> None:
         """Close the pooled connections; a client that is used again opens new ones."""
@@ -262,7 +277,12 @@ _warm = WarmClients[Clients]()
 def warm_clients(settings: GcpSettings, credentials: Any = None) -> Clients:
     """Return the clients of the last invocation if project, endpoints and credentials are the same, else new ones.
 
-    `credentials` are the caller's; without them Google's libraries find the function's own.
+    `credentials` are the caller's; without them Google's libraries find the function's own. For a tenant's run, the
+    settings are those `at_home`.
     """
-    key = (settings.project, settings.engine.workers, credentials, *sorted(settings.endpoints.items()))
-    return _warm.get(key, lambda: Clients(settings, credentials))
+    return _warm.get(warm_key(settings, credentials), lambda: Clients(settings, credentials))
+
+
+def warm_key(settings: GcpSettings, credentials: Any = None) -> tuple[Any, ...]:
+    """Return what clients must have in common to be used again."""
+    return (settings.project, settings.engine.workers, credentials, *sorted(settings.endpoints.items()))

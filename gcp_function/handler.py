@@ -10,16 +10,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import functions_framework
+import msgspec
 
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.deliveries import announcer_of, stored_deliveries
 from gcp_function.errors import translate
 from gcp_function.events import QUOTA, SLACK, EventQueue, Message, calls_for, hint_of, pushed
 from gcp_function.provider import GcpCloud
+from gcp_function.rounds import Fleet, is_busy
 from gcp_function.secrets import WebhookSecret
 from gcp_function.settings import read_settings
 from gcp_function.state_store import GcsStore
 from gcp_function.targets import REACH
+from gcp_function.tenant_clients import tenant_clients
 from shared.deliveries.chain import StoredDeliveries
 from shared.errors import ReportedError, RequestError, TooSoon
 from shared.hints import gap_left, merge, read_all
@@ -31,12 +34,14 @@ from shared.publish import Publishing
 from shared.reconcile import RunResult
 from shared.reconcile import reconcile as run_to_its_end
 from shared.report import FAILED
-from shared.request import RunRequest, Trigger, hinted, refuse_months
+from shared.request import RunRequest, Step, Trigger, hinted, parse_request, parse_round, refuse_months
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
-from shared.runtime.log import Sink
+from shared.runtime.log import Sink, with_tenant
 from shared.state.session import READ_SECONDS
 from shared.state.store import StateStore
+from shared.tenants.registry import TENANT
+from shared.tenants.rounds import metrics_of_round, short_report
 
 if TYPE_CHECKING:
     from flask import Request
@@ -72,9 +77,56 @@ def reconcile(request: Request, *, clock: Clock | None = None) -> Answer:
     notification = _notification(body)
     if notification is not None:
         found = answer(lambda: run_for_events(notification, os.environ, sink, own_clock, run), sink)
+    elif asks_for_tenants(body):
+        found = answer(lambda: run_for_tenants(body, headers, os.environ, sink, own_clock), sink)
     else:
         found = answer_run(body, trigger_of(headers), run, sink)
     return found.body(), found.status, HEADERS
+
+
+def asks_for_tenants(body: bytes) -> bool:
+    """Return whether a request is for a tenant or a round."""
+    try:
+        payload = parse_body(body)
+    except RequestError:
+        return False
+    return isinstance(payload, Mapping) and ("tenant" in payload or "round" in payload)
+
+
+def run_for_tenants(
+    body: bytes, headers: Mapping[str, str], environment: Mapping[str, str], sink: Sink, clock: Clock
+) -> HttpAnswer:
+    """Begin or end a round, or run one tenant, as part of a round or alone.
+
+    In a round, the response to Cloud Tasks says whether the row was written, not how the tenant is: 200 removes the
+    task, anything else repeats it. 409 means that another run of the tenant is in progress; it is repeated, because
+    that run may have been killed. Raises RequestError, SettingsError, RegistryError, CloudError.
+    """
+    payload = parse_body(body)
+    step = parse_round(payload)
+    fleet = Fleet(environment, sink, clock)
+    if step is not None and step.step is Step.BEGIN:
+        lower = {name.lower(): value for name, value in headers.items()}
+        return HttpAnswer(200, fleet.begin(lower.get("x-cloudscheduler-scheduletime", "")))
+    if step is not None:
+        report = fleet.end(step.id)
+        if report is None:
+            return HttpAnswer(200, {"round": step.id, "ended": False})
+        figures = {one.name: one.value for one in metrics_of_round(report)}
+        sink("info", "round-figures", {"round": step.id, "cloud": "gcp", "status": report["status"], **figures})
+        return HttpAnswer(200, short_report(report))
+    request = msgspec.structs.replace(parse_request(payload), trigger=trigger_of(headers))
+
+    def work(asked: RunRequest) -> RunResult:
+        return run_once(asked, environment, sink, clock)
+
+    if not request.round:
+        result = fleet.run_alone(request, work)
+        return HttpAnswer(500 if result.report["status"] == FAILED else 200, result.answer())
+    row = fleet.run_in_round(request, work)
+    if row is None:
+        return HttpAnswer(200, {"tenant": request.tenant, "round": request.round, "skipped": "the round is over"})
+    return HttpAnswer(409 if is_busy(row) else 200, row)
 
 
 def run_for_events(
@@ -148,19 +200,24 @@ def run_once(
     """Reconcile once, within `seconds` (default: the invocation's time in the settings).
 
     `credentials` are the caller's; without them Google's libraries find the function's own. `calls` are further calls
-    of the invocation that the report counts, by quota.
+    of the invocation that the report counts, by quota. For a request that names a tenant, the `environment` is that of
+    the deployment or, with TENANT, the tenant's.
 
-    Raises SettingsError before any call, AnotherRun, and RunStopped if there are no credentials.
+    Raises SettingsError before any call, RegistryError and RequestError for the tenant, AnotherRun, and RunStopped if
+    there are no credentials.
     """
     refuse_months(request, "Google delivers no past months once an export is switched on")
+    if request.tenant and not environment.get(TENANT):
+        environment = Fleet(environment, sink, clock, seconds or 0, credentials).environment_of(request.tenant)
     settings = read_settings(environment)
-    run = RunContext("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate, seed)
+    request = msgspec.structs.replace(request, tenant=settings.tenant)
+    lines = with_tenant(sink, settings.tenant)
+    run = RunContext("gcp", settings.engine, lines, clock, seconds or settings.seconds, RATES, translate, seed)
     run.calls.counts.update(calls)
-    clients = warm_clients(settings, credentials)
-    secret = (
-        Secret(WebhookSecret(settings, clients, run).read, bool(settings.endpoints)) if settings.notify_url else None
-    )
-    store = GcsStore(settings, clients, run)
+    own = warm_clients(settings.at_home(), credentials)
+    clients = tenant_clients(settings, own) if settings.tenant else own
+    secret = Secret(WebhookSecret(settings, own, run).read, bool(settings.endpoints)) if settings.notify_url else None
+    store = GcsStore(settings, own, run)
     announcer = announcer_of(settings, clients, run, secret)
     publishing = Publishing(WORDING, REACH, secret, announcer=announcer)
     return run_to_its_end(GcpCloud(settings, clients, run, announcer), store, request, run, publishing)
@@ -175,7 +232,7 @@ def open_state(
     """
     settings = read_settings(environment)
     run = RunContext("gcp", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
-    return GcsStore(settings, warm_clients(settings, credentials), run), run
+    return GcsStore(settings, warm_clients(settings.at_home(), credentials), run), run
 
 
 def open_deliveries(
@@ -184,16 +241,20 @@ def open_deliveries(
     """Return the store of the deliveries' documents, and the context of its calls, as `open_state` does."""
     settings = read_settings(environment)
     run = RunContext("gcp", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
-    return stored_deliveries(settings, warm_clients(settings, credentials), run), run
+    own = warm_clients(settings.at_home(), credentials)
+    clients = tenant_clients(settings, own) if settings.tenant else own
+    clients.enter(run)
+    return stored_deliveries(settings, clients, run), run
 
 
 def trigger_of(headers: Mapping[str, str]) -> Trigger:
-    """Return the trigger: Cloud Scheduler, which marks its calls, an event (CloudEvents over HTTP), or another caller.
+    """Return the trigger: Cloud Scheduler or Cloud Tasks, an event (CloudEvents over HTTP), or another caller.
 
-    Sources: "HTTP target headers" (Cloud Scheduler), "HTTP protocol binding for CloudEvents", binary mode.
+    Sources: "HTTP target headers" (Cloud Scheduler), "Create HTTP target tasks" (Cloud Tasks), "HTTP protocol binding
+    for CloudEvents", binary mode.
     """
     lower = {name.lower() for name in headers}
-    if "x-cloudscheduler" in lower:
+    if "x-cloudscheduler" in lower or "x-cloudtasks-taskname" in lower:
         return Trigger.TIMER
     return Trigger.EVENT if "ce-type" in lower else Trigger.CALL
 

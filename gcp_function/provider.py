@@ -37,6 +37,7 @@ class GcpCloud:
         self, settings: GcpSettings, clients: Clients, run: RunContext, announcer: Announcer | None = None
     ) -> None:
         self._settings = settings
+        self._clients = clients
         self._run = run
         project = Project(settings, clients, run)
         self._scopes = Scopes(settings, clients, project.read, run)
@@ -61,7 +62,11 @@ class GcpCloud:
         )
 
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
-        """List the project and the billing accounts; see `Scopes.enumerate`."""
+        """Enter the tenant's cloud if there is one; list the project and the billing accounts.
+
+        See `Scopes.enumerate`. Raises Unreachable.
+        """
+        self._clients.enter(self._run)
         return self._scopes.enumerate(scopes)
 
     def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:

@@ -23,17 +23,23 @@ ENDPOINTS = {
     "serviceusage": "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE",
     "secretmanager": "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER",
     "pubsub": "PUBSUB_EMULATOR_HOST",
+    "cloudtasks": "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDTASKS",
+    "iamcredentials": "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS",
 }
 
 METADATA = "GCE_METADATA_HOST"
 
 ACCOUNT = r"[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}"
 _ACCOUNT_HINT = "a billing account ID such as 012345-6789AB-CDEF01"
-_PROJECT = r"[a-z][a-z0-9-]{4,28}[a-z0-9]"
-_DATASET = r"[A-Za-z0-9_]{1,1024}"
-_LOCATION = r"[A-Za-z]{2,}(-[a-z]+[0-9]+)?"
-_BUCKET = r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]"
-_ORGANIZATION = r"(organizations/)?\d{1,20}"
+PROJECT = r"[a-z][a-z0-9-]{4,28}[a-z0-9]"
+DATASET = r"[A-Za-z0-9_]{1,1024}"
+LOCATION = r"[A-Za-z]{2,}(-[a-z]+[0-9]+)?"
+BUCKET = r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]"
+ORGANIZATION = r"(organizations/)?\d{1,20}"
+SERVICE_ACCOUNT = r"[a-z0-9][a-z0-9-]{4,28}[a-z0-9]@[a-z][a-z0-9-]{4,28}[a-z0-9]\.iam\.gserviceaccount\.com"
+TENANT_ID = r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"
+_QUEUE = r"projects/[a-z0-9-]{1,30}/locations/[a-z0-9-]{1,40}/queues/[A-Za-z0-9-]{1,100}"
+_ADDRESS = r"https://[a-z0-9.-]{1,200}|http://127\.0\.0\.1:\d{1,5}"
 _SUBSCRIPTION = r"projects/[a-z0-9-]{1,30}/subscriptions/[A-Za-z][A-Za-z0-9._~+%-]{2,254}"
 _TOPIC = r"projects/[a-z0-9-]{1,30}/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}"
 _NOTIFY = r"projects/[a-z0-9-]{1,30}/secrets/[A-Za-z0-9_-]{1,255}(/versions/(latest|[A-Za-z0-9_-]{1,63}))?"
@@ -57,8 +63,25 @@ EFFECTS = {
     "EVENTS_SUBSCRIPTION": "Name of the Pub/Sub subscription that events are pulled from; empty: no events.",
     "DELTAS": "1: each copy is announced by a document of what changed, beside the copies.",
     "DELIVERY_TOPIC": "Name of the Pub/Sub topic on which these documents are published; empty: on none.",
+    "REGISTRY_BUCKET": "The bucket of the tenant registry; `{project}` is replaced by the project ID.",
+    "TENANTS_QUEUE": "Name of the Cloud Tasks queue of rounds; empty: no rounds.",
+    "TENANTS_CALLER": "The service account as which the queue calls the function.",
+    "TENANTS_URL": "The function's own address, which the queue calls.",
+    "TENANTS_ROUND_SECONDS": "Seconds after which a round ends, and its tasks do nothing any more.",
+    "HOME_PROJECT": "The project of the deployment in a tenant's run; empty: `GOOGLE_CLOUD_PROJECT`.",
+    "TENANT": "The tenant of a run, set from the tenant registry; empty: the deployment's own cloud.",
+    "ENTRY_SERVICE_ACCOUNT": "The tenant's service account that a tenant's run impersonates.",
     **{name: f"Endpoint of {service}, for local clouds." for service, name in ENDPOINTS.items()},
 }
+
+
+class RoundSettings(msgspec.Struct, frozen=True):
+    """How rounds are run: the full name of the queue, the account and the address of its calls, and their end."""
+
+    queue: str
+    caller: str
+    url: str
+    seconds: int
 
 
 class GcpSettings(msgspec.Struct, frozen=True):
@@ -70,7 +93,9 @@ class GcpSettings(msgspec.Struct, frozen=True):
     `seconds` is how long an invocation may take. `endpoints` maps a service to a loopback address. `notify_url` is the
     resource name of the secret that contains the webhook's URL, never the URL itself. `events_subscription` is the
     subscription that events are pulled from, or empty. `deltas`: deliveries are written as documents, and published on
-    `delivery_topic` unless that is empty.
+    `delivery_topic` unless that is empty. In a tenant's run, `tenant` is its id and `service_account` what the run
+    impersonates; `home_project` is the deployment's project, where `state_bucket` and `registry_bucket` are. `rounds`
+    is None where no queue is deployed.
     """
 
     project: str
@@ -91,6 +116,15 @@ class GcpSettings(msgspec.Struct, frozen=True):
     events_subscription: str = ""
     deltas: bool = False
     delivery_topic: str = ""
+    tenant: str = ""
+    service_account: str = ""
+    home_project: str = ""
+    registry_bucket: str = ""
+    rounds: RoundSettings | None = None
+
+    def at_home(self) -> GcpSettings:
+        """Return the settings of the deployment's own calls in a tenant's run: its project, and no tenant."""
+        return msgspec.structs.replace(self, project=self.home_project or self.project, tenant="", service_account="")
 
     @property
     def owner(self) -> str:
@@ -101,17 +135,18 @@ class GcpSettings(msgspec.Struct, frozen=True):
 def read_settings(environment: Mapping[str, str]) -> GcpSettings:
     """Return the settings, without any call. Raises SettingsError, which names every problem."""
     reader = Reader(environment)
-    project = reader.text("GOOGLE_CLOUD_PROJECT", None, _PROJECT, "a project ID (not the project number)")
-    organization = reader.text("ORGANIZATION", "", _ORGANIZATION, "organizations/ followed by the organization number")
+    project = reader.text("GOOGLE_CLOUD_PROJECT", None, PROJECT, "a project ID (not the project number)")
+    home = reader.text("HOME_PROJECT", project, PROJECT, "a project ID (not the project number)")
+    organization = reader.text("ORGANIZATION", "", ORGANIZATION, "organizations/ followed by the organization number")
     copy = reader.choices("COPY", "standard,detailed", COPIES)
     reader.check(copy == ("off",) or "off" not in copy, "COPY", "'off' cannot be combined with other values")
     settings = GcpSettings(
         project=project,
         organization=f"organizations/{organization.removeprefix('organizations/')}" if organization else "",
-        dataset=reader.text("BILLING_DATASET", "billing_export", _DATASET, "a dataset name: letters, digits, _"),
-        location=reader.text("DATASET_LOCATION", "US", _LOCATION, "a BigQuery location such as US, EU or europe-west1"),
+        dataset=reader.text("BILLING_DATASET", "billing_export", DATASET, "a dataset name: letters, digits, _"),
+        location=reader.text("DATASET_LOCATION", "US", LOCATION, "a BigQuery location such as US, EU or europe-west1"),
         bucket=_bucket(reader, "EXPORT_BUCKET", "tailpipe-billing-export-{project}", project),
-        state_bucket=_bucket(reader, "STATE_BUCKET", "tailpipe-state-{project}", project),
+        state_bucket=_bucket(reader, "STATE_BUCKET", "tailpipe-state-{project}", home),
         exports=reader.choices("EXPORTS", ",".join(EXPORTS), EXPORTS),
         copy=tuple(kind for kind in copy if kind != "off"),
         copy_days=reader.number("COPY_DAYS", 35, 1, 365),
@@ -127,6 +162,19 @@ def read_settings(environment: Mapping[str, str]) -> GcpSettings:
         ),
         deltas=reader.number("DELTAS", 0, 0, 1) == 1,
         delivery_topic=reader.text("DELIVERY_TOPIC", "", _TOPIC, "a topic's name: projects/…/topics/…"),
+        tenant=reader.text("TENANT", "", TENANT_ID, "the id of a tenant"),
+        service_account=reader.text("ENTRY_SERVICE_ACCOUNT", "", SERVICE_ACCOUNT, "a service account's address"),
+        home_project=home,
+        registry_bucket=_bucket(reader, "REGISTRY_BUCKET", "tailpipe-tenants-{project}", home),
+        rounds=_rounds(reader),
+    )
+    reader.check(
+        not settings.tenant or home != project,
+        "GOOGLE_CLOUD_PROJECT",
+        lambda: f"{project} is the project of the deployment, which its runs without a tenant keep; name the tenant's",
+    )
+    reader.check(
+        not settings.tenant or bool(settings.service_account), "ENTRY_SERVICE_ACCOUNT", "is required for a tenant"
     )
     both = sorted(set(settings.include_accounts) & set(settings.exclude_accounts))
     reader.check(not both, "EXCLUDE_ACCOUNTS", lambda: f"{', '.join(both)} is also in INCLUDE_ACCOUNTS")
@@ -149,9 +197,19 @@ def read_settings(environment: Mapping[str, str]) -> GcpSettings:
     return settings
 
 
+def _rounds(reader: Reader) -> RoundSettings | None:
+    queue = reader.text("TENANTS_QUEUE", "", _QUEUE, "a queue's name: projects/…/locations/…/queues/…")
+    caller = reader.text("TENANTS_CALLER", "", SERVICE_ACCOUNT, "a service account's address")
+    url = reader.text("TENANTS_URL", "", _ADDRESS, "the function's https address")
+    seconds = reader.number("TENANTS_ROUND_SECONDS", 3300, 300, 86_400)
+    for name, value in (("TENANTS_CALLER", caller), ("TENANTS_URL", url)):
+        reader.check(bool(value) == bool(queue), name, "TENANTS_QUEUE, TENANTS_CALLER and TENANTS_URL belong together")
+    return RoundSettings(queue, caller, url.rstrip("/"), seconds) if queue else None
+
+
 def _bucket(reader: Reader, name: str, default: str, project: str) -> str:
     value = reader.text(name, default).replace("{project}", project or "project")
-    right = re.fullmatch(_BUCKET, value) is not None and ".." not in value
+    right = re.fullmatch(BUCKET, value) is not None and ".." not in value
     reader.check(right, name, f"{value[:80]!r} is not a bucket name (it may contain {{project}})")
     return value
 

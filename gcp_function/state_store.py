@@ -13,8 +13,10 @@ from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent
 from shared.runtime.context import RunContext
 from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, Conflict, aside_name, report_name, run_ids
+from shared.tenants.rows import REGISTRY, ROUNDS
 
 KEY = "known_billing_accounts.json"
+TENANTS = "tenants/"
 
 
 class GcsDocuments:
@@ -25,9 +27,13 @@ class GcsDocuments:
         self._bucket = bucket
         self._what = what
 
+    def name_of(self, document: str) -> str:
+        """Return the name of a document's object."""
+        return document
+
     def load(self, limit: int, document: str = STATE) -> Blob:
         """Read a document, at most `limit` bytes; a missing bucket holds none. Raises Denied, Transient."""
-        name = document or KEY
+        name = self.name_of(document)
         try:
             data, generation = self._objects.read(name, limit)
         except NotFound:
@@ -49,7 +55,7 @@ class GcsDocuments:
 
         Raises Conflict, Denied, NotFound (the bucket is missing), Transient.
         """
-        name = document or KEY
+        name = self.name_of(document)
         content_type = JSON if name.endswith(".json") else BINARY
         try:
             return str(self._objects.write(name, data, int(version or 0), content_type=content_type))
@@ -65,6 +71,10 @@ class GcsDocuments:
             manual_step = retention_blocks if protected.code == RETENTION else object_held
             raise Manual(protected.code, manual_step(protected.message, self._bucket), protected.message) from protected
 
+    def put(self, document: str, data: bytes, content_type: str) -> str:
+        """Write a document, replacing any other; return its URI. Raises CloudError."""
+        return self._put(self.name_of(document), data, content_type)
+
     def names(self, prefix: str) -> Iterator[tuple[str, datetime]]:
         """Yield the name and the time of each document below `prefix`, by name. Raises CloudError."""
         try:
@@ -73,6 +83,13 @@ class GcsDocuments:
             return
         except Denied as denied:
             raise self._explained(denied) from denied
+
+    def _put(self, name: str, data: bytes, content_type: str) -> str:
+        try:
+            self._objects.write(name, data, content_type=content_type)
+        except Conflict as error:  # cannot happen: the write has no precondition
+            raise Permanent(PRECONDITION, str(error)) from error
+        return f"gs://{self._bucket}/{name}"
 
     def _explained(self, denied: CloudError) -> Denied:
         return Denied(
@@ -84,46 +101,74 @@ class GcsDocuments:
 
 
 class GcsStore(GcsDocuments):
-    """A StateStore, in a bucket that the connector may not read."""
+    """A StateStore, in a bucket that the connector may not read; each tenant has a folder of its own in it."""
 
     def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         super().__init__(settings.state_bucket, "the state", clients, run)
+        self._folder = f"{TENANTS}{settings.tenant}/" if settings.tenant else ""
+        self._reports = f"{REPORTS}{self._folder}"
+
+    def name_of(self, document: str) -> str:
+        """Return the name of a document's object."""
+        return self._folder + (document or KEY)
 
     def age(self) -> timedelta | None:
         """Return how long ago the state was written, by Cloud Storage's own clock. Raises CloudError."""
-        return self._objects.age(KEY)
+        return self._objects.age(self.name_of(STATE))
 
     def set_aside(self, suffix: str, document: str = STATE) -> str:
         """Copy a document to a name that contains `suffix`; return that name. Raises CloudError."""
-        name = document or KEY
+        name = self.name_of(document)
         spare = aside_name(name, suffix)
         self._objects.copy(name, spare)
         return spare
 
-    def put(self, document: str, data: bytes, content_type: str) -> str:
-        """Write a document beside the state, replacing any other; return its URI. Raises CloudError."""
-        try:
-            self._objects.write(document, data, content_type=content_type)
-        except Conflict as error:  # cannot happen: the write has no precondition
-            raise Permanent(PRECONDITION, str(error)) from error
-        return f"gs://{self._bucket}/{document}"
-
     def put_report(self, run_id: str, data: bytes) -> str:
         """Write a run's full report; return its URI. Raises CloudError."""
-        return self.put(report_name(run_id), data, JSON)
+        return self._put(self._name_of_report(run_id), data, JSON)
 
     def report(self, run_id: str) -> bytes:
         """Return a run's full report. Raises NotFound, Denied, Transient."""
         try:
-            return self._objects.read(report_name(run_id))[0]
+            return self._objects.read(self._name_of_report(run_id))[0]
         except Denied as denied:
             raise self._explained(denied) from denied
 
     def report_ids(self, since: str) -> list[str]:
         """Return the IDs of the stored reports from `since` on, oldest first. Raises Denied, Transient."""
         try:
-            return run_ids((one.name for one in self._objects.below(REPORTS)), since)
+            # An ID begins with its year, unlike the folders of tenants and rounds.
+            found = [one.name.removeprefix(self._reports) for one in self._objects.below(f"{self._reports}2")]
         except NotFound:
             return []
         except Denied as denied:
             raise self._explained(denied) from denied
+        return run_ids((f"{REPORTS}{name}" for name in found), since)
+
+    def _name_of_report(self, run_id: str) -> str:
+        return self._reports + report_name(run_id).removeprefix(REPORTS)
+
+
+class GcsFleet(GcsDocuments):
+    """A FleetDocuments: the registry in its bucket, and what became of the tenants' runs beside the state."""
+
+    def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
+        super().__init__(settings.state_bucket, "the tenants' results", clients, run)
+        self._registry = GcsDocuments(settings.registry_bucket, "the tenant registry", clients, run)
+
+    def load(self, limit: int, document: str = STATE) -> Blob:
+        """Read a document, at most `limit` bytes; a missing bucket holds none. Raises Denied, Transient."""
+        return self._registry.load(limit, document) if document == REGISTRY else super().load(limit, document)
+
+    def save_registry(self, data: bytes, version: str | None) -> str:
+        """Write the registry if it still has `version`, as operators do; return the new one. Raises as `save` does."""
+        return self._registry.save(data, version, REGISTRY)
+
+    def name_of(self, document: str) -> str:
+        """Return the name of a document's object."""
+        return f"{REPORTS}{document}" if document.startswith(ROUNDS) else document
+
+    def names(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Yield name and time of each row, or of each report of a round. Raises CloudError."""
+        folder = self.name_of(prefix).removesuffix(prefix)
+        return ((name.removeprefix(folder), at) for name, at in super().names(self.name_of(prefix)))

@@ -18,8 +18,15 @@ locals {
     unannounced = { what = "Runs that left deliveries unannounced", filter = "jsonPayload.deliveries_unannounced>0" }
   } : {}
 
+  # By the line that each round writes at its end.
+  round_counts = var.fleet ? {
+    rounds        = { what = "Rounds that ended", filter = "jsonPayload.status:*" }
+    rounds_failed = { what = "Rounds in which no tenant was covered", filter = "jsonPayload.status=\"failed\"" }
+    rounds_late   = { what = "Rounds that ended before every tenant had a run", filter = "jsonPayload.tenants_not_run>0" }
+  } : {}
+
   counted = {
-    for name in concat(keys(local.run_counts), ["announced", "unannounced"]) :
+    for name in concat(keys(local.run_counts), ["announced", "unannounced", "rounds", "rounds_failed", "rounds_late"]) :
     name => "logging_googleapis_com:user_tailpipe_exports_runs_${name}{monitored_resource=\"cloud_run_revision\"}"
   }
   answers = "run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${var.function_name}\",response_code_class=\"5xx\"}"
@@ -40,6 +47,10 @@ locals {
     manual     = "a-step-waits-for-you"
     excluded   = "a-scope-was-excluded"
     deliveries = "deliveries-are-not-announced"
+
+    missed-rounds = "rounds-are-missing"
+    failed-rounds = "a-round-failed"
+    late-rounds   = "a-round-is-late"
   }
 
   alarms = {
@@ -82,6 +93,33 @@ locals {
     }
   }
 
+  round_window = max(180, 3 * var.fleet_minutes)
+
+  # With fleet only.
+  round_alarms = {
+    missed-rounds = {
+      title    = "no round over the tenants ended"
+      severity = "CRITICAL"
+      query    = "(sum(increase(${local.counted.rounds}[${local.round_window}m])) or vector(0)) == 0"
+      duration = 0
+      advice   = "See whether the schedule ${var.function_name}-tenants calls the function, and the queue of that name. The newest report is under gs://${local.state_bucket}/runs/rounds/."
+    }
+    failed-rounds = {
+      title    = "a round over the tenants failed"
+      severity = "ERROR"
+      query    = "sum(increase(${local.counted.rounds_failed}[${local.round_window}m])) > 0"
+      duration = 0
+      advice   = "The newest report under gs://${local.state_bucket}/runs/rounds/ names each tenant with its failures and their remedies."
+    }
+    late-rounds = {
+      title    = "a round ended before every tenant had a run"
+      severity = "WARNING"
+      query    = "sum(increase(${local.counted.rounds_late}[${local.round_window}m])) > 0"
+      duration = 0
+      advice   = "Raise fleet_concurrency or fleet_per_second, or let rounds begin less often. Tenants without a run are the first of the next round."
+    }
+  }
+
   # With delivery_events only.
   delivery_alarms = {
     deliveries = {
@@ -116,12 +154,12 @@ resource "google_logging_project_sink" "function" {
 }
 
 resource "google_logging_metric" "runs" {
-  for_each = merge(local.run_counts, local.delivery_counts)
+  for_each = merge(local.run_counts, local.delivery_counts, local.round_counts)
 
   project     = var.project_id
   name        = "tailpipe_exports_runs_${each.key}"
   description = each.value.what
-  filter      = "${local.log_filter} AND jsonPayload.event=\"figures\" AND ${each.value.filter}"
+  filter      = "${local.log_filter} AND jsonPayload.event=\"${startswith(each.key, "rounds") ? "round-figures" : "figures"}\" AND ${each.value.filter}"
 
   metric_descriptor {
     metric_kind = "DELTA"
@@ -145,7 +183,11 @@ resource "google_monitoring_notification_channel" "email" {
 }
 
 resource "google_monitoring_alert_policy" "this" {
-  for_each = merge(local.alarms, var.delivery_events ? local.delivery_alarms : {})
+  for_each = merge(
+    local.alarms,
+    var.delivery_events ? local.delivery_alarms : {},
+    var.fleet ? local.round_alarms : {},
+  )
 
   project               = var.project_id
   display_name          = "${var.function_name}: ${each.value.title}"

@@ -120,8 +120,9 @@ resource "google_cloudfunctions2_function" "this" {
     timeout_seconds       = var.timeout_seconds
     ingress_settings      = var.ingress
 
-    # One run at a time: two would do no harm, but the second would only find the first one's lock.
-    max_instance_count               = 1
+    # One run at a time: two would do no harm, but the second would only find the first one's lock. With tenants, one run
+    # of each of them, and one for the deployment's own cloud.
+    max_instance_count               = var.fleet ? var.fleet_concurrency + 1 : 1
     max_instance_request_concurrency = 1
     min_instance_count               = 0
     all_traffic_on_latest_revision   = true

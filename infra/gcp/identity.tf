@@ -1,9 +1,10 @@
 locals {
   rights = yamldecode(templatefile("${path.module}/rights.yaml", {
-    export_bucket = local.export_bucket
-    state_bucket  = local.state_bucket
-    project       = data.google_project.this.number
-    notify_secret = var.notify_secret == null ? "" : var.notify_secret
+    export_bucket   = local.export_bucket
+    state_bucket    = local.state_bucket
+    registry_bucket = local.registry_bucket
+    project         = data.google_project.this.number
+    notify_secret   = var.notify_secret == null ? "" : var.notify_secret
   }))
 
   # The conditions that a grant's `when` may name.
@@ -14,6 +15,7 @@ locals {
     notify           = var.notify_secret != null
     events           = var.events
     delivery_events  = var.delivery_events
+    tenants          = var.fleet
   }
 
   members = {
@@ -26,15 +28,18 @@ locals {
     project             = "project"
     export_bucket       = "project"
     state_bucket        = "project"
+    registry_bucket     = "project"
     notify_secret       = "project"
     dataset             = "dataset"
     events_subscription = "subscription"
     delivery_topic      = "topic"
+    tenants_queue       = "queue"
+    tenants_caller      = "caller"
     organization        = "organization"
     billing_account     = "billing_account"
   }
   # Bound on the project, these would reach all its buckets or secrets without their condition, so it is required.
-  conditional = ["export_bucket", "state_bucket", "notify_secret"]
+  conditional = ["export_bucket", "state_bucket", "registry_bucket", "notify_secret"]
 
   # "function/RunJobs" → who, what and where. A name in `when` that is not in `met` is an error, never a silent grant.
   grants = merge([
@@ -57,6 +62,8 @@ locals {
   on_dataset      = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "dataset" }
   on_subscription = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "subscription" }
   on_topic        = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "topic" }
+  on_queue        = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "queue" }
+  on_caller       = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "caller" }
   on_organization = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "organization" }
   on_accounts = merge([
     for key, grant in local.grants : {
@@ -133,6 +140,24 @@ resource "google_pubsub_topic_iam_member" "this" {
   topic   = google_pubsub_topic.deliveries["deliveries"].name
   role    = local.roles[each.key]
   member  = local.members[each.value.holder]
+}
+
+resource "google_cloud_tasks_queue_iam_member" "this" {
+  for_each = local.on_queue
+
+  project  = var.project_id
+  location = var.region
+  name     = google_cloud_tasks_queue.tenants["tenants"].name
+  role     = local.roles[each.key]
+  member   = local.members[each.value.holder]
+}
+
+resource "google_service_account_iam_member" "this" {
+  for_each = local.on_caller
+
+  service_account_id = google_service_account.tenants["tenants"].name
+  role               = local.roles[each.key]
+  member             = local.members[each.value.holder]
 }
 
 resource "google_organization_iam_member" "this" {

@@ -6,9 +6,10 @@ data "google_project" "this" {
 locals {
   labels = merge(var.labels, { managed-by = "tailpipe-exports" })
 
-  export_bucket = coalesce(var.export_bucket, "tailpipe-billing-export-${var.project_id}")
-  state_bucket  = coalesce(var.state_bucket, "tailpipe-state-${var.project_id}")
-  source_bucket = "tailpipe-source-${var.project_id}"
+  export_bucket   = coalesce(var.export_bucket, "tailpipe-billing-export-${var.project_id}")
+  state_bucket    = coalesce(var.state_bucket, "tailpipe-state-${var.project_id}")
+  registry_bucket = "tailpipe-tenants-${var.project_id}"
+  source_bucket   = "tailpipe-source-${var.project_id}"
 
   # What is copied unless COPY says otherwise: the kinds with usage in them, as far as they are exported at all.
   copied = [for kind in ["standard", "detailed"] : kind if contains(var.exports, kind)]
@@ -36,6 +37,7 @@ locals {
     var.publish_page ? { PUBLISH_PAGE = "1" } : {},
     length(var.include_accounts) == 0 ? {} : { INCLUDE_ACCOUNTS = join(",", var.include_accounts) },
     length(var.exclude_accounts) == 0 ? {} : { EXCLUDE_ACCOUNTS = join(",", var.exclude_accounts) },
+    local.tenants_settings,
     var.settings,
   )
 }
@@ -58,8 +60,8 @@ resource "terraform_data" "inputs" {
       error_message = "Add ${join(", ", setsubtract(var.include_accounts, var.billing_accounts))} to billing_accounts: the function sees no other accounts."
     }
     precondition {
-      condition     = length(distinct([local.export_bucket, local.state_bucket, local.source_bucket])) == 3
-      error_message = "Give export_bucket and state_bucket two different names, neither of them ${local.source_bucket}: Tailpipe reads the one and must not read the other."
+      condition     = length(distinct([local.export_bucket, local.state_bucket, local.source_bucket, local.registry_bucket])) == 4
+      error_message = "Give export_bucket and state_bucket two different names, neither of them ${local.source_bucket} or ${local.registry_bucket}: Tailpipe reads the one and must not read the other."
     }
     precondition {
       condition = local.copy == "off" || alltrue([

@@ -47,6 +47,16 @@ output "delivery_topic" {
   value       = one([for topic in google_pubsub_topic.deliveries : topic.id])
 }
 
+output "fleet" {
+  description = "What serves the tenants: registry, queue, job, and the service account that each tenant lets impersonate its own; null without fleet."
+  value = !var.fleet ? null : {
+    registry        = "${google_storage_bucket.registry["tenants"].url}/tenants.json"
+    queue           = google_cloud_tasks_queue.tenants["tenants"].id
+    job             = google_cloud_scheduler_job.tenants["tenants"].id
+    service_account = google_service_account.function.email
+  }
+}
+
 output "connector" {
   description = "The identity that Tailpipe reads the exports with: service_account, pool, provider, issuer, audience, tenant."
   value = {

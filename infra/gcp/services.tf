@@ -1,10 +1,11 @@
 locals {
   # The function reads the webhook's address there.
   secret_services = var.notify_secret == null ? [] : ["secretmanager"]
+  tenant_services = var.fleet ? ["cloudtasks"] : []
   event_services  = var.events || var.delivery_events ? ["pubsub"] : []
 
   services = toset([
-    for name in concat(local.secret_services, local.event_services, [
+    for name in concat(local.secret_services, local.event_services, local.tenant_services, [
       # The function calls these and verifies them in every run.
       "bigquery", "cloudbilling", "cloudresourcemanager", "serviceusage", "storage",
       # The connector signs in and reads through these.

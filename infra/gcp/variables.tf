@@ -455,3 +455,70 @@ variable "dashboard" {
   default     = true
   nullable    = false
 }
+
+variable "fleet" {
+  description = "Whether this deployment also serves the tenants of the registry, in rounds that Cloud Tasks runs."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "fleet_schedule" {
+  description = "When a round over the tenants starts, as a unix-cron expression of five fields."
+  type        = string
+  default     = "30 * * * *"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[0-9*/,-]+( +[0-9A-Za-z*/,-]+){4}$", var.fleet_schedule))
+    error_message = "Write fleet_schedule as unix-cron with five fields, such as \"30 * * * *\" for every hour."
+  }
+}
+
+variable "fleet_minutes" {
+  description = "Minutes between two rounds of `fleet_schedule`. A round ends ten minutes before the next one; what is left waits for that."
+  type        = number
+  default     = 60
+  nullable    = false
+
+  validation {
+    condition     = var.fleet_minutes >= 20 && var.fleet_minutes <= 1440 && floor(var.fleet_minutes) == var.fleet_minutes
+    error_message = "Write fleet_minutes as a whole number of minutes from 20 to 1440."
+  }
+}
+
+variable "fleet_concurrency" {
+  description = "How many tenants are served at once, at most: the queue's concurrent dispatches, and as many instances of the function."
+  type        = number
+  default     = 50
+  nullable    = false
+
+  validation {
+    condition     = var.fleet_concurrency >= 1 && var.fleet_concurrency <= 999 && floor(var.fleet_concurrency) == var.fleet_concurrency
+    error_message = "Write fleet_concurrency as a whole number from 1 to 999."
+  }
+}
+
+variable "fleet_per_second" {
+  description = "How many tenants are begun in a second, at most: the queue's rate of dispatches."
+  type        = number
+  default     = 1
+  nullable    = false
+
+  validation {
+    condition     = var.fleet_per_second > 0 && var.fleet_per_second <= 500
+    error_message = "Write fleet_per_second as a number above 0 and up to 500, the most that Cloud Tasks allows."
+  }
+}
+
+variable "registry_writers" {
+  description = "Who may write the tenant registry, as members: user:, group: or serviceAccount: with an address. None: only who may write all of the project's buckets."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for member in var.registry_writers : can(regex("^(user|group|serviceAccount):[^@[:space:]]+@[^@[:space:]]+$", member))])
+    error_message = "Write each of registry_writers as user:, group: or serviceAccount: with an address, such as \"group:finops@example.com\"."
+  }
+}

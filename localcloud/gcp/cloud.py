@@ -200,7 +200,7 @@ class LocalGcp(LocalCloud):
             variables[f"GOOGLE_{product}_CUSTOM_ENDPOINT"] = f"{self.endpoint}/{path}"
         return variables if self._bare else variables | self.deployment.settings()
 
-    def _function_environment(self) -> dict[str, str]:
+    def function_environment(self) -> dict[str, str]:
         """Return the function's environment: the emulator variables and the settings currently deployed."""
         deployed: dict[str, str] = self.world.platform.find(self.deployment.function)["serviceConfig"][
             "environmentVariables"
@@ -214,7 +214,7 @@ class LocalGcp(LocalCloud):
         self._token_file.write_text(OPERATOR, encoding="utf-8")
         world = World(self.clock, folder, self._behavior, self.project, self._seed)
         service = self.deployment.function.rpartition("/")[2]
-        functions = Functions(world, self._runtime, self._function_environment, service)
+        functions = Functions(world, self._runtime, self.function_environment, service)
         federation = Federation(world)
         self._stack.callback(world.warehouse.close)
         self._world, self._actions = world, GcpActions(world, self.deployment)

@@ -9,9 +9,10 @@ from localcloud.common.event_faults import EventFaults
 from localcloud.gcp.control.exports import ExportActions
 from localcloud.gcp.control.obstacles import ObstacleActions
 from localcloud.gcp.control.platform import PlatformActions
+from localcloud.gcp.control.tenants import TenantActions
 
 
-class GcpActions(ExportActions, ObstacleActions, PlatformActions):
+class GcpActions(ExportActions, ObstacleActions, PlatformActions, TenantActions):
     """All actions. Accounts are ids such as ``01AB23-…``, days ``2026-01-05``. Actions may also raise GoogleError."""
 
     # Faults and calls

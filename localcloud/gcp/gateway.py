@@ -174,7 +174,9 @@ class Gateway:
         named = context.request.headers.get("x-goog-user-project")
         if name in _OF_QUOTA_PROJECT and not named and context.identity in self._world.without_quota_project:
             raise quota_project_missing(name)
-        project = context.request.headers.get("x-goog-user-project") or self._world.project
+        owner = context.identity.partition("@")[2].removesuffix(".iam.gserviceaccount.com")
+        charged = owner if owner in self._world.projects.all else self._world.project
+        project = context.request.headers.get("x-goog-user-project") or charged
         if service == "bigquery" and context.ids:
             project = context.ids[0]
         found = self._world.projects.all.get(project)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from gcp_function.handler import run_once
+from gcp_function.handler import run_for_tenants, run_once
 from gcp_function.settings import ENDPOINTS, METADATA
 from localcloud.gcp.cloud import LocalGcp
 from shared.errors import CloudError
+from shared.http import answer
 from shared.request import RunRequest
 from tests.gcp_function.events import EventFunction
 from tests.gcp_function.support import Lines, local_gcp
@@ -28,8 +29,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[LocalGcp]:
-    """Return a project with one account."""
+    """Return a project with one account, and a tenant."""
     with local_gcp(accounts=1, done=1, history_days=1) as cloud:
+        cloud.write_registry([cloud.add_tenant("acme")] if cloud.enable_tenants() else [])
         yield cloud
 
 
@@ -38,7 +40,7 @@ def all_output(cloud: LocalGcp, place: str, url: str) -> str:
     lines = Lines()
     host = cloud.endpoint.removeprefix("http://")
     environment = {
-        **cloud.environment(),
+        **cloud.function_environment(),
         METADATA: host,
         place: url.removeprefix("http://") if place == METADATA else url,
     }
@@ -51,8 +53,13 @@ def all_output(cloud: LocalGcp, place: str, url: str) -> str:
         function = EventFunction(cloud, **environment)
         function.deliver()
         return f"{function.lines.text()} {function.answers}"
+    if place == ENDPOINTS["cloudtasks"]:
+        body = b'{"round": {"step": "begin"}}'
+        found = answer(lambda: run_for_tenants(body, {}, environment, lines, cloud.clock), lines)
+        return f"{lines.text()} {found.body()}"
+    request = RunRequest(tenant="acme" if place == ENDPOINTS["iamcredentials"] else "")
     try:
-        report = run_once(RunRequest(), environment, lines, cloud.clock, 900, seed=1).report
+        report = run_once(request, environment, lines, cloud.clock, 900, seed=1).report
     except CloudError as error:
         return f"{lines.text()} {error} {error.message} {error.remedy}"
     bucket = cloud.world.buckets.find(f"tailpipe-state-{cloud.project}")

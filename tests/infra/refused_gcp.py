@@ -31,6 +31,12 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "europe": {"region": "europe-west1", "dataset_location": "EU", "schedule": "15 */6 * * *", "alarm_after_hours": 18},
     "no_copies": {"exports": ["pricing"], "settings": {"COPY": "off"}},
     "deliveries": {"delivery_events": True, "delta_retention_days": 3650},
+    "tenants": {
+        "fleet": True,
+        "fleet_concurrency": 999,
+        "fleet_per_second": 500,
+        "registry_writers": ["user:a@example.com", "serviceAccount:x@p.iam.gserviceaccount.com"],
+    },
     "selected": {"include_accounts": [ACCOUNT], "exclude_accounts": [OTHER], "labels": {"team": "finops"}},
 }
 
@@ -84,6 +90,11 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "ingress": ({"ingress": "all"}, 'Write ingress = "ALLOW_INTERNAL_ONLY"'),
     "call_budget": ({"call_budget": 0.5}, "Write call_budget as a whole number"),
     "delta_retention_days": ({"delta_retention_days": 0}, "Write delta_retention_days as a whole number of days"),
+    "fleet_schedule": ({"fleet_schedule": "hourly"}, "Write fleet_schedule as unix-cron"),
+    "fleet_minutes": ({"fleet_minutes": 19}, "Write fleet_minutes as a whole number"),
+    "fleet_concurrency": ({"fleet_concurrency": 1000}, "Write fleet_concurrency as a whole number from 1 to 999"),
+    "fleet_per_second": ({"fleet_per_second": 501}, "Write fleet_per_second as a number above 0"),
+    "registry_writers": ({"registry_writers": ["allUsers"]}, "Write each of registry_writers as user:, group:"),
     "log_level": ({"log_level": "debug"}, 'Write log_level = "DEBUG"'),
     "log_retention_days": ({"log_retention_days": 0}, "Write log_retention_days as a whole number from 1 to 3650"),
     "settings": ({"settings": {"EXPORTS": "focus"}}, "everything else has a variable of its own"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,8 +20,9 @@ EXAMPLES = ("minimal", "complete")
 ACCOUNTS = ["012345-6789AB-CDEF01", "0A1B2C-3D4E5F-678901"]
 CONDITIONS_MET = {
     "minimal": {"organization", "focus", "events"},
-    "complete": {"billing_accounts", "events", "delivery_events"},
+    "complete": {"billing_accounts", "events", "delivery_events", "tenants"},
 }
+PLACES = ("project", "dataset", "subscription", "topic", "queue", "caller")
 Deployed = Callable[[str], Applied]
 Binding = tuple[str, str, str, bool]
 
@@ -114,15 +117,19 @@ def bound(applied: Applied) -> Iterator[Binding]:
         "google_bigquery_dataset_iam_member": "dataset",
         "google_pubsub_subscription_iam_member": "subscription",
         "google_pubsub_topic_iam_member": "topic",
+        "google_cloud_tasks_queue_iam_member": "queue",
+        "google_service_account_iam_member": "caller",
         "google_organization_iam_member": "org_id",
         "google_billing_account_iam_member": "billing_account_id",
     }
     for kind, place in kinds.items():
         for one in applied.of(kind):
+            if not one["member"].startswith("serviceAccount:"):
+                continue  # Tailpipe's own tokens, in the identity pool
             holder = one["member"].removeprefix("serviceAccount:tailpipe-").partition("@")[0]
             if holder == "build" or one["_name"] == "events":
                 continue
-            where = place if place in ("project", "dataset", "subscription", "topic") else one[place]
+            where = place if place in PLACES else one[place]
             for right in roles.get(one["role"], [one["role"]]):
                 yield holder, where, right, bool(one.get("condition"))
 
@@ -132,6 +139,7 @@ def granted(name: str) -> Iterator[Binding]:
     rights = yaml.safe_load((REPOSITORY / "infra/gcp/rights.yaml").read_text(encoding="utf-8"))
     places = {"organization": ["123456789012"], "billing_account": ACCOUNTS, "dataset": ["dataset"]}
     places |= {"events_subscription": ["subscription"], "delivery_topic": ["topic"]}
+    places |= {"tenants_queue": ["queue"], "tenants_caller": ["caller"]}
     for holder, grants in rights.items():
         for grant in grants:
             if grant.get("when") is None or grant["when"] in CONDITIONS_MET[name]:
@@ -144,7 +152,7 @@ def granted(name: str) -> Iterator[Binding]:
 def test_schedule_calls_the_function_as_its_only_invoker(deployed: Deployed, name: str) -> None:
     """The job's token is for the service account with run.invoker, and for the service's own address."""
     applied = deployed(name)
-    [job] = applied.of("google_cloud_scheduler_job")
+    [job] = [one for one in applied.of("google_cloud_scheduler_job") if one["_name"] == "this"]
     [caller] = [one for one in applied.of("google_cloud_run_v2_service_iam_member") if one["_name"] == "scheduler"]
     target = job["http_target"][0]
     token = target["oidc_token"][0]
@@ -201,6 +209,33 @@ def test_deliveries_have_a_topic_and_their_documents_expire(deployed: Deployed, 
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+def test_rounds_call_the_function_as_one_account_that_may_do_nothing_else(deployed: Deployed, name: str) -> None:
+    """Only with `fleet`: the queue and the schedule, and the address that the function's tasks call."""
+    applied = deployed(name)
+    settings = read_settings(applied.outputs["settings"])
+    queues, [function] = applied.of("google_cloud_tasks_queue"), applied.of("google_cloudfunctions2_function")
+    most = function["service_config"][0]["max_instance_count"]
+    if name == "minimal":
+        assert (settings.rounds, queues, applied.outputs.get("fleet"), most) == (None, [], None, 1)
+        return
+    assert settings.rounds
+    [job] = [one for one in applied.of("google_cloud_scheduler_job") if one["_name"] == "tenants"]
+    [caller] = [one for one in applied.of("google_cloud_run_v2_service_iam_member") if one["_name"] == "tenants"]
+    [bucket] = [one for one in applied.of("google_storage_bucket") if one["_name"] == "registry"]
+    token = job["http_target"][0]["oidc_token"][0]
+    assert json.loads(base64.b64decode(job["http_target"][0]["body"])) == {"round": {"step": "begin"}}
+    assert settings.rounds.caller == token["service_account_email"]
+    assert caller["member"] == f"serviceAccount:{settings.rounds.caller}"
+    assert settings.rounds.queue == f"projects/{PROJECT}/locations/europe-west1/queues/{queues[0]['name']}"
+    assert settings.rounds.url == f"https://tailpipe-exports-{PROJECT_NUMBER}.europe-west1.run.app"
+    assert queues[0]["rate_limits"][0]["max_concurrent_dispatches"] == most - 1
+    assert (settings.registry_bucket, settings.home_project) == (bucket["name"], PROJECT)
+    assert {one["member"] for one in applied.of("google_storage_bucket_iam_member")} == {"group:finops@example.com"}
+    granted = [one["member"] for one in applied.of("google_project_iam_member")]
+    assert not [one for one in granted if settings.rounds.caller in one]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_only_runs_of_everything_count_as_a_success(deployed: Deployed, name: str) -> None:
     """A run for events follows a run of everything, if at all, by more than that may take: its line is not counted."""
     applied = deployed(name)
@@ -215,7 +250,7 @@ def test_only_one_tenant_is_admitted(deployed: Deployed, name: str) -> None:
     """The issuer serves many customers; the condition and the principal both name this tenant."""
     applied = deployed(name)
     [provider] = applied.of("google_iam_workload_identity_pool_provider")
-    [member] = applied.of("google_service_account_iam_member")
+    [member] = [one for one in applied.of("google_service_account_iam_member") if one["_name"] != "this"]
 
     assert provider["attribute_condition"] == "assertion.tenant_id == 'tenant-1'"
     assert member["member"].endswith("/attribute.tenant/tenant-1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -36,7 +36,7 @@ STATE_LIFECYCLE: dict[str, Any] = {
     "rule": [{"action": {"type": "Delete"}, "condition": {"age": 90, "matchesPrefix": ["runs/"]}}]
 }
 EVENTS_KEPT = timedelta(hours=1)  # by then a scheduled run has checked everything
-_ON_PROJECT = ("project", "export_bucket", "state_bucket", "notify_secret")
+_ON_PROJECT = ("project", "export_bucket", "state_bucket", "registry_bucket", "notify_secret")
 # BigQuery shows these roles under their legacy names in a dataset's access entries.
 _LEGACY = {"roles/bigquery.dataViewer": "READER", "roles/bigquery.dataEditor": "WRITER"}
 _PRIVATE = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"}
@@ -58,7 +58,14 @@ class Deployment(Names):
     def _bind(self, world: World, holder: str, identity: str) -> None:
         self.bind(world.iam, identity, self.grants(holder))
 
-    def bind(self, iam: Iam, identity: str, given: Iterable[Grant], accounts: Iterable[str] = ()) -> None:
+    def bind(
+        self,
+        iam: Iam,
+        identity: str,
+        given: Iterable[Grant],
+        accounts: Iterable[str] = (),
+        organization: str = ORGANIZATION,
+    ) -> None:
         """Bind grants as the Terraform module does; `accounts` are billing accounts used instead of an organization.
 
         Raises KeyError for a scope that the module does not know.
@@ -69,10 +76,13 @@ class Deployment(Names):
             "dataset": (f"{project}/datasets/{self.dataset}",),
             "export_bucket": (f"buckets/{self.bucket}",),
             "state_bucket": (f"buckets/{self.state_bucket}",),
+            "registry_bucket": (f"buckets/{self.registry_bucket}",),
+            "tenants_queue": (self.tenants_queue,),
+            "tenants_caller": (f"{project}/serviceAccounts/{self.tenants_caller}",),
             "notify_secret": (project,),
             "events_subscription": (self.subscription,),
             "delivery_topic": (self.delivery_topic,),
-            "organization": (ORGANIZATION,),
+            "organization": (organization,),
             "billing_account": tuple(f"billingAccounts/{one}" for one in accounts),
         }
         for one in given:
@@ -97,17 +107,7 @@ class Deployment(Names):
         dataset.extra["labels"] = dict(LABELS)
         world.catalog.add_dataset(dataset)
         for name, lifecycle in ((self.bucket, LIFECYCLE), (self.state_bucket, STATE_LIFECYCLE)):
-            body: dict[str, Any] = {
-                "name": name,
-                "location": location.upper(),
-                "iamConfiguration": _PRIVATE,
-                "lifecycle": lifecycle,
-                "labels": dict(LABELS),
-            }
-            if name == self.bucket:
-                body["softDeletePolicy"] = {"retentionDurationSeconds": "0"}
-            document = new_document(body, project.number, now)
-            world.buckets.add(Bucket(self.project, document, ObjectStore(), now))
+            self.make_bucket(world, name, lifecycle)
         self._bind(world, "connector", self.connector)
         for caller in (self.scheduler, self.events):
             world.iam.grant(caller, "roles/run.invoker", self.service, at_once=True)
@@ -118,6 +118,19 @@ class Deployment(Names):
         world.iam.grant(tenant, "roles/iam.workloadIdentityUser", account, at_once=True)
         for name, one in deployed(self, project.number, world.function_uri, world.issuer, now):
             world.platform.add(name, one)
+
+    def make_bucket(self, world: World, name: str, lifecycle: Mapping[str, Any] | None = None) -> None:
+        """Create a private bucket in the project; that of the exports has no soft delete."""
+        project, now = world.projects.all[self.project], world.clock.now()
+        body: dict[str, Any] = {
+            "name": name,
+            "location": canonical_location(self.location).upper(),
+            "iamConfiguration": _PRIVATE,
+            "labels": dict(LABELS),
+        }
+        body |= {"lifecycle": lifecycle} if lifecycle else {}
+        body |= {"softDeletePolicy": {"retentionDurationSeconds": "0"}} if name == self.bucket else {}
+        world.buckets.add(Bucket(self.project, new_document(body, project.number, now), ObjectStore(), now))
 
     def _events(self, world: World) -> None:
         """Create the events topic, its two subscriptions, and the sink's permission to publish."""

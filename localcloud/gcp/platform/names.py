@@ -15,6 +15,7 @@ DATASET = "billing_export"
 FUNCTION = "tailpipe-exports"
 REGION = "us-central1"
 EVENTS = "tailpipe-exports-events"
+TENANTS = "tailpipe-exports-tenants"
 DELIVERIES = "tailpipe-exports-deliveries"
 # The `when` conditions of grants that are met in this deployment.
 CONDITIONS = frozenset({"organization", "focus", "events"})
@@ -81,6 +82,20 @@ class Names:
         """The subscription that the function pulls events from."""
         return f"projects/{self.project}/subscriptions/{EVENTS}"
 
+    @property
+    def registry_bucket(self) -> str:
+        return f"tailpipe-tenants-{self.project}"
+
+    @property
+    def tenants_queue(self) -> str:
+        """The Cloud Tasks queue of rounds."""
+        return f"projects/{self.project}/locations/{REGION}/queues/{TENANTS}"
+
+    @property
+    def tenants_caller(self) -> str:
+        """The service account as which the schedule and the queue of rounds call the function."""
+        return self.account("tenants")
+
     def account(self, name: str) -> str:
         """Return a service account's e-mail address."""
         return f"tailpipe-{name}@{self.project}.iam.gserviceaccount.com"
@@ -101,6 +116,7 @@ class Names:
         names = {
             "export_bucket": self.bucket,
             "state_bucket": self.state_bucket,
+            "registry_bucket": self.registry_bucket,
             "project": number_of(self.project),
             "notify_secret": NOTIFY_SECRET,
             "events_subscription": EVENTS,

@@ -57,7 +57,8 @@ UNTAGGED = {
     """,
     "gcp": """
         google_artifact_registry_repository_iam_member google_bigquery_dataset_iam_member
-        google_billing_account_iam_member google_cloud_run_v2_service_iam_member google_cloud_scheduler_job
+        google_billing_account_iam_member google_cloud_tasks_queue google_cloud_tasks_queue_iam_member
+        google_storage_bucket_iam_member google_cloud_run_v2_service_iam_member google_cloud_scheduler_job
         google_iam_workload_identity_pool google_iam_workload_identity_pool_provider google_logging_metric
         google_logging_billing_account_sink google_logging_organization_sink google_pubsub_subscription_iam_member
         google_pubsub_topic_iam_member

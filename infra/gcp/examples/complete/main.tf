@@ -79,6 +79,13 @@ module "tailpipe_exports" {
   delivery_events      = true
   delta_retention_days = 60
 
+  fleet             = true
+  fleet_schedule    = "45 */6 * * *"
+  fleet_minutes     = 360
+  fleet_concurrency = 20
+  fleet_per_second  = 0.5
+  registry_writers  = ["group:finops@example.com"]
+
   log_level           = "DEBUG"
   log_retention_days  = 365
   alarm_after_hours   = 18

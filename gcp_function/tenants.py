@@ -1,0 +1,90 @@
+"""What the tenant registry may say about a tenant of Google Cloud, and the settings that each field sets.
+
+A tenant is an organization, or a group of billing accounts such as a reseller's customer. A run enters it as a service
+account of the tenant, which the function's own account may impersonate: the tenant grants
+roles/iam.serviceAccountTokenCreator on it, and takes it away again, without any key ("Create short-lived credentials
+for a service account", IAM documentation). Calls count against the quotas of that account's project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gcp_function.settings import (
+    ACCOUNT,
+    BUCKET,
+    DATASET,
+    LOCATION,
+    ORGANIZATION,
+    PROJECT,
+    SERVICE_ACCOUNT,
+    read_settings,
+)
+from shared.errors import SettingsError
+from shared.tenants.registry import Field, Rules, Tenant, environment_of
+
+ENTRY = {
+    "service_account": Field(
+        "ENTRY_SERVICE_ACCOUNT",
+        SERVICE_ACCOUNT,
+        "the address of a service account of the tenant (NAME@PROJECT.iam.gserviceaccount.com)",
+        required=True,
+    ),
+    "organization": Field("ORGANIZATION", ORGANIZATION, "organizations/ followed by the organization number"),
+    "billing_accounts": Field(
+        "INCLUDE_ACCOUNTS", f"{ACCOUNT}(,{ACCOUNT})*", "billing account IDs, separated by commas"
+    ),
+}
+DESTINATION = {
+    "project": Field("GOOGLE_CLOUD_PROJECT", PROJECT, "the ID of a project of the tenant", required=True),
+    "dataset": Field("BILLING_DATASET", DATASET, "a dataset name: letters, digits, _"),
+    "bucket": Field("EXPORT_BUCKET", BUCKET, "a bucket's name"),
+    "location": Field("DATASET_LOCATION", LOCATION, "a BigQuery location such as US, EU or europe-west1"),
+}
+# What an entry may override. Endpoints, credentials, and where state, reports and messages go are the deployment's.
+OVERRIDES = frozenset(
+    {
+        "CALLS_AT_ONCE",
+        "CALL_BUDGET",
+        "COPY",
+        "COPY_DAYS",
+        "DELTAS",
+        "EXCLUDE_ACCOUNTS",
+        "EXPORTS",
+        "MAX_VANISHED_PERCENT",
+        "MAX_WRITES_PER_RUN",
+        "STALE_MAX_HOURS",
+        "STALE_MIN_HOURS",
+    }
+)
+# They select accounts of the deployment's own organization, name its events, or are a topic that its readers share.
+OWN = frozenset({"DELIVERY_TOPIC", "EVENTS_SUBSCRIPTION", "EXCLUDE_ACCOUNTS"})
+
+
+def _identity(tenant: Tenant) -> str:
+    """Return what only one tenant may enter: an organization as a whole, or the destination of its accounts."""
+    organization = tenant.entry.get("organization", "").removeprefix("organizations/")
+    if organization and not tenant.entry.get("billing_accounts"):
+        return f"organization {organization}"
+    return f"project {tenant.destination['project']}"
+
+
+def _further(tenant: Tenant) -> Iterator[str]:
+    """Yield what is wrong with the values of an entry together, which only the settings' own checks know."""
+    base = {"HOME_PROJECT": "home-project", "STATE_BUCKET": "home-state", "REGISTRY_BUCKET": "home-registry"}
+    try:
+        read_settings(environment_of(tenant, base, RULES))
+    except SettingsError as error:
+        yield from error.problems
+
+
+RULES = Rules(
+    cloud="gcp",
+    entry=ENTRY,
+    destination=DESTINATION,
+    settings=OVERRIDES,
+    own=OWN,
+    identity=_identity,
+    unique=("service_account",),
+    further=_further,
+)
