@@ -19,7 +19,7 @@ from localcloud.gcp.services.objects import Conditions
 from localcloud.gcp.services.projects import Project, number_of
 
 REGISTRY = "tenants.json"
-TOKEN_CREATOR = "roles/iam.serviceAccountTokenCreator"  # noqa: S105 - a role
+TOKEN_CREATOR = "roles/iam.serviceAccountTokenCreator"  # noqa: S105 - the name of a role, not a secret
 # What the function needs in the cloud whose exports it keeps; the rest of its permissions concerns the deployment.
 _AT_HOME = frozenset(
     {
