@@ -242,7 +242,7 @@ def _gcp_run_once() -> RunOnce:
 
     def run(request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float) -> RunResult:
         # The same sign-in as for the operator's commands, which is that of Terraform.
-        credentials = signed_in(environment.get("GOOGLE_CLOUD_PROJECT", ""))
+        credentials = signed_in(environment.get("HOME_PROJECT") or environment.get("GOOGLE_CLOUD_PROJECT", ""))
         return run_once(request, environment, sink, clock, seconds, credentials=credentials)
 
     return run
@@ -253,7 +253,8 @@ def _gcp_open_state() -> OpenState:
     from gcp_function.handler import open_state
 
     def opened(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:
-        return open_state(environment, sink, clock, signed_in(environment.get("GOOGLE_CLOUD_PROJECT", "")))
+        project = environment.get("HOME_PROJECT") or environment.get("GOOGLE_CLOUD_PROJECT", "")
+        return open_state(environment, sink, clock, signed_in(project))
 
     return opened
 
@@ -280,6 +281,12 @@ def _gcp_operator() -> type[Operator]:
     from cli.deployment.gcp.operator import GcpOperator
 
     return GcpOperator
+
+
+def _gcp_tenants() -> TenantPort:
+    from cli.deployment.gcp import tenants
+
+    return tenants
 
 
 def _gcp_scenario() -> Scenario:
@@ -368,6 +375,7 @@ CLOUDS: dict[str, Cloud] = {
             local=_gcp_local,
             scenario=_gcp_scenario,
             operator=_gcp_operator,
+            tenants=_gcp_tenants,
             read_settings=_gcp_settings,
             own=re.compile(r"GOOGLE_\w+|GCE_METADATA_\w+|CLOUDSDK_\w+|(BIGQUERY|STORAGE)_EMULATOR_HOST"),
             platform=re.compile(r"K_\w+|LOG_EXECUTION_ID|CLOUD_RUN_\w+"),
