@@ -178,7 +178,8 @@ class LocalAws(LocalCloud):
         self._stack.callback(BackendDict.reset)
         self._stack.enter_context(without_motos_policies())
         self._stack.enter_context(object_events(self.world.events))
-        server = LoopbackServer(Gateway(self.world, ControlApi(self._actions, AwsError)), self._port)
+        gateway = Gateway(self.world, ControlApi(self._actions, AwsError))
+        server = LoopbackServer(self.faults.wire.around(gateway), self._port)
         self._server = server
         self.world.sessions.endpoint = server.endpoint
         self._stack.callback(self.world.sessions.close)

@@ -321,11 +321,13 @@ class LocalAzure(LocalCloud):
         graph, vault, topic = Graph(self.world), Vault(self.world), Topic(self.world)
         tokens = TokenEndpoint(self.world)
         gateway = Gateway(arm, graph, vault, topic, self.identity, control, self.sync, tokens, self.customers)
-        server = LoopbackServer(gateway, self._port, MAX_BODY)
+        server = LoopbackServer(self.faults.wire.around(gateway), self._port, MAX_BODY)
         self._server = server
         self._stack.callback(server.stop)
         gate = BlobGate(self.world, self.identity, azurite.port, self.sync, connections)
-        self._gate = LoopbackServer(served(CustomerGate(gate, self.customers)), max_body=MAX_BLOB_BODY)
+        self._gate = LoopbackServer(
+            self.faults.wire.around(served(CustomerGate(gate, self.customers))), max_body=MAX_BLOB_BODY
+        )
         self._stack.callback(self._gate.stop)
         if self._activity_log:
             self._actions.send_activity_log()

@@ -1,4 +1,4 @@
-"""The fault injector of the local clouds: errors, latency, rate limits, corrupted responses and event faults."""
+"""The fault injector of the local clouds: errors, latency, limits, corrupted responses, faults of events and calls."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
 
 from localcloud.common.event_faults import EventArrivals, EventFaults
+from localcloud.common.wire_faults import WireFaults
 from shared.runtime.clock import Clock
 
 Change = Callable[[bytes], bytes]
@@ -60,6 +61,7 @@ class FaultInjector(Generic[O]):
         self._buckets: dict[str, _Bucket] = {}
         self._latency: dict[str, float] = {}
         self.events = EventArrivals()
+        self.wire = WireFaults()
 
     def corrupt(
         self,
@@ -102,6 +104,7 @@ class FaultInjector(Generic[O]):
     def clear(self) -> None:
         """Remove all faults, corruptions, rate limits and latencies."""
         self.restore()
+        self.wire.end()
         self.events.faults = EventFaults()
         with self._lock:
             self._faults.clear()

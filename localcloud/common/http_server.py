@@ -59,12 +59,18 @@ class FileRange:
 
 @dataclass
 class Response:
-    """An HTTP response. With `hang`, the connection stays open and nothing is sent."""
+    """An HTTP response.
+
+    With `hang`, the connection stays open and nothing is sent. With `lost`, it is closed and nothing is sent; with
+    `cut`, it is closed after half of the body, whose whole length the headers announce.
+    """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | FileRange = b""
     hang: bool = False
+    lost: bool = False
+    cut: bool = False
 
     def length(self) -> int:
         """Return the length of the body in bytes."""
@@ -177,6 +183,10 @@ class _Handler(BaseHTTPRequestHandler):
         if response.hang:
             self._hang()
             return
+        self.close_connection |= response.lost or response.cut
+        if response.lost:
+            _close(response.body)
+            return
         self.send_response_only(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
@@ -185,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
         if response.status not in (204, 304) and not counted:
             self.send_header("Content-Length", str(response.length()))
         self.end_headers()
-        self._send(response.body, silent=self.command == "HEAD")
+        self._send(response.body, 0 if self.command == "HEAD" else response.length() // (2 if response.cut else 1))
         self.wfile.flush()
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _answer
@@ -217,13 +227,13 @@ class _Handler(BaseHTTPRequestHandler):
             raise ConnectionError("the client closed the connection before the end of its request")
         return body
 
-    def _send(self, body: bytes | FileRange, *, silent: bool) -> None:
+    def _send(self, body: bytes | FileRange, length: int) -> None:
         if isinstance(body, bytes):
-            self.wfile.write(b"" if silent else body)
+            self.wfile.write(body[:length])
             return
         with body.source as source:
             source.seek(body.start)
-            left = 0 if silent else body.length
+            left = length
             while left and (part := source.read(min(left, _CHUNK))):
                 self.wfile.write(part)
                 left -= len(part)
@@ -243,3 +253,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's own signature
         """Do not log: the cloud's call log records every request."""
+
+
+def _close(body: bytes | FileRange) -> None:
+    if isinstance(body, FileRange):
+        body.source.close()

@@ -234,7 +234,7 @@ class LocalGcp(LocalCloud):
             ControlApi(self._actions, GoogleError),
             identity,
         )
-        self._server = LoopbackServer(gateway, self._port)
+        self._server = LoopbackServer(self.faults.wire.around(gateway), self._port)
         self._stack.callback(self._server.stop)
         world.issuer = f"{self._server.endpoint}{ISSUER}"
         if not self._bare:
