@@ -113,6 +113,15 @@ def validate_storage_response(response: PipelineResponse[Any, Any]) -> None:
     """
     http, request, what = response.http_response, response.http_request, _name_of(response)
     _register_credentials(response, http.status_code)
+    try:
+        _validate_blob(http, request, what)
+    except NotUnderstood:
+        # Nobody reads the body of a download that is refused here, which leaves its connection open.
+        http.internal_response.close()
+        raise
+
+
+def _validate_blob(http: Any, request: Any, what: str) -> None:
     if 300 <= http.status_code < 400 and http.status_code != 304:
         raise NotUnderstood(what, f"it is a redirect ({http.status_code}), which is never followed")
     if http.status_code >= 300 or request.method == "DELETE":

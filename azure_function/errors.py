@@ -15,8 +15,10 @@ import msgspec
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
+    DecodeError,
     DeserializationError,
     HttpResponseError,
+    IncompleteReadError,
     SerializationError,
     ServiceRequestError,
     ServiceResponseError,
@@ -165,7 +167,9 @@ def translate(error: Exception) -> ReportedError:
         return RunStopped("credentials", f"Microsoft Entra ID issued no token ({_entra(error)})", CREDENTIALS_REMEDY)
     if isinstance(error, ServiceRequestError | ServiceResponseError | ConnectionError | TimeoutError):
         return Transient("connection", f"Azure could not be reached: {clean(str(error))}", WAIT_REMEDY)
-    if isinstance(error, SerializationError | DeserializationError | PARSING):
+    if isinstance(error, IncompleteReadError):
+        return Transient("connection", f"the response of Azure ended early: {clean(str(error))}", WAIT_REMEDY)
+    if isinstance(error, DecodeError | SerializationError | DeserializationError | PARSING):
         # Its text quotes the response, which may contain anything.
         return NotUnderstood("a call of Azure", type(error).__name__)
     if isinstance(error, AzureError):

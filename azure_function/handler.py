@@ -28,6 +28,8 @@ logger.setLevel(logging.INFO)
 # At INFO, the SDKs log each request with its headers; the run's own events already cover what matters.
 logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
 logging.getLogger("azure.identity").setLevel(logging.WARNING)
+# At WARNING, the SDKs log a stack trace for each error response that is not JSON; the run's own events report those.
+logging.getLogger("azure.mgmt").setLevel(logging.ERROR)
 
 
 class RunFailed(Exception):

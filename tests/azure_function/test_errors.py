@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.core.exceptions import ClientAuthenticationError, DecodeError, HttpResponseError, ServiceRequestError
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    DecodeError,
+    HttpResponseError,
+    IncompleteReadError,
+    ServiceRequestError,
+)
 from azure.core.rest import HttpRequest
 from azure.mgmt.core.exceptions import ARMErrorFormat
 
@@ -224,6 +230,14 @@ def test_rejected_credentials_stop_the_run() -> None:
 def test_lost_connection_is_transient() -> None:
     """It is retried, not reported as an error of Azure."""
     assert isinstance(translate(ServiceRequestError("connection refused")), Transient)
+
+
+def test_response_that_ends_early_is_transient() -> None:
+    """The SDK raises a decoding error for it, but the connection was lost."""
+    error = translate(IncompleteReadError("Connection broken: IncompleteRead(1 bytes read, 2 more expected)"))
+    assert isinstance(error, Transient)
+    assert (error.code, error.within_run) == ("connection", True)
+    assert "ended early" in error.message
 
 
 def test_message_redacts_secrets_in_an_error() -> None:
