@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadscope --no-loadscope-reo
 SETUP := tools/setup.sh
 export PYTHON
 
-.PHONY: help venv demo test test-all check check-types check-rest check-infra infra-docs format docs bench cost simulate dist lock clean
+.PHONY: help venv demo test test-all check check-types check-rest check-infra infra-docs format docs bench cost simulate crash dist lock clean
 
 help: ## show this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,11 @@ simulate: ## play random years on three simulated clouds (SEEDS=200 or 17-20, DA
 	$(SETUP) test
 	$(BIN)/python -m tests.simulation --seeds "$(or $(SEEDS),200)" --days "$(or $(DAYS),365)" \
 		--clouds "$(or $(CLOUD),aws azure gcp)" --story '$(STORY)' $(if $(RECORD),--record)
+
+crash: ## break every answer and kill after every call on three clouds (CLOUD=aws, STORY=heal, WAY=lost, CASE=…, FIRST=1)
+	$(SETUP) test
+	$(BIN)/python -m tests.crash --clouds "$(or $(CLOUD),aws azure gcp)" --stories "$(STORY)" --ways "$(WAY)" \
+		--case "$(CASE)" $(if $(FIRST),--first) $(if $(LASTING),--lasting) $(if $(RECORD),--record)
 
 dist: ## write everything that a release consists of to dist/ (ARGS="--tag v0.2.0")
 	$(SETUP) run

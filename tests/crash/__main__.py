@@ -1,0 +1,177 @@
+"""Breaks every answer once, and kills the function before and after every call, on the three local clouds.
+
+``python -m tests.crash --clouds "aws azure gcp"``; `make crash` calls it. ``--case aws/heal/3/lost`` repeats one case.
+Exit codes: 0 all is as it has to be, 1 a case is not, 2 the arguments are not valid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.crash.stage import Stage
+from tests.crash.stages import STAGES, open_stage
+from tests.crash.trial import ROUNDS, Case, Trials, Verdict, ways_of
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT, LINES = ROOT / "docs" / "reliability.md", ROOT / "build" / "crash.jsonl"
+BEGIN, END = "<!-- crash -->", "<!-- end of crash -->"
+WAYS_AT_ONCE = 4  # of a story: a job in a process of its own
+
+
+def play(cloud: str, story: str, choose: Mapping[str, Any]) -> Iterator[Verdict]:
+    """Play the chosen cases of a story, each on a stage that is where every round begins."""
+    left: list[Case] | None = None
+    while left is None or left:
+        with open_stage(cloud) as stage:
+            left = yield from _play_some(stage, story, choose, left)
+
+
+def _play_some(stage: Stage, story: str, choose: Mapping[str, Any], left: list[Case] | None) -> Any:
+    """Play cases until the month of a stage ends, or until one did not recover; return those that are left."""
+    trials = Trials(stage, story)
+    trials.rehearse()
+    if left is None:
+        left = [one for one in trials.cases(choose["lasting"]) if _is_chosen(one, trials.calls, choose)]
+    for number, case in enumerate(left[:ROUNDS], 1):
+        verdict = trials.play(case)
+        yield verdict
+        if verdict.wrong:
+            return left[number:]
+    return left[ROUNDS:]
+
+
+def _is_chosen(case: Case, calls: Sequence[str], choose: Mapping[str, Any]) -> bool:
+    if choose["calls"] and case.call not in choose["calls"]:
+        return False
+    if choose["first"] and calls.index(case.name) + 1 != case.call:
+        return False
+    return not choose["ways"] or case.way in choose["ways"]
+
+
+def _job(job: tuple[str, str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one.as_json() for one in play(*job)]
+
+
+def jobs_of(stories: Iterable[tuple[str, str]], ways: Sequence[str], choose: Mapping[str, Any]) -> list[Any]:
+    """Return what each process plays: some ways of breaking all calls of a story."""
+    some = [ways[start : start + WAYS_AT_ONCE] for start in range(0, len(ways), WAYS_AT_ONCE)]
+    return [(cloud, story, {**choose, "ways": part}) for part in some for cloud, story in stories]
+
+
+def play_all(jobs: list[Any], processes: int) -> Iterator[dict[str, Any]]:
+    """Play all jobs in several processes; yield the verdicts as they come."""
+    if processes == 1 or len(jobs) == 1:
+        for job in jobs:
+            yield from (one.as_json() for one in play(*job))
+        return
+    # A new process for each job: the local AWS keeps state of the process.
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
+        for verdicts in pool.imap_unordered(_job, jobs):
+            yield from verdicts
+
+
+def table(verdicts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the results by cloud and story as the lines of a table."""
+    by_story: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for one in verdicts:
+        by_story.setdefault((one["cloud"], one["story"]), []).append(one)
+    lines = ["| cloud | story | calls | answers broken | kills | the broken call ended | runs until healed | wrong |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for (cloud, story), some in sorted(by_story.items()):
+        kills = sum(one["way"].startswith("killed") for one in some)
+        ended = Counter(one["ended"] for one in some if one["ended"] != "killed")
+        runs = Counter(one["runs"] for one in some)
+        calls = len({one["call"] for one in some})
+        shown = ", ".join(f"{name} {number:,}" for name, number in ended.most_common())
+        healed = ", ".join(f"{number}: {count:,}" for number, count in sorted(runs.items()))
+        wrong = sum(bool(one["wrong"]) for one in some)
+        lines.append(
+            f"| {cloud} | {story} | {calls} | {len(some) - kills:,} | {kills} | {shown} | {healed} | {wrong} |"
+        )
+    return lines
+
+
+def record(lines: Sequence[str], document: Path = DOCUMENT) -> None:
+    """Write the table into the documentation, between its marks. Raises ValueError without them."""
+    text = document.read_text(encoding="utf-8")
+    before, _, rest = text.partition(f"{BEGIN}\n")
+    _, _, after = rest.partition(f"{END}\n")
+    if not after:
+        raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
+    document.write_text("\n".join([before + BEGIN, *lines, END, after]), encoding="utf-8")
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.crash", description=__doc__)
+    parser.add_argument("--clouds", default=" ".join(STAGES), help="names separated by blanks")
+    parser.add_argument("--stories", default="", help="names separated by blanks; all without it")
+    parser.add_argument("--ways", default="", help="ways of breaking an answer, separated by semicolons")
+    parser.add_argument("--first", action="store_true", help="only the first call of each operation")
+    parser.add_argument("--lasting", action="store_true", help="break all answers from a call on, instead of one")
+    parser.add_argument("--case", default="", help="play this case only, as a failure prints it")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
+    parser.add_argument("--json", type=Path, default=LINES, help="the file for one line a case")
+    parser.add_argument("--record", action="store_true", help="write the table into docs/reliability.md")
+    found = parser.parse_args(arguments)
+    unknown = set(found.clouds.split()) - set(STAGES)
+    if unknown:
+        parser.error(f"unknown cloud {sorted(unknown)[0]!r}: one of {', '.join(STAGES)}")
+    return found
+
+
+def _jobs(found: argparse.Namespace) -> list[Any]:
+    choose = {"first": found.first, "lasting": found.lasting, "calls": []}
+    if found.case:
+        cloud, story, call, way, *lasting = found.case.split("/")
+        return [(cloud, story, {**choose, "calls": [int(call)], "ways": [way], "lasting": bool(lasting)})]
+    wanted = found.stories.split()
+    stories = [
+        (cloud, story)
+        for cloud in found.clouds.split()
+        for story in STAGES[cloud].stories
+        if not wanted or story in wanted
+    ]
+    ways = found.ways.split(";") if found.ways else ways_of(STAGES["aws"], lasting=found.lasting)
+    return jobs_of(stories, ways, choose)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Play the cases that the arguments name and return the exit code."""
+    found = _arguments(arguments)
+    begun, verdicts = time.monotonic(), []
+    found.json.parent.mkdir(exist_ok=True)
+    with found.json.open("w", encoding="utf-8") as file:
+        for one in play_all(_jobs(found), found.jobs):
+            file.write(json.dumps(one) + "\n")
+            file.flush()
+            verdicts.append(one)
+            if one["wrong"]:
+                case = Case(*(one[name] for name in ("cloud", "story", "call", "way", "name", "lasting")))
+                print(f"\n{case} ({case.name}) ended {one['ended']}:", *one["wrong"], sep="\n  ")
+                print(f"Play it again:\n  make crash CASE='{case}'", flush=True)
+    lines = table(verdicts)
+    commit, minutes = _commit(), (time.monotonic() - begun) / 60
+    lines += ["", f"{len(verdicts):,} cases in {minutes:.0f} minutes at commit {commit}."]
+    print("\n".join(lines))
+    if found.record:
+        record(lines)
+    return 1 if any(one["wrong"] for one in verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
