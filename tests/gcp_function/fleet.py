@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -90,6 +92,50 @@ class FleetFunction:
     def runs(self, tenant: str) -> int:
         """Return the number of stored reports of a tenant."""
         return len(self.cloud.objects(self.cloud.deployment.state_bucket, f"runs/tenants/{tenant}/"))
+
+
+@dataclass
+class Answered:
+    """An answer of the function in this process."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+    logs: Sequence[str] = ()
+
+
+class InProcess:
+    """A runtime of the local cloud that handles requests for tenants in this process, with the deployed settings."""
+
+    def __init__(self) -> None:
+        self.cloud: LocalGcp | None = None
+        self.lines = Lines()
+
+    @contextmanager
+    def __call__(self, environment: Mapping[str, str]) -> Iterator[InProcess]:
+        self.environment = environment
+        yield self
+
+    def invoke(self, body: object = None, headers: Mapping[str, str] | None = None) -> Answered:
+        """Handle one request."""
+        assert self.cloud is not None
+        assert isinstance(body, bytes)
+        clock = self.cloud.clock
+        found = answer(lambda: run_for_tenants(body, headers or {}, self.environment, self.lines, clock), self.lines)
+        return Answered(found.status, found.body().encode(), {"content-type": "application/json"})
+
+
+@contextmanager
+def deployed(tenants: Mapping[str, Mapping[str, Any]], **settings: Any) -> Iterator[LocalGcp]:
+    """Yield a local cloud with a deployment for tenants, whose function runs in this process when it is called."""
+    runtime = InProcess()
+    with fleet(runtime=runtime) as cloud:
+        runtime.cloud = cloud
+        entries = [cloud.add_tenant(tenant, **given) for tenant, given in tenants.items()]
+        cloud.enable_tenants(**settings)
+        cloud.write_registry(entries)
+        yield cloud
 
 
 def fleet(**options: Any) -> LocalGcp:

@@ -18,6 +18,7 @@ from cli.deployment.gcp import (
     preflight,
     remove,
     rights,
+    rounds,
     surroundings,
     verify,
 )
@@ -99,6 +100,9 @@ class GcpOperator:
 
     def invoke(self, payload: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         return invoke.invoke(self._fresh(), payload, tell, self._sleep)
+
+    def round(self, tell: Tell) -> dict[str, Any]:
+        return rounds.run_round(self._fresh(), tell, self._sleep)
 
     def verify(self) -> list[model.Finding]:
         return _remedied(verify.verify(self._fresh()))

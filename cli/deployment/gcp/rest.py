@@ -37,6 +37,7 @@ SERVICES = (
     "cloudfunctions",
     "cloudresourcemanager",
     "cloudscheduler",
+    "cloudtasks",
     "iam",
     "iamcredentials",
     "logging",

@@ -110,14 +110,14 @@ class Functions:
     def push(self, body: bytes, identity: str) -> int:
         """Call the function as Pub/Sub does, from inside the project, and return the response status."""
         sent = {"user-agent": "APIs-Google", "content-type": "application/json"}
-        return self._inside(self._world.function_uri, self._world.function_uri, identity, body, sent).status
+        return self.inside(self._world.function_uri, self._world.function_uri, identity, body, sent).status
 
     def dispatch(self, request: Dispatch) -> TaskResponse:
         """Call the function as Cloud Tasks does, from inside the project and with the task's own identity."""
-        answer = self._inside(request.url, request.audience, request.identity, request.body, request.headers)
+        answer = self.inside(request.url, request.audience, request.identity, request.body, request.headers)
         return TaskResponse(answer.status, float(answer.headers.get("retry-after", 0)))
 
-    def _inside(self, uri: str, audience: str, identity: str, body: bytes, headers: Mapping[str, str]) -> Response:
+    def inside(self, uri: str, audience: str, identity: str, body: bytes, headers: Mapping[str, str]) -> Response:
         """Call the function from inside the project: 404 for another address, 403 for a refused identity."""
         with self._world.lock:
             service = self._service()
@@ -243,7 +243,7 @@ class Functions:
         }
         body = base64.b64decode(target.get("body", ""))
         identity = str(oidc.get("serviceAccountEmail"))
-        status = self._inside(uri, oidc.get("audience", uri), identity, body, headers).status
+        status = self.inside(uri, oidc.get("audience", uri), identity, body, headers).status
         code = _OK if status < 400 else _RPC.get(status, _UNKNOWN)
         with self._world.lock:
             job["status"] = {"code": code} if code else {}

@@ -48,7 +48,7 @@ class TaskDelivery:
 
     def __init__(self, world: World, send: Send) -> None:
         self._world = world
-        self._send = send
+        self.send = send
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._workers: list[threading.Thread] = []
@@ -109,7 +109,7 @@ class TaskDelivery:
             task.deadline,
         )
         began = self._world.clock.monotonic()
-        response = self._send(request)
+        response = self.send(request)
         if self._world.clock.monotonic() - began > task.deadline.total_seconds():
             response = TaskResponse(None)
         with self._world.lock:
