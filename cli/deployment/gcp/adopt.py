@@ -44,6 +44,7 @@ NAMES: Mapping[str, tuple[str, str, str]] = {
         "projects/{project}/locations/{location}/buckets/{bucket_id}",
     ),
     "google_logging_project_sink": ("logging", "v2", "projects/{project}/sinks/{name}"),
+    "google_cloud_tasks_queue": ("cloudtasks", "v2", "projects/{project}/locations/{location}/queues/{name}"),
     "google_pubsub_subscription": ("pubsub", "v1", "projects/{project}/subscriptions/{name}"),
     "google_pubsub_topic": ("pubsub", "v1", "projects/{project}/topics/{name}"),
     "google_project_iam_custom_role": ("iam", "v1", "projects/{project}/roles/{role_id}"),

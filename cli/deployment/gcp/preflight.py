@@ -36,12 +36,13 @@ APIS = (
 def apis(given: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the APIs that a deployment with these variables needs."""
     pubsub = given.get("events") is not False or bool(given.get("delivery_events"))
-    chosen = {"secretmanager": bool(given.get("notify_secret")), "pubsub": pubsub}
+    tenants = bool(given.get("fleet"))
+    chosen = {"secretmanager": bool(given.get("notify_secret")), "pubsub": pubsub, "cloudtasks": tenants}
     return (*APIS, *(name for name, wanted in chosen.items() if wanted))
 
 
 MULTI_REGIONS = ("US", "EU")
-OWN_ACCOUNTS = ("function", "connector", "scheduler", "build", "events")
+OWN_ACCOUNTS = ("function", "connector", "scheduler", "build", "events", "tenants")
 MOST_ACCOUNTS = 100  # service accounts of a project by default ("Quotas and limits", IAM documentation)
 CUSTOM = "projects/{project}/roles/tailpipeExports"
 

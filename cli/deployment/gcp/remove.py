@@ -53,16 +53,26 @@ def kept(session: Session, removal: Removal) -> list[Kept]:
 
 
 def stop_schedule(session: Session, tell: Tell) -> None:
-    """Pause the schedule, if it exists and is not paused."""
-    path = f"v1/{session.location}/jobs/{session.function}"
+    """Pause the schedule, and that of rounds, if they exist and are not paused."""
+    _pause(session, session.function, "the schedule", tell)
+    queue = session.settings.get("TENANTS_QUEUE", "")
+    if queue:
+        _pause(session, queue.rpartition("/")[2], "the schedule of rounds", tell)
+        if session.google.find("cloudtasks", f"v2/{queue}") is not None:
+            session.google.post("cloudtasks", f"v2/{queue}:pause")
+            tell("the queue of rounds is stopped")
+
+
+def _pause(session: Session, job_name: str, what: str, tell: Tell) -> None:
+    path = f"v1/{session.location}/jobs/{job_name}"
     job = session.google.find("cloudscheduler", path)
     if job is None:
-        tell("there is no schedule")
+        tell(f"there is no {what.removeprefix('the ')}")
     elif job.get("state") != "ENABLED":
-        tell(f"the schedule is {str(job.get('state')).lower()} already")
+        tell(f"{what} is {str(job.get('state')).lower()} already")
     else:
         session.google.post("cloudscheduler", f"{path}:pause")
-        tell("the schedule is stopped")
+        tell(f"{what} is stopped")
 
 
 def clear(

@@ -261,6 +261,9 @@ PREFIXES = {
     "google_monitoring_notification_channel": "monitoring.notificationChannels",
     "google_logging_organization_sink": "logging.sinks",
     "google_logging_billing_account_sink": "logging.sinks",
+    "google_cloud_tasks_queue": "cloudtasks.queues",
+    "google_cloud_tasks_queue_iam_member": "cloudtasks.queues/iam",
+    "google_storage_bucket_iam_member": "storage.buckets/iam",
     "google_pubsub_subscription": "pubsub.subscriptions",
     "google_pubsub_subscription_iam_member": "pubsub.subscriptions/iam",
     "google_pubsub_topic": "pubsub.topics",
@@ -323,8 +326,8 @@ def test_checked_apis_are_those_of_the_module() -> None:
     """The list equals services.tf."""
     text = (INFRA / "gcp" / "services.tf").read_text(encoding="utf-8")
     named = set(re.findall(r'"([a-z]+)"', text)) - {"this"}
-    assert named == set(gcp_preflight.apis({"notify_secret": "projects/p/secrets/s"}))
-    assert named - set(gcp_preflight.apis({})) == {"secretmanager"}
+    assert named == set(gcp_preflight.apis({"notify_secret": "projects/p/secrets/s", "fleet": True}))
+    assert named - set(gcp_preflight.apis({})) == {"secretmanager", "cloudtasks"}
 
 
 # Room

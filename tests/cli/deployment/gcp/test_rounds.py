@@ -76,3 +76,12 @@ def test_a_deployment_without_tenants_says_what_to_do(monkeypatch: pytest.Monkey
         with pytest.raises(OperatorError) as caught:
             operator(bare).round(print)
     assert "fleet=true" in caught.value.problems[0].remedy
+
+
+def test_a_stopped_deployment_begins_no_round_and_dispatches_no_task(cloud: LocalGcp) -> None:
+    """Before a removal, the schedule of rounds and their queue are paused."""
+    told: list[str] = []
+    operator(cloud).stop_schedule(told.append)
+    assert "the schedule of rounds is stopped" in told
+    assert cloud.resource(cloud.resources("/jobs/tailpipe-exports-tenants")[0])["state"] == "PAUSED"
+    assert cloud.world.tasks.queue(cloud.deployment.tenants_queue).state == "PAUSED"
