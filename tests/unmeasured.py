@@ -32,6 +32,7 @@ import google.cloud.bigquery
 import google.cloud.storage
 import hypothesis.internal.charmap
 import requests
+from hypothesis.core import StateForActualGivenExecution
 
 import aws_lambda.clients
 import azure_function.answers
@@ -42,7 +43,7 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.gcp.cloud import LocalGcp
 
 Owner = type | ModuleType
-# Local clouds, the request methods of the SDKs, and the slowest of Hypothesis.
+# Local clouds, the request methods of the SDKs, and Hypothesis while it chooses examples.
 CALLS: tuple[tuple[Owner, str], ...] = (
     (LocalAws, "__enter__"),
     (LocalAzure, "__enter__"),
@@ -53,11 +54,13 @@ CALLS: tuple[tuple[Owner, str], ...] = (
     (botocore.client.BaseClient, "_make_api_call"),
     (azure.core.pipeline.Pipeline, "run"),
     (azure.core.paging.ItemPaged, "__next__"),
+    (azure.core.paging.PageIterator, "__next__"),
     (google.cloud._http.JSONConnection, "api_request"),
     (google.auth.transport.requests.AuthorizedSession, "request"),
     (requests.Session, "request"),
     # Once in a checkout, it tries to encode all characters.
     (hypothesis.internal.charmap, "intervals_from_codec"),
+    (StateForActualGivenExecution, "run_engine"),
 )
 # All methods of these classes are wrapped: they convert between models, requests and responses.
 SDKS: tuple[type, ...] = (
@@ -89,6 +92,19 @@ def install() -> None:
         setattr(owner, name, _untraced(getattr(owner, name)))
     for owner, name in list(_called_back()):
         setattr(owner, name, _traced(getattr(owner, name)))
+    _trace_examples()
+
+
+def _trace_examples() -> None:
+    """Trace the tests that Hypothesis calls."""
+    create = StateForActualGivenExecution.__init__
+
+    @wraps(create)
+    def created(state: StateForActualGivenExecution, *arguments: Any, **options: Any) -> None:
+        create(state, *arguments, **options)
+        state.test = _traced(state.test)
+
+    StateForActualGivenExecution.__init__ = created  # type: ignore[assignment, method-assign]  # with the traced test
 
 
 def _calls() -> Iterator[tuple[type, str]]:
