@@ -14,6 +14,7 @@ from moto.core.utils import get_service_model
 
 from localcloud.aws.errors import AwsError, invalid
 from localcloud.aws.wire import AwsRequest
+from localcloud.common.oracles import oracle
 
 # The services whose results and errors the local cloud creates without moto.
 ANSWERED = frozenset({"bcm-data-exports", "billing", "organizations", "cloudformation"})
@@ -26,6 +27,7 @@ COMMON = frozenset(
 CHECKED = frozenset({"bcm-data-exports", "billing", "organizations", "cloudformation", "s3", "iam", "sts"})
 
 
+@oracle("botocore, requests")
 def check(aws_request: AwsRequest) -> None:
     """Check a request against the model: missing, unknown and mistyped members, lengths, ranges, patterns, enums.
 
@@ -47,6 +49,7 @@ def check(aws_request: AwsRequest) -> None:
         raise invalid(aws_request.service, f"{len(problems)} validation {noun} detected: {'; '.join(problems)}")
 
 
+@oracle("botocore, answers")
 def check_answer(aws_request: AwsRequest, result: dict[str, Any]) -> None:
     """Raise AwsError (501) for a result that the model does not allow: the local cloud would differ from AWS.
 
@@ -68,6 +71,7 @@ def check_answer(aws_request: AwsRequest, result: dict[str, Any]) -> None:
         raise AwsError("NotImplemented", message, 501)
 
 
+@oracle("botocore, error codes")
 def check_refusal(aws_request: AwsRequest, error: AwsError) -> None:
     """Raise AwsError (501) for an error code that the operation's model does not have."""
     modeled = get_service_model(aws_request.service).operation_model(aws_request.operation).error_shapes

@@ -13,6 +13,7 @@ from azure.mgmt.resource.subscriptions import models as subscriptions
 
 from localcloud.azure.api_models import Invalid, normalized
 from localcloud.azure.errors import ArmError
+from localcloud.common.oracles import oracle
 
 _SUBSCRIPTIONS, _BILLING = "Microsoft.Resources/subscriptions", "Microsoft.Billing/billingAccounts"
 # The model of what each operation returns, alone or as the items of a list.
@@ -38,6 +39,7 @@ MODELS: Mapping[str, type] = {
 }
 
 
+@oracle("Azure SDK models, answers")
 def check_answer(action: str, path: str, document: Any) -> None:
     """Raise ArmError (501) for an answer that the published API does not describe.
 

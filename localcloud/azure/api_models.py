@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Union
 
 import isodate  # type: ignore[import-untyped]  # it ships no types; the SDK itself parses with it
 
+from localcloud.common.oracles import oracle
+
 Check = Callable[[Any, str, bool], Any]  # value, path, whether it is part of an answer
 
 
@@ -118,6 +120,12 @@ def parsed(value: Any, path: str) -> datetime:
     except (ValueError, TypeError, AttributeError) as cause:
         raise Invalid(f"{path} '{value}' is not a date and time") from cause
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+@oracle("Azure SDK models, requests")
+def requested(model: type, document: Any) -> dict[str, Any]:
+    """Return the body of a request as the service stores it; see `normalized`. Raises Invalid."""
+    return normalized(model, document)
 
 
 def normalized(model: type, document: Any, path: str = "", *, answer: bool = False) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from localcloud.common.oracles import oracle
 from localcloud.gcp.errors import GoogleError
 
 # Google's own tools call two versions of Resource Manager.
@@ -161,6 +162,7 @@ def match(verb: str, path: str) -> Match | None:
     return None
 
 
+@oracle("Google discovery documents, parameters")
 def check_parameters(route: Route, query: Mapping[str, list[str]]) -> None:
     """Raise GoogleError for an unknown query parameter or a value of the wrong type."""
     for name, values in query.items():
@@ -193,6 +195,7 @@ def _check_parameter(name: str, spec: Mapping[str, Any], value: str) -> None:
         raise _bad(f"Invalid value at '{name}', {json.dumps(value)}")
 
 
+@oracle("Google discovery documents, requests")
 def check_body(route: Route, body: Any) -> None:
     """Raise GoogleError that names the first field that is unknown or of the wrong type."""
     if route.request:
@@ -200,6 +203,7 @@ def check_body(route: Route, body: Any) -> None:
         _check(schemas, {"$ref": route.request}, body, "")
 
 
+@oracle("Google discovery documents, answers")
 def check_answer(route: Route, document: Mapping[str, Any]) -> None:
     """Raise GoogleError (501) that names every field of an answer that Google's own description does not allow."""
     problems: list[str] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 from azure.mgmt.costmanagement import models
 
-from localcloud.azure.api_models import Invalid, normalized, parsed
+from localcloud.azure.api_models import Invalid, normalized, parsed, requested
 from localcloud.azure.errors import ArmError, bad_request
 from localcloud.azure.services.storage import CONTAINER
 
@@ -28,7 +28,7 @@ def read(name: str, document: Any, now: datetime, stored: dict[str, Any] | None)
     if not _NAME.fullmatch(name):
         raise bad_request(f"Invalid export name '{name}': 3 to 64 letters, digits, hyphens or underscores.")
     try:
-        body = normalized(models.Export, document)
+        body = requested(models.Export, document)
         properties = body.get("properties") or normalized(models.ExportProperties, {}, "properties")
         _format(properties, document["properties"])
         _schedule(properties.get("schedule"), now, stored)
@@ -99,7 +99,7 @@ def period(document: Any, export_type: str, now: datetime) -> tuple[datetime, da
     if not document:
         return None
     try:
-        body = normalized(models.ExportRunRequest, document)
+        body = requested(models.ExportRunRequest, document)
         if "timePeriod" not in body:
             return None
         start = parsed(body["timePeriod"]["from"], "timePeriod.from")
