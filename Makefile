@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadscope --no-loadscope-reo
 SETUP := tools/setup.sh
 export PYTHON
 
-.PHONY: help venv demo test test-all check check-types check-rest check-infra infra-docs format docs bench cost simulate crash dist lock clean
+.PHONY: help venv demo test test-all check check-types check-rest check-infra infra-docs format docs bench cost simulate crash dist lock clean bench-peers oracles
 
 help: ## show this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,10 @@ bench: ## print one JSON line a measure, and write docs/performance.md (ARGS="se
 	$(SETUP) test
 	$(BIN)/python -m tests.bench $(ARGS)
 
+bench-peers: ## play one story for what people do today and for this project, and write docs/performance.md
+	$(SETUP) test
+	$(BIN)/python -m tests.bench peers
+
 cost: ## count what a deployment costs a month and write docs/cost.md (ARGS="aws azure gcp")
 	$(SETUP) test
 	$(BIN)/python -m tests.bench.cost --count $(ARGS)
@@ -96,6 +100,9 @@ crash: ## break every answer and kill after every call on three clouds (CLOUD=aw
 	$(SETUP) test
 	$(BIN)/python -m tests.crash --clouds "$(or $(CLOUD),aws azure gcp)" --stories "$(STORY)" --ways "$(WAY)" \
 		--case "$(CASE)" $(if $(FIRST),--first) $(if $(LASTING),--lasting) $(if $(RECORD),--record)
+oracles: ## count how often a vendor's own description was asked about the local clouds (RECORD=1 writes docs/testing.md)
+	$(SETUP) test
+	$(BIN)/python -m tests.oracles $(if $(RECORD),--record)
 
 dist: ## write everything that a release consists of to dist/ (ARGS="--tag v0.2.0")
 	$(SETUP) run

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from shared.monitor import cost as price_list
-from tests.bench import cost
+from tests.bench import cost, peers
 from tests.bench.calibration import REFERENCE_S
 from tests.bench.measure import ROOT, Measure
 from tools import modules
@@ -33,6 +33,7 @@ TITLES = {
     "gcp": "Google Cloud",
     "monitor": "Status, page and ledger",
     "setup": "Set-up",
+    "peers": "Side by side",
 }
 BY_SIZE = {"1k": 1_000, "10k": 10_000, "100k": 100_000}
 
@@ -172,6 +173,9 @@ def _lines(kept: Mapping[str, Any]) -> Iterator[str]:
         measures = [msgspec.convert(one, Measure) for one in ran["measures"]]
         yield f"## {title}\n"
         yield f"Commit `{ran['commit']}`, {ran['day']}, Python {ran['python']}, {ran['machine']}.\n"
+        if suite == "peers":
+            yield from peers.page(measures)
+            continue
         yield from _table(one for one in measures if not one.measure.startswith("engine.run_"))
         if suite == "engine":
             yield from _by_size({one.measure: one.value for one in measures}, ran["dollars"])
