@@ -10,6 +10,7 @@ import msgspec
 from aws_lambda.clients import RATES, own_account, warm_clients
 from aws_lambda.errors import translate
 from aws_lambda.resources.tenant_grants import TenantGrants
+from aws_lambda.secrets import webhook_of
 from aws_lambda.settings import read_settings
 from aws_lambda.state_store import S3Fleet
 from aws_lambda.tenants import RULES, accounts_to_grant
@@ -19,6 +20,7 @@ from shared.request import RunRequest
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
+from shared.tenants.messages import announce_round
 from shared.tenants.registry import TenantRegistry, environment_of
 from shared.tenants.rounds import begin_round, end_round, read_registry
 from shared.tenants.rows import run_alone, run_in_round
@@ -42,7 +44,8 @@ class Fleet:
         clients = warm_clients(settings, environment)
         self._run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translate)
         home = account or own_account(clients, self._run)
-        self._sink = sink
+        self._sink, self._home = sink, home
+        self._secret = webhook_of(settings, clients, self._run)
         self.documents = S3Fleet(settings, home, clients, self._run)
         self._grants = TenantGrants(settings, home, clients, self._run)
 
@@ -59,9 +62,14 @@ class Fleet:
         return begin_round(self.documents, RULES, self._run.run_id, self._sink).answer()
 
     def end(self, round_id: str) -> dict[str, Any]:
-        """Store and return the report of a round. Raises RegistryError, RequestError, CloudError."""
+        """Store and return the report of a round, and tell operators which tenants changed.
+
+        Raises RegistryError, RequestError, CloudError.
+        """
         clock, workers = self._run.clock, self._run.settings.workers
-        return end_round(self.documents, RULES, round_id, clock, self._sink, workers, self._may_begin)
+        report = end_round(self.documents, RULES, round_id, clock, self._sink, workers, self._may_begin)
+        announce_round(self.documents, report, "AWS", self._home, self._secret, self._run)
+        return report
 
     def run_in_round(self, request: RunRequest, work: Work) -> dict[str, Any]:
         """Run one tenant as part of a round and return its row; no failure of the tenant is raised."""

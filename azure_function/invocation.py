@@ -35,9 +35,10 @@ from shared.runtime.log import Sink, with_tenant
 from shared.state.session import READ_SECONDS, StateSession
 from shared.state.store import StateStore
 from shared.state.summary import remembered_status
+from shared.tenants.messages import announce_round
 from shared.tenants.registry import TENANT, environment_of
 from shared.tenants.rounds import read_registry
-from shared.tenants.rows import run_alone
+from shared.tenants.rows import FleetDocuments, run_alone
 
 FLEET_SECONDS = 24 * 3600.0
 DELIVERY_SECONDS = 25.0  # Event Grid sends an event again unless it is answered within 30 s
@@ -140,6 +141,15 @@ def announce_once(
         scopes = [one for one in document.scopes if one.startswith("/")]
     named, _ = read_all(events, lambda event: read_event(event, settings, scopes), sink, "azure")
     return announcer.announce_named(named)
+
+
+def announce(
+    documents: FleetDocuments, report: Mapping[str, Any], environment: Mapping[str, str], run: RunContext
+) -> None:
+    """Tell operators which tenants changed in a round. Never raises CloudError."""
+    settings = read_settings(environment)
+    secret = _secret(settings, warm_clients(settings, environment), run)
+    announce_round(documents, report, WORDING.title, settings.state_url, secret, run)
 
 
 def _secret(settings: AzureSettings, clients: Clients, run: RunContext) -> Secret | None:

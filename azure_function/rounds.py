@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from azure_function.invocation import open_fleet, reconcile_once
+from azure_function.invocation import announce, open_fleet, reconcile_once
 from azure_function.settings import read_settings
 from azure_function.tenants import RULES
 from shared.reconcile import RunResult
@@ -69,6 +69,7 @@ def end(round_id: str, environment: Mapping[str, str], sink: Sink, clock: Clock)
     documents, run = open_fleet(environment, sink, clock)
     workers = run.settings.workers
     report = end_round(documents, RULES, round_id, clock, sink, workers, lambda: not run.deadline.closing)
+    announce(documents, report, environment, run)
     figures = {one.name: one.value for one in metrics_of_round(report)}
     sink("info", "round-figures", {"round": round_id, "cloud": RULES.cloud, "status": report["status"], **figures})
     return short_report(report)

@@ -15,17 +15,20 @@ import msgspec
 
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.errors import translate
+from gcp_function.secrets import WebhookSecret
 from gcp_function.settings import RoundSettings, read_settings
 from gcp_function.state_store import GcsFleet
 from gcp_function.tasks import TaskQueue, task_name
 from gcp_function.tenants import RULES
 from shared.errors import RequestError
+from shared.notify.delivery import Secret
 from shared.reconcile import RunResult
 from shared.request import RunRequest, round_start
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
 from shared.runtime.pool import each
+from shared.tenants.messages import announce_round
 from shared.tenants.registry import environment_of
 from shared.tenants.rounds import begin_round, end_round, read_registry
 from shared.tenants.rows import BUSY, run_alone, run_in_round, waiting_since
@@ -55,7 +58,10 @@ class Fleet:
         self._rounds = settings.rounds
         self._run = RunContext("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate)
         self._clients = warm_clients(settings, credentials)
-        self._sink = sink
+        self._sink, self._project = sink, settings.project
+        local = bool(settings.endpoints)
+        read = WebhookSecret(settings, self._clients, self._run).read
+        self._secret = Secret(read, local) if settings.notify_url else None
         self.documents = GcsFleet(settings, self._clients, self._run)
 
     def environment_of(self, tenant: str) -> dict[str, str]:
@@ -86,7 +92,9 @@ class Fleet:
         if self._rounds and self._is_open(round_id) and (self._waits(round_id) or self._continues(round_id)):
             self._look_again(TaskQueue(self._rounds, self._clients, self._run), round_id)
             return None
-        return self._report(round_id)
+        report = self._report(round_id)
+        announce_round(self.documents, report, "GCP", self._project, self._secret, self._run)
+        return report
 
     def run_in_round(self, request: RunRequest, work: Work) -> dict[str, Any] | None:
         """Run one tenant as part of a round and return its row; no failure of the tenant is raised.

@@ -39,8 +39,11 @@ class Publishing(msgspec.Struct, frozen=True):
     def note(
         self, session: StateSession, report: Mapping[str, Any], progress: RunProgress, run: RunContext, *, limited: bool
     ) -> None:
-        """Add the messages owed to operators to the document, which is saved with the run's results."""
-        if self.secret is None:
+        """Add the messages owed to operators to the document, which is saved with the run's results.
+
+        A tenant's run adds none: operators get one message a round (`shared.tenants.messages`).
+        """
+        if self.secret is None or progress.tenant:
             return
         document, now = session.document, run.clock.now()
         try:
