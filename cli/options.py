@@ -23,6 +23,9 @@ FUNCTION = click.option(
     metavar="NAME",
     help="The deployed function, where there are several; REGION/NAME for one of another region.",
 )
+TENANT = click.option(
+    "--tenant", default="", metavar="ID", help="A tenant of the deployment's registry, instead of its own cloud."
+)
 SHOW_SECRET = click.option("--show-secret", is_flag=True, help="Print secrets as well; on AWS the External ID.")
 ALL = click.option("--all", "everything", is_flag=True, help="Print whole lists instead of their first entries.")
 ONBOARDING_FILE = click.option(
@@ -63,13 +66,16 @@ def from_deployment(command: F) -> F:
                 is_flag=True,
                 help="Where nothing is deployed: take the settings from the environment.",
             ),
+            TENANT,
         )
     ):
         command = decorate(command)
     return command
 
 
-def choice_of(ctx: click.Context, function: str, settings: Path | None, without_deployment: bool) -> Choice:
+def choice_of(
+    ctx: click.Context, function: str, settings: Path | None, without_deployment: bool, tenant: str = ""
+) -> Choice:
     """Return the source of the settings. Raises UsageError for flags that exclude each other."""
     from cli.settings_source import Choice
 
@@ -77,4 +83,4 @@ def choice_of(ctx: click.Context, function: str, settings: Path | None, without_
         raise click.UsageError("--settings FILE cannot be combined with --function or --without-deployment", ctx)
     if function and without_deployment:
         raise click.UsageError("--function cannot be combined with --without-deployment", ctx)
-    return Choice(function, settings, without_deployment)
+    return Choice(function, settings, without_deployment, tenant=tenant)

@@ -35,11 +35,12 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
-    """The contents of the file: where the plan was made, what was requested, and every write."""
+    """The contents of the file: where the plan was made, for which tenant, what was requested, and every write."""
 
     version: int
     cloud: str
     place: str
+    tenant: str = ""
     writes_hash: str
     scopes: tuple[str, ...] = ()
     force: bool = False
@@ -78,6 +79,7 @@ def save(file: Path, plan: Plan, cloud: str, place: Place, request: RunRequest) 
         version=VERSION,
         cloud=cloud,
         place=place.id,
+        tenant=request.tenant,
         writes_hash=plan.writes_hash(),
         scopes=request.scopes,
         force=request.force,
@@ -109,8 +111,12 @@ def load(file: Path, cloud: str) -> PlanFile:
     return made
 
 
-def require_place(file: Path, made: PlanFile, place: Place) -> None:
-    """Raise OperatorError if a plan was made for another account, subscription or project."""
+def require_place(file: Path, made: PlanFile, place: Place, tenant: str) -> None:
+    """Raise OperatorError if a plan was made for another account, subscription or project, or another tenant."""
+    if made.tenant != tenant:
+        whose = f"tenant {made.tenant}" if made.tenant else "the deployment's own cloud"
+        remedy = f"Add --tenant {made.tenant}." if made.tenant else "Leave --tenant out."
+        raise OperatorError(Problem(f"--plan {file} was made for {whose}", f"{remedy} Or make a new plan."))
     if made.place != place.id:
         raise OperatorError(
             Problem(

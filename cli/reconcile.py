@@ -16,7 +16,8 @@ from cli import plan_file
 from cli.clouds import Cloud
 from cli.deployment.model import OperatorError
 from cli.deployment.session import can_ask, confirmed
-from cli.settings_source import Choice, Source, source_of
+from cli.settings_source import Choice, Source
+from cli.tenants.source import tenant_source
 from cli.terminal.console import clean, defect, err, out, print_document, say
 from cli.terminal.progress import Watcher
 from cli.terminal.render import show_failure, show_report
@@ -53,12 +54,12 @@ def plan(cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View, f
     Returns 0: nothing to write, 2: something to create, repair or adopt, 1: error. An incomplete plan without writes is
     an error: otherwise it would look as if everything were fine.
     """
-    return _Command(cloud, {**request, "dry_run": True}, choice, view, file).ended(_plan)
+    return _command(cloud, {**request, "dry_run": True}, choice, view, file).ended(_plan)
 
 
 def run(cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View, *, yes: bool = False) -> int:
     """Reconcile, after asking unless `yes` or a dry run. Returns 0: ok, 3: degraded, 1: failed or declined."""
-    return _Command(cloud, request, choice, view).ended(_dry_run if request.get("dry_run") or yes else _ask_and_run)
+    return _command(cloud, request, choice, view).ended(_dry_run if request.get("dry_run") or yes else _ask_and_run)
 
 
 def run_planned(cloud: Cloud, choice: Choice, view: View, file: Path) -> int:
@@ -66,7 +67,13 @@ def run_planned(cloud: Cloud, choice: Choice, view: View, file: Path) -> int:
 
     Returns 0: ok, 3: degraded, 1: failed, or something changed since the plan was made; the difference is shown.
     """
-    return _Command(cloud, {}, choice, view, file).ended(_run_planned)
+    return _command(cloud, {}, choice, view, file).ended(_run_planned)
+
+
+def _command(
+    cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View, file: Path | None = None
+) -> _Command:
+    return _Command(cloud, {**request, **({"tenant": choice.tenant} if choice.tenant else {})}, choice, view, file)
 
 
 class NotRun(Exception):
@@ -94,7 +101,7 @@ class _Command:
             if body is _ask_and_run:
                 _require_terminal()
             with _explained(self.cloud), contextlib.redirect_stdout(sys.stderr):
-                source = source_of(self.cloud, self.choice)
+                source = tenant_source(self.cloud, self.choice)
             return body(self, source)
         except NotRun as error:
             report = not_run(self.cloud.name, started, error.problems, dry_run=bool(self.payload.get("dry_run")))
@@ -157,7 +164,8 @@ def _ask_and_run(command: _Command, source: Source) -> int:
         if command.view.as_json:
             print_document(planned.report)
         return FAILED
-    if not confirmed(f"Write this to {source.place.kind} {source.place.id}?"):
+    where = f"tenant {command.choice.tenant}" if command.choice.tenant else f"{source.place.kind} {source.place.id}"
+    if not confirmed(f"Write this to {where}?"):
         raise NotRun(Problem("declined", "nothing was written: the question was not answered with yes", AGAIN))
     # Only what was shown is written.
     return _dry_run(replace(command, payload={**command.payload, HASH: planned.plan.writes_hash()}), source)
@@ -170,8 +178,9 @@ def _run_planned(command: _Command, source: Source) -> int:
         raise ValueError("a planned run has a file")
     with _explained(command.cloud):
         made = plan_file.load(file, command.cloud.name)
-        plan_file.require_place(file, made, source.place)
+        plan_file.require_place(file, made, source.place, command.choice.tenant)
     payload = {
+        **command.payload,
         "scopes": list(made.scopes),
         "force": made.force,
         "verify_all": made.verify_all,

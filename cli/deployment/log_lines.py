@@ -14,15 +14,17 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True)
 class LogSearch:
-    """Selects lines: from `since` on; of one run and about one scope, or of all if these are empty."""
+    """Selects lines: from `since` on; of one run, about one scope and for one tenant, or of all if these are empty."""
 
     since: datetime
     run_id: str = ""
     scope: str = ""
+    tenant: str = ""
 
     def wanted(self) -> Iterator[tuple[str, str]]:
         """Yield the name and the value of each field that a line must have."""
-        yield from ((name, one) for name, one in (("run_id", self.run_id), ("scope", self.scope)) if one)
+        fields = (("run_id", self.run_id), ("scope", self.scope), ("tenant", self.tenant))
+        yield from ((name, one) for name, one in fields if one)
 
     def terms(self) -> list[str]:
         """Return texts that every wanted line contains in stored form: parts that JSON does not escape."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cli.deployment.model import Finding
 from shared.runtime.clock import Clock
@@ -90,6 +90,7 @@ class TenantPort(Protocol):
         ...
 
 
+@runtime_checkable
 class StartsRounds(Protocol):
     """An operator (`cli.deployment.operator.Operator`) of a cloud that has a coordinator."""
 

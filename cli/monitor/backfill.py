@@ -106,7 +106,8 @@ def _request(stored: Stored, choice: Choice, groups: Groups, *, dry_run: bool, a
     def command() -> int:
         run = _runner(stored, choice, as_json=as_json)
         while left:
-            reports.append(run({**left[0], "dry_run": dry_run}))
+            of_tenant = {"tenant": stored.tenant} if stored.tenant else {}
+            reports.append(run({**left[0], **of_tenant, "dry_run": dry_run}))
             del left[0]
         codes = {EXITS.get(str(one.get("status")), FAILED) for one in reports}
         return FAILED if FAILED in codes else max(codes)

@@ -15,7 +15,8 @@ from cli.clouds import Cloud
 from cli.deployment.output import problem_documents, with_error
 from cli.deployment.session import OK, attempt
 from cli.monitor.stored import explained
-from cli.settings_source import Choice, source_of
+from cli.settings_source import Choice
+from cli.tenants.source import tenant_source
 from cli.terminal.console import clean, err, out, print_document, say
 from shared.deliveries.chain import StoredDeliveries
 from shared.deliveries.document import DELTAS, SIZE_LIMIT, DeliveryDocument, safe_name
@@ -84,7 +85,7 @@ class _Reader:
     def __init__(self, cloud: Cloud, choice: Choice, clock: Clock, show: Callable[[DeliveryDocument], None]) -> None:
         self._cloud, self._clock, self._show = cloud, clock, show
         with explained(cloud), contextlib.redirect_stdout(sys.stderr):
-            self._environment = source_of(cloud, choice).environment
+            self._environment = tenant_source(cloud, choice).environment
         self.seen: dict[str, datetime] = {}
 
     def read(self, search: Search, most: int | None = None) -> int:

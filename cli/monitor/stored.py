@@ -16,7 +16,9 @@ from typing import Any
 from cli.clouds import Cloud
 from cli.demo.kept import Kept, kept
 from cli.deployment.model import OperatorError, Problem
-from cli.settings_source import Choice, source_of
+from cli.settings_source import Choice
+from cli.tenants.fleet import Fleet
+from cli.tenants.source import environment_in, tenant_source
 from cli.terminal.console import clean, err, say
 from shared.errors import ReportedError, SettingsError
 from shared.monitor.overview import overview
@@ -39,7 +41,7 @@ class Stored:
     """One cloud's stored documents; `demo` is the kept demonstration that they come from, if any.
 
     `docs_url` is the documentation site in the function's settings, "" without one. `environment` holds those settings,
-    with the operator's sign-in; a demonstration has none.
+    with the operator's sign-in; a demonstration has none. `tenant` is the id of the tenant that they are of, if any.
     """
 
     cloud: Cloud
@@ -48,10 +50,13 @@ class Stored:
     demo: Kept | None = None
     docs_url: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    tenant: str = ""
 
     @property
     def title(self) -> str:
-        """The name of the source: the cloud, or its demonstration."""
+        """The name of the source: the cloud, its demonstration, or a tenant of it."""
+        if self.tenant:
+            return f"{self.cloud.title} · tenant {self.tenant}"
         return f"{self.cloud.title} · demonstration" if self.demo else self.cloud.title
 
     def now(self) -> datetime:
@@ -116,12 +121,18 @@ def unknown_scope(stored: Stored, scope: str) -> Problem:
     cloud, shown = stored.cloud, clean(scope)
     if not stored.document.scopes:
         what = f"no run has been recorded yet, so that the state knows no {cloud.scope} {shown!r}"
-        return Problem(what, f"Run: {NAME} invoke {cloud.name}.")
+        return Problem(what, f"Run: {NAME} invoke {cloud.name}{of_tenant(stored.tenant)}.")
+    named = f"{cloud.name}{of_tenant(stored.tenant)}"
     return Problem(
         f"the state knows no {cloud.scope} {shown!r}",
-        f"See {NAME} status {cloud.name} for what it knows, and {NAME} plan {cloud.name} --scope {shown} for whether "
+        f"See {NAME} status {named} for what it knows, and {NAME} plan {named} --scope {shown} for whether "
         "your credentials see it. An id of another cloud belongs to that cloud's name.",
     )
+
+
+def of_tenant(tenant: str) -> str:
+    """Return the option that a command needs for a tenant, with a blank before it; "" for none."""
+    return f" --tenant {tenant}" if tenant else ""
 
 
 def read(cloud: Cloud, choice: Choice, *, without_state: bool = False) -> Stored:
@@ -134,16 +145,25 @@ def read(cloud: Cloud, choice: Choice, *, without_state: bool = False) -> Stored
         return _of_demo(cloud)
     # A library's output must not end up in a document.
     with explained(cloud), contextlib.redirect_stdout(sys.stderr):
-        environment = source_of(cloud, choice).environment
-        damage: dict[str, str] = {}
+        return _read(cloud, tenant_source(cloud, choice).environment, choice.tenant, without_state=without_state)
 
-        def sink(_level: str, event: str, fields: Mapping[str, object]) -> None:
-            damage[event] = str(fields.get("reason", ""))
 
-        store, run = cloud.open_state()(environment, sink, SystemClock())
-        document = StateSession(store, run, read_only=True).open()
-        _tell_damage(cloud, damage, without_state=without_state)
-        return Stored(cloud, document, store, docs_url=run.settings.docs_url, environment=environment)
+def read_tenant(fleet: Fleet, tenant: str) -> Stored:
+    """Return the documents of a tenant of an open registry. Raises OperatorError."""
+    with explained(fleet.cloud), contextlib.redirect_stdout(sys.stderr):
+        return _read(fleet.cloud, environment_in(fleet, tenant), tenant, without_state=False)
+
+
+def _read(cloud: Cloud, environment: Mapping[str, str], tenant: str, *, without_state: bool) -> Stored:
+    damage: dict[str, str] = {}
+
+    def sink(_level: str, event: str, fields: Mapping[str, object]) -> None:
+        damage[event] = str(fields.get("reason", ""))
+
+    store, run = cloud.open_state()(environment, sink, SystemClock())
+    document = StateSession(store, run, read_only=True).open()
+    _tell_damage(cloud, tenant, damage, without_state=without_state)
+    return Stored(cloud, document, store, docs_url=run.settings.docs_url, environment=environment, tenant=tenant)
 
 
 def _of_demo(cloud: Cloud) -> Stored:
@@ -158,13 +178,13 @@ def _of_demo(cloud: Cloud) -> Stored:
         raise OperatorError(Problem(f"{found.folder} cannot be read: {error}", again)) from error
 
 
-def _tell_damage(cloud: Cloud, events: Mapping[str, str], *, without_state: bool) -> None:
+def _tell_damage(cloud: Cloud, tenant: str, events: Mapping[str, str], *, without_state: bool) -> None:
     """Report the unreadable parts of the state, by the events of its reading. Raises OperatorError if all of it is."""
     if (why := events.get("state-corrupt")) is not None:
         what = f"the state of {cloud.title} is unreadable: {clean(why)}"
         remedy = "The next run sets it aside and begins anew from what exists: losing it costs calls only."
         if not without_state:
-            raise OperatorError(Problem(what, f"{remedy} Run: {NAME} invoke {cloud.name}."))
+            raise OperatorError(Problem(what, f"{remedy} Run: {NAME} invoke {cloud.name}{of_tenant(tenant)}."))
         say(err(), f"{what}. {remedy}", indent=2, hang=2)
     if (why := events.get("state-damaged")) is not None:
         left_out = "that is left out here, and by the next run"

@@ -16,7 +16,7 @@ from cli.settings_source import Choice
 from cli.tenants import show
 from cli.tenants.edit import Edit, entries_in, entry_of, id_of
 from cli.tenants.fleet import Fleet, discard, explained, open_fleet
-from cli.tenants.rows import grouped, one_standing, registered, standings
+from cli.tenants.rows import grouped, one_standing, registered, survey
 from cli.terminal.console import clean, err, out, print_document, say
 from cli.terminal.private_file import write_private
 from shared.runtime.clock import SystemClock
@@ -117,7 +117,7 @@ def list_tenants(where: Where, label: str = "") -> int:
 
     def command() -> int:
         fleet, now = where.open(), SystemClock().now()
-        found = registered(fleet.registry()) if where.registry else standings(fleet)
+        found = registered(fleet.registry()) if where.registry else survey(fleet).found
         if where.as_json:
             print_document({"cloud": where.cloud.name, "tenants": [one.document(now) for one in found]})
             return OK
@@ -142,7 +142,7 @@ def discovered(where: Where) -> int:
             proposals = fleet.port.discover(fleet.environment, discard, SystemClock())
         known = {rules.identity(one) for one in registry.tenants.values()}
         taken = {id_of(one) for one in fleet.entries()}
-        new = [one for one in proposals if rules.identity(one) not in known]
+        new = [one for one in proposals if _identity(one, rules) not in known]
         if where.as_json:
             print_document({"cloud": where.cloud.name, "tenants": [_proposal(one, taken) for one in new]})
         else:
@@ -311,6 +311,14 @@ def _proposal(tenant: Tenant, taken: set[str]) -> dict[str, Any]:
     return {
         key: dict(value) if isinstance(value, Mapping) else value for key, value in {**entry, **more}.items() if value
     }
+
+
+def _identity(proposal: Tenant, rules: Rules) -> str:
+    """Return what only one tenant may enter, "" for a proposal whose entry is not complete yet."""
+    try:
+        return rules.identity(proposal)
+    except LookupError:
+        return ""
 
 
 def _masked(entry: Mapping[str, Any], rules: Rules) -> dict[str, Any]:

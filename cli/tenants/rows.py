@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -36,6 +36,36 @@ class RoundReport(msgspec.Struct, frozen=True):
     calls: Mapping[str, int] = {}
     most_calls: Mapping[str, int] = {}
     rows: tuple[Row, ...] = ()
+
+
+class Code(msgspec.Struct, frozen=True, gc=False):
+    """The code of a failure in a row."""
+
+    code: str = ""
+
+
+class RowOutline(msgspec.Struct, frozen=True, gc=False):
+    """What the history needs of a row."""
+
+    tenant: str
+    status: str
+    failures: tuple[Code, ...] = ()
+
+
+class RoundOutline(msgspec.Struct, frozen=True):
+    """A stored report of a round, as far as the history reads it: a week has many of them."""
+
+    round: str
+    started_at: str
+    ended_at: str
+    status: str
+    duration_s: float = 0.0
+    tenants: Mapping[str, int] = {}
+    calls: Mapping[str, int] = {}
+    rows: tuple[RowOutline, ...] = ()
+
+
+Report = TypeVar("Report", RoundReport, RoundOutline)
 
 
 @dataclass(frozen=True)
@@ -75,6 +105,14 @@ class Standing:
         }
 
 
+@dataclass(frozen=True)
+class Survey:
+    """All tenants of a deployment, and the report of its last round, None before the first one."""
+
+    found: Sequence[Standing]
+    last: RoundReport | None
+
+
 def registered(registry: TenantRegistry) -> list[Standing]:
     """Return every tenant of a registry without its row, sorted by id; a wrong entry has only its id and faults."""
     sound = [Standing(one) for one in registry.tenants.values()]
@@ -82,7 +120,7 @@ def registered(registry: TenantRegistry) -> list[Standing]:
     return sorted([*sound, *wrong], key=lambda one: one.tenant.id)
 
 
-def standings(fleet: Fleet) -> list[Standing]:
+def survey(fleet: Fleet) -> Survey:
     """Return every tenant of a deployment with its newest row, sorted by id. Raises OperatorError.
 
     Two listings and the last round's report say almost everything; only rows that were written since are read one by
@@ -91,8 +129,9 @@ def standings(fleet: Fleet) -> list[Standing]:
     found = registered(fleet.registry())
     with explained(fleet.cloud):
         documents = open_documents(fleet)
-        rows = newest_rows(documents, [one.tenant.id for one in found if not one.faults])
-    return [Standing(one.tenant, one.faults, rows.get(one.tenant.id)) for one in found]
+        last = last_round(documents)
+        rows = newest_rows(documents, [one.tenant.id for one in found if not one.faults], last)
+    return Survey([Standing(one.tenant, one.faults, rows.get(one.tenant.id)) for one in found], last)
 
 
 def one_standing(fleet: Fleet, tenant: str, *, rows: bool) -> Standing | None:
@@ -110,10 +149,9 @@ def open_documents(fleet: Fleet) -> FleetDocuments:
     return fleet.port.documents(fleet.environment, discard, SystemClock())
 
 
-def newest_rows(documents: FleetDocuments, tenants: Sequence[str]) -> dict[str, Row]:
+def newest_rows(documents: FleetDocuments, tenants: Sequence[str], last: RoundReport | None) -> dict[str, Row]:
     """Return the newest row of each tenant that has one. Raises CloudError."""
     written = waiting_since(documents)
-    last = last_round(documents)
     rows = {row.tenant: row for row in last.rows if row.status != NOT_RUN and row.invocations} if last else {}
     # A row that was written while the round ended may be missing in its report, and clocks differ.
     reported = parse_time(last.ended_at) if last else None
@@ -128,18 +166,18 @@ def newest_rows(documents: FleetDocuments, tenants: Sequence[str]) -> dict[str, 
 def last_round(documents: FleetDocuments) -> RoundReport | None:
     """Return the report of the last round, None without a readable one. Raises CloudError."""
     names = [name for name, _ in documents.names(ROUNDS)]
-    return _report(documents, max(names)) if names else None
+    return _decoded(documents, max(names), RoundReport) if names else None
 
 
-def rounds_since(documents: FleetDocuments, bound: str) -> tuple[list[RoundReport], int]:
-    """Return the reports of the rounds from `bound` on, oldest first, and how many could not be read.
+def rounds_since(documents: FleetDocuments, bound: str) -> tuple[list[RoundOutline], int]:
+    """Return the outlines of the rounds from `bound` on, oldest first, and how many could not be read.
 
     The last round before `bound` is the first one of them, if there is one. Raises CloudError where none can be read.
     """
     names = sorted(name for name, _ in documents.names(ROUNDS))
     first = next((place for place, name in enumerate(names) if name >= f"{ROUNDS}{bound}"), len(names))
     wanted = names[max(0, first - 1) :]
-    read = dict(each(wanted, lambda name: _report(documents, name), WORKERS, lambda: True))
+    read = dict(each(wanted, lambda name: _decoded(documents, name, RoundOutline), WORKERS, lambda: True))
     found = [report for name in wanted if (report := read.get(name)) is not None]
     return found, len(wanted) - len(found)
 
@@ -152,9 +190,9 @@ def grouped(found: Sequence[Standing], label: str) -> Iterator[tuple[str, list[S
     yield from sorted(groups.items(), key=lambda one: (not one[0], one[0]))
 
 
-def _report(documents: FleetDocuments, name: str) -> RoundReport | None:
+def _decoded(documents: FleetDocuments, name: str, kind: type[Report]) -> Report | None:
     """Return a round's report, None for one that is missing, damaged or too large."""
     try:
-        return msgspec.json.decode(documents.load(MAX_ROUND, name).data, type=RoundReport)
+        return msgspec.json.decode(documents.load(MAX_ROUND, name).data, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None

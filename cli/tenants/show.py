@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,13 +15,11 @@ from cli.clouds import Cloud
 from cli.deployment.model import Finding
 from cli.deployment.output import show_findings
 from cli.deployment.tenants import Invitation
-from cli.tenants.rows import PAUSED, Standing
+from cli.tenants.rows import Standing
 from cli.terminal.console import clean, say, show, table
-from shared.tenants.rounds import NOT_RUN
+from cli.terminal.rounds import MARGIN, age, counted, covered_of, show_row_failure, status_counts, style_of
 from tailpipe_exports import NAME
 
-STYLES = {"ok": "green", "degraded": "yellow", PAUSED: "dim", NOT_RUN: "yellow"}
-MARGIN = 4  # columns
 LABELS = 3  # shown in a line
 
 
@@ -31,23 +30,18 @@ def table_of(target: Console, cloud: Cloud, found: Sequence[Standing], now: date
     listed = table("tenant", "status", "covered", "last run", "name", "labels")
     for one in found:
         status = one.status
-        style = STYLES.get(status, "bold red")
-        scopes = one.row.scopes if one.row else {}
         labels = [f"{clean(label)}={clean(value)}" for label, value in list(one.tenant.labels.items())[:LABELS]]
         more = ", …" if len(one.tenant.labels) > LABELS else ""
         listed.add_row(
             clean(one.tenant.id),
-            Text(f"{status}{f' ({code_of(one)})' if code_of(one) else ''}", style=style),
-            f"{scopes['covered']:,}/{scopes['active']:,}" if {"covered", "active"} <= scopes.keys() else "-",
+            Text(f"{status}{f' ({code_of(one)})' if code_of(one) else ''}", style=style_of(status)),
+            covered_of(one.row.scopes if one.row else {}),
             age(one.age_s(now)),
             clean(one.tenant.name) or "-",
             ", ".join(labels) + more or "-",
         )
     show(target, listed)
-    counts: dict[str, int] = {}
-    for one in found:
-        counts[one.status] = counts.get(one.status, 0) + 1
-    say(target, f"{counted(len(found))} on {cloud.title}: {status_counts(counts)}")
+    say(target, f"{counted(len(found))} on {cloud.title}: {status_counts(Counter(one.status for one in found))}")
 
 
 def code_of(one: Standing) -> str:
@@ -56,30 +50,10 @@ def code_of(one: Standing) -> str:
     return clean(failures[0].get("code", "")) if failures else ""
 
 
-def counted(number: int) -> str:
-    """Return a number of tenants in words."""
-    return f"{number:,} tenant{'' if number == 1 else 's'}"
-
-
-def status_counts(counts: Mapping[str, int]) -> str:
-    """Return statuses with their numbers, such as ``9 ok, 1 degraded``."""
-    return ", ".join(f"{number:,} {status.replace('_', ' ')}" for status, number in counts.items() if number)
-
-
-def age(seconds: int | None) -> str:
-    """Return how long ago something was."""
-    if seconds is None:
-        return "never"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min ago"
-    return f"{round(minutes / 60)} h ago" if minutes < 48 * 60 else f"{round(minutes / 1440)} days ago"
-
-
 def tenant(target: Console, cloud: Cloud, found: Standing, entry: Mapping[str, Any], now: datetime) -> None:
     """Print one tenant: its entry, the faults of it, and its newest row."""
     name = f" ({clean(found.tenant.name)})" if found.tenant.name else ""
-    say(target, (f"{clean(found.tenant.id)}{name}  ", "bold"), (found.status, STYLES.get(found.status, "bold red")))
+    say(target, (f"{clean(found.tenant.id)}{name}  ", "bold"), (found.status, style_of(found.status)))
     for fault in found.faults:
         say(target, ("✗ ", "bold red"), clean(fault), indent=2, hang=2)
     for part in ("entry", "destination", "settings", "labels"):
@@ -98,14 +72,6 @@ def tenant(target: Console, cloud: Cloud, found: Standing, entry: Mapping[str, A
     for failure in row.failures:
         show_row_failure(target, failure)
     say(target, f"→ {NAME} status {cloud.name} --tenant {clean(found.tenant.id)}", indent=2)
-
-
-def show_row_failure(target: Console, failure: Mapping[str, str], indent: int = MARGIN) -> None:
-    """Print one failure of a row."""
-    code, message = clean(failure.get("code", "")), clean(failure.get("message", ""))
-    say(target, (code, "bold"), f"  {message}", indent=indent, hang=2)
-    if failure.get("remedy"):
-        say(target, f"→ {clean(failure['remedy'])}", indent=indent + 2, hang=2)
 
 
 def findings(target: Console, tenant_id: str, found: Sequence[Finding]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from cli.clouds import Cloud
 from cli.deployment.model import OperatorError, Problem
 from cli.settings_source import Choice, Source, settings_faults, source_of
-from cli.tenants.fleet import explained, open_in, port_of
+from cli.tenants.fleet import Fleet, explained, open_in
 from shared.errors import RegistryError, RequestError
 from shared.tenants.registry import environment_of
 from tailpipe_exports import NAME
@@ -21,17 +22,22 @@ def tenant_source(cloud: Cloud, choice: Choice) -> Source:
     source = source_of(cloud, choice)
     if not choice.tenant:
         return source
-    port = port_of(cloud)
     with explained(cloud):
-        registry = open_in(cloud, source.environment).registry()
+        fleet = open_in(cloud, source.environment)
+    return replace(source, environment=environment_in(fleet, choice.tenant))
+
+
+def environment_in(fleet: Fleet, tenant_id: str) -> Mapping[str, str]:
+    """Return the environment of a tenant's run. Raises OperatorError if it is unknown, paused, or its entry wrong."""
+    cloud = fleet.cloud
     try:
-        tenant = registry.tenant(choice.tenant)
+        tenant = fleet.registry().tenant(tenant_id)
     except (RequestError, RegistryError) as error:
         remedy = f"See {NAME} tenants list {cloud.name}."
         raise OperatorError(*(Problem(one, remedy) for one in error.problems)) from error
-    environment = environment_of(tenant, source.environment, port.RULES)
+    environment = environment_of(tenant, fleet.environment, fleet.port.RULES)
     faults, _ = settings_faults(cloud, environment)
     if faults:
         remedy = f"Correct its entry: {NAME} tenants show {cloud.name} {tenant.id}."
         raise OperatorError(*(Problem(f"tenant {tenant.id}: {fault}", remedy) for fault in faults))
-    return replace(source, environment=environment)
+    return environment

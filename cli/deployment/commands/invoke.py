@@ -8,8 +8,10 @@ from typing import Any
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Cloud
 from cli.deployment.session import EXITS, FAILED, Session, guarded, open_deployed
+from cli.deployment.tenants import StartsRounds
 from cli.terminal.console import print_document
 from cli.terminal.render import show_report
+from cli.terminal.rounds import show_round
 from shared.errors import RequestError
 from shared.request import parse_request
 
@@ -29,6 +31,23 @@ def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool, function: st
         return EXITS.get(str(report.get("status")), FAILED)
 
     return guarded(f"tailpipe-exports: the function on {cloud.title} gave no report", command, as_json=as_json)
+
+
+def invoke_all(cloud: Cloud, as_json: bool, function: str = "") -> int:
+    """Make a round over all tenants. Returns 0 if all are ok, 3 if some are not, 1 if the round failed."""
+
+    def command() -> int:
+        session = open_deployed(cloud, function)
+        if not isinstance(session.operator, StartsRounds):
+            raise OperatorError(Problem(f"a deployment on {cloud.title} has no coordinator of rounds"))
+        report = session.operator.round(session.tell)
+        if as_json:
+            print_document(report)
+        else:
+            show_round(session.screen, cloud.scopes, report)
+        return EXITS.get(str(report.get("status")), FAILED)
+
+    return guarded(f"tailpipe-exports: no round on {cloud.title}", command, as_json=as_json)
 
 
 def call(session: Session, payload: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:

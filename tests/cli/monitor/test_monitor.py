@@ -335,7 +335,7 @@ def test_watch_repeats_until_interrupted(capsys: pytest.CaptureFixture[str]) -> 
         (["status", "aws", "azure", "111122223333"], "a SCOPE belongs to one cloud"),
         (["status", "aws", "--watch", "--json"], "--watch shows text"),
         (["status", "aws", ""], "the SCOPE is empty"),
-        (["status", "--function", "x"], "--function and --settings are for one cloud"),
+        (["status", "--function", "x"], "--function, --settings and --tenant are for one cloud"),
         (
             ["page", "aws", "--function", "x", "--without-deployment"],
             "--function cannot be combined with --without-deployment",

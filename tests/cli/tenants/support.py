@@ -28,7 +28,7 @@ RULES = Rules(
         "role_arn": Field("TENANT_ROLE", r"arn:aws:iam::[0-9]{12}:role/[\w-]+", "the ARN of a role", required=True),
         "external_id": Field(
             "TENANT_SECRET",
-            r"arn:aws:secretsmanager:[\w:-]+",
+            r"arn:aws:secretsmanager:[\w/:-]+",
             "the ARN of a secret in Secrets Manager",
             required=True,
             reference=True,
