@@ -1,4 +1,7 @@
-"""The command line. Modules of clouds and slow imports are loaded by the commands that need them."""
+"""The command line. Modules of clouds and slow imports are loaded by the commands that need them.
+
+The module is over 350 lines because a command's options, help and examples stand together.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import click
 
 from cli.clouds import CLOUDS, Cloud, many_in_demos
 from cli.monitor.commands import COMMANDS
-from cli.options import ALL, FILE, FOLDER, FUNCTION, ONBOARDING_FILE, SHOW_SECRET, choice_of, reconciling
+from cli.options import ALL, FILE, FOLDER, FUNCTION, ONBOARDING_FILE, SHOW_SECRET, TENANT, choice_of, reconciling
 from cli.tenants.commands import tenants
 from cli.tool import CloudName, LocalClouds, Tool
 from tailpipe_exports import NAME
@@ -192,12 +195,20 @@ def doctor(ctx: click.Context, cloud: Cloud, as_json: bool, function: str) -> No
     ctx.exit(command(cloud, as_json, function))
 
 
-@main.command(examples=["tailpipe-exports invoke aws --dry-run", "tailpipe-exports invoke aws"])
+@main.command(
+    examples=[
+        "tailpipe-exports invoke aws --dry-run",
+        "tailpipe-exports invoke aws",
+        "tailpipe-exports invoke aws --tenant acme",
+    ]
+)
 @click.argument("cloud", type=CloudName())
 @click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
 @click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated.")
 @click.option("--force", is_flag=True, help="Recreate targets even if the guard refuses.")
 @click.option("--json", "as_json", is_flag=True, help="Write the report to stdout and nothing else.")
+@TENANT
+@click.option("--all", "everyone", is_flag=True, help="A round over all tenants, which the coordinator makes.")
 @FUNCTION
 @click.pass_context
 def invoke(
@@ -207,15 +218,24 @@ def invoke(
     scopes: Sequence[str],
     force: bool,
     as_json: bool,
+    tenant: str,
+    everyone: bool,
     function: str,
 ) -> None:
     """Call the deployed function now and print its report.
 
-    For instance after adding accounts. Waits while another run is in progress. Exit codes: 0 ok, 3 degraded, 1 failed.
+    For instance after adding accounts. Waits while another run is in progress; with --all, until the round is over.
+    Exit codes: 0 ok, 3 degraded (a round: some tenants failed), 1 failed.
     """
     from cli.deployment.commands.invoke import invoke as command
+    from cli.deployment.commands.invoke import invoke_all
 
-    ctx.exit(command(cloud, {"dry_run": dry_run, "scopes": list(scopes), "force": force}, as_json, function))
+    if everyone:
+        if dry_run or scopes or force or tenant:
+            raise click.UsageError("--all is a round over all tenants: remove the other options", ctx)
+        ctx.exit(invoke_all(cloud, as_json, function))
+    payload = {"dry_run": dry_run, "scopes": list(scopes), "force": force, **({"tenant": tenant} if tenant else {})}
+    ctx.exit(command(cloud, payload, as_json, function))
 
 
 @main.command(examples=["tailpipe-exports onboarding aws", "tailpipe-exports onboarding aws --all"])
@@ -300,8 +320,8 @@ def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
     ctx.exit(write(cloud, out))
 
 
-@main.command(examples=["tailpipe-exports demo aws --scopes 12"])
-@click.argument("cloud", type=CloudName(), required=False)
+@main.command(examples=["tailpipe-exports demo aws --scopes 12", "tailpipe-exports demo fleet"])
+@click.argument("cloud", type=CloudName("fleet"), metavar="[CLOUD|fleet]", required=False)
 @click.option(
     "--scopes", type=click.IntRange(4, 5000), help=f"How many scopes there are; unless given: {many_in_demos()}."
 )
@@ -309,12 +329,12 @@ def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all results to this file."
 )
 @click.pass_context
-def demo(ctx: click.Context, cloud: Cloud | None, scopes: int | None, json_file: Path | None) -> None:
+def demo(ctx: click.Context, cloud: Cloud | str | None, scopes: int | None, json_file: Path | None) -> None:
     """Watch the function onboard and heal a cloud on this machine.
 
-    Every expectation is checked. Without a cloud's name, all clouds are shown. The documents that the functions stored
-    are kept and shown on a page; status, history and page read them with --demo. Exits with 1 if an expectation is not
-    met.
+    Every expectation is checked. Without a cloud's name, all clouds are shown; `fleet` shows many tenants on all of
+    them. The documents that the functions stored are kept and shown on a page; status, history and page read them with
+    --demo. Exits with 1 if an expectation is not met.
     """
     import moto  # noqa: F401 - where the extra `local` is missing, that is reported instead of a scenario that breaks
 
@@ -323,6 +343,12 @@ def demo(ctx: click.Context, cloud: Cloud | None, scopes: int | None, json_file:
 
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {json_file} does not exist", param_hint="--json")
+    if isinstance(cloud, str):
+        from cli.demo.fleet import play_fleet
+
+        if scopes is not None:
+            raise click.UsageError("--scopes is for a demonstration of one cloud", ctx)
+        ctx.exit(play_fleet([one.fleet for one in CLOUDS.values() if one.fleet], json_file))
     clouds = [cloud] if cloud else list(CLOUDS.values())
     code = play(clouds, scopes, json_file)
     show_kept(clouds)

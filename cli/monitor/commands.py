@@ -1,4 +1,7 @@
-"""The commands of the operator's view; each loads what it needs when it is called."""
+"""The commands of the operator's view; each loads what it needs when it is called.
+
+The module is over 350 lines because a command's options, help and examples stand together.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.clouds import CLOUDS, Cloud, known
-from cli.options import ALL, FUNCTION, choice_of, from_deployment
+from cli.options import ALL, FUNCTION, TENANT, choice_of, from_deployment
 from cli.terminal.command import Command
 from cli.tool import CloudName
 
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 
 EVERY = "all"
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+TENANTS = click.option("--all-tenants", "tenants", is_flag=True, help="All tenants of the deployment as one.")
+GROUP_BY = click.option(
+    "--group-by", "label", default="", metavar="LABEL", help="With --all-tenants: group them by this label."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Write a JSON document to stdout and nothing else.")
 DEMO = click.option("--demo", is_flag=True, help="Read what the last demonstration on this machine stored.")
 
@@ -30,11 +37,22 @@ def _choice(ctx: click.Context, clouds: Sequence[Cloud], demo: bool, chosen: Map
 
     if demo:
         if any(chosen.values()):
-            raise click.UsageError("--demo cannot be combined with --function, --settings or --without-deployment", ctx)
+            what = "--function, --settings, --tenant or --without-deployment"
+            raise click.UsageError(f"--demo cannot be combined with {what}", ctx)
         return Choice(demo=True)
-    if (chosen["function"] or chosen["settings"]) and len(clouds) != 1:
-        raise click.UsageError("--function and --settings are for one cloud: name it", ctx)
+    if (chosen["function"] or chosen["settings"] or chosen["tenant"]) and len(clouds) != 1:
+        raise click.UsageError("--function, --settings and --tenant are for one cloud: name it", ctx)
     return choice_of(ctx, **chosen)
+
+
+def _choice_of_tenants(
+    ctx: click.Context, clouds: Sequence[Cloud], chosen: Mapping[str, Any], refused: Mapping[str, object]
+) -> Choice:
+    """Return where the documents of all tenants are read from. Raises UsageError for the flags in `refused`."""
+    given = [name for name, value in {**refused, "--tenant": chosen["tenant"]}.items() if value]
+    if given:
+        raise click.UsageError(f"--all-tenants cannot be combined with {', '.join(given)}", ctx)
+    return _choice(ctx, clouds, False, chosen)
 
 
 def _clouds(names: Sequence[str]) -> list[Cloud]:
@@ -53,13 +71,24 @@ def _clouds(names: Sequence[str]) -> list[Cloud]:
 )
 @click.argument("names", nargs=-1, metavar="[CLOUD…|all] [SCOPE]")
 @click.option("--watch", is_flag=True, help="Show it again every 30 seconds, until interrupted.")
+@TENANTS
+@GROUP_BY
 @ALL
 @JSON
 @DEMO
 @from_deployment
 @click.pass_context
 def status(
-    ctx: click.Context, /, names: Sequence[str], watch: bool, everything: bool, as_json: bool, demo: bool, **chosen: Any
+    ctx: click.Context,
+    /,
+    names: Sequence[str],
+    watch: bool,
+    tenants: bool,
+    label: str,
+    everything: bool,
+    as_json: bool,
+    demo: bool,
+    **chosen: Any,
 ) -> None:
     """Show what is covered, what needs you, and what fails.
 
@@ -78,9 +107,18 @@ def status(
         raise click.UsageError("a SCOPE belongs to one cloud: name only that cloud")
     if watch and as_json:
         raise click.UsageError("--watch shows text: it cannot be combined with --json")
-    choice = _choice(ctx, clouds, demo, chosen)
+    if label and not tenants:
+        raise click.UsageError("--group-by requires --all-tenants")
+    if tenants:
+        choice = _choice_of_tenants(ctx, clouds, chosen, {"a SCOPE": scope, "--demo": demo})
+    else:
+        choice = _choice(ctx, clouds, demo, chosen)
 
     def show() -> int:
+        if tenants:
+            from cli.monitor import tenants as all_tenants
+
+            return all_tenants.status(clouds, choice, label, as_json=as_json, everything=everything)
         return command.status(clouds, choice, scope, as_json=as_json, everything=everything)
 
     ctx.exit(command.watch(show) if watch else show())
@@ -97,6 +135,7 @@ def status(
     help="The first day (or time) in UTC; default: a week ago.",
 )
 @click.option("--scope", default="", metavar="ID", help="Only what concerns this scope.")
+@TENANTS
 @ALL
 @JSON
 @DEMO
@@ -108,6 +147,7 @@ def history(
     cloud: Cloud,
     since: Any,
     scope: str,
+    tenants: bool,
     everything: bool,
     as_json: bool,
     demo: bool,
@@ -115,11 +155,16 @@ def history(
 ) -> None:
     """Show the runs, and what each changed.
 
-    From the reports that the function stored, which are kept for 90 days. Exit codes: 0, or 1 if they cannot be read or
-    nothing is known about the scope.
+    From the reports that the function stored, which are kept for 90 days; with --all-tenants, those of the rounds. Exit
+    codes: 0, or 1 if they cannot be read or nothing is known about the scope.
     """
     from cli.monitor.history import history as command
 
+    if tenants:
+        from cli.monitor.tenants import history as of_tenants
+
+        choice = _choice_of_tenants(ctx, [cloud], chosen, {"--scope": scope, "--demo": demo})
+        ctx.exit(of_tenants(cloud, choice, since, as_json=as_json, everything=everything))
     choice = _choice(ctx, [cloud], demo, chosen)
     ctx.exit(command(cloud, choice, since, scope, as_json=as_json, everything=everything))
 
@@ -129,6 +174,7 @@ def history(
 @click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated.")
 @click.option("--dataset", default="", metavar="NAME", help="Only datasets whose name contains this.")
 @click.option("--missing", is_flag=True, help="Only datasets that lack months.")
+@TENANTS
 @ALL
 @JSON
 @DEMO
@@ -141,6 +187,7 @@ def months(
     scopes: Sequence[str],
     dataset: str,
     missing: bool,
+    tenants: bool,
     everything: bool,
     as_json: bool,
     demo: bool,
@@ -156,6 +203,11 @@ def months(
     clouds = _clouds(names)
     if scopes and len(clouds) != 1:
         raise click.UsageError("--scope belongs to one cloud: name only that cloud")
+    if tenants:
+        from cli.monitor.tenants import months as of_tenants
+
+        choice = _choice_of_tenants(ctx, clouds, chosen, {"--scope": scopes, "--demo": demo})
+        ctx.exit(of_tenants(clouds, choice, dataset, missing=missing, as_json=as_json))
     choice = _choice(ctx, clouds, demo, chosen)
     ctx.exit(command(clouds, choice, scopes, dataset, missing=missing, as_json=as_json, everything=everything))
 
@@ -215,11 +267,22 @@ def backfill(
 )
 @click.option("--open", "show", is_flag=True, help="Open it in your browser.")
 @click.option("--published", is_flag=True, help="Show what the last run published, instead of building the page.")
+@TENANTS
+@GROUP_BY
 @DEMO
 @from_deployment
 @click.pass_context
 def page(
-    ctx: click.Context, /, names: Sequence[str], file: Path, show: bool, published: bool, demo: bool, **chosen: Any
+    ctx: click.Context,
+    /,
+    names: Sequence[str],
+    file: Path,
+    show: bool,
+    published: bool,
+    tenants: bool,
+    label: str,
+    demo: bool,
+    **chosen: Any,
 ) -> None:
     """Write the status page: one HTML file for all clouds.
 
@@ -228,7 +291,13 @@ def page(
     from cli.monitor.page import page as command
 
     clouds = _clouds(names)
-    ctx.exit(command(clouds, _choice(ctx, clouds, demo, chosen), file, show=show, published=published))
+    if label and not tenants:
+        raise click.UsageError("--group-by requires --all-tenants")
+    if tenants:
+        choice = _choice_of_tenants(ctx, clouds, chosen, {"--published": published, "--demo": demo})
+    else:
+        choice = _choice(ctx, clouds, demo, chosen)
+    ctx.exit(command(clouds, choice, file, show=show, published=published, tenants=tenants, label=label))
 
 
 class Since(click.ParamType[datetime]):
@@ -262,6 +331,7 @@ class Since(click.ParamType[datetime]):
     metavar="WHEN",
     help="A day or time in UTC, or an age: 30m, 12h, 7d. Default: the run's start, else a day ago.",
 )
+@TENANT
 @click.option("--follow", is_flag=True, help="Show new lines as they arrive, until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Write each line as a JSON object to stdout and nothing else.")
 @FUNCTION
@@ -272,6 +342,7 @@ def logs(
     run_id: str,
     scope: str,
     since: datetime | None,
+    tenant: str,
     follow: bool,
     as_json: bool,
     function: str,
@@ -285,7 +356,7 @@ def logs(
     from cli.monitor import logs as command
 
     start = since or command.since_of(run_id, follow=follow, now=datetime.now(UTC))
-    search = LogSearch(max(start, command.EPOCH), run_id, scope)
+    search = LogSearch(max(start, command.EPOCH), run_id, scope, tenant)
     ctx.exit(command.logs(cloud, function, search, follow=follow, as_json=as_json))
 
 

@@ -12,6 +12,7 @@ from cli.deployment.output import show_problems
 from cli.deployment.session import FAILED, OK, guarded
 from cli.monitor.months import matrix
 from cli.monitor.stored import Stored, read
+from cli.monitor.tenants import page_data as tenants_data
 from cli.settings_source import Choice
 from cli.terminal.console import err, out, say
 from cli.terminal.private_file import write_private
@@ -23,17 +24,30 @@ from tailpipe_exports import NAME
 REPORTS = 30  # whose changes the page shows
 
 
-def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool, published: bool = False) -> int:
+def page(
+    clouds: Sequence[Cloud],
+    choice: Choice,
+    file: Path,
+    *,
+    show: bool,
+    published: bool = False,
+    tenants: bool = False,
+    label: str = "",
+) -> int:
     """Write the page of all these clouds to `file`, readable by its owner only, and open it if asked to.
 
-    With `published`, it shows only the data of the page that the last run wrote. Returns 0, or 1 if a cloud could not
-    be read: the page then shows the others.
+    With `published`, it shows only the data of the page that the last run wrote; with `tenants`, all tenants of the
+    deployments, grouped by `label` if that is given. Returns 0, or 1 if a cloud could not be read: the page then shows
+    the others.
     """
 
     def command() -> int:
         shown = []
         for cloud in clouds:
             try:
+                if tenants:
+                    shown.append(tenants_data(cloud, choice, label))
+                    continue
                 stored = read(cloud, choice)
                 if published:
                     shown += stored.published()

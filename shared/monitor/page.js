@@ -25,7 +25,7 @@
   const number = (value) => value.toLocaleString("en-US");
   const when = (text) => (text ? node("time", { datetime: text }, text.slice(0, 16).replace("T", " ") + " UTC") : "never");
   const link = (url, text) => (/^https:\/\//.test(url || "") ? node("a", { href: url, rel: "noreferrer" }, text) : "");
-  const TONE = { covered: "ok", pending: "wait", deferred: "wait", manual: "ask", failed: "bad", excluded: "off", ok: "ok", degraded: "ask" };
+  const TONE = { covered: "ok", pending: "wait", deferred: "wait", manual: "ask", failed: "bad", excluded: "off", ok: "ok", degraded: "ask", unreachable: "bad", refused: "bad", not_run: "wait", paused: "off" };
 
   const copyButton = (text, label) => {
     const button = node("button", { type: "button", "aria-label": `Copy ${label}` }, "Copy");
@@ -255,8 +255,103 @@
     return node("div", { class: "grid" }, node("div", {}, ...left), node("div", {}, ...right));
   };
 
+  const [T_ID, T_NAME, T_STATUS, T_COVERED, T_ACTIVE, T_ENDED, T_CODE, T_TEXT, T_REMEDY, T_LABELS] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+
+  // The tenants by the values of one label: how many there are, how many are not ok, and what is covered.
+  const groupsTable = (cloud, label, only, choose) => {
+    const groups = new Map();
+    for (const row of cloud.tenants) {
+      const found = row[T_LABELS].map((one) => cloud.labels[one]).find((one) => one.startsWith(`${label}=`)) || "";
+      const group = groups.get(found) || { total: 0, wrong: 0, covered: 0, active: 0 };
+      group.total += 1;
+      group.wrong += row[T_STATUS] === "ok" || row[T_STATUS] === "paused" ? 0 : 1;
+      group.covered += row[T_COVERED];
+      group.active += row[T_ACTIVE];
+      groups.set(found, group);
+    }
+    const rows = [...groups].sort(([one], [other]) => (one < other ? -1 : 1)).map(([value, group]) =>
+      node("tr", {},
+        node("td", {}, value ? node("button", { type: "button", "aria-pressed": String(value === only), onclick: () => choose(value) }, name(value.slice(label.length + 1))) : "without it"),
+        node("td", { class: "number" }, number(group.total)),
+        node("td", { class: "number" }, group.wrong ? node("span", { class: "bad" }, number(group.wrong)) : "0"),
+        node("td", { class: "number" }, `${number(group.covered)} / ${number(group.active)}`)));
+    return node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Tenants by ${label}` }, node("table", {},
+      node("thead", {}, node("tr", {}, ...[label, "Tenants", "Not ok", "Covered"].map((text, at) => node("th", { scope: "col", class: at ? "number" : "" }, text)))),
+      node("tbody", {}, ...rows)));
+  };
+
+  const tenantDetails = (cloud, row) =>
+    node("td", { colspan: "6" },
+      row[T_CODE] ? node("p", {}, node("strong", {}, row[T_CODE]), " ", name(row[T_TEXT])) : node("p", {}, "Nothing fails in its last run."),
+      row[T_REMEDY] ? node("p", {}, "What to do: ", name(row[T_REMEDY])) : "",
+      ...["status", "page"].map((verb) => `tailpipe-exports ${verb} ${cloud.cloud} --tenant ${row[T_ID]}`).map((command) =>
+        node("p", {}, node("code", {}, command), " ", copyButton(command, "this command"))));
+
+  const tenantsSection = (cloud, index) => {
+    const rows = cloud.tenants, labelsOf = (row) => row[T_LABELS].map((one) => cloud.labels[one]);
+    const texts = rows.map((row) => [row[T_ID], row[T_NAME], row[T_STATUS], row[T_CODE], ...labelsOf(row)].join(" ").toLowerCase());
+    const search = node("input", { type: "search", id: `search-${index}`, autocomplete: "off" });
+    const statuses = [...new Set(rows.map((row) => row[T_STATUS]))].sort();
+    const state = node("select", { id: `state-${index}` }, node("option", { value: "" }, "all"), ...statuses.map((one) => node("option", { value: one }, one.replace("_", " "))));
+    const names = [...new Set(cloud.labels.map((one) => one.split("=", 1)[0]))].sort();
+    const group = node("select", { id: `group-${index}` }, node("option", { value: "" }, "none"), ...names.map((one) => node("option", { value: one }, one)));
+    const before = node("button", { type: "button" }, "Previous"), after = node("button", { type: "button" }, "Next");
+    const body = node("tbody"), count = node("p", { role: "status" }), grouped = node("div");
+    let shown = [], page = 0, open = -1, only = "";
+    const draw = () => {
+      const pages = Math.max(1, Math.ceil(shown.length / PER_PAGE));
+      page = Math.min(page, pages - 1);
+      body.replaceChildren(...shown.slice(page * PER_PAGE, (page + 1) * PER_PAGE).flatMap((at) => {
+        const row = rows[at];
+        const made = node("tr", {},
+          node("td", {}, name(row[T_NAME] || row[T_ID])),
+          node("td", {}, node("code", {}, row[T_ID])),
+          node("td", {}, node("span", { class: TONE[row[T_STATUS]] || "bad" }, row[T_STATUS].replace("_", " ")), row[T_CODE] ? ` (${row[T_CODE]})` : ""),
+          node("td", { class: "number" }, row[T_ACTIVE] ? `${number(row[T_COVERED])} / ${number(row[T_ACTIVE])}` : "—"),
+          node("td", {}, when(row[T_ENDED])),
+          node("td", {}, node("button", { type: "button", "aria-expanded": String(open === at), "aria-label": `Details of ${row[T_NAME] || row[T_ID]}`, onclick: () => { open = open === at ? -1 : at; draw(); } }, "Details")));
+        return open === at ? [made, node("tr", {}, tenantDetails(cloud, row))] : [made];
+      }));
+      count.textContent = `${number(shown.length)} of ${number(rows.length)} tenants, page ${page + 1} of ${pages}`;
+      before.disabled = page === 0;
+      after.disabled = page >= pages - 1;
+    };
+    const apply = () => {
+      const words = search.value.toLowerCase().split(/\s+/).filter(Boolean), wanted = state.value;
+      shown = rows.map((_, at) => at).filter((at) => (!wanted || rows[at][T_STATUS] === wanted) && (!only || labelsOf(rows[at]).includes(only)) && words.every((word) => texts[at].includes(word)));
+      page = 0;
+      open = -1;
+      draw();
+    };
+    const choose = (value) => { only = only === value ? "" : value; regroup(); apply(); };
+    const regroup = () => grouped.replaceChildren(...(group.value ? [groupsTable(cloud, group.value, only, choose)] : []));
+    search.oninput = apply;
+    state.oninput = apply;
+    group.oninput = () => { only = ""; regroup(); apply(); };
+    before.onclick = () => { page -= 1; draw(); };
+    after.onclick = () => { page += 1; draw(); };
+    group.value = names.includes(cloud.group_by) ? cloud.group_by : "";
+    regroup();
+    apply();
+    const round = cloud.round;
+    return node("section", { "aria-labelledby": `cloud-${index}` },
+      node("h2", { id: `cloud-${index}` }, cloud.title),
+      node("p", { class: `sentence ${cloud.tone}` }, cloud.sentence),
+      node("p", { class: "muted" }, round ? node("span", {}, "last round ", round.status, " at ", when(round.ended_at), ` · took ${number(Math.round(round.duration_s))} s`) : "no round has ended yet"),
+      node("div", { class: "tools" },
+        node("label", { for: `search-${index}` }, "Search", search),
+        node("label", { for: `state-${index}` }, "Status", state),
+        names.length ? node("label", { for: `group-${index}` }, "Group by", group) : "",
+        before, after),
+      grouped,
+      count,
+      node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Tenants on ${cloud.title}` }, node("table", {},
+        node("thead", {}, node("tr", {}, ...["Name", "Id", "Status", "Covered", "Last run", "Details"].map((text, at) => node("th", { scope: "col", class: at === 3 ? "number" : "" }, text)))),
+        body)));
+  };
+
   main.replaceChildren(...data.clouds.map((cloud, index) =>
-    node("section", { "aria-labelledby": `cloud-${index}` },
+    cloud.tenants ? tenantsSection(cloud, index) : node("section", { "aria-labelledby": `cloud-${index}` },
       node("h2", { id: `cloud-${index}` }, cloud.title),
       node("p", { class: `sentence ${cloud.tone}` }, cloud.sentence),
       node("p", { class: "muted" }, cloud.owner ? node("span", {}, name(cloud.owner), " · ") : "", "last run ", when(cloud.updated_at), cloud.next_run ? node("span", {}, " · next ", when(cloud.next_run)) : ""),

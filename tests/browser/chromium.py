@@ -12,8 +12,8 @@ HERE = Path(__file__).parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def look(page: str, folder: Path) -> dict[str, Any]:
-    """Return what `look.cjs` measured on a page; page and screenshots stay in `folder`."""
+def look(page: str, folder: Path, script: str = "look.cjs") -> dict[str, Any]:
+    """Return what a script measured on a page; page and screenshots stay in `folder`."""
     if CHROMIUM is None:
         raise FileNotFoundError("no Chromium is installed")
     if not (HERE / "node_modules").is_dir():
@@ -21,7 +21,7 @@ def look(page: str, folder: Path) -> dict[str, Any]:
     file = folder / "page.html"
     file.write_text(page, encoding="utf-8")
     done = subprocess.run(
-        ["node", "look.cjs", CHROMIUM, file.as_uri(), str(folder)], cwd=HERE, check=True, capture_output=True, text=True
+        ["node", script, CHROMIUM, file.as_uri(), str(folder)], cwd=HERE, check=True, capture_output=True, text=True
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
