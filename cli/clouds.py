@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import click
 
+    from cli.demo.fleet import Ground
     from cli.demo.runner import Scenario
     from cli.deployment.operator import Operator
     from cli.deployment.tenants import TenantPort
@@ -69,7 +71,8 @@ class Cloud:
     settings that select it. `environment` adds variables that the platform would set, from the operator's
     configuration; `demo_scopes` is the demonstration's default number of scopes. `reach` returns how far back the cloud
     can deliver months. If the function cannot request them, `support_case` returns the function that writes a support
-    case, and `no_backfill` says why nothing can be done. `tenants` returns the port for the tenants of a deployment.
+    case, and `no_backfill` says why nothing can be done. `tenants` returns the port for the tenants of a deployment,
+    `fleet` opens the local cloud of the demonstration of many tenants.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Cloud:
     support_case: Callable[[], SupportCase] | None = None
     no_backfill: str = ""
     tenants: Callable[[], TenantPort] | None = None
+    fleet: Callable[[], AbstractContextManager[Ground]] | None = None
 
 
 def _aws_run_once() -> RunOnce:
@@ -141,6 +145,12 @@ def _aws_scenario() -> Scenario:
     from cli.demo.aws import AwsScenario
 
     return AwsScenario()
+
+
+def _aws_fleet() -> AbstractContextManager[Ground]:
+    from cli.demo.fleet_aws import aws_ground
+
+    return aws_ground()
 
 
 def _aws_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -230,6 +240,12 @@ def _azure_scenario() -> Scenario:
     return AzureScenario()
 
 
+def _azure_fleet() -> AbstractContextManager[Ground]:
+    from cli.demo.fleet_azure import azure_ground
+
+    return azure_ground()
+
+
 def _azure_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
     """Return the settings with the operator's own token for a local cloud, if there is one."""
     token = environment.get("ARM_OPERATOR_TOKEN")
@@ -295,6 +311,12 @@ def _gcp_scenario() -> Scenario:
     return GcpScenario()
 
 
+def _gcp_fleet() -> AbstractContextManager[Ground]:
+    from cli.demo.fleet_gcp import gcp_ground
+
+    return gcp_ground()
+
+
 def _gcp_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
     """Return the settings with the project of gcloud's configuration if the environment has none."""
     project = environment.get("GOOGLE_CLOUD_PROJECT") or environment.get("CLOUDSDK_CORE_PROJECT")
@@ -334,6 +356,7 @@ CLOUDS: dict[str, Cloud] = {
                 "AWS_PROFILE": "Set AWS_PROFILE to one that `aws configure list-profiles` shows, or unset it.",
             },
             environment=_aws_environment,
+            fleet=_aws_fleet,
             reach=_aws_reach,
             support_case=_aws_support_case,
             tenants=_aws_tenants,
@@ -362,6 +385,7 @@ CLOUDS: dict[str, Cloud] = {
                 "AZURE_TENANT_ID": "Correct AZURE_TENANT_ID in this shell's environment, or unset it and run: az login."
             },
             environment=_azure_environment,
+            fleet=_azure_fleet,
             reach=_azure_reach,
         ),
         Cloud(
@@ -385,6 +409,7 @@ CLOUDS: dict[str, Cloud] = {
                 "function is deployed in; or: gcloud config set project PROJECT.",
             },
             environment=_gcp_environment,
+            fleet=_gcp_fleet,
             reach=_gcp_reach,
             no_backfill="Google delivers past months only the first time that an export is switched on, back to the "
             "start of the month before, and only to a multi-region dataset (US or EU).",

@@ -19,16 +19,20 @@ _GIVEN = "tailpipe_exports.given"  # key of all command-line arguments
 _JSON = "--json"
 
 
-class CloudName(click.ParamType[Cloud]):
-    """A cloud's name → its entry."""
+class CloudName(click.ParamType[Cloud | str]):
+    """A cloud's name → its entry; one of `more` is returned as it is."""
 
     name = "cloud"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Cloud:
-        if isinstance(value, Cloud):
-            return value
+    def __init__(self, *more: str) -> None:
+        self._more = more
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Cloud | str:
+        if isinstance(value, Cloud) or value in self._more:
+            return value  # type: ignore[no-any-return]  # one of the two
         if value not in CLOUDS:
-            self.fail(f"no cloud is called {value!r}; this version knows: {known()}", param, ctx)
+            names = ", ".join((known(), *self._more))
+            self.fail(f"no cloud is called {value!r}; this version knows: {names}", param, ctx)
         if ctx is not None:
             ctx.meta[_CLOUD] = value
         return CLOUDS[value]
@@ -39,7 +43,8 @@ class CloudName(click.ParamType[Cloud]):
         param: click.Parameter,  # noqa: ARG002 - click's signature
         incomplete: str,
     ) -> list[CompletionItem]:
-        return [CompletionItem(one.name, help=one.title) for one in CLOUDS.values() if one.name.startswith(incomplete)]
+        named = {one.name: one.title for one in CLOUDS.values()} | {one: one for one in self._more}
+        return [CompletionItem(name, help=title) for name, title in named.items() if name.startswith(incomplete)]
 
 
 class Tool(Group):
