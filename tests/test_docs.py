@@ -22,7 +22,7 @@ PATH_OR_FILE = re.compile(r"`([\w./-]+)`")
 # Unidiomatic words; the clouds' documentation writes "reports", "repairs", "no caller", "again".
 AVOIDED = re.compile(r"\b(?:told|nobody|whoever|mend(?:s|ed|ing)?|for ever|anew|somebody)\b", re.IGNORECASE)
 # Folders that git does not track, and places in a cloud's bucket.
-MADE = re.compile(r"(?:build|dist|dataexport|state|runs|deltas|deliveries|tailpipe-exports)/")
+MADE = re.compile(r"(?:build|dist|dataexport|state|registry|tenants|rows|runs|deltas|deliveries|tailpipe-exports)/")
 
 
 def documents(repository: Path) -> list[Path]:

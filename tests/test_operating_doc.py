@@ -11,7 +11,7 @@ import pytest
 from cli.main import main
 
 VIEW = ("status", "history", "months", "deliveries", "backfill", "page", "logs", "explain")
-COMMANDS = ("deploy", "invoke", "plan", "run", "doctor", "onboarding", "package", "destroy", *VIEW)
+COMMANDS = ("deploy", "invoke", "tenants", "plan", "run", "doctor", "onboarding", "package", "destroy", *VIEW)
 ROW = re.compile(r"^\| `tailpipe-exports (\w+) [^`]+` \|", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
@@ -19,6 +19,7 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 SECTIONS = {
     "deploy": "Deploy",
     "invoke": "Invoke",
+    "tenants": "Tenants",
     "plan": "Plan and run",
     "run": "Plan and run",
     "doctor": "Doctor, onboarding, package",
