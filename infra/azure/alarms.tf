@@ -15,6 +15,8 @@ locals {
     excluded   = "a-scope-was-excluded"
     events     = "changes-are-not-looked-for"
     deliveries = "deliveries-are-not-announced"
+    round      = "a-round-failed"
+    late       = "a-round-is-late"
   }
 
   alarms = {
@@ -90,6 +92,33 @@ locals {
   } : {}
 }
 
+locals {
+  # One line a round, which azure_function/rounds.py writes at its end.
+  rounds       = "traces | where message has 'round-figures' | extend f = parse_json(message) | where tostring(f.event) == 'round-figures'"
+  three_rounds = 3 * var.fleet_minutes
+  fleet_alarms = var.fleet ? {
+    round = {
+      # Where no tenant could be served, and where a step of the round failed as often as it is repeated.
+      title     = "a round over the tenants failed"
+      severity  = 1
+      window    = "PT1H"
+      every     = "PT30M"
+      query     = "union (${local.rounds} | where tostring(f.status) == 'failed' | project timestamp), (requests | where name in ('round_begin', 'round_end', 'rounds_timer') and success == false | summarize failures = count(), timestamp = max(timestamp) by name | where failures >= 3 or name == 'rounds_timer' | project timestamp)"
+      operator  = "GreaterThan"
+      threshold = 0
+    }
+    late = {
+      title     = "no round over the tenants ended in the time of three"
+      severity  = 1
+      window    = local.three_rounds <= 180 ? "PT3H" : local.three_rounds <= 360 ? "PT6H" : local.three_rounds <= 1440 ? "P1D" : "P2D"
+      every     = "PT30M"
+      query     = local.rounds
+      operator  = "LessThan"
+      threshold = 1
+    }
+  } : {}
+}
+
 resource "azurerm_monitor_action_group" "this" {
   name                = local.function_name
   resource_group_name = azurerm_resource_group.this.name
@@ -107,7 +136,7 @@ resource "azurerm_monitor_action_group" "this" {
 }
 
 resource "azurerm_monitor_scheduled_query_rules_alert_v2" "this" {
-  for_each = merge({ for name, alarm in local.alarms : name => alarm if name != "events" || var.events }, local.delivery_alarms)
+  for_each = merge({ for name, alarm in local.alarms : name => alarm if name != "events" || var.events }, local.delivery_alarms, local.fleet_alarms)
 
   name                    = "${local.function_name}-${each.key}"
   display_name            = "Tailpipe Exports: ${each.value.title}"

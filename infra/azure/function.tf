@@ -5,7 +5,7 @@ resource "azurerm_storage_account" "host" {
   #checkov:skip=CKV2_AZURE_33: The account holds code and state and opens to one identity only; private_endpoint_subnet_id adds an endpoint.
   #checkov:skip=CKV2_AZURE_1: Code can be published again and the state rebuilt; a customer key could only stop the function.
   #checkov:skip=CKV_AZURE_206: Code can be published again and the state rebuilt, so replication is the operator's choice.
-  #checkov:skip=CKV_AZURE_33: The function has no queue trigger; only blobs are written here.
+  #checkov:skip=CKV_AZURE_33: Only the host's own identity uses the queues of a round; logging each of its reads has no use.
   name                     = local.host_name
   resource_group_name      = azurerm_resource_group.this.name
   location                 = azurerm_resource_group.this.location
@@ -116,10 +116,17 @@ locals {
     NOTIFY_URL             = var.notify_secret == null ? "" : replace(var.notify_secret, "/^.*[/]vaults[/]([^/]+)[/]secrets[/]([^/]+)$/", "https://$1.vault.azure.net/secrets/$2")
     NOTIFY_DIGEST          = var.notify_digest ? "weekly" : ""
     PUBLISH_PAGE           = var.publish_page ? "1" : ""
+    ROUND_SCHEDULE         = var.fleet ? var.fleet_schedule : ""
+    ROUND_TENANTS          = var.fleet ? tostring(var.fleet_concurrency) : ""
+    ROUND_SECONDS          = var.fleet ? tostring(var.fleet_minutes * 60 - 600) : ""
   } : name => value if value != "" }
   # Azure names the topic's endpoint, so it is not known before the topic exists.
   topic_setting = var.delivery_events ? { DELIVERY_TOPIC = azurerm_eventgrid_topic.deliveries[0].endpoint } : {}
-  app_settings  = merge(local.host_settings, local.own_settings, local.topic_setting, var.settings)
+  # As is the identity that tenants' applications trust.
+  fleet_setting = var.fleet ? { TENANTS_IDENTITY = azurerm_user_assigned_identity.tenants[0].client_id } : {}
+  # Threads of the worker: for as many tenants as run at once in an instance (host.json), and for other functions.
+  fleet_host   = var.fleet ? { PYTHON_THREADPOOL_THREAD_COUNT = "12" } : {}
+  app_settings = merge(local.host_settings, local.fleet_host, local.own_settings, local.topic_setting, local.fleet_setting, var.settings)
 
   # What the Functions host reads. AzureWebJobsStorage is missing on purpose: with it the host ignores the identity.
   host_settings = {
@@ -150,6 +157,10 @@ resource "azurerm_resource_group_template_deployment" "function" {
     memory   = { value = var.memory_mb }
     subnet   = { value = var.function_subnet_id == null ? "" : var.function_subnet_id }
     tags     = { value = local.tags }
+    identity = { value = {
+      type                   = var.fleet ? "SystemAssigned, UserAssigned" : "SystemAssigned"
+      userAssignedIdentities = var.fleet ? { (azurerm_user_assigned_identity.tenants[0].id) = {} } : null
+    } }
     settings = { value = [for name, value in local.app_settings : { name = name, value = value }] }
   })
 
@@ -180,6 +191,7 @@ resource "terraform_data" "package" {
     # Without these settings Azure lists fewer functions.
     events     = lookup(local.app_settings, "EVENT_SCHEDULE", "") != ""
     deliveries = lookup(local.app_settings, "DELTAS", "") == "1"
+    rounds     = lookup(local.app_settings, "ROUND_SCHEDULE", "") != ""
   }
 
   provisioner "local-exec" {
@@ -191,6 +203,7 @@ resource "terraform_data" "package" {
       PACKAGE        = var.package
       EVENT_SCHEDULE = lookup(local.app_settings, "EVENT_SCHEDULE", "")
       DELTAS         = lookup(local.app_settings, "DELTAS", "")
+      ROUND_SCHEDULE = lookup(local.app_settings, "ROUND_SCHEDULE", "")
     }
   }
 

@@ -13,6 +13,7 @@ locals {
     notify                 = var.notify_secret != null
     activity_log           = var.events && var.activity_log_workspace_id != null
     deliveries             = var.delivery_events
+    fleet                  = var.fleet
     policy_deploy          = var.policy == "deploy"
     policy_deploy_key      = var.policy == "deploy" && !var.export_identity
     policy_deploy_identity = var.policy == "deploy" && var.export_identity

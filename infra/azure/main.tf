@@ -108,6 +108,18 @@ resource "terraform_data" "checks" {
       error_message = "Write private_endpoint_subnet_id together with private_dns_zone_id, because only private endpoints are registered there."
     }
     precondition {
+      condition     = !var.fleet || var.private_endpoint_subnet_id == null
+      error_message = "Write fleet = false together with private_endpoint_subnet_id: Durable Functions need queues and tables, for which the module makes no private endpoints. function_subnet_id alone admits the function to a closed account."
+    }
+    precondition {
+      condition     = var.fleet || length(var.registry_writers) == 0
+      error_message = "Write fleet = true together with registry_writers, or leave them out: without it there is no registry."
+    }
+    precondition {
+      condition     = var.container_name != local.registry_container
+      error_message = "Write another container_name than ${local.registry_container}, which holds the tenant registry."
+    }
+    precondition {
       condition     = !contains(keys(var.settings), "AZURE_CLOUD")
       error_message = "Leave AZURE_CLOUD out of settings: this module deploys to the public cloud only."
     }

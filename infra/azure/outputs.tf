@@ -62,19 +62,28 @@ output "delivery_topic" {
   value       = one(azurerm_eventgrid_topic.deliveries[*].id)
 }
 
+output "fleet" {
+  description = "What serves the tenants: registry (the container's id), identity (the client id that tenants' applications trust), schedule; null without fleet."
+  value = var.fleet ? {
+    registry = local.registry_id
+    identity = azurerm_user_assigned_identity.tenants[0].client_id
+    schedule = var.fleet_schedule
+  } : null
+}
+
 output "alarms" {
   description = "Names of the alarms."
   value       = [for one in azurerm_monitor_scheduled_query_rules_alert_v2.this : one.name]
 }
 
 output "granted" {
-  description = "The grants of rights.yaml that this deployment makes, by holder: function, connector, policy."
+  description = "The grants of rights.yaml that this deployment makes, by holder: function, registry_writer, connector, policy."
   value       = { for who, grants in local.grants : who => [for one in grants : one.id] }
 }
 
 output "settings" {
   description = "The function's settings."
-  value       = merge(local.own_settings, local.topic_setting, var.settings)
+  value       = merge(local.own_settings, local.topic_setting, local.fleet_setting, var.settings)
 }
 
 output "onboarding" {

@@ -29,7 +29,13 @@ from urllib.parse import urlsplit
 SITES_API = "2024-04-01"
 # What the package declares (azure_function/handler.py): only their list proves that Azure could load it.
 FUNCTIONS = ("reconcile_http", "reconcile_timer", "status")
-OPTIONAL = {"EVENT_SCHEDULE": "changes_timer", "DELTAS": "delivery_event"}  # declared where the app has the setting
+# Declared where the app has the setting.
+ROUNDS = ("round_begin", "round_end", "rounds", "rounds_timer", "tenant_calls", "tenant_run", "tenants_lane")
+OPTIONAL = {
+    "EVENT_SCHEDULE": ("changes_timer",),
+    "DELTAS": ("delivery_event",),
+    "ROUND_SCHEDULE": (*ROUNDS, "tenants_round"),
+}
 PENDING, BUILDING, DEPLOYING, SUCCESS = 0, 1, 2, 4
 # A role takes up to ten minutes until storage knows it, and the app's own role stores the package.
 PUBLISHING_S, PROCESSING_S, LISTING_S = 900.0, 600.0, 300.0
@@ -224,7 +230,7 @@ def main() -> int:
         token = az(*asked)["accessToken"]
         arm = Api(endpoints["resourceManager"], token)
         site = arm.ask("GET", f"{path}?api-version={SITES_API}")
-        functions = (*FUNCTIONS, *(one for setting, one in OPTIONAL.items() if os.environ.get(setting)))
+        functions = (*FUNCTIONS, *(one for setting, some in OPTIONAL.items() if os.environ.get(setting) for one in some))
         publisher = Publisher(arm, path, Api(scm_of(site), token), functions=functions)
         publisher.close_passwords()
         publisher.publish(package)

@@ -390,6 +390,63 @@ variable "delta_retention_days" {
   }
 }
 
+# Tenants. docs/fleet.md guides through it.
+
+variable "fleet" {
+  description = "Whether this deployment also serves the tenants of the registry, in rounds that Durable Functions run in the same app."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "fleet_schedule" {
+  description = "When a round over the tenants starts, as an NCRONTAB expression with seconds. A round that is still in progress is not overtaken."
+  type        = string
+  default     = "0 47 * * * *"
+  nullable    = false
+
+  validation {
+    condition     = length(split(" ", var.fleet_schedule)) == 6
+    error_message = "Write fleet_schedule with six fields, seconds first, such as \"0 47 * * * *\"."
+  }
+}
+
+variable "fleet_minutes" {
+  description = "Minutes between two rounds of `fleet_schedule`. A round ends ten minutes before the next one; what is left waits for that."
+  type        = number
+  default     = 60
+  nullable    = false
+
+  validation {
+    condition     = var.fleet_minutes >= 15 && var.fleet_minutes <= 1440 && floor(var.fleet_minutes) == var.fleet_minutes
+    error_message = "Write fleet_minutes as whole minutes from 15 to 1440, as long as two rounds of fleet_schedule are apart."
+  }
+}
+
+variable "fleet_concurrency" {
+  description = "How many tenants are served at once, at most."
+  type        = number
+  default     = 20
+  nullable    = false
+
+  validation {
+    condition     = var.fleet_concurrency >= 1 && var.fleet_concurrency <= 200 && floor(var.fleet_concurrency) == var.fleet_concurrency
+    error_message = "Write a whole fleet_concurrency from 1 to 200."
+  }
+}
+
+variable "registry_writers" {
+  description = "Object ids of the users, groups or service principals that may write the tenant registry. Without them, only who has such a role already may."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.registry_writers : can(regex("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", one))]) && length(distinct(var.registry_writers)) == length(var.registry_writers)
+    error_message = "Write each object id in registry_writers once, in small letters, such as \"00000000-0000-0000-0000-000000000000\"."
+  }
+}
+
 variable "memory_mb" {
   description = "Memory of an instance in MB: 512, 2048 or 4096."
   type        = number

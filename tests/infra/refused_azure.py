@@ -41,6 +41,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "function_subnet_id": SUBNET,
     },
     "function_in_a_network": {"function_subnet_id": SUBNET},
+    "fleet": {"fleet": True, "fleet_minutes": 30, "fleet_schedule": "0 */30 * * * *", "registry_writers": [ONE]},
     "subscriptions_of_a_group": {"include_subscriptions": [ONE], "monitoring_access": "subscription"},
 }
 
@@ -107,6 +108,10 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
         {"notify_secret": "https://hooks.slack.com/services/T0/B0/x"},
         "Never write the webhook's address itself",
     ),
+    "fleet_schedule": ({"fleet_schedule": "hourly"}, "Write fleet_schedule with six fields, seconds first"),
+    "fleet_minutes": ({"fleet_minutes": 5}, "Write fleet_minutes as whole minutes from 15 to 1440"),
+    "fleet_concurrency": ({"fleet_concurrency": 0}, "Write a whole fleet_concurrency from 1 to 200"),
+    "registry_writers": ({"registry_writers": ["ops@example.com"]}, "Write each object id in registry_writers once"),
     "delta_retention_days": ({"delta_retention_days": 0}, "Write delta_retention_days as whole days from 1 to 3650"),
     "log_retention_days": ({"log_retention_days": 7}, "Write log_retention_days from 30 to 730"),
     "register_providers": ({"register_providers": ["CostManagement"]}, "Write names of resource providers"),
@@ -114,6 +119,15 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
 
 # Preconditions on several variables.
 COMBINATIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "fleet_behind_private_endpoints": (
+        CLOSED | {"private_endpoint_subnet_id": SUBNET, "fleet": True},
+        "Write fleet = false together with private_endpoint_subnet_id",
+    ),
+    "writers_without_registry": ({"registry_writers": [ONE]}, "Write fleet = true together with registry_writers"),
+    "registry_as_destination": (
+        {"container_name": "tailpipe-registry"},
+        "Write another container_name than tailpipe-registry",
+    ),
     "no_scope": ({"management_group_id": None}, "Write management_group_id (the tenant's id for all subscriptions)"),
     "in_and_out": (
         {"include_subscriptions": [ONE], "exclude_subscriptions": [ONE]},

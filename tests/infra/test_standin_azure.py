@@ -39,6 +39,12 @@ OWN = {
     "package": "${path.root}/../../../../dist/tailpipe-exports-azure.zip",
     "source": "../..",
 }
+FLEET = {
+    "fleet": True,
+    "registry_writers": ["00000000-0000-0000-0000-0000000000aa"],
+    "package": OWN["package"],
+    "source": OWN["source"],
+}
 CLOSED = {
     "export_identity": True,
     "storage_closed": True,
@@ -52,6 +58,7 @@ ROOTS: dict[str, Any] = {
     "complete": "complete",
     "own": ROOT | {"module": {"tailpipe_exports": GOOD | OWN}},
     "closed": ROOT | {"module": {"tailpipe_exports": GOOD | CLOSED}},
+    "fleet": ROOT | {"module": {"tailpipe_exports": GOOD | FLEET}},
 }
 # The conditions in rights.yaml that hold.
 CONDITIONS_MET = {
@@ -66,6 +73,7 @@ CONDITIONS_MET = {
         "policy_deploy_identity",
     },
     "closed": {"management_group", "export_identity", "monitoring"},
+    "fleet": {"management_group", "export_key", "monitoring", "fleet"},
 }
 Deployed = Callable[[str], Applied]
 
@@ -141,7 +149,8 @@ def test_role_assignments_match_rights_yaml(deployed: Deployed, name: str) -> No
     tailpipe = applied.outputs["connector"]["object_id"]
     found: set[tuple[str, str, str]] = set()
     for one in applied.of("azurerm_role_assignment"):
-        holder = {PRINCIPAL: "function", tailpipe: "connector"}.get(one["principal_id"], "policy")
+        known = {PRINCIPAL: "function", tailpipe: "connector", FLEET["registry_writers"][0]: "registry_writer"}
+        holder = known.get(one["principal_id"], "policy")
         role = roles.get(one["role_definition_id"] or "", {})
         names = [*(role.get("actions") or ()), *(role.get("data_actions") or ())] or [one["role_definition_name"]]
         found |= {(holder, one["scope"], right) for right in names}
@@ -162,6 +171,7 @@ def expected(applied: Applied, holds: set[str]) -> set[tuple[str, str, str]]:
         "telemetry": [applied.outputs["logs"]["application_insights"]],
         "delivery_documents": [f"{first}/blobServices/default/containers/dataexport"],
         "delivery_topic": [one["id"] for one in applied.of("azurerm_eventgrid_topic")],
+        "registry": [one["id"] for one in applied.of("azurerm_storage_container") if one["_name"] == "registry"],
     }
     rights = yaml.safe_load((REPOSITORY / "infra/azure/rights.yaml").read_text(encoding="utf-8"))
     return {

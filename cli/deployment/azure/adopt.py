@@ -32,6 +32,7 @@ IN_GROUP = {
     "azurerm_resource_group_template_deployment": ("Microsoft.Resources/deployments", RESOURCES_API),
     "azurerm_service_plan": ("Microsoft.Web/serverFarms", SITES_API),
     "azurerm_storage_account": ("Microsoft.Storage/storageAccounts", STORAGE_API),
+    "azurerm_user_assigned_identity": ("Microsoft.ManagedIdentity/userAssignedIdentities", "2023-01-31"),
 }
 IN_MANAGEMENT_GROUP = {
     "azurerm_management_group_policy_assignment": ("Microsoft.Authorization/policyAssignments", "2023-04-01"),

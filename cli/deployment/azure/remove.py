@@ -20,7 +20,7 @@ from cli.deployment.operator import Tell
 from cli.deployment.output import number_of, some
 from shared.errors import NotFound, ReportedError
 
-DISABLED = f"AzureWebJobs.{TIMER}.Disabled"
+DISABLED = {f"AzureWebJobs.{name}.Disabled": "true" for name in (TIMER, "rounds_timer")}
 SHOWN_EVERY = 100  # scopes
 PROBLEMS_SHOWN = 5
 FIX_AND_REPEAT = "Fix it and call the same command again."
@@ -31,6 +31,7 @@ GENERATED = {ANOMALY_RULES: "2021-04-01", ACTION_GROUPS: "2023-01-01"}
 DATA = (
     "azurerm_storage_account.destination",
     "azurerm_storage_container.destination",
+    "azurerm_storage_container.registry",
     "azurerm_storage_management_policy.destination",
     "azurerm_resource_group.this",
     "terraform_data.kept_data",
@@ -47,10 +48,10 @@ def stop_schedule(session: Session, tell: Tell) -> None:
     if found is None:
         tell("no function is deployed")
         return
-    if found.settings.get(DISABLED) == "true":
+    if DISABLED.items() <= found.settings.items():
         tell("the schedule is stopped already")
         return
-    body = {"properties": {**found.settings, DISABLED: "true"}}
+    body = {"properties": {**found.settings, **DISABLED}}
     session.rest.ask("PUT", f"{found.id}/config/appsettings", SITES_API, body)
     tell("the schedule is stopped")
 

@@ -27,6 +27,7 @@ OPTIONAL = {
     "policy": "policy = audit or deploy",
     "storage_closed": "storage_closed = true",
     "delivery_events": "delivery_events = true",
+    "fleet": "fleet = true",
     "delete_exports": "--delete-exports",
 }
 SHOWN = 3
@@ -90,7 +91,12 @@ def _judged(
             return Finding(title, None, "held under a condition, which may not allow the roles that are granted")
         return Finding(title, True, str(grant["why"]))
     detail = f"missing {_cut(lacking)}. {grant['why']}"
-    wanted = {"policy": session.policy, "storage_closed": session.closed, "delivery_events": session.announces}
+    wanted = {
+        "policy": session.policy,
+        "storage_closed": session.closed,
+        "delivery_events": session.announces,
+        "fleet": session.fleet,
+    }
     if grant.get("when") in OPTIONAL and not wanted.get(grant["when"]):
         return Finding(title, None, f"{detail} Needed for {OPTIONAL[grant['when']]} alone.", _remedy(session, scope))
     return Finding(title, False, detail, _remedy(session, scope))

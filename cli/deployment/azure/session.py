@@ -43,6 +43,7 @@ class Session:
     policy: bool
     closed: bool
     announces: bool
+    fleet: bool
 
     @property
     def place(self) -> Place:
@@ -113,6 +114,7 @@ def open_session(given: Mapping[str, Any], environment: Mapping[str, str], clock
         policy=str(_value(given, environment, "policy") or "off") != "off",
         closed=str(_value(given, environment, "storage_closed") or "").lower() == "true",
         announces=str(_value(given, environment, "delivery_events") or "").lower() == "true",
+        fleet=str(_value(given, environment, "fleet") or "").lower() == "true",
     )
 
 

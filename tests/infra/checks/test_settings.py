@@ -14,7 +14,7 @@ FOLDERS = {"aws": "aws_lambda", "azure": "azure_function", "gcp": "gcp_function"
 # Variables in the function's environment that the platform reads.
 PLATFORM = {
     "aws": re.compile(r"POWERTOOLS_\w+|AWS_\w+"),
-    "azure": re.compile(r"AzureWebJobs\w*|FUNCTIONS_\w+|APPLICATIONINSIGHTS_\w+|WEBSITE_\w+"),
+    "azure": re.compile(r"AzureWebJobs\w*|FUNCTIONS_\w+|APPLICATIONINSIGHTS_\w+|WEBSITE_\w+|PYTHON_\w+"),
     "gcp": re.compile(r"LOG_EXECUTION_ID"),
 }
 NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")

@@ -14,7 +14,11 @@ from typing import Any
 from tests.infra.standin.values import SUBSCRIPTION
 
 TOKEN = "the-operators-token"
-FUNCTIONS = ("changes_timer", "delivery_event", "reconcile_http", "reconcile_timer", "status")
+FUNCTIONS = (
+    *("changes_timer", "delivery_event", "reconcile_http", "reconcile_timer", "status"),
+    *("round_begin", "round_end", "rounds", "rounds_timer", "tenant_calls", "tenant_run", "tenants_lane"),
+    "tenants_round",
+)
 # Replaces the Azure CLI: it is signed in, and logs its arguments.
 AZ = """\
 #!/usr/bin/env python3

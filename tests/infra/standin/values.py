@@ -50,6 +50,10 @@ _ASSIGNED: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "azurerm_eventgrid_topic.endpoint": lambda one: (
         f"https://{one['name']}.{one['location']}-1.eventgrid.azure.net/api/events"
     ),
+    "azurerm_user_assigned_identity.id": lambda one: (
+        f"{_group(one)}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{one['name']}"
+    ),
+    "azurerm_user_assigned_identity.client_id": lambda one: str(uuid.uuid5(uuid.NAMESPACE_URL, one["name"])),
     "azurerm_policy_definition.id": lambda one: (
         f"{one['management_group_id']}/{_ASSIGNMENTS}/policyDefinitions/{one['name']}"
     ),
