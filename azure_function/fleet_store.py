@@ -20,8 +20,8 @@ from shared.tenants.rows import REGISTRY, ROUNDS
 
 REGISTRY_CONTAINER = "tailpipe-registry"
 READ_REMEDY = (
-    "Apply the deployment with tenants, which grants the function's identity Storage Blob Data Reader on the "
-    "registry's container, or correct REGISTRY_ACCOUNT."
+    "Apply the deployment with fleet = true, which makes the registry's container in an account whose blobs the "
+    "function's identity may read, or correct REGISTRY_ACCOUNT."
 )
 
 

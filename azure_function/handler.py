@@ -160,3 +160,11 @@ def logging_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
     """Log one event as a JSON line; Functions forwards it to Application Insights."""
     line = json.dumps({"level": level.upper(), "event": event, **fields}, default=str, ensure_ascii=False)
     logger.log(LEVELS.get(level, logging.INFO), line)
+
+
+# The SDK of Durable Functions takes half a second to import, so only a deployment with rounds does.
+if os.environ.get("ROUND_SCHEDULE", "").strip():
+    from azure_function.coordinator.activities import Activities
+    from azure_function.coordinator.functions import coordinator
+
+    app.register_functions(coordinator(Activities(os.environ, logging_sink, SystemClock)))

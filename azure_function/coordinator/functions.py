@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import azure.durable_functions as df
 import azure.functions as func
 import msgspec
+from azure.durable_functions.models.DurableOrchestrationStatus import DurableOrchestrationStatus
 
 from azure_function.coordinator.orchestrations import (
     BEGIN,
@@ -28,6 +29,7 @@ from azure_function.coordinator.orchestrations import (
     run_round,
     run_tenant,
 )
+from shared.runtime.clock import Clock
 from shared.runtime.log import Sink
 
 KEPT = timedelta(days=7)  # histories of ended orchestrations
@@ -83,19 +85,31 @@ class FunctionsContext:
         self._context.continue_as_new(dict(given))
 
 
-def coordinator(begin: Activity, run: Activity, end: Activity, sink: Sink) -> df.Blueprint:
-    """Return the functions of the coordinator, whose activities call `begin`, `run` and `end`."""
+class RoundSteps(Protocol):
+    """The activities of a round, and what the timer needs."""
+
+    @property
+    def sink(self) -> Sink: ...
+    @property
+    def clock(self) -> Callable[[], Clock]: ...
+    def begin(self, given: Input, /) -> dict[str, Any]: ...
+    def run(self, given: Input, /) -> dict[str, Any]: ...
+    def end(self, given: Input, /) -> dict[str, Any]: ...
+
+
+def coordinator(steps: RoundSteps) -> df.Blueprint:
+    """Return the functions of the coordinator, with `steps` as its activities."""
     # Decorators are called instead of written, because the SDK has no types.
     blueprint = df.Blueprint()
     for name, orchestration in {ROUND: _round, LANE: _lane, CALLS: _calls}.items():
         trigger = blueprint.orchestration_trigger(context_name="context", orchestration=name)
         blueprint.function_name(name)(trigger(orchestration))
-    for name, activity in {BEGIN: begin, RUN: run, END: end}.items():
+    for name, activity in {BEGIN: steps.begin, RUN: steps.run, END: steps.end}.items():
         trigger = blueprint.activity_trigger(input_name="given", activity=name)
         blueprint.function_name(name)(trigger(_activity(name, activity)))
 
     async def rounds_timer(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:  # noqa: ARG001 - the binding's name
-        await on_tick(client, datetime.now(UTC), sink)
+        await on_tick(client, steps.clock().now(), steps.sink)
 
     async def rounds(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
         return await on_request(req.method, client)
@@ -171,7 +185,7 @@ async def _state(client: df.DurableOrchestrationClient) -> dict[str, Any]:
     return {"state": "failed", **begun, "error": str(status.output or name)[:2000]}
 
 
-def _name(status: df.DurableOrchestrationStatus) -> str:
+def _name(status: DurableOrchestrationStatus) -> str:
     return status.runtime_status.value if status.runtime_status else ""
 
 

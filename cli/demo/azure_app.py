@@ -43,6 +43,12 @@ def delivery_event(event: func.EventGridEvent) -> None:
     handler.on_manifest(event, _clock.sync())
 
 
+if os.environ.get("ROUND_SCHEDULE"):  # as in the deployed app
+    from azure_function.coordinator.activities import Activities
+    from azure_function.coordinator.functions import coordinator
+
+    app.register_functions(coordinator(Activities(os.environ, handler.logging_sink, _clock.sync)))
+
 if os.environ.get("DELTAS") == "1":  # as in the deployed app
     app.function_name("delivery_event")(app.event_grid_trigger(arg_name="event")(delivery_event))
 

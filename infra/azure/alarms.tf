@@ -15,8 +15,10 @@ locals {
     excluded   = "a-scope-was-excluded"
     events     = "changes-are-not-looked-for"
     deliveries = "deliveries-are-not-announced"
-    round      = "a-round-failed"
-    late       = "a-round-is-late"
+
+    missed-rounds = "rounds-are-missing"
+    failed-rounds = "a-round-failed"
+    late-rounds   = "a-round-is-late"
   }
 
   alarms = {
@@ -97,7 +99,7 @@ locals {
   rounds       = "traces | where message has 'round-figures' | extend f = parse_json(message) | where tostring(f.event) == 'round-figures'"
   three_rounds = 3 * var.fleet_minutes
   fleet_alarms = var.fleet ? {
-    round = {
+    failed-rounds = {
       # Where no tenant could be served, and where a step of the round failed as often as it is repeated.
       title     = "a round over the tenants failed"
       severity  = 1
@@ -107,7 +109,16 @@ locals {
       operator  = "GreaterThan"
       threshold = 0
     }
-    late = {
+    late-rounds = {
+      title     = "a round over the tenants takes too long"
+      severity  = 2
+      window    = "PT1H"
+      every     = "PT1H"
+      query     = "traces | where message has 'round-late' | extend f = parse_json(message) | where tostring(f.event) == 'round-late'"
+      operator  = "GreaterThan"
+      threshold = 0
+    }
+    missed-rounds = {
       title     = "no round over the tenants ended in the time of three"
       severity  = 1
       window    = local.three_rounds <= 180 ? "PT3H" : local.three_rounds <= 360 ? "PT6H" : local.three_rounds <= 1440 ? "P1D" : "P2D"

@@ -230,7 +230,7 @@ def main() -> int:
         token = az(*asked)["accessToken"]
         arm = Api(endpoints["resourceManager"], token)
         site = arm.ask("GET", f"{path}?api-version={SITES_API}")
-        functions = (*FUNCTIONS, *(one for setting, some in OPTIONAL.items() if os.environ.get(setting) for one in some))
+        functions = (*FUNCTIONS, *(each for name, some in OPTIONAL.items() if os.environ.get(name) for each in some))
         publisher = Publisher(arm, path, Api(scm_of(site), token), functions=functions)
         publisher.close_passwords()
         publisher.publish(package)

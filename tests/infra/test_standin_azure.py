@@ -39,9 +39,10 @@ OWN = {
     "package": "${path.root}/../../../../dist/tailpipe-exports-azure.zip",
     "source": "../..",
 }
+REGISTRY_WRITER = "00000000-0000-0000-0000-0000000000aa"
 FLEET = {
     "fleet": True,
-    "registry_writers": ["00000000-0000-0000-0000-0000000000aa"],
+    "registry_writers": [REGISTRY_WRITER],
     "package": OWN["package"],
     "source": OWN["source"],
 }
@@ -149,7 +150,7 @@ def test_role_assignments_match_rights_yaml(deployed: Deployed, name: str) -> No
     tailpipe = applied.outputs["connector"]["object_id"]
     found: set[tuple[str, str, str]] = set()
     for one in applied.of("azurerm_role_assignment"):
-        known = {PRINCIPAL: "function", tailpipe: "connector", FLEET["registry_writers"][0]: "registry_writer"}
+        known = {PRINCIPAL: "function", tailpipe: "connector", REGISTRY_WRITER: "registry_writer"}
         holder = known.get(one["principal_id"], "policy")
         role = roles.get(one["role_definition_id"] or "", {})
         names = [*(role.get("actions") or ()), *(role.get("data_actions") or ())] or [one["role_definition_name"]]

@@ -31,13 +31,15 @@ from shared.state.store import report_name
 
 READER = "Storage Blob Data Reader"
 WHOLE = "the whole report is"
-RECONCILE, STATUS = "reconcile_http", "status"
+RECONCILE, STATUS, ROUNDS = "reconcile_http", "status", "rounds"
 ANSWER_S = 240.0  # the platform ends a request after 230 s
 AGAIN_S = 3.0
 WAIT = timedelta(minutes=30)  # for another run, or for the end of our own
+ROUND_WAIT = timedelta(hours=24)  # the longest time that a round may have
+ROUND_POLL_S = 5.0
 STARTING = timedelta(minutes=5)  # a new deployment returns 404 and 503 for a while
 POLL_S = 10.0
-OK, BAD, UNAUTHORIZED, MISSING, CONFLICT = 200, 400, 401, 404, 409
+OK, ACCEPTED, BAD, UNAUTHORIZED, MISSING, CONFLICT = 200, 202, 400, 401, 404, 409
 LATE = (502, 504)
 NOT_STARTED = (404, 503)
 
@@ -48,6 +50,14 @@ def invoke(session: Session, payload: Mapping[str, Any], tell: Tell) -> dict[str
     report = FunctionCaller(session.rest, app).run(payload, tell)
     short = was_cut(report) or str(report.get("next_run_hint", "")).startswith(WHOLE)
     return _whole(session, app, report, tell) if short else report
+
+
+def run_round(session: Session, tell: Tell) -> dict[str, Any]:
+    """Begin a round over all tenants, or join the one in progress, and return its report. Raises OperatorError."""
+    app = require(session)
+    if not app.settings.get("ROUND_SCHEDULE"):
+        raise OperatorError(Problem(f"{app.name} serves no tenants", "Deploy it with --var fleet=true."))
+    return FunctionCaller(session.rest, app).round(tell)
 
 
 def _whole(session: Session, app: FunctionApp, report: dict[str, Any], tell: Tell) -> dict[str, Any]:
@@ -123,6 +133,38 @@ class FunctionCaller:
                 Problem(f"the function's status endpoint returned {status}{_why(body)}", _remedy(status))
             )
         return body
+
+    def round(self, tell: Tell) -> dict[str, Any]:
+        """Begin a round or join the one in progress, and return its short report at its end. Raises OperatorError."""
+        clock, key = self._rest.clock, self._key(ROUNDS)
+        status, body = self._round("POST", key)
+        if status not in (ACCEPTED, CONFLICT):
+            raise OperatorError(Problem(f"the function answered {status}{_why(body)}", _remedy(status)))
+        begun = "a round is in progress" if status == CONFLICT else "a round has begun"
+        tell(f"{begun} (since {body.get('begun_at', 'now')}); waiting for its end")
+        until = clock.monotonic() + ROUND_WAIT.total_seconds()
+        answered = clock.monotonic()
+        while clock.monotonic() < until:
+            clock.wait_until(clock.monotonic() + ROUND_POLL_S)
+            status, body = self._round("GET", key)
+            state = body.get("state") if status == OK else ""
+            if state == "completed" and isinstance(body.get("report"), dict):
+                report: dict[str, Any] = body["report"]
+                return report
+            if state == "failed":
+                raise OperatorError(Problem(f"the round failed: {clean(str(body.get('error')))}", _remedy(status)))
+            if state == "running":
+                answered = clock.monotonic()
+            elif clock.monotonic() - answered >= STARTING.total_seconds():
+                # A host that moves answers again within minutes, and the round goes on meanwhile.
+                raise OperatorError(Problem(f"the function answered {status}{_why(body)}", _remedy(status)))
+        raise OperatorError(Problem("the round did not end within a day", "See the log for `round-late`."))
+
+    def _round(self, method: str, key: str) -> tuple[int, dict[str, Any]]:
+        try:
+            return self._send(method, "/api/rounds", key, None)
+        except ServiceResponseError:
+            return LATE[0], {}
 
     def _outcome(self, payload: Mapping[str, Any], asked_at: datetime, tell: Tell) -> dict[str, Any]:
         """Follow a run whose response came too late through the function's summary of its runs."""

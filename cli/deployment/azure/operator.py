@@ -98,6 +98,9 @@ class AzureOperator:
     def invoke(self, payload: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         return invoke.invoke(self._session, payload, tell)
 
+    def round(self, tell: Tell) -> dict[str, Any]:
+        return invoke.run_round(self._session, tell)
+
     def verify(self) -> list[model.Finding]:
         return verify.verify(self._session)
 

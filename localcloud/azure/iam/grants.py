@@ -61,17 +61,20 @@ def conditions_of(
     notify: bool = False,
     activity_log: bool = False,
     deliveries: bool = False,
+    fleet: bool = False,
 ) -> dict[str, bool]:
     """Return the value of each `when` for a deployment with monitoring and a deployment policy.
 
     `group`: the function covers a management group; `notify`: a webhook secret is configured; `activity_log`: a
-    workspace with the activity logs is configured; `deliveries`: deliveries are announced.
+    workspace with the activity logs is configured; `deliveries`: deliveries are announced;
+    `fleet`: Durable Functions keep rounds in the function's account.
     """
     return {
         "management_group": group,
         "notify": notify,
         "activity_log": activity_log,
         "deliveries": deliveries,
+        "fleet": fleet,
         "monitoring": True,
         "export_key": not identity_exports,
         "export_identity": identity_exports,

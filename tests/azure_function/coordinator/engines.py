@@ -41,6 +41,7 @@ from azure_function.coordinator.orchestrations import (
     run_tenant,
 )
 from localcloud.azure.runtime.durable_task import TaskHub, Work
+from shared.runtime.clock import Clock, SystemClock
 from tests.limits import HANG_S
 
 ROUND_ID = "20260101T000000Z"
@@ -97,6 +98,13 @@ class Tenants:
             raise self.ends.pop()
         return {"round": given["round"], "ran": len(set(self.calls))}
 
+    def sink(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        """Drop a log line."""
+
+    def clock(self) -> Clock:
+        """Return the machine's clock."""
+        return SystemClock()
+
     @property
     def times(self) -> Counter[str]:
         """How often each tenant was called."""
@@ -123,7 +131,7 @@ class VirtualHost:
         self.hub = TaskHub(lambda: self.now)
         self._call_s, self._copies, self._delay_s = call_s, copies, delay_s
         app = func.FunctionApp()
-        app.register_functions(coordinator(tenants.begin, tenants.run, tenants.end, lambda *_: None))
+        app.register_functions(coordinator(tenants))
         self.functions = {one.get_function_name(): one.get_user_function() for one in app.get_functions()}
         self._results: list[tuple[datetime, Work, str | None, str]] = []
         self.most_running = 0
