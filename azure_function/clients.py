@@ -320,26 +320,39 @@ class Clients:
 
         return cast("BlobServiceClient", self._once(f"blobs {own} {url}", build))
 
+    def enter_by_own_identity(self) -> str:
+        """Return a token for the tenant, with the deployment's own identity as the proof of the entry's application.
+
+        Only TENANTS_IDENTITY is to be trusted, so the tenant has to refuse: this is for the check of an entry. Raises
+        Unreachable then, and RunStopped without an entry.
+        """
+        entry = self._settings.entry
+        if entry is None or not self._in_functions:
+            raise not_here(entry)
+        return self._by_identity(entry, self._settings.client).get_token(self._scope).token
+
     def _enter(self, entry: Entry) -> EntryCredential:
         """Return the credential of a tenant's entry. Raises RunStopped if this deployment cannot prove it."""
-        from azure.identity import ManagedIdentityCredential
-
-        settings = self._settings
-        authority = settings.cloud.authority
-        options: dict[str, Any] = {"authority": authority, **OWN_RETRIES, "transport": self._transport(READ_S)}
-        if settings.authority_endpoint:
-            options |= {
-                "disable_instance_discovery": True,
-                "transport": LoopbackAuthority(
-                    authority, settings.authority_endpoint, session=self._session, session_owner=False
-                ),
-            }
         if entry.certificate:
-            return by_certificate(entry, self.secret, **options)
+            return by_certificate(entry, self.secret, **self._sign_in())
         if not self._in_functions:
             raise not_here(entry)
-        identity = ManagedIdentityCredential(client_id=settings.tenants_identity, **OWN_RETRIES)
-        return by_identity(settings, cast("TokenCredential", identity), entry, **options)
+        return self._by_identity(entry, self._settings.tenants_identity)
+
+    def _by_identity(self, entry: Entry, client: str) -> EntryCredential:
+        from azure.identity import ManagedIdentityCredential
+
+        identity = ManagedIdentityCredential(client_id=client or None, **OWN_RETRIES)
+        return by_identity(self._settings, cast("TokenCredential", identity), entry, **self._sign_in())
+
+    def _sign_in(self) -> dict[str, Any]:
+        """Return the keyword arguments of the credentials that request tokens of another tenant."""
+        authority, endpoint = self._settings.cloud.authority, self._settings.authority_endpoint
+        options: dict[str, Any] = {"authority": authority, **OWN_RETRIES, "transport": self._transport(READ_S)}
+        if endpoint:
+            transport = LoopbackAuthority(authority, endpoint, session=self._session, session_owner=False)
+            options |= {"disable_instance_discovery": True, "transport": transport}
+        return options
 
     def _credential(self) -> TokenCredential:
         settings = self._settings

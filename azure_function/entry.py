@@ -19,7 +19,7 @@ from azure.core.pipeline.transport import RequestsTransport
 
 from azure_function.errors import entry_refused, translate
 from azure_function.settings import AzureSettings, Entry
-from shared.errors import Denied, NotFound, Permanent, ReportedError, RunStopped, Unreachable
+from shared.errors import Denied, NotFound, Permanent, RunStopped, Unreachable
 
 FOREIGN_REMEDY = "Correct the tenant's entry: every resource that it names has to be in the tenant itself."
 CERTIFICATE_REMEDY = (
@@ -127,7 +127,8 @@ def claims_of(token: str) -> dict[str, str]:
         return {}
 
 
-def not_here(entry: Entry) -> ReportedError:
+def not_here(entry: Entry | None) -> RunStopped:
     """Return the error of a run outside of Azure, where no managed identity can prove the application."""
-    why = f"the application {entry.client} is proven by the deployment's managed identity, which exists only in Azure"
+    named = f"the application {entry.client}" if entry else "an application"
+    why = f"{named} is proven by the deployment's managed identity, which exists only in Azure"
     return RunStopped("credentials", why, NOT_HERE)

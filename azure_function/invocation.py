@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -60,21 +60,30 @@ def run_once(
     row is stored at its end. Raises SettingsError and RequestError before any call, RegistryError, and AnotherRun if
     another run is in progress.
     """
-    if environment.get(TENANT):
-        request = msgspec.structs.replace(request, tenant=environment[TENANT])
+    tenant = environment.get(TENANT, "") or request.tenant
+    if not tenant:
         return reconcile_once(request, environment, sink, clock, seconds, seed)
-    if not request.tenant:
-        return reconcile_once(request, environment, sink, clock, seconds, seed)
+    asked = msgspec.structs.replace(request, tenant=tenant)
     documents, _ = open_fleet(environment, sink, clock)
+    entered = _entering(documents, tenant, environment)
+
+    def work(one: RunRequest) -> RunResult:
+        return reconcile_once(one, entered(), sink, clock, seconds, seed)
+
+    return run_alone(asked, documents, clock, sink, work)
+
+
+def _entering(documents: FleetBlobs, tenant: str, environment: Mapping[str, str]) -> Callable[[], Mapping[str, str]]:
+    """Return what returns the environment of a tenant's run, or raises RegistryError if its entry is wrong.
+
+    Raises RequestError if the tenant is unknown or paused: it gets no row.
+    """
+    if environment.get(TENANT):
+        return lambda: environment
     registry = read_registry(documents, RULES)
-    if request.tenant not in registry.refused:
-        registry.tenant(request.tenant)  # what is unknown or paused gets no row
-
-    def work(asked: RunRequest) -> RunResult:
-        entered = environment_of(registry.tenant(asked.tenant), environment, RULES)
-        return reconcile_once(asked, entered, sink, clock, seconds, seed)
-
-    return run_alone(request, documents, clock, sink, work)
+    if tenant not in registry.refused:
+        registry.tenant(tenant)
+    return lambda: environment_of(registry.tenant(tenant), environment, RULES)
 
 
 def reconcile_once(
@@ -191,7 +200,8 @@ def open_fleet(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tupl
 
     The context outlasts every run, because a run's row is stored at its end. Raises SettingsError before any call.
     """
-    settings = read_settings(environment)
+    # They are the deployment's, also in the environment of a tenant's run.
+    settings = msgspec.structs.replace(read_settings(environment), tenant="", entry=None)
     run = RunContext("azure", settings.engine, sink, clock, FLEET_SECONDS, RATES, translate)
     return FleetBlobs(settings, warm_clients(settings, environment), run), run
 

@@ -234,6 +234,12 @@ def _azure_operator() -> type[Operator]:
     return AzureOperator
 
 
+def _azure_tenants() -> TenantPort:
+    from cli.deployment.azure import tenants
+
+    return tenants
+
+
 def _azure_scenario() -> Scenario:
     from cli.demo.azure import AzureScenario
 
@@ -375,7 +381,7 @@ CLOUDS: dict[str, Cloud] = {
             read_settings=_azure_settings,
             # The first are the SDK's, the others point to a local cloud or identify a machine in Azure.
             own=re.compile(
-                r"AZURE_(?!FUNCTIONS_)\w+|ARM_\w+|BLOB_(ENDPOINT|KEY)|(GRAPH|FUNCTION|VAULT)_ENDPOINT|(IDENTITY|MSI)_\w+"
+                r"AZURE_(?!FUNCTIONS_)\w+|ARM_\w+|BLOB_(ENDPOINT|KEY)|(GRAPH|FUNCTION|VAULT|AUTHORITY)_ENDPOINT|(IDENTITY|MSI)_\w+"
             ),
             platform=re.compile(
                 r"AZURE_FUNCTIONS_\w+|AzureWebJobs\w+|(FUNCTIONS|WEBSITE|SCM|APPLICATIONINSIGHTS|PYTHON)_\w+|(EVENT_)?SCHEDULE"
@@ -387,6 +393,7 @@ CLOUDS: dict[str, Cloud] = {
             environment=_azure_environment,
             fleet=_azure_fleet,
             reach=_azure_reach,
+            tenants=_azure_tenants,
         ),
         Cloud(
             name="gcp",

@@ -205,13 +205,16 @@ class AzureActions(TenantActions):
         agreement: BillingAgreement = "EnterpriseAgreement",
         children: dict[str, list[str]] | None = None,
         departments: dict[str, list[str]] | None = None,
+        customers: dict[str, str] | None = None,
     ) -> str:
         """Add a billing account and return its ID.
 
         `children` maps enrollment accounts or billing profiles to the subscriptions that they pay for; `departments`
-        maps department names to their enrollment accounts.
+        maps department names to their enrollment accounts, `customers` of a partner their Entra tenants to names.
         """
-        made = BillingAccount(name, name, agreement, dict(children or {}), dict(departments or {}))
+        made = BillingAccount(
+            name, name, agreement, dict(children or {}), dict(departments or {}), dict(customers or {})
+        )
         self._world.billing[name] = made
         return str(made.document()["id"])
 

@@ -241,6 +241,7 @@ def _routes(
             billing.accounts_of_department,
             False,
         ),
+        ("GET", f"{payer}/customers", f"{billed}/customers/read", billing.customers, False),
         ("GET", f"{payer}/billingSubscriptions", f"{billed}/billingSubscriptions/read", billing.subscriptions, False),
         (
             "GET",

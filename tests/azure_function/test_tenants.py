@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import NameOID
 
 from azure_function import rounds
-from azure_function.clients import drop_clients
-from azure_function.invocation import run_once
+from azure_function.clients import Clients, drop_clients
+from azure_function.entry import EntryCredential
+from azure_function.invocation import open_state, run_once, status_once
+from azure_function.settings import read_settings
+from azure_function.tenants import RULES
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.customers import CustomerTenant
-from shared.errors import RequestError
+from localcloud.azure.customers import APPLICATION, CustomerTenant
+from shared.errors import Permanent, RequestError, Unreachable
 from shared.reconcile import RunResult
 from shared.request import RunRequest
+from shared.tenants.registry import environment_of, parse_registry
 from tests.azure_function.support import HOUR, Lines, local_azure, messages
 
 ROUND = "20261102T090000Z-0000002a"
@@ -46,9 +57,12 @@ def run(cloud: LocalAzure, tenant: str, **settings: str) -> RunResult:
     return run_once(RunRequest(tenant=tenant), environment, Lines(), cloud.clock, 3300, seed=1)
 
 
-def row(cloud: LocalAzure, tenant: str, round_id: str = ROUND, sink: Lines | None = None) -> dict[str, Any]:
+def row(
+    cloud: LocalAzure, tenant: str, round_id: str = ROUND, sink: Lines | None = None, **settings: str
+) -> dict[str, Any]:
     """Return the row of a tenant's run in a round."""
-    return rounds.run_tenant(tenant, round_id, cloud.environment(), sink or Lines(), cloud.clock, 3300, seed=1)
+    environment = {**cloud.environment(), **settings}
+    return rounds.run_tenant(tenant, round_id, environment, sink or Lines(), cloud.clock, 3300, seed=1)
 
 
 def stored(cloud: LocalAzure) -> set[str]:
@@ -111,8 +125,6 @@ def test_the_deployments_own_run_is_as_before(fleet: LocalAzure) -> None:
     finished = run_once(RunRequest(), fleet.environment(), Lines(), fleet.clock, 3300, seed=2)
     assert finished.report["status"] == "ok", messages(finished)
     assert "tenant" not in finished.report
-    from azure_function.invocation import open_state
-
     store, _ = open_state(fleet.environment(), Lines(), fleet.clock)
     assert store.report_ids("2026") == [finished.report["run_id"]]
 
@@ -244,6 +256,81 @@ def test_an_unknown_or_paused_tenant_is_refused_before_any_call(fleet: LocalAzur
     assert not any(name.startswith("rows/") for name in stored(fleet))
 
 
+def certificate(key: rsa.RSAPrivateKey) -> tuple[bytes, x509.Certificate]:
+    """Return a certificate for an application, as PEM with its key, and as Entra ID stores it."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tailpipe-exports")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+    ).sign(key, hashes.SHA256())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + made.public_bytes(serialization.Encoding.PEM), made
+
+
+def test_an_application_enters_by_its_certificate(fleet: LocalAzure) -> None:
+    """Key Vault holds it as PKCS #12 in base64; the function reads it with the deployment's own identity."""
+    key = rsa.generate_private_key(65537, 2048)
+    pem, made = certificate(key)
+    archive = pkcs12.serialize_key_and_certificates(None, key, made, None, serialization.NoEncryption())
+    fleet.world.secrets["tailpipe-webhook"] = base64.b64encode(archive).decode()
+    customer = fleet.customers[0]
+    entry = {**customer.entry(), "certificate": "https://any.vault.azure.net/certificates/tailpipe-webhook"}
+    register(fleet, customer_000={"entry": entry})
+    (failure,) = row(fleet, customer.name, ARM_TOKEN="")["failures"]
+    assert "AADSTS700027" in failure["message"]
+    assert "Upload the certificate" in failure["remedy"]
+    fleet.world.entra.applications[APPLICATION].add_certificate(pem[pem.index(b"-----BEGIN CERTIFICATE") :])
+    drop_clients()
+    again = row(fleet, customer.name, "20261102T100000Z-0000002b", ARM_TOKEN="")
+    assert (again["status"], again["scopes"]["covered"]) == ("ok", 2)
+    assert callers(customer) == {customer.principal}
+
+
+@pytest.mark.parametrize("value", ["", "no certificate", base64.b64encode(b"garbage").decode()])
+def test_an_unusable_certificate_is_not_quoted(fleet: LocalAzure, value: str) -> None:
+    """Nor is one that does not exist, or that the function may not read."""
+    if value:
+        fleet.world.secrets["tailpipe-webhook"] = value
+    entry = {**fleet.customers[0].entry(), "certificate": "https://any.vault.azure.net/secrets/tailpipe-webhook"}
+    register(fleet, customer_000={"entry": entry})
+    found = row(fleet, fleet.customers[0].name, ARM_TOKEN="")
+    (failure,) = found["failures"]
+    assert (found["status"], failure["code"]) == ("failed", "entry-certificate")
+    assert not value or value not in json.dumps(found)
+    assert len(fleet.customers[0].world.calls) == 0
+
+
+def test_a_token_of_another_authority_is_not_used(fleet: LocalAzure) -> None:
+    """Entra ID names the tenant in every token; one of another tenant is refused before it is sent."""
+    one, other = fleet.customers[:2]
+    environment = fleet.environment()
+    entries = parse_registry(json.dumps({"version": 1, "tenants": fleet.tenant_entries()}).encode(), RULES)
+    settings = read_settings(environment_of(entries.tenant(one.name), environment, RULES))
+    clients = Clients(settings, environment)
+    entered = read_settings(environment_of(entries.tenant(other.name), environment, RULES))
+    assert settings.entry is not None
+    foreign = Clients(entered, environment)
+    swapped = EntryCredential(settings.entry, foreign.credential)
+    with pytest.raises(Unreachable, match=f"was issued by {other.id}"):
+        swapped.get_token("https://management.azure.com/.default")
+    with pytest.raises(Permanent, match=f"a resource of the Entra tenant {other.id}"):
+        clients.credential.get_token("https://storage.azure.com/.default", tenant_id=other.id)
+    clients.close()
+    foreign.close()
+
+
+def test_outside_of_azure_a_tenant_is_entered_by_certificate_only(fleet: LocalAzure) -> None:
+    """The message names the command that runs it where the identity is; without a call."""
+    environment = {**fleet.environment(), "IDENTITY_ENDPOINT": ""}
+    issued = len(fleet.calls.select(TOKEN))
+    finished = run_once(RunRequest(tenant=fleet.customers[0].name), environment, Lines(), fleet.clock, 3300, seed=1)
+    assert finished.report["status"] == "failed"
+    assert "invoke azure --tenant" in messages(finished)
+    assert len(fleet.calls.select(TOKEN)) == issued
+
+
 def test_a_round_reports_every_tenant(fleet: LocalAzure) -> None:
     """Never run first, then the longest waiting; a second delivery of a task runs nothing."""
     fleet.revoke_consent(fleet.customers[1].name)
@@ -287,10 +374,6 @@ def test_a_run_that_was_cut_short_asks_for_another_call_until_its_share_is_used(
 
 def test_the_timers_and_requests_of_one_tenant_do_not_see_the_state_of_another(fleet: LocalAzure) -> None:
     """With TENANT in its environment, the status is that of the tenant."""
-    from azure_function.invocation import status_once
-    from azure_function.tenants import RULES
-    from shared.tenants.registry import environment_of, parse_registry
-
     run(fleet, fleet.customers[0].name)
     data = json.dumps({"version": 1, "tenants": fleet.tenant_entries()}).encode()
     registry = parse_registry(data, RULES)

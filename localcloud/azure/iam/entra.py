@@ -63,7 +63,7 @@ class FederatedCredential(NamedTuple):
 
 @dataclass
 class Application:
-    """An app registration. `certificates` maps the SHA-256 thumbprint (base64url) of each certificate to it."""
+    """An app registration. `certificates` maps both thumbprints (SHA-1 and SHA-256, base64url) of each one to it."""
 
     client_id: str
     home: str
@@ -81,7 +81,9 @@ class Application:
     def add_certificate(self, pem: bytes) -> None:
         """Add a certificate in PEM form."""
         certificate = x509.load_pem_x509_certificate(pem)
-        self.certificates[_encode(certificate.fingerprint(hashes.SHA256()))] = certificate
+        # Clients name it as x5t#S256, or as x5t with the older thumbprint.
+        for algorithm in (hashes.SHA256(), hashes.SHA1()):  # noqa: S303 - an identifier, not a signature
+            self.certificates[_encode(certificate.fingerprint(algorithm))] = certificate
 
 
 @dataclass
@@ -237,7 +239,8 @@ def _no_record(code: int, claim: str, value: str) -> TokenRefused:
 def _check_signed(application: Application, claims: Mapping[str, Any], assertion: str, endpoint: str) -> None:
     """Check an assertion that is signed with one of the application's certificates. Raises TokenRefused."""
     head = read_claims(assertion, part=0) or {}
-    certificate = application.certificates.get(str(head.get("x5t#S256", "")).rstrip("="))
+    thumbprint = str(head.get("x5t#S256") or head.get("x5t", ""))
+    certificate = application.certificates.get(thumbprint.rstrip("="))
     if certificate is None or not _is_signed(assertion, certificate, str(head.get("alg", ""))):
         raise TokenRefused(
             700027,

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from localcloud.azure.errors import ArmError, rbac_access_denied
 from localcloud.azure.services.directory import Subscription
 
-BillingAgreement = Literal["EnterpriseAgreement", "MicrosoftCustomerAgreement", "MicrosoftOnlineServicesProgram"]
+BillingAgreement = Literal[
+    "EnterpriseAgreement", "MicrosoftCustomerAgreement", "MicrosoftOnlineServicesProgram", "MicrosoftPartnerAgreement"
+]
 ROOT = "/providers/Microsoft.Billing/billingAccounts"
 
 
@@ -17,7 +19,8 @@ class BillingAccount:
     """A billing account.
 
     `children` maps enrollment accounts (EA) or billing profiles (MCA) to the subscriptions that they pay for;
-    `departments` maps departments to their enrollment accounts.
+    `departments` maps departments to their enrollment accounts. `customers` maps the Entra tenants of a partner's
+    customers to their names.
     """
 
     name: str
@@ -25,6 +28,7 @@ class BillingAccount:
     agreement: BillingAgreement
     children: dict[str, list[str]] = field(default_factory=dict)
     departments: dict[str, list[str]] = field(default_factory=dict)
+    customers: dict[str, str] = field(default_factory=dict)
 
     @property
     def child_type(self) -> str:
@@ -53,6 +57,17 @@ class BillingAccount:
             # Profiles say whether the caller may read them; enrollment accounts and departments do not.
             "properties": {"displayName": name, "status": "Active"}
             | ({"hasReadAccess": True} if kind == "billingProfiles" else {}),
+        }
+
+    def customer(self, tenant: str) -> dict[str, Any]:
+        """Return a customer of a partner, by its Entra tenant."""
+        profile = f"{ROOT}/{self.name}/billingProfiles/partner"
+        properties = {"displayName": self.customers[tenant], "billingProfileId": profile, "status": "Active"}
+        return {
+            "id": f"{ROOT}/{self.name}/customers/{tenant}",
+            "name": tenant,
+            "type": "Microsoft.Billing/billingAccounts/customers",
+            "properties": properties,
         }
 
     def names(self, kind: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.azure.errors import authorization_failed, not_found, resource_not_found
+from localcloud.azure.errors import ArmError, authorization_failed, not_found, resource_not_found
 from localcloud.azure.services.billing import ROOT as BILLING_ROOT
 from localcloud.azure.services.billing import BillingAccount, payer_of
 from localcloud.azure.services.directory_api import DirectoryApi
@@ -31,6 +31,16 @@ class BillingApi:
         account, kind = self._account(request), request.path_args[1]
         canonical = next(one for one in _CHILDREN if one.lower() == kind.lower())
         return self._paged(request, [account.child(canonical, name) for name in account.names(canonical)])
+
+    def customers(self, request: Request) -> Answer:
+        """Return a partner's customers; accounts of other agreements have none."""
+        account = self._account(request)
+        if account.agreement != "MicrosoftPartnerAgreement":
+            raise ArmError(
+                400, "BadRequest", "The operation is supported only for billing accounts with agreement type Microsoft "
+                "Partner Agreement.",
+            )  # fmt: skip
+        return self._paged(request, [account.customer(one) for one in account.customers])
 
     def accounts_of_department(self, request: Request) -> Answer:
         """Return the enrollment accounts of a department."""
