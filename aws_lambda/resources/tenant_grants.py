@@ -49,7 +49,7 @@ class TenantGrants:
         self._clients = clients
         self._run = run
 
-    def reconcile(self, accounts: Iterable[str], *, keep: bool = False, dry_run: bool = False) -> GrantChange:
+    def reconcile(self, accounts: Iterable[str], *, keep: bool = False) -> GrantChange:
         """Make the statement list exactly these accounts; with `keep`, also those that it lists already.
 
         Every other statement stays as it is. Raises CloudError: Permanent if the policy cannot be parsed, if it would
@@ -68,8 +68,6 @@ class TenantGrants:
                 return change
             if attempt == 0:
                 change = GrantChange(tuple(sorted(wanted - listed)), tuple(sorted(listed - wanted)))
-            if dry_run:
-                return change
             if attempt < TRIES:
                 self._write(document, own, len(wanted))
                 before = document

@@ -96,12 +96,13 @@ class AwsActions(ControlActions):
         """Delete a stack and its roles, as the account's administrator does to withdraw what they allow."""
         self.world.roles.remove(account, (name, self.region))
 
-    def transfer_billing(self, payer: str, name: str = "") -> str:
-        """Let the own account receive the bills of `payer`; return the ARN of the billing view of its costs."""
-        source = self.world.organizations.find(payer)
-        if source is None:
-            raise KeyError(f"account {payer} is not in an organization")
-        return self.world.billing.transfer(source, self._organization(), name or f"transfer {payer}").arn
+    def transfer_billing(self, payer: str, name: str = "", receiver: str | None = None) -> str:
+        """Let the own account or `receiver` receive the bills of `payer`; return the ARN of the view of its costs."""
+        found = [self.world.organizations.find(one) for one in (payer, receiver or self.account)]
+        source, target = found
+        if source is None or target is None:
+            raise KeyError(f"account {payer if source is None else receiver} is not in an organization")
+        return self.world.billing.transfer(source, target, name or f"transfer {payer}").arn
 
     def end_billing_transfer(self, payer: str) -> None:
         self.world.billing.end(payer)

@@ -33,16 +33,30 @@ class Provider:
         client = self.cloud.client("secretsmanager")
         return str(client.create_secret(Name=f"tenants/{tenant}", SecretString=external_id)["ARN"])
 
-    def add(self, tenant: str, *, shared: bool = False, members: bool = False, accounts: int = 2, **entry: Any) -> str:
-        """Add a payer with a role of its own, and its entry; return the payer's account id."""
+    def add(
+        self,
+        tenant: str,
+        *,
+        shared: bool = False,
+        members: bool = False,
+        accounts: int = 2,
+        of: str = "",
+        **entry: Any,
+    ) -> str:
+        """Add a payer with a role of its own, and its entry; return the payer's account id.
+
+        With `of`, the entry is for a billing view of the costs of that payer, whose bills the new one receives.
+        """
         payer = str(self.cloud.add_payer(name=tenant, accounts=accounts))
         external_id = f"external-id-of-{tenant}"
-        role = self.let_in(payer, external_id, shared=shared, members=members)
+        view = str(self.cloud.transfer_billing(payer=of, receiver=payer)) if of else ""
+        role = self.let_in(payer, external_id, shared=shared, members=members, view=view)
         made = {
             "id": tenant,
             "cloud": "aws",
             "entry": {"role_arn": role, "external_id": self.secret(tenant, external_id)},
-            "destination": {"bucket_owner": self.cloud.account} if shared else {},
+            "destination": ({"bucket_owner": self.cloud.account} if shared else {})
+            | ({"billing_view": view} if view else {}),
             "settings": self.with_members(payer) if members else {},
             **entry,
         }
@@ -56,13 +70,16 @@ class Provider:
         deployment.make_stack_set(self.cloud.client, payer)
         return {"TAILPIPE_PRINCIPAL_ARN": deployment.principal, "EXTERNAL_ID_HASH": deployment.external_id_hash}
 
-    def let_in(self, payer: str, external_id: str, *, shared: bool = False, members: bool = False) -> str:
+    def let_in(
+        self, payer: str, external_id: str, *, shared: bool = False, members: bool = False, view: str = ""
+    ) -> str:
         """Launch the stack of the invitation in a payer; return the role's ARN."""
         given = {
             "ProviderAccount": self.cloud.account,
             "ExternalId": external_id,
             "BucketName": "" if shared else f"tailpipe-dataexport-{payer}",
             "StackSetName": STACK_SET if members else "",
+            "BillingViewArn": view,
             "AnnounceDeliveries": "true" if self.cloud.deployment.deliveries else "false",
         }
         made = self.cloud.launch_stack(account=payer, template=tenant_role.published(), parameters=given)

@@ -368,6 +368,19 @@ def test_billing_view_of_the_own_account_is_a_tenant(provider: Provider) -> None
     assert "the billing transfer has ended" in messages(finished)
 
 
+def test_billing_view_of_another_account_is_a_tenant_with_a_role(provider: Provider) -> None:
+    """The account that receives the bills is entered by its role, which may export this view only."""
+    billed = provider.cloud.add_payer(name="billed")
+    receiver = provider.add("receiver", shared=True, of=billed)
+    provider.fleet().begin()
+    assert provider.run("receiver").report["failures"] == []
+    ((name, _),) = provider.cloud.exports(account=receiver).items()
+    assert provider.cloud.world.exports.named(receiver, name).payer == billed
+    assert provider.cloud.deliver(account=receiver) == {name: "DELIVERY_SUCCESS"}
+    provider.cloud.advance(600)
+    assert provider.run("receiver").report["status"] == "ok"
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -41,6 +41,13 @@ OWN_TRUST = {
     "Action": ["iam:GetRole"],
     "Resource": [{"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${RoleName}"}],
 }
+# A billing view that the account sees, such as one of an inbound billing transfer.
+VIEW = {
+    "Sid": "ExportBillingView",
+    "Effect": "Allow",
+    "Action": ["bcm-data-exports:CreateExport", "bcm-data-exports:UpdateExport", "billing:GetBillingView"],
+    "Resource": [{"Ref": "BillingViewArn"}],
+}
 VALUES = {
     "partition": "${AWS::Partition}",
     "account": "${AWS::AccountId}",
@@ -95,11 +102,16 @@ def template() -> dict[str, Any]:
                 **_parameter("The role of Tailpipe in this account, which is only read.", r"[\w+=,.@-]{1,64}"),
                 "Default": "tailpipe-connector-role",
             },
+            "BillingViewArn": {
+                **_parameter("A billing view of this account to export; empty: its own costs.", r"[\w:/+=.@-]*"),
+                "Default": "",
+            },
             "HomeRegion": {**_parameter("The region of AWS Data Exports.", r"[a-z0-9-]+"), "Default": "us-east-1"},
         },
         "Conditions": {
             "Management": {"Fn::Equals": [{"Ref": "AccountKind"}, "management"]},
             "OwnBucket": {"Fn::Not": [{"Fn::Equals": [{"Ref": "BucketName"}, ""]}]},
+            "View": {"Fn::Not": [{"Fn::Equals": [{"Ref": "BillingViewArn"}, ""]}]},
             "Members": {"Fn::Not": [{"Fn::Equals": [{"Ref": "StackSetName"}, ""]}]},
             "Announced": {
                 "Fn::And": [{"Condition": "OwnBucket"}, {"Fn::Equals": [{"Ref": "AnnounceDeliveries"}, "true"]}]
@@ -167,7 +179,8 @@ def _statements() -> list[dict[str, Any]]:
     """
     known = {one["id"]: one for one in grants("aws")["function"]}
     made = [(condition, _statement(known[name])) for name, condition in GRANTS.items()]
-    return [*({"Fn::If": [name, one, {"Ref": "AWS::NoValue"}]} if name else one for name, one in made), OWN_TRUST]
+    made += [("View", VIEW), ("", OWN_TRUST)]
+    return [{"Fn::If": [name, one, {"Ref": "AWS::NoValue"}]} if name else one for name, one in made]
 
 
 def _statement(grant: Mapping[str, Any]) -> dict[str, Any]:

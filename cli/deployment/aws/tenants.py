@@ -105,6 +105,7 @@ def invite(tenant: Tenant, environment: Mapping[str, str]) -> Invitation:
         "RoleName": role,
         "AccountKind": kind,
         "BucketName": "" if is_shared(tenant) else _bucket_of(tenant, payer),
+        "BillingViewArn": view,
         "StackSetName": _stackset_of(tenant, settings),
         "ConnectorRoleName": tenant.settings.get("CONNECTOR_ROLE_NAME", settings.connector_role),
         "AnnounceDeliveries": "true" if settings.deltas else "false",
