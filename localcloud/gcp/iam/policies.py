@@ -48,6 +48,7 @@ class Iam:
         # difference: GCP-6
         self.propagation_s = propagation_s
         self._bindings: list[Binding] = []
+        self._held: dict[str, list[Binding]] | None = None  # the same by identity; None after a change
         self._denials: list[tuple[str, str, str]] = []
         self.tokens: dict[str, str] = {}
         self.expired: set[str] = set()
@@ -76,7 +77,10 @@ class Iam:
         if role.startswith("roles/") and role not in ROLES:
             raise ValueError(f"{role} is not one of the known roles: {', '.join(sorted(ROLES))}")
         since = self._clock.now() + timedelta(seconds=0 if at_once else self.propagation_s)
-        self._bindings.append(Binding(identity, role, held, resource, since, bound_on or resource, condition))
+        binding = Binding(identity, role, held, resource, since, bound_on or resource, condition)
+        self._bindings.append(binding)
+        if self._held is not None:
+            self._held.setdefault(identity, []).append(binding)
 
     def revoke(self, identity: str, role: str, resource: str = "*") -> int:
         """Revoke grants immediately and return how many there were; `*` matches any part of the resource.
@@ -93,16 +97,18 @@ class Iam:
                     kept.append(replace(binding, permissions=binding.permissions - {role}))
             else:
                 kept.append(binding)
-        self._bindings = kept
+        self._bindings, self._held = kept, None
         return gone
 
     def strip(self, identity: str) -> None:
         """Revoke all grants of an identity immediately."""
         self._bindings = [binding for binding in self._bindings if binding.identity != identity]
+        self._held = None
 
     def forget(self, resource: str) -> None:
         """Drop the policies of a deleted resource and of everything below it."""
         self._bindings = [one for one in self._bindings if not f"{one.bound_on}/".startswith(f"{resource}/")]
+        self._held = None
 
     def policy(self, resource: str) -> dict[str, Any]:
         """Return a resource's own policy as ``getIamPolicy`` answers it, version 3; deny policies are not in it."""
@@ -140,13 +146,26 @@ class Iam:
         members = {identity, *self.members.get(identity, ())}
         values = {"resource.name": resource_name(chain[0])}
         return any(
-            binding.identity in members
-            and binding.since <= now
+            binding.since <= now
             and binding.bound_on in chain
             and _includes(binding.permissions, permission)
             and (binding.condition is None or holds(binding.condition["expression"], values))
-            for binding in self._bindings
+            for member in members
+            for binding in self._by_identity().get(member, ())
         )
+
+    def bound_below(self, identity: str, prefix: str) -> bool:
+        """Return whether an identity, or a set that it is in, has a grant on a resource whose path begins like this."""
+        members = {identity, *self.members.get(identity, ())}
+        held = self._by_identity()
+        return any(one.bound_on.startswith(prefix) for member in members for one in held.get(member, ()))
+
+    def _by_identity(self) -> dict[str, list[Binding]]:
+        if self._held is None:
+            self._held = {}
+            for binding in self._bindings:
+                self._held.setdefault(binding.identity, []).append(binding)
+        return self._held
 
     def issue(self, token: str, identity: str, until: datetime) -> None:
         """Register a token that is valid until a given time."""

@@ -97,21 +97,25 @@ class TaskDelivery:
         worker.start()
 
     def _dispatch(self, task: Task) -> int | None:
-        token = task.http.get("oidcToken") or {}
-        url = str(task.http["url"])
-        request = Dispatch(
-            task.name,
-            url,
-            str(token.get("serviceAccountEmail", "")),
-            str(token.get("audience") or (url if token else "")),
-            task.headers(),
-            base64.b64decode(task.http.get("body", "")),
-            task.deadline,
-        )
         began = self._world.clock.monotonic()
-        response = self.send(request)
+        response = self.send(request_of(task))
         if self._world.clock.monotonic() - began > task.deadline.total_seconds():
             response = TaskResponse(None)
         with self._world.lock:
             self._world.tasks.finish(task, response.status, response.retry_after)
         return response.status
+
+
+def request_of(task: Task) -> Dispatch:
+    """Return the request of a task that is dispatched now."""
+    token = task.http.get("oidcToken") or {}
+    url = str(task.http["url"])
+    return Dispatch(
+        task.name,
+        url,
+        str(token.get("serviceAccountEmail", "")),
+        str(token.get("audience") or (url if token else "")),
+        task.headers(),
+        base64.b64decode(task.http.get("body", "")),
+        task.deadline,
+    )

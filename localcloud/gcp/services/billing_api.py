@@ -57,12 +57,19 @@ class BillingApi:
 
     def _visible(self, context: Context) -> list[BillingAccount]:
         # A permission on the organization shows all its accounts: it is checked once, not per account.
-        parents = {account.parent for account in context.world.billing.accounts.values()}
-        whole = {parent for parent in parents if parent and context.may("billing.accounts.list", parent)}
+        world = context.world
+        parents = {account.parent for account in world.billing.accounts.values() if account.parent}
+        whole = {parent for parent in parents if context.may("billing.accounts.list", parent)}
+        read = {one for one in parents if world.iam.allows(context.identity, "billing.accounts.get", world.chain(one))}
+        single = world.iam.bound_below(context.identity, "billingAccounts/")
         return [
             account
-            for account in context.world.billing.accounts.values()
-            if account.parent in whole or context.may("billing.accounts.get", f"billingAccounts/{account.id}")
+            for account in world.billing.accounts.values()
+            if account.parent in whole
+            or (
+                (single or account.master or account.parent in read)
+                and context.may("billing.accounts.get", f"billingAccounts/{account.id}")
+            )
         ]
 
     def _get(self, context: Context) -> Answer:
