@@ -8,7 +8,7 @@ for a service account", IAM documentation). Calls count against the quotas of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gcp_function.settings import (
     ACCOUNT,
@@ -62,11 +62,24 @@ OWN = frozenset({"DELIVERY_TOPIC", "EVENTS_SUBSCRIPTION", "EXCLUDE_ACCOUNTS"})
 
 
 def _identity(tenant: Tenant) -> str:
-    """Return what only one tenant may enter: an organization as a whole, or the destination of its accounts."""
+    """Return what only one tenant may enter: an organization as a whole, or else the service account of a group."""
     organization = tenant.entry.get("organization", "").removeprefix("organizations/")
     if organization and not tenant.entry.get("billing_accounts"):
         return f"organization {organization}"
-    return f"project {tenant.destination['project']}"
+    return tenant.entry["service_account"]
+
+
+def _exclusive(tenant: Tenant) -> Mapping[str, str]:
+    """Return the destination, which one run keeps, and the billing accounts, which Google exports to one dataset."""
+    project = tenant.destination["project"]
+    dataset = tenant.destination.get("dataset", "billing_export")
+    bucket = tenant.destination.get("bucket", f"tailpipe-billing-export-{project}").replace("{project}", project)
+    accounts = filter(None, tenant.entry.get("billing_accounts", "").split(","))
+    return {
+        f"dataset {project}.{dataset}": "each tenant needs a dataset of its own",
+        f"bucket {bucket}": "each tenant needs a bucket of its own, or one would replace the other's copies",
+        **{f"billing account {one}": "Google exports a billing account to one dataset only" for one in accounts},
+    }
 
 
 def _further(tenant: Tenant) -> Iterator[str]:
@@ -87,4 +100,5 @@ RULES = Rules(
     identity=_identity,
     unique=("service_account",),
     further=_further,
+    exclusive=_exclusive,
 )

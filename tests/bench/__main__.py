@@ -58,6 +58,13 @@ def gcp() -> Iterator[Measure]:
     yield from measures()
 
 
+def gcp_fleet() -> Iterator[Measure]:
+    """Yield the measurements of rounds of tenants on Google Cloud."""
+    from tests.bench.gcp_fleet import measures
+
+    yield from measures()
+
+
 def setup() -> Iterator[Measure]:
     """Yield the measurements of the installation, which downloads the demo's dependencies."""
     from tests.bench.setup import measures
@@ -84,6 +91,7 @@ SUITES: dict[str, Callable[[], Iterator[Measure]]] = {
     "aws": aws,
     "azure": azure,
     "gcp": gcp,
+    "gcp_fleet": gcp_fleet,
     "monitor": monitor,
     "setup": setup,
     "peers": peers,
