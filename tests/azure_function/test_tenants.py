@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -18,9 +19,11 @@ from cryptography.x509.oid import NameOID
 from azure_function import rounds
 from azure_function.clients import Clients, drop_clients
 from azure_function.entry import EntryCredential
+from azure_function.fleet_store import REGISTRY_CONTAINER
 from azure_function.invocation import open_state, run_once, status_once
 from azure_function.settings import read_settings
 from azure_function.tenants import RULES
+from cli.deployment.azure.tenant_roles import roles_of
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.customers import APPLICATION, CustomerTenant
 from shared.errors import Permanent, RequestError, Unreachable
@@ -329,6 +332,65 @@ def test_outside_of_azure_a_tenant_is_entered_by_certificate_only(fleet: LocalAz
     assert finished.report["status"] == "failed"
     assert "invoke azure --tenant" in messages(finished)
     assert len(fleet.calls.select(TOKEN)) == issued
+
+
+def test_the_deployment_reads_the_registry_and_cannot_write_it(fleet: LocalAzure) -> None:
+    """With its identity instead of keys, a round needs no right that the module does not grant."""
+    own = fleet.keyless()
+    environment = {**fleet.environment(), **own}
+    begun = rounds.begin(environment, Lines(), fleet.clock)
+    for tenant in begun["tenants"]:
+        found = rounds.run_tenant(tenant, begun["round"], environment, Lines(), fleet.clock, 3300)
+        assert found["status"] == "ok"
+    assert rounds.end(begun["round"], environment, Lines(), fleet.clock)["status"] == "ok"
+    assert not fleet.calls.select(status=403)
+    settings = read_settings(environment)
+    clients = Clients(settings, environment)
+    blob = clients.registry(REGISTRY_CONTAINER).get_blob_client("tenants.json")
+    for write in (lambda: blob.upload_blob(b"{}", overwrite=True), blob.delete_blob):
+        with pytest.raises(HttpResponseError) as refused:
+            write()
+        assert refused.value.status_code == 403
+    clients.close()
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "Microsoft.CostManagement/exports/read",
+        "Microsoft.CostManagement/exports/write",
+        "Microsoft.Resources/subscriptions/providers/read",
+        "Microsoft.Storage/storageAccounts/read",
+        "Microsoft.Storage/storageAccounts/write",
+        "Microsoft.Storage/storageAccounts/blobServices/containers/read",
+    ],
+)
+def test_each_right_of_a_tenants_application_is_needed(fleet: LocalAzure, action: str) -> None:
+    """Without it, the tenant refuses a call of the first run, and the next tenant is not affected."""
+    customer, other = fleet.customers[:2]
+    customer.actions.deny(action, customer.principal)
+    row(fleet, customer.name)
+    refused = {one.action for one in customer.world.rights.checks if not one.by}
+    assert action in refused
+    assert row(fleet, other.name)["status"] == "ok"
+    assert all(one.by for one in other.world.rights.checks)
+
+
+def test_a_tenants_run_uses_no_right_beyond_the_invitation(fleet: LocalAzure) -> None:
+    """Neither the first run nor one in steady state, whose reads differ."""
+    customer = fleet.customers[0]
+    tenant = parse_registry(json.dumps({"version": 1, "tenants": fleet.tenant_entries()}).encode(), RULES).tenants[
+        customer.name
+    ]
+    granted = {action for role in roles_of(tenant) for action in (*role.actions, *role.data_actions)}
+    run(fleet, customer.name)
+    customer.actions.deliver()
+    fleet.advance(HOUR)
+    fleet.sync()
+    assert run(fleet, customer.name).report["status"] == "ok"
+    used = customer.world.calls.actions(customer.principal)
+    # Azure filters the listing of subscriptions and the queries of Resource Graph by what their caller can read.
+    assert used - granted <= {"Microsoft.ResourceGraph/resources/read"}
 
 
 def test_a_round_reports_every_tenant(fleet: LocalAzure) -> None:
