@@ -100,6 +100,7 @@ crash: ## break every answer and kill after every call on three clouds (CLOUD=aw
 	$(SETUP) test
 	$(BIN)/python -m tests.crash --clouds "$(or $(CLOUD),aws azure gcp)" --stories "$(STORY)" --ways "$(WAY)" \
 		--case "$(CASE)" $(if $(FIRST),--first) $(if $(LASTING),--lasting) $(if $(RECORD),--record)
+
 oracles: ## count how often a vendor's own description was asked about the local clouds (RECORD=1 writes docs/testing.md)
 	$(SETUP) test
 	$(BIN)/python -m tests.oracles $(if $(RECORD),--record)

@@ -26,7 +26,12 @@ BASE_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
 LIMIT_S = 900.0  # set-up takes ten seconds on an idle machine
 # The files of a checkout that set-up needs, except the locks.
 PARTS = ("Makefile", "pyproject.toml", "tools", "localcloud/__init__.py", "localcloud/gcp/discovery.py")
-IMPORTED = ("localcloud/gcp/__init__.py", "localcloud/gcp/errors.py")
+IMPORTED = (
+    "localcloud/gcp/__init__.py",
+    "localcloud/gcp/errors.py",
+    "localcloud/common/__init__.py",
+    "localcloud/common/oracles.py",
+)
 
 
 class Checkout:
