@@ -12,6 +12,8 @@ import pytest
 import requests
 from google.oauth2.credentials import Credentials
 
+from cli.deployment.gcp.operator import GcpOperator
+from cli.local.gcp import runtime
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.control.tenants import TOKEN_CREATOR
 from tests.gcp_function.fleet import Killed, deployed
@@ -194,3 +196,25 @@ def test_the_function_impersonates_only_accounts_that_admitted_it(opened: Opener
     bucket = "storage/v1/b/tailpipe-billing-export-{}-exports/o"
     assert call(cloud, accounts["acme"], bucket.format("acme")).status_code == 200
     assert call(cloud, accounts["acme"], bucket.format("bolt")).status_code == 403
+
+
+@pytest.mark.slow
+def test_a_round_through_the_packaged_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real processes of the function, called by the queue in real time, two tenants at once."""
+    with LocalGcp(0, done=0, runtime=runtime) as cloud:
+        entries = [cloud.add_tenant(tenant, **FEW) for tenant in ("acme", "bolt", "coal")]
+        cloud.enable_tenants(parallel=2, seconds=300)
+        cloud.write_registry(entries)
+        cloud.refuse_entry("coal")
+        for name, value in cloud.environment().items():
+            monkeypatch.setenv(name, value)
+        told: list[str] = []
+        report = GcpOperator.open({}).round(told.append)
+        assert {tenant: one != "unreachable" for tenant, one in statuses(report).items()} == {
+            "acme": True,
+            "bolt": True,
+            "coal": False,
+        }
+        assert report["tenants"]["not_run"] == 0
+        assert told[-1] == "3 tenants have a result"
+        assert {row["invocations"] for row in report["rows"]} == {1}
