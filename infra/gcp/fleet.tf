@@ -4,7 +4,8 @@ locals {
   tenants       = toset(var.fleet ? ["tenants"] : [])
   tenants_name  = "${var.function_name}-tenants"
   tenants_queue = "projects/${var.project_id}/locations/${var.region}/queues/${local.tenants_name}"
-  # The deterministic address of the function's Cloud Run service: the one that is known before the function exists.
+  # The deterministic address of the function's Cloud Run service ("Invoke with an HTTPS request", Cloud Run): the one that
+  # is known before the function exists. It is an accepted audience, like the address with a hash.
   tenants_url = "https://${var.function_name}-${data.google_project.this.number}.${var.region}.run.app"
 
   # The last tasks of a round are done before the next one begins.

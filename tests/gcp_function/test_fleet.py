@@ -184,3 +184,28 @@ def test_a_tenant_may_not_be_the_deployment_itself(cloud: LocalGcp) -> None:
     lines = Lines()
     with pytest.raises(Exception, match="problem"):
         run_once(RunRequest(tenant="acme"), function.environment, lines, cloud.clock)
+
+
+def test_a_tenant_under_another_id_adopts_what_exists(function: FleetFunction) -> None:
+    """Its copies are found by their manifests, and none is made a second time."""
+    function.round()
+    jobs = len([one for one in function.cloud.world.jobs.of("acme-exports") if one.kind == "extract"])
+    function.cloud.advance(3600)
+    function.entries["nova"] = {**function.entries.pop("acme"), "id": "nova"}
+    function.register()
+    report = function.round()
+    assert {row["tenant"]: row["run_complete"] for row in report["rows"]} == {"bolt": True, "nova": True}
+    assert len([one for one in function.cloud.world.jobs.of("acme-exports") if one.kind == "extract"]) == jobs > 0
+
+
+def test_the_state_of_another_organization_is_left_alone(function: FleetFunction) -> None:
+    """An id that another organization had before: the run fails and writes nothing there."""
+    function.round()
+    function.cloud.advance(3600)
+    name, bucket = "tenants/acme/known_billing_accounts.json", function.cloud.deployment.state_bucket
+    before = function.cloud.read_object(name, bucket)
+    function.entries = {"acme": {**function.entries["bolt"], "id": "acme"}}
+    function.register()
+    (row,) = function.round()["rows"]
+    assert (row["status"], row["failures"][0]["code"]) == ("failed", "state-foreign")
+    assert function.cloud.read_object(name, bucket) == before
