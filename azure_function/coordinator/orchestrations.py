@@ -3,7 +3,7 @@
 ::
 
     tenants_round   round_begin ─▶ at most `parallel` lanes ─▶ round_end
-    tenants_lane    tenant_run for one tenant after another; those that failed once more at the end
+    tenants_lane    tenant_run for one tenant after another; at the end those that failed or need more time
     tenant_calls    tenant_run for one tenant, repeated while it asks for more, with back-off after a failure
 
 An orchestration is replayed from its history after every step, so it may only depend on its input, on results and on
@@ -30,6 +30,7 @@ TENANT_TRIES = 3  # of calls that fail in the second pass
 BATCH = 50  # tenants after which a lane continues as new, so that its history stays short
 PAUSE_S, LONGEST_PAUSE_S = 30.0, 300.0
 GRACE_S = 300.0  # for calls in progress when a round's time is over
+LEAST_S = 60.0  # of a first call
 MOST_CALLS = 50  # of one orchestration; the tenant's share ends long before
 
 Input = Mapping[str, Any]
@@ -81,9 +82,11 @@ def run_round(context: DurableContext) -> Steps:
     """
     begun = yield from _step(context, BEGIN, {})
     until = context.now + timedelta(seconds=begun["round_s"])
-    shared = {"round": begun["round"], "until": until.isoformat(), "tenant_s": begun["tenant_s"]}
     lanes = deal(begun["tenants"], begun["parallel"])
+    shared = {"round": begun["round"], "until": until.isoformat(), "tenant_s": begun["tenant_s"]}
     if lanes:
+        # A first call takes no more than the tenant's part of the round, so that no slow tenant uses up its lane.
+        shared["first_s"] = max(LEAST_S, begun["round_s"] * len(lanes) / len(begun["tenants"]))
         started = [
             context.start(LANE, {**shared, "tenants": lane, "again": []}, f"{begun['round']}:{number}")
             for number, lane in enumerate(lanes)
@@ -96,24 +99,26 @@ def run_round(context: DurableContext) -> Steps:
 
 
 def run_lane(context: DurableContext, given: Input) -> Steps:
-    """Run one tenant after another, then once more those whose call failed or found another run."""
+    """Run one tenant after another, then those whose call failed, found another run, or was cut short.
+
+    `again` has them as pairs of the tenant and whether its call failed.
+    """
     again = list(given["again"])
     for tenant in given["tenants"][:BATCH]:
         if _is_over(context, given):
             return {}
-        row = yield from _call(context, given, tenant)
-        if row is None or row["status"] == "busy":
-            again.append(tenant)
-        elif row["again"]:
-            yield from _calls(context, given, tenant, failed=False)
+        row = yield from _call(context, given, tenant, given["first_s"])
+        failed = row is None or row["status"] == "busy"
+        if failed or row["again"]:
+            again.append([tenant, failed])
     rest = given["tenants"][BATCH:]
     if rest:
         context.continue_as_new({**given, "tenants": rest, "again": again})
         return {}
-    for tenant in again:
+    for tenant, failed in again:
         if _is_over(context, given):
             return {}
-        yield from _calls(context, given, tenant, failed=True)
+        yield from _calls(context, given, tenant, failed=failed)
     return {}
 
 
@@ -130,7 +135,7 @@ def run_tenant(context: DurableContext, given: Input) -> Steps:
             yield context.wait_until(wake)
         if _is_over(context, given):
             return {}
-        row = yield from _call(context, given, tenant)
+        row = yield from _call(context, given, tenant, given["tenant_s"])
         if row is None or row["status"] == "busy":
             failures += 1
         elif row["again"]:
@@ -165,9 +170,10 @@ def _step(context: DurableContext, activity: str, given: Input) -> Steps:
     return (yield context.call(activity, given))
 
 
-def _call(context: DurableContext, given: Input, tenant: str) -> Steps:
+def _call(context: DurableContext, given: Input, tenant: str, most_s: float) -> Steps:
     """Call for one tenant, and return its row; None if the call failed: the host ended it, or it could not run."""
-    seconds = min(float(given["tenant_s"]), (datetime.fromisoformat(given["until"]) - context.now).total_seconds())
+    left_s = (datetime.fromisoformat(given["until"]) - context.now).total_seconds()
+    seconds = min(most_s, float(given["tenant_s"]), left_s)
     try:
         return (yield context.call(RUN, {"tenant": tenant, "round": given["round"], "seconds": seconds}))
     except Exception:  # noqa: BLE001 - each engine has its own class for a failed activity

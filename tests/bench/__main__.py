@@ -51,6 +51,13 @@ def azure() -> Iterator[Measure]:
     yield from events.measures()
 
 
+def azure_fleet() -> Iterator[Measure]:
+    """Yield the measurements of rounds over many Entra tenants."""
+    from tests.bench.azure_fleet import measures
+
+    yield from measures()
+
+
 def gcp() -> Iterator[Measure]:
     """Yield the measurements of the GCP function."""
     from tests.bench.gcp import measures
@@ -90,6 +97,7 @@ SUITES: dict[str, Callable[[], Iterator[Measure]]] = {
     "engine": engine,
     "aws": aws,
     "azure": azure,
+    "azure_fleet": azure_fleet,
     "gcp": gcp,
     "gcp_fleet": gcp_fleet,
     "monitor": monitor,

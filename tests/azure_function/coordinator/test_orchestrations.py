@@ -47,9 +47,10 @@ def test_a_round_without_tenants_ends(engine: Engine) -> None:
 
 
 def test_a_tenant_that_asks_for_more_is_called_until_it_is_done(engine: Engine) -> None:
-    """A tenant that does not fit one invocation is continued at once."""
-    tenants = Tenants(TEN, {"tenant-3": [MORE, MORE, MORE]})
+    """A tenant that does not fit its part of the round is continued after all others."""
+    tenants = Tenants(TEN, {"tenant-3": [MORE, MORE, MORE]}, parallel=1)
     assert engine(tenants)["state"] == "Completed"
+    assert tenants.calls == [*TEN, *["tenant-3"] * 3]
     assert tenants.times == {**dict.fromkeys(TEN, 1), "tenant-3": 4}
 
 
@@ -115,6 +116,15 @@ def test_what_is_not_done_in_time_is_left_to_the_next_round() -> None:
     host.start()
     assert host.run()["output"] == {"round": ROUND_ID, "ran": 5}
     assert tenants.seconds == [45, 35, 25, 15, 5], "no call may take longer than the round"
+
+
+def test_a_first_call_takes_no_more_than_the_tenants_part_of_the_round() -> None:
+    """A slow tenant cannot use up the time of those behind it in its lane; a later call may take its whole share."""
+    many = Tenants([f"t{number}" for number in range(24)], {"t0": [MORE]}, parallel=1)
+    host = VirtualHost(many)
+    host.start()
+    host.run()
+    assert many.seconds == [*[150] * 24, 600]
 
 
 def test_a_call_that_is_never_delivered_ends_with_the_round() -> None:
