@@ -30,6 +30,7 @@ TITLES = {
     "engine": "Engine, without a cloud",
     "aws": "AWS",
     "azure": "Azure",
+    "azure_fleet": "Azure, rounds of tenants",
     "gcp": "Google Cloud",
     "gcp_fleet": "Google Cloud, rounds of tenants",
     "monitor": "Status, page and ledger",
@@ -75,6 +76,12 @@ MEANINGS = {
     "azure.events.calls_per_day": "calls of a day to look for changes",
     "azure.events.share_of_schedule": "compared with those of the scheduled runs",
     "azure.import_ratio": "cold start, compared with that of its packages alone",
+    "fleet.500x200.round_h.azure": "a round over 500 tenants with 100,000 subscriptions",
+    "fleet.500x200.cold_ratio.azure": "the first round takes as long as the tenants' quotas dictate, and no longer",
+    "fleet.dead5pct.p95_ratio.azure": "dead tenants do not delay the others",
+    "fleet.actions_per_tenant.azure": "messages of the engine for a tenant and round",
+    "fleet.coordinator_cost_usd_month.azure": "the task hub for hourly rounds, an estimate",
+    "fleet.peak_mb.azure": "memory of an invocation of a round",
     **{
         f"azure.heal_{size}.{name}": meaning
         for size in ("100", "1k", "10k")
