@@ -95,7 +95,10 @@ def whole_round(call_s: Callable[[int], float]) -> tuple[VirtualHost, float, dic
 def figures() -> dict[str, float]:
     """Return the figures of the rounds."""
     known = sample()
-    of = lambda kind: lambda number: float(known[kind][number % SAMPLE])  # noqa: E731 - a name reads better
+
+    def of(kind: str) -> Callable[[int], float]:
+        return lambda number: float(known[kind][number % SAMPLE])
+
     host, steady_s, ends = whole_round(of("steady"))
     _, cold_s, _ = whole_round(of("cold"))
     floor_s = sum(known["floor"][number % SAMPLE] for number in range(TENANTS)) / AT_ONCE
