@@ -37,6 +37,7 @@ def verify(session: Session) -> Iterator[Finding]:
     looks: tuple[tuple[str, Look], ...] = (
         ("the function", _function),
         ("the schedule", _schedule),
+        ("the rounds of tenants", _rounds),
         ("who may call the function", _invokers),
         ("the function's last run", _answered),
         ("the dataset", _dataset),
@@ -84,6 +85,22 @@ def _schedule(session: Session) -> Iterator[Finding]:
         yield Finding(
             f"{what}'s last call", None, f"ended with code {code} at {job['lastAttemptTime']}", "See the run."
         )
+
+
+def _rounds(session: Session) -> Iterator[Finding]:
+    """Yield whether rounds begin and their tasks are dispatched; nothing without tenants."""
+    name = session.settings.get("TENANTS_QUEUE", "")
+    if not name:
+        return
+    where = f"--location={session.region} --project={session.project}"
+    queue, job_name = session.google.find("cloudtasks", f"v2/{name}"), name.rpartition("/")[2]
+    job = session.google.find("cloudscheduler", f"v1/{session.location}/jobs/{job_name}")
+    state = str((queue or {}).get("state", "it does not exist"))
+    remedy = f"Run: gcloud tasks queues resume {job_name} {where}" if queue else AGAIN
+    yield Finding(f"queue {job_name} dispatches the tasks of rounds", state == "RUNNING", state, remedy)
+    state = str((job or {}).get("state", "it does not exist"))
+    remedy = f"Run: gcloud scheduler jobs resume {job_name} {where}" if job else AGAIN
+    yield Finding(f"schedule {job_name} begins rounds", state == "ENABLED", state, remedy)
 
 
 def _invokers(session: Session) -> Iterator[Finding]:

@@ -81,7 +81,11 @@ def test_a_deployment_without_tenants_says_what_to_do(monkeypatch: pytest.Monkey
 def test_a_stopped_deployment_begins_no_round_and_dispatches_no_task(cloud: LocalGcp) -> None:
     """Before a removal, the schedule of rounds and their queue are paused."""
     told: list[str] = []
+    assert [one.ok for one in operator(cloud).verify() if "rounds" in one.what] == [True, True]
     operator(cloud).stop_schedule(told.append)
+    stopped = [one for one in operator(cloud).verify() if "rounds" in one.what]
+    assert [(one.ok, one.detail) for one in stopped] == [(False, "PAUSED")] * 2
+    assert all("resume tailpipe-exports-tenants" in one.remedy for one in stopped)
     assert "the schedule of rounds is stopped" in told
     assert cloud.resource(cloud.resources("/jobs/tailpipe-exports-tenants")[0])["state"] == "PAUSED"
     assert cloud.world.tasks.queue(cloud.deployment.tenants_queue).state == "PAUSED"
