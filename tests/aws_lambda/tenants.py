@@ -39,6 +39,7 @@ class Provider:
         *,
         shared: bool = False,
         members: bool = False,
+        carbon: bool = False,
         accounts: int = 2,
         of: str = "",
         **entry: Any,
@@ -50,14 +51,17 @@ class Provider:
         payer = str(self.cloud.add_payer(name=tenant, accounts=accounts))
         external_id = f"external-id-of-{tenant}"
         view = str(self.cloud.transfer_billing(payer=of, receiver=payer)) if of else ""
-        role = self.let_in(payer, external_id, shared=shared, members=members, view=view)
+        role = self.let_in(payer, external_id, shared=shared, members=members, carbon=carbon, view=view)
         made = {
             "id": tenant,
             "cloud": "aws",
             "entry": {"role_arn": role, "external_id": self.secret(tenant, external_id)},
             "destination": ({"bucket_owner": self.cloud.account} if shared else {})
             | ({"billing_view": view} if view else {}),
-            "settings": self.with_members(payer) if members else {},
+            "settings": {
+                **(self.with_members(payer) if members else {}),
+                **({"EXPORTS": "cur2,carbon"} if carbon else {}),
+            },
             **entry,
         }
         self.entries.append(made)
@@ -71,7 +75,14 @@ class Provider:
         return {"TAILPIPE_PRINCIPAL_ARN": deployment.principal, "EXTERNAL_ID_HASH": deployment.external_id_hash}
 
     def let_in(
-        self, payer: str, external_id: str, *, shared: bool = False, members: bool = False, view: str = ""
+        self,
+        payer: str,
+        external_id: str,
+        *,
+        shared: bool = False,
+        members: bool = False,
+        carbon: bool = False,
+        view: str = "",
     ) -> str:
         """Launch the stack of the invitation in a payer; return the role's ARN."""
         given = {
@@ -80,6 +91,7 @@ class Provider:
             "BucketName": "" if shared else f"tailpipe-dataexport-{payer}",
             "StackSetName": STACK_SET if members else "",
             "BillingViewArn": view,
+            "ExportCarbon": "true" if carbon else "false",
             "AnnounceDeliveries": "true" if self.cloud.deployment.deliveries else "false",
         }
         made = self.cloud.launch_stack(account=payer, template=tenant_role.published(), parameters=given)

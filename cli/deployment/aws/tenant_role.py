@@ -25,6 +25,7 @@ GRANTS = {
     "ReadTables": "",
     "KeepExports": "",
     "PutReportDefinition": "",
+    "ExportCarbon": "Carbon",
     "KeepBucket": "OwnBucket",
     "ListBucket": "OwnBucket",
     "ReadManifests": "OwnBucket",
@@ -102,6 +103,12 @@ def template() -> dict[str, Any]:
                 **_parameter("The role of Tailpipe in this account, which is only read.", r"[\w+=,.@-]{1,64}"),
                 "Default": "tailpipe-connector-role",
             },
+            "ExportCarbon": {
+                "Type": "String",
+                "Description": "Whether carbon emissions are exported too.",
+                "AllowedValues": ["true", "false"],
+                "Default": "false",
+            },
             "BillingViewArn": {
                 **_parameter("A billing view of this account to export; empty: its own costs.", r"[\w:/+=.@-]*"),
                 "Default": "",
@@ -111,6 +118,7 @@ def template() -> dict[str, Any]:
         "Conditions": {
             "Management": {"Fn::Equals": [{"Ref": "AccountKind"}, "management"]},
             "OwnBucket": {"Fn::Not": [{"Fn::Equals": [{"Ref": "BucketName"}, ""]}]},
+            "Carbon": {"Fn::Equals": [{"Ref": "ExportCarbon"}, "true"]},
             "View": {"Fn::Not": [{"Fn::Equals": [{"Ref": "BillingViewArn"}, ""]}]},
             "Members": {"Fn::Not": [{"Fn::Equals": [{"Ref": "StackSetName"}, ""]}]},
             "Announced": {

@@ -106,6 +106,7 @@ def invite(tenant: Tenant, environment: Mapping[str, str]) -> Invitation:
         "AccountKind": kind,
         "BucketName": "" if is_shared(tenant) else _bucket_of(tenant, payer),
         "BillingViewArn": view,
+        "ExportCarbon": "true" if "carbon" in _datasets_of(tenant, settings) else "false",
         "StackSetName": _stackset_of(tenant, settings),
         "ConnectorRoleName": tenant.settings.get("CONNECTOR_ROLE_NAME", settings.connector_role),
         "AnnounceDeliveries": "true" if settings.deltas else "false",
@@ -213,6 +214,11 @@ def _id_of(name: str, payer: str, taken: set[str]) -> str:
     if not is_tenant_id(made):
         made = f"payer-{payer}"
     return made if made not in taken else f"{made}-{payer}"
+
+
+def _datasets_of(tenant: Tenant, settings: AwsSettings) -> list[str]:
+    """Return the datasets to export: those of the entry, else those of the deployment."""
+    return [one.strip() for one in tenant.settings.get("EXPORTS", ",".join(settings.exports)).split(",")]
 
 
 def _stackset_of(tenant: Tenant, settings: AwsSettings) -> str:

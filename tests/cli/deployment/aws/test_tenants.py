@@ -80,7 +80,7 @@ def test_launched_stack_lets_the_deployment_in(provider: Provider) -> None:
 
 def test_each_grant_of_the_template_is_needed(provider: Provider) -> None:
     """A run from nothing to the first delivery and the check use every action of the role, but for rare repairs."""
-    payer = provider.add("own", members=True, accounts=3)
+    payer = provider.add("own", members=True, carbon=True, accounts=3)
     role = provider.entries[0]["entry"]["role_arn"]
     provider.cloud.calls.clear()
     checked(provider)
@@ -169,6 +169,7 @@ def test_invitation_is_a_link_without_a_secret(provider: Provider) -> None:
     given: dict[str, list[str]] = parse_qs(fragment.partition("?")[2])
     assert given["param_ProviderAccount"] == [provider.cloud.account]
     assert given["param_BucketName"] == [f"tailpipe-dataexport-{payer}"]
+    assert given["param_ExportCarbon"] == ["false"]
     assert "param_ExternalId" not in given
     assert "registry/tenant-role.yaml" in given["templateURL"][0]
     assert list(found.files) == ["tenant-role.yaml"]
