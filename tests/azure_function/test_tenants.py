@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import azure.functions as func
 import pytest
 from azure.core.exceptions import HttpResponseError
 from cryptography import x509
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-from azure_function import rounds
+from azure_function import handler, rounds
 from azure_function.clients import Clients, drop_clients
 from azure_function.entry import EntryCredential
 from azure_function.fleet_store import REGISTRY_CONTAINER
@@ -391,6 +393,83 @@ def test_a_tenants_run_uses_no_right_beyond_the_invitation(fleet: LocalAzure) ->
     used = customer.world.calls.actions(customer.principal)
     # Azure filters the listing of subscriptions and the queries of Resource Graph by what their caller can read.
     assert used - granted <= {"Microsoft.ResourceGraph/resources/read"}
+
+
+def post(cloud: LocalAzure, document: Any) -> tuple[int, Any]:
+    """Return status code and JSON document of a request to the HTTP trigger."""
+    request = func.HttpRequest(method="POST", url="http://host/api/reconcile", body=json.dumps(document).encode())
+    response = handler.on_request(request, cloud.clock)
+    return response.status_code, json.loads(response.get_body())
+
+
+def test_http_runs_a_tenant_alone_or_as_part_of_a_round(
+    fleet: LocalAzure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A report for the one, a row for the other; only a run of the deployment's own cloud feeds the alarms."""
+    for name, value in fleet.environment().items():
+        monkeypatch.setenv(name, value)
+    first, second = (one.name for one in fleet.customers[:2])
+    with caplog.at_level(logging.INFO, logger="tailpipe-exports"):
+        code, report = post(fleet, {"tenant": first, "dry_run": True})
+        assert (code, report["tenant"], report["dry_run"]) == (200, first, True)
+        assert stored(fleet) == set()
+        assert post(fleet, {"tenant": first})[1]["scopes"]["covered"] == 2
+        fleet.advance(HOUR)
+        fleet.sync()
+        code, begun = post(fleet, {"round": {"step": "begin"}})
+        assert (code, begun["tenants"][-1]) == (200, first)
+        code, found = post(fleet, {"tenant": second, "round": begun["round"]})
+        assert (code, found["tenant"], found["status"], found["again"]) == (200, second, "ok", False)
+        code, ended = post(fleet, {"round": {"step": "end", "id": begun["round"]}})
+        assert (code, ended["status"], ended["tenants"]["not_run"]) == (200, "degraded", 2)
+    assert not [one for one in caplog.records if '"event": "figures"' in one.message]
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        ({"tenant": "nobody"}, "not in the registry"),
+        ({"tenant": "Not An Id"}, "not the id of a tenant"),
+        ({"tenant": "customer-000", "round": "last"}, "not the id of a round"),
+        ({"round": "20261102T090000Z-0000002a"}, "'round' needs 'tenant'"),
+        ({"round": {"step": "end"}}, "not the id of a round"),
+        ({"round": {"step": "middle"}}, "not one of begin, end"),
+    ],
+)
+def test_http_refuses_an_invalid_request_for_a_tenant(
+    fleet: LocalAzure, monkeypatch: pytest.MonkeyPatch, document: Any, why: str
+) -> None:
+    """Nothing is called in any tenant, and nothing is stored."""
+    for name, value in fleet.environment().items():
+        monkeypatch.setenv(name, value)
+    code, answered = post(fleet, document)
+    assert (code, answered["error"]) == (400, "bad-request")
+    assert why in answered["faults"][0]
+    assert stored(fleet) == set()
+    assert all(len(one.world.calls) == 0 for one in fleet.customers)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"{", "not valid JSON"),
+        (b'{"version": 2, "tenants": []}', "a later release wrote it"),
+        (b'{"version": 1, "tenants": "all"}', "not a list"),
+        (b" " * (9 * 1024 * 1024), "more than 8388608"),
+    ],
+)
+def test_a_registry_that_cannot_be_used_is_refused_as_a_whole(
+    fleet: LocalAzure, monkeypatch: pytest.MonkeyPatch, data: bytes, why: str
+) -> None:
+    """The deployment's own run does not read it."""
+    for name, value in fleet.environment().items():
+        monkeypatch.setenv(name, value)
+    fleet.put_registry(data)
+    for document in ({"tenant": "customer-000"}, {"round": {"step": "begin"}}):
+        code, answered = post(fleet, document)
+        assert (code, answered["error"]) == (500, "bad-registry")
+        assert why in answered["faults"][0]
+    assert post(fleet, {})[0] == 200
 
 
 def test_a_round_reports_every_tenant(fleet: LocalAzure) -> None:
