@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from pytest_socket import socket_allow_hosts
 
 from localcloud import Unavailable
+from tests import canaries
 
 if TYPE_CHECKING:
     from localcloud.azure.services.azurite import Azurite
@@ -48,8 +49,9 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
-def pytest_configure() -> None:
-    """Clean the environment before any of our modules, or an SDK, is imported."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Clean the environment before any of our modules, or an SDK, is imported, and search for secrets from then on."""
+    config.pluginmanager.register(canaries, "canaries")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background jobs ignore SIGINT, and child processes that tests interrupt would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)

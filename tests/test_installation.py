@@ -20,6 +20,7 @@ from uv import find_uv_bin
 
 from cli.packaging import build
 from localcloud.aws.cloud import LocalAws
+from tests.canaries import EXTERNAL_ID
 from tests.cli.support.operating import terraform
 from tests.cli.support.terraform_double import TerraformDouble, change
 from tests.cli.wheels import repacked
@@ -226,7 +227,7 @@ def test_plan_and_dry_run_of_deploy_need_no_checkout(
     package = tmp_path / "given.zip"
     package.write_bytes(b"PK")
     with LocalAws(accounts=2) as aws:
-        variables = {**aws.environment(), "TF_VAR_external_id": "external-id-of-a-test-4711"}
+        variables = {**aws.environment(), "TF_VAR_external_id": EXTERNAL_ID}
         planned = installed("plan", "aws", "--without-deployment", "--json", check=False, variables=variables)
         assert planned.returncode == 2, planned.stderr
         assert json.loads(planned.stdout)["scopes"]["active"] == 2

@@ -19,10 +19,9 @@ from shared.monitor.overview import overview
 from shared.runtime.context import RunContext
 from shared.state.decoding import parse
 from tests.aws_lambda.support import Lines, run
+from tests.canaries import SIGNING_KEY, WEBHOOK_PATH
 from tests.shared.notify.receiver import receiving
 from tests.shared.notify.unusable import prove_each_is_a_warning
-
-CANARY = "T0CANARY00/aVerySecretPart99"
 
 
 def client(aws: LocalAws, service: str) -> Any:
@@ -53,12 +52,12 @@ def secret(aws: LocalAws, text: str) -> str:
 def test_failure_is_sent_and_published_and_closed_when_fixed(aws: LocalAws) -> None:
     """The failure appears in a message, on the page and in the status. The webhook's URL appears in none of them."""
     with receiving() as receiver:
-        arn = secret(aws, json.dumps({"url": f"{receiver.url}/services/{CANARY}", "key": "whsec_a2V5LWNhbmFyeS1rZXk="}))
+        arn = secret(aws, json.dumps({"url": f"{receiver.url}/services/{WEBHOOK_PATH}", "key": SIGNING_KEY}))
         lines, settings = Lines(), cast("dict[str, Any]", {"NOTIFY_URL": arn, "PUBLISH_PAGE": "1"})
         aws.deny("bcm-data-exports:CreateExport")
         first = run(aws, sink=lines, **settings)
         assert receiver.titles()
-        assert receiver.got[0][0] == f"/services/{CANARY}"
+        assert receiver.got[0][0] == f"/services/{WEBHOOK_PATH}"
         assert receiver.got[0][1]["webhook-signature"].startswith("v1,")
         codes = {one["data"]["code"] for one in receiver.documents()}
         assert codes & {one["code"] for one in (*first.report["failures"], *first.report["manual"])}

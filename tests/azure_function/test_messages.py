@@ -21,10 +21,10 @@ from shared.notify.webhook import destination_of
 from shared.runtime.context import RunContext
 from shared.state.decoding import parse
 from tests.azure_function.support import HOUR, Lines, advance, run
+from tests.canaries import WEBHOOK_PATH
 from tests.shared.notify.receiver import receiving
 from tests.shared.notify.unusable import prove_each_is_a_warning
 
-CANARY = "T0CANARY00/aVerySecretPart99"
 URI = f"https://tailpipe-vault.vault.azure.net/secrets/{NOTIFY_SECRET}"
 STATE = "known_subscriptions.json"
 
@@ -39,7 +39,7 @@ def stored(azure: LocalAzure, name: str) -> str:
 def test_policy_denial_opens_and_closes_a_message(azure: LocalAzure, keyless: dict[str, str]) -> None:
     """A denied export appears in a message, on the page and in the status. An exemption sends the closing message."""
     with receiving() as receiver:
-        azure.world.secrets[NOTIFY_SECRET] = f"{receiver.url}/services/{CANARY}"
+        azure.world.secrets[NOTIFY_SECRET] = f"{receiver.url}/services/{WEBHOOK_PATH}"
         lines, settings = Lines(), cast("dict[str, Any]", {**keyless, "NOTIFY_URL": URI, "PUBLISH_PAGE": "1"})
         denied = azure.subscription_ids[1]
         azure.deny_by_policy(denied)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.aws.cloud import LocalAws
+from tests.canaries import EXTERNAL_ID
 from tests.infra import terraform
 from tests.limits import HANG_S
 from tests.localcloud.aws.iam.sessions import document
 from tests.readers.aws import assumed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-EXTERNAL_ID = "external-id-of-the-test-4711"
 OPERATOR = "deployment-operator"
 
 

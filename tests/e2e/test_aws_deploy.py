@@ -15,8 +15,8 @@ import yaml
 
 from cli.packaging import Target, build
 from localcloud.aws.cloud import LocalAws
+from tests.canaries import EXTERNAL_ID
 from tests.e2e.aws_deployment import (
-    EXTERNAL_ID,
     REPOSITORY,
     CommandResult,
     Deployment,

@@ -14,7 +14,8 @@ from cli.packaging import Target, build
 from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.services.export_tables import TABLES
-from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, CommandResult, Deployment, organization, terraform_init
+from tests.canaries import EXTERNAL_ID
+from tests.e2e.aws_deployment import REPOSITORY, CommandResult, Deployment, organization, terraform_init
 from tests.localcloud.aws.helpers import create_export, members, root
 from tests.localcloud.aws.iam.sessions import client_in, document
 

@@ -18,11 +18,11 @@ from shared.errors import Permanent
 from shared.monitor.overview import overview
 from shared.runtime.context import RunContext
 from shared.state.decoding import parse
+from tests.canaries import WEBHOOK_PATH
 from tests.gcp_function.support import Lines, local_gcp, run, settings_of
 from tests.shared.notify.receiver import receiving
 from tests.shared.notify.unusable import prove_each_is_a_warning
 
-CANARY = "T0CANARY00/aVerySecretPart99"
 STATE = "known_billing_accounts.json"
 
 
@@ -40,7 +40,7 @@ def test_manual_step_is_sent_and_published_and_closed_when_done() -> None:
     """An account without an export opens a message and appears on the page; enabling the export closes it."""
     with local_gcp(done=2) as gcp, receiving() as receiver:
         gcp.iam.grant(gcp.deployment.identity, "secretmanager.versions.access", f"projects/{gcp.project}", at_once=True)
-        gcp.world.secrets[NOTIFY_SECRET] = [f"{receiver.url}/services/{CANARY}"]
+        gcp.world.secrets[NOTIFY_SECRET] = [f"{receiver.url}/services/{WEBHOOK_PATH}"]
         lines, settings = Lines(), cast("dict[str, Any]", {"NOTIFY_URL": secret_name(gcp), "PUBLISH_PAGE": "1"})
         first = run(gcp, sink=lines, **settings)
         (account,) = {one["scope"] for one in first.report["manual"]}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-EXTERNAL_ID = "external-id-of-the-refusals"
+from tests.canaries import EXTERNAL_ID
+
 MEMBER, OTHER = "210000000001", "210000000002"
 UNIT = "ou-ab12-cdefgh34"
 PROVIDERS = {"aws": "aws", "aws.home": "aws.home"}

@@ -21,9 +21,8 @@ from localcloud.gcp.platform.names import NOTIFY_SECRET as GCP_SECRET
 from shared.request import RunRequest
 from shared.runtime.clock import SystemClock
 from tests.aws_lambda.support import Lines
+from tests.canaries import WEBHOOK_PATH
 from tests.shared.notify.receiver import Receiver, receiving
-
-CANARY = "T0CANARY00/aVerySecretPart99"
 
 
 class Deployed(NamedTuple):
@@ -127,7 +126,7 @@ def test_broken_export_appears_in_message_status_and_page_until_fixed(
 ) -> None:
     """The function runs, and the operator reads what it stored: before, while the export is broken, and after."""
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-    with receiving() as receiver, OPENS[name](f"{receiver.url}/services/{CANARY}") as deployed:
+    with receiving() as receiver, OPENS[name](f"{receiver.url}/services/{WEBHOOK_PATH}") as deployed:
         for variable, value in deployed.environment.items():
             monkeypatch.setenv(variable, value)
         environment = {**deployed.environment, **deployed.own, "NOTIFY_URL": deployed.secret, "PUBLISH_PAGE": "1"}

@@ -20,9 +20,9 @@ from cli.local.aws import _package
 from cli.main import main
 from localcloud.aws.cloud import LocalAws
 from shared.state.document import VERSION
+from tests.canaries import EXTERNAL_ID
 
 FUNCTION = "tailpipe-exports"
-EXTERNAL_ID = "external-id-of-these-tests-4711"
 LOADER = cache(create_loader)
 GIVEN = ("--var", "environment=prod")
 

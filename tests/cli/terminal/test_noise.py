@@ -14,6 +14,7 @@ from cli.main import main
 from localcloud.aws.cloud import LocalAws
 from localcloud.azure.cloud import LocalAzure
 from localcloud.gcp.cloud import LocalGcp
+from tests.canaries import EXTERNAL_ID
 from tests.cli.support.aws import LOADER
 from tests.cli.support.operating import package, terraform
 from tests.cli.support.terraform_double import TerraformDouble, change
@@ -118,7 +119,7 @@ def test_deployment_output_breaks_no_id_on_a_narrow_terminal(
 ) -> None:
     """At 60 and 80 columns, resources, permissions and findings keep their words unbroken."""
     terraform.plan([change(f"terraform_data.one_of_a_long_name_number_{number}") for number in range(12)])
-    monkeypatch.setenv("TF_VAR_external_id", "external-id-of-these-tests-4711")
+    monkeypatch.setenv("TF_VAR_external_id", EXTERNAL_ID)
     monkeypatch.setattr("botocore.session.create_loader", LOADER)
     serve = {"aws": LocalAws, "azure": LocalAzure, "gcp": LocalGcp}[cloud]
     with serve() as running:

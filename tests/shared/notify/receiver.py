@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests import canaries
 from tests.limits import HANG_S
 
 
@@ -42,6 +43,7 @@ def receiving() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            canaries.search("message", body)
             receiver.got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             receiver.answering.wait(HANG_S)
             self.send_response(receiver.answers.pop(0) if receiver.answers else receiver.status)

@@ -20,13 +20,13 @@ from shared.notify.webhook import Destination, Reply, destination_of, send
 from shared.redaction import redact
 from shared.state.document import StateDocument, fresh
 from shared.state.notices import Notice, Notices, owed
+from tests.canaries import WEBHOOK_PATH
 from tests.limits import HANG_S
 from tests.shared.builders import START, Recorder
 from tests.shared.notify.certificates import Authority
 from tests.shared.notify.receiver import Receiver, receiving
 
-CANARY = "T0CANARY00/B0CANARY11/aVerySecretPart99"
-URL = f"https://hooks.slack.com/services/{CANARY}"
+URL = f"https://hooks.slack.com/services/{WEBHOOK_PATH}"
 OTHER = "https://a.example/x"
 FLOW = "https://x.westus.logic.azure.com/workflows/1?sig=abc"
 NEW_FLOW = "https://y.environment.api.powerplatform.com:443/a"
@@ -95,7 +95,7 @@ def test_secret_is_a_url_or_a_json_object(secret: str, expected: Destination) ->
         "https://a.example/\r\nHost: b", "https://a.example/\nhttps://b", "https://a\t.example/", "https://a.example\\@b/",
         " \n", "\ufeff", '{"key": "x", "format": "slack"}', f'"{URL}"', f"webhook={URL}", "https://[::1", "https://a.example:99999/",
         f'{{"url": "{URL}", "format": "xml"}}', "https://ä.example/", "https://a.example/" + "x" * 3000,
-        f"https://hooks..slack.com/{CANARY}", f"https://{'a' * 64}.example/{CANARY}", f"https://.example/{CANARY}",
+        f"https://hooks..slack.com/{WEBHOOK_PATH}", f"https://{'a' * 64}.example/{WEBHOOK_PATH}", f"https://.example/{WEBHOOK_PATH}",
         f'{{"url": "{URL}", "key": "\\ud800"}}',
     ],
 )  # fmt: skip
@@ -104,13 +104,18 @@ def test_invalid_secret_is_refused_without_being_quoted(secret: str) -> None:
     with pytest.raises(Permanent) as caught:
         destination_of(secret)
     assert caught.value.remedy
-    assert CANARY not in f"{caught.value!r} {caught.value.__cause__!r}"
+    assert WEBHOOK_PATH not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
 def test_parts_of_the_secret_are_masked_wherever_they_appear() -> None:
     """URL, path, token and key are masked, also in the notations of logs and URLs."""
     destination_of(f'{{"url": "{URL}", "key": "whsec_a2V5LWNhbmFyeS1rZXk="}}')
-    for text in (f"POST {URL} failed", f"path /services/{CANARY}", "token aVerySecretPart99", "a2V5LWNhbmFyeS1rZXk="):
+    for text in (
+        f"POST {URL} failed",
+        f"path /services/{WEBHOOK_PATH}",
+        "token aVerySecretPart99",
+        "a2V5LWNhbmFyeS1rZXk=",
+    ):
         assert "Secret" not in redact(text)
         assert "a2V5" not in redact(text)
     assert "aVerySecretPart99" not in repr(destination_of(URL))
@@ -339,7 +344,7 @@ def test_invalid_certificate_is_reported_without_the_host(
     """Nothing is sent. The failure is transient."""
     context = authority.context() if trusted else ssl.create_default_context()
     with answering(secured(authority.certificate(tmp_path, name, days))) as port:
-        url = f"https://hooks.example:{port}/{CANARY}"
+        url = f"https://hooks.example:{port}/{WEBHOOK_PATH}"
         with pytest.raises(Transient) as caught:
             send(url, POST, HANG_S, local=True, resolve=lambda *_: ["127.0.0.1"], context=context)
     assert caught.value.code == "notify-tls"
@@ -364,7 +369,7 @@ def test_unresolvable_host_is_a_transient_failure() -> None:
 
     with pytest.raises(Transient) as caught:
         send(URL, POST, HANG_S, resolve=fail)
-    assert CANARY not in f"{caught.value!r} {caught.value.__cause__!r}"
+    assert WEBHOOK_PATH not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
 def waiting(*ids: str) -> StateDocument:
@@ -507,4 +512,4 @@ def test_defect_in_a_delivery_is_a_warning() -> None:
     document, engine = waiting("a"), Recorder()
     assert deliver(document, Secret(lambda _: URL), engine.run, fail) == (0, 1)
     assert [(line[0], line[2]["code"]) for line in engine.lines] == [("warning", "internal-error")]
-    assert CANARY not in str(engine.lines)
+    assert WEBHOOK_PATH not in str(engine.lines)

@@ -9,10 +9,9 @@ from shared.notify.delivery import Secret, deliver
 from shared.runtime.context import RunContext
 from shared.state.document import fresh
 from shared.state.notices import Notice, Notices, owed
+from tests.canaries import WEBHOOK_PATH
 from tests.shared.builders import START
 from tests.shared.notify.receiver import receiving
-
-CANARY = "T0CANARY00/aVerySecretPart99"
 
 
 class Case(NamedTuple):
@@ -28,14 +27,14 @@ def cases(url: str) -> list[Case]:
     """Return the cases for a working receiver at `url`."""
     elsewhere = {"location": "http://169.254.169.254/latest/meta-data/"}
     return [
-        Case(f"http://127.0.0.1:9/{CANARY}", "notify-unreachable"),
+        Case(f"http://127.0.0.1:9/{WEBHOOK_PATH}", "notify-unreachable"),
         Case(None, "notify-secret"),
         Case(" \n", "notify-secret"),
-        Case(f'{{"key": "{CANARY}"}}', "notify-secret"),
+        Case(f'{{"key": "{WEBHOOK_PATH}"}}', "notify-secret"),
         Case(f'{{"url": "{url}"', "notify-secret"),
-        Case(f"hooks.example/{CANARY}", "notify-address"),
-        Case(f"http://hooks.example/{CANARY}", "notify-address"),
-        Case(f"https://10.0.0.1/{CANARY}", "notify-address"),
+        Case(f"hooks.example/{WEBHOOK_PATH}", "notify-address"),
+        Case(f"http://hooks.example/{WEBHOOK_PATH}", "notify-address"),
+        Case(f"https://10.0.0.1/{WEBHOOK_PATH}", "notify-address"),
         Case(f"{url}\n{url}", "notify-address"),
         Case(url.replace("http://", "https://"), "notify-tls"),
         Case(url, "notify-redirected", 302, elsewhere),
@@ -56,7 +55,7 @@ def prove_each_is_a_warning(
     document, secret = fresh(run.cloud), Secret(read, local=True)
     document.notices = Notices(START, {}, [Notice("first", START, "failure.opened", "title")])
     with receiving() as receiver:
-        url = f"{receiver.url}/services/{CANARY}"
+        url = f"{receiver.url}/services/{WEBHOOK_PATH}"
         for case in cases(url):
             store(case.secret)
             receiver.status, receiver.headers = case.status, dict(case.headers)
@@ -64,7 +63,9 @@ def prove_each_is_a_warning(
             assert deliver(document, secret, run) == (0, 1), case
             found = [(level, fields["code"]) for level, event, fields in lines.lines if event == "notify-failed"]
             assert found == [("warning", case.code)], case
-            assert not any(piece in lines.text() for piece in (*CANARY.split("/"), "hooks.example", receiver.url)), case
+            assert not any(
+                piece in lines.text() for piece in (*WEBHOOK_PATH.split("/"), "hooks.example", receiver.url)
+            ), case
         store(f"\n {url}\r\n")
         receiver.status, receiver.headers = 200, {}
         receiver.got.clear()

@@ -10,7 +10,8 @@ import pytest
 
 from cli.deployment.model import Change
 from localcloud.aws.cloud import LocalAws
-from tests.cli.support.aws import EXTERNAL_ID, account, at, sign_in
+from tests.canaries import EXTERNAL_ID
+from tests.cli.support.aws import account, at, sign_in
 from tests.localcloud.aws.iam.sessions import document
 
 BUCKET, CONNECTOR, STACK_SET = "bucket", "connector role", "StackSet"

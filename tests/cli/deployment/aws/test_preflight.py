@@ -13,7 +13,8 @@ from click.testing import Result
 from cli.deployment.aws.operator import AwsOperator
 from cli.deployment.model import OperatorError
 from localcloud.aws.cloud import LocalAws
-from tests.cli.support.aws import EXTERNAL_ID, GIVEN, account, assume, at, sign_in, stderr_of, tailpipe, writes
+from tests.canaries import EXTERNAL_ID
+from tests.cli.support.aws import GIVEN, account, assume, at, sign_in, stderr_of, tailpipe, writes
 from tests.cli.support.operating import terraform
 from tests.cli.support.terraform_double import TerraformDouble
 from tests.localcloud.aws.helpers import create_export

@@ -16,7 +16,8 @@ from cli.deployment.model import Removal
 from cli.packaging import PackagingError, Target
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import run
-from tests.cli.support.aws import EXTERNAL_ID, FUNCTION, GIVEN, account, sign_in, stderr_of, tailpipe, writes
+from tests.canaries import EXTERNAL_ID
+from tests.cli.support.aws import FUNCTION, GIVEN, account, sign_in, stderr_of, tailpipe, writes
 from tests.cli.support.operating import DATA, HELD, IDENTITY, Typing, package, terraform, typing
 from tests.cli.support.terraform_double import MODULE, TerraformDouble, change
 from tests.localcloud.aws.iam.sessions import document

@@ -12,7 +12,8 @@ import pytest
 from cli.deployment.aws.session import Aws
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import run
-from tests.cli.support.aws import EXTERNAL_ID, GIVEN, account, sign_in, stderr_of, tailpipe, writes
+from tests.canaries import EXTERNAL_ID
+from tests.cli.support.aws import GIVEN, account, sign_in, stderr_of, tailpipe, writes
 from tests.cli.support.operating import DATA, HELD, IDENTITY, package, terraform
 from tests.cli.support.terraform_double import TerraformDouble, change
 
