@@ -11,13 +11,18 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from aws_lambda.handler import run_once
+from aws_lambda.rounds import Fleet
 from aws_lambda.settings import read_settings
 from aws_lambda.targets import tenant_statement
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.iam.grants import policy
 from shared.errors import RegistryError, RequestError, SettingsError
+from shared.reconcile import RunResult
+from shared.request import RunRequest
 from tests.aws_lambda.support import action, local_aws, messages, outcome, run
 from tests.aws_lambda.tenants import Provider, invoke
+from tests.shared.notify.receiver import receiving
 
 
 @pytest.fixture
@@ -502,3 +507,27 @@ def test_lone_run_of_an_unreachable_tenant_fails(deployed: Provider) -> None:
     deployed.cloud.delete_stack(account=payer)
     with pytest.raises(Exception, match="tenant-unreachable"):
         invoke(deployed.cloud, {"tenant": "acme"})
+
+
+def test_round_sends_one_message_about_the_tenants_that_changed(provider: Provider) -> None:
+    """A tenant's run sends none, and a round without a change neither."""
+    cloud = provider.cloud
+    with receiving() as receiver:
+        environment = {
+            **cloud.environment(),
+            "NOTIFY_URL": provider.secret("webhook", f"{receiver.url}/services/secret-part"),
+        }
+        provider.add("acme")
+        cloud.delete_stack(account=provider.add("gone"))
+
+        def work(request: RunRequest) -> RunResult:
+            return run_once(request, environment, provider.lines, cloud.clock, 900, account=cloud.account, seed=1)
+
+        for _ in range(2):
+            fleet = Fleet(environment, provider.lines, cloud.clock, 900, cloud.account)
+            begun = fleet.begin()
+            for tenant in begun["tenants"]:
+                fleet.run_in_round(RunRequest(tenant=tenant, round=begun["round"]), work)
+            fleet.end(begun["round"])
+            cloud.advance(3600)
+        assert receiver.titles() == ["AWS: 1 tenant changed: 1 unreachable"]

@@ -28,11 +28,13 @@ from azure_function.tenants import RULES
 from cli.deployment.azure.tenant_roles import roles_of
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.customers import APPLICATION, CustomerTenant
+from localcloud.azure.platform.deployment import NOTIFY_SECRET
 from shared.errors import Permanent, RequestError, Unreachable
 from shared.reconcile import RunResult
 from shared.request import RunRequest
 from shared.tenants.registry import environment_of, parse_registry
 from tests.azure_function.support import HOUR, Lines, local_azure, messages
+from tests.shared.notify.receiver import receiving
 
 ROUND = "20261102T090000Z-0000002a"
 TOKEN = "Microsoft.Entra/tenants/token/action"
@@ -524,3 +526,20 @@ def test_the_timers_and_requests_of_one_tenant_do_not_see_the_state_of_another(f
     ]
     assert [one["scopes"]["total"] for one in totals] == [2, 0]
     assert status_once(fleet.environment(), Lines(), fleet.clock)["scopes"]["total"] == 0
+
+
+def test_round_sends_one_message_about_the_tenants_that_changed(fleet: LocalAzure) -> None:
+    """A tenant's run sends none, and a round without a change neither."""
+    with receiving() as receiver:
+        fleet.world.secrets[NOTIFY_SECRET] = f"{receiver.url}/services/secret-part"
+        uri = f"https://tailpipe-vault.vault.azure.net/secrets/{NOTIFY_SECRET}"
+        environment = {**fleet.environment(), **fleet.keyless(), "NOTIFY_URL": uri}
+        fleet.customers[0].revoke_consent()
+        for _ in range(2):
+            begun = rounds.begin(environment, Lines(), fleet.clock)
+            for tenant in begun["tenants"]:
+                rounds.run_tenant(tenant, begun["round"], environment, Lines(), fleet.clock, 3300, seed=1)
+            rounds.end(begun["round"], environment, Lines(), fleet.clock)
+            fleet.advance(HOUR)
+            fleet.sync()
+        assert receiver.titles() == ["Azure: 1 tenant changed: 1 unreachable"]

@@ -10,9 +10,11 @@ import pytest
 from gcp_function.handler import run_once
 from gcp_function.resources.objects import Objects
 from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.platform.names import NOTIFY_SECRET
 from shared.request import RunRequest
 from tests.gcp_function.fleet import SCHEDULED, FleetFunction, Killed, fleet
 from tests.gcp_function.support import Lines
+from tests.shared.notify.receiver import receiving
 
 FEW = {"history_days": 1, "rows": 1, "kinds": ("standard", "detailed", "pricing", "focus")}
 
@@ -209,3 +211,18 @@ def test_the_state_of_another_organization_is_left_alone(function: FleetFunction
     (row,) = function.round()["rows"]
     assert (row["status"], row["failures"][0]["code"]) == ("failed", "state-foreign")
     assert function.cloud.read_object(name, bucket) == before
+
+
+def test_round_sends_one_message_about_the_tenants_that_changed(cloud: LocalGcp) -> None:
+    """A tenant's run sends none, and a round without a change neither."""
+    with receiving() as receiver:
+        project = f"projects/{cloud.project}"
+        cloud.iam.grant(cloud.deployment.identity, "secretmanager.versions.access", project, at_once=True)
+        cloud.world.secrets[NOTIFY_SECRET] = [f"{receiver.url}/services/secret-part"]
+        function = FleetFunction(cloud, {"acme": FEW, "gone": FEW})
+        function.environment["NOTIFY_URL"] = f"{project}/secrets/{NOTIFY_SECRET}"
+        cloud.refuse_entry("gone")
+        for _ in range(2):
+            function.round()
+            cloud.advance(3600)
+        assert receiver.titles() == ["GCP: 1 tenant changed: 1 unreachable"]
