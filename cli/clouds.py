@@ -91,12 +91,12 @@ class Cloud:
     elsewhere: str
     remedies: Mapping[str, str]
     reach: Callable[[], Reach]
+    tenants: Callable[[], TenantPort]
+    fleet: Callable[[], AbstractContextManager[Ground]]
     environment: Callable[[Mapping[str, str]], Mapping[str, str]] = dict
     demo_scopes: int = 40
     support_case: Callable[[], SupportCase] | None = None
     no_backfill: str = ""
-    tenants: Callable[[], TenantPort] | None = None
-    fleet: Callable[[], AbstractContextManager[Ground]] | None = None
 
 
 def _aws_run_once() -> RunOnce:

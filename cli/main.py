@@ -348,7 +348,7 @@ def demo(ctx: click.Context, cloud: Cloud | str | None, scopes: int | None, json
 
         if scopes is not None:
             raise click.UsageError("--scopes is for a demonstration of one cloud", ctx)
-        ctx.exit(play_fleet([one.fleet for one in CLOUDS.values() if one.fleet], json_file))
+        ctx.exit(play_fleet([one.fleet for one in CLOUDS.values()], json_file))
     clouds = [cloud] if cloud else list(CLOUDS.values())
     code = play(clouds, scopes, json_file)
     show_kept(clouds)

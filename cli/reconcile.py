@@ -24,10 +24,11 @@ from cli.terminal.render import show_failure, show_report
 from shared.errors import ReportedError, RequestError, SettingsError, cut
 from shared.model import WRITES, Problem
 from shared.report import RunProgress, make_report
-from shared.request import HASH, Trigger, parse_request
+from shared.request import HASH, RunRequest, Trigger, parse_request
 from shared.runtime.clock import SystemClock
 from shared.settings import EngineSettings
 from shared.state.document import fresh
+from shared.tenants.rows import run_alone
 from tailpipe_exports import NAME
 
 if TYPE_CHECKING:
@@ -120,7 +121,12 @@ class _Command:
             contextlib.redirect_stdout(sys.stderr),
             Watcher(err(), quiet=self.view.as_json) as watcher,
         ):
-            finished = self.cloud.run_once()(request, source.environment, watcher.sink, clock, SECONDS)
+            run_once, sink = self.cloud.run_once(), watcher.sink
+
+            def work(asked: RunRequest) -> RunResult:
+                return run_once(asked, source.environment, sink, clock, SECONDS)
+
+            finished = work(request) if source.rows is None else run_alone(request, source.rows, clock, sink, work)
         if finished.plan is None:
             _refuse(self.cloud, finished.report["failures"])
         elif target is not None:

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.clouds import Cloud
 from cli.deployment.model import Deployed, OperatorError, Place, Problem
@@ -21,6 +21,9 @@ from cli.deployment.session import Session, chosen, open_session, select
 from cli.terminal.console import clean, say
 from shared.errors import SettingsError
 from tailpipe_exports import NAME, commit, version
+
+if TYPE_CHECKING:
+    from shared.tenants.rows import FleetDocuments
 
 _SETTING = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 BY_FILE = "give the settings in a file: --settings FILE"
@@ -44,10 +47,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Source:
-    """The environment to reconcile with, and the place."""
+    """The environment to reconcile with, and the place; for a tenant also where the row of its run is stored."""
 
     environment: Mapping[str, str]
     place: Place
+    rows: FleetDocuments | None = None
 
 
 def source_of(cloud: Cloud, choice: Choice) -> Source:

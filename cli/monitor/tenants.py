@@ -24,6 +24,7 @@ from cli.tenants.fleet import Fleet, explained, open_fleet
 from cli.tenants.rows import PAUSED, RoundOutline, Standing, Survey, grouped, open_documents, rounds_since, survey
 from cli.terminal.console import clean, err, out, print_document, say
 from cli.terminal.rounds import MARGIN, counted, covered_of, show_row_failure, status_counts, style_of
+from shared.monitor.months import spans
 from shared.runtime.clock import SystemClock
 from shared.tenants.rounds import NOT_RUN
 from tailpipe_exports import NAME
@@ -326,8 +327,8 @@ def _show_months(target: Console, cloud: Cloud, shown: Sequence[Mapping[str, Any
     lacking = sum(1 for row in shown if row["lacking"])
     say(target, (cloud.title, "bold"), f" · {lacking:,} of {counted(total)} lack months", hang=MARGIN)
     for row in shown:
-        months_ = ", ".join(f"{month} ({number:,})" for month, number in row["missing"].items())
-        what = f"{row['lacking']:,} of {row['datasets']:,} datasets lack months{f': {months_}' if months_ else ''}"
+        which = ", ".join(spans(list(row["missing"])))
+        what = f"{row['lacking']:,} of {row['datasets']:,} datasets lack months{f': {which}' if which else ''}"
         say(target, (clean(row["tenant"]), "bold"), f" · {what}", indent=2, hang=2)
         if row["lacking"]:
             say(target, (f"{NAME} months {cloud.name} --tenant {clean(row['tenant'])} --missing", "dim"), indent=MARGIN)

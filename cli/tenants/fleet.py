@@ -87,9 +87,8 @@ class Fleet:
 
 def open_fleet(cloud: Cloud, choice: Choice, file: Path | None = None) -> Fleet:
     """Open the registry of the deployment that `choice` names, or that in `file`. Raises OperatorError."""
-    port = port_of(cloud)
     if file is not None:
-        return Fleet(cloud, port, FileRegistry(file), {})
+        return Fleet(cloud, cloud.tenants(), FileRegistry(file), {})
     # A library's output must not end up in a document.
     with explained(cloud), contextlib.redirect_stdout(sys.stderr):
         return open_in(cloud, source_of(cloud, choice).environment)
@@ -97,15 +96,8 @@ def open_fleet(cloud: Cloud, choice: Choice, file: Path | None = None) -> Fleet:
 
 def open_in(cloud: Cloud, environment: Mapping[str, str]) -> Fleet:
     """Open the registry of a deployment by its environment. Raises OperatorError, SettingsError, CloudError."""
-    port = port_of(cloud)
+    port = cloud.tenants()
     return Fleet(cloud, port, port.registry_store(environment, discard, SystemClock()), environment)
-
-
-def port_of(cloud: Cloud) -> TenantPort:
-    """Return a cloud's tenant port. Raises OperatorError for a cloud whose deployment serves one tenant only."""
-    if cloud.tenants is None:
-        raise OperatorError(Problem(f"a deployment on {cloud.title} serves one tenant only", ""))
-    return cloud.tenants()
 
 
 class FileRegistry:

@@ -16,7 +16,7 @@ from cli.deployment.model import Finding
 from cli.deployment.output import show_findings
 from cli.deployment.tenants import Invitation
 from cli.tenants.rows import Standing
-from cli.terminal.console import clean, say, show, table
+from cli.terminal.console import clean, clean_keep_spaces, say, show, table
 from cli.terminal.rounds import MARGIN, age, counted, covered_of, show_row_failure, status_counts, style_of
 from tailpipe_exports import NAME
 
@@ -113,7 +113,9 @@ def invitation(target: Console, found: Invitation, written: Sequence[str], check
     for name, content in ({} if written else found.files).items():
         say(target)
         say(target, (name, "bold"))
-        say(target, content)
+        for line in content.splitlines():
+            # Not wrapped: it can be copied.
+            target.print(Text(clean_keep_spaces(line)), overflow="ignore", no_wrap=True, crop=False)
     for path in written:
         say(target, f"written: {path}")
     say(target)

@@ -9,6 +9,7 @@ from cli.clouds import Cloud
 from cli.deployment.model import OperatorError, Problem
 from cli.settings_source import Choice, Source, settings_faults, source_of
 from cli.tenants.fleet import Fleet, explained, open_in
+from cli.tenants.rows import open_documents
 from shared.errors import RegistryError, RequestError
 from shared.tenants.registry import environment_of
 from tailpipe_exports import NAME
@@ -24,7 +25,7 @@ def tenant_source(cloud: Cloud, choice: Choice) -> Source:
         return source
     with explained(cloud):
         fleet = open_in(cloud, source.environment)
-    return replace(source, environment=environment_in(fleet, choice.tenant))
+        return replace(source, environment=environment_in(fleet, choice.tenant), rows=open_documents(fleet))
 
 
 def environment_in(fleet: Fleet, tenant_id: str) -> Mapping[str, str]:
@@ -38,6 +39,7 @@ def environment_in(fleet: Fleet, tenant_id: str) -> Mapping[str, str]:
     environment = environment_of(tenant, fleet.environment, fleet.port.RULES)
     faults, _ = settings_faults(cloud, environment)
     if faults:
-        remedy = f"Correct its entry: {NAME} tenants show {cloud.name} {tenant.id}."
+        entry = f"{NAME} tenants show {cloud.name} {tenant.id}"
+        remedy = f"Correct its entry ({entry}), or deploy with fleet = true: {NAME} deploy {cloud.name}."
         raise OperatorError(*(Problem(f"tenant {tenant.id}: {fault}", remedy) for fault in faults))
     return environment

@@ -408,13 +408,3 @@ def test_discovered_tenants_can_be_added(monkeypatch: pytest.MonkeyPatch) -> Non
         "knows 0 tenants that the registry does not; 2 more are registered"
         in tenants("list", "aws", "--discovered").stdout
     )
-
-
-def test_cloud_without_tenants_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its deployment serves one tenant."""
-    from dataclasses import replace
-
-    from cli import clouds
-
-    monkeypatch.setitem(clouds.CLOUDS, "gcp", replace(clouds.CLOUDS["gcp"], tenants=None))
-    assert "serves one tenant only" in tenants("list", "gcp").stderr

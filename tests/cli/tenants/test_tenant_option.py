@@ -80,9 +80,9 @@ def round_report(status: str, **counts: int) -> dict[str, Any]:
 
 
 def test_run_uses_the_environment_of_the_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entry is laid over the deployment's settings, and the request names the tenant."""
+    """The entry is laid over the deployment's settings, the request names the tenant, and only a run leaves a row."""
     function = FakeFunction([action(Verb.CREATE)])
-    serve(monkeypatch, entry("acme", 1, settings={"CALLS_AT_ONCE": "3"}), entry("other", 2), function=function)
+    port = serve(monkeypatch, entry("acme", 1, settings={"CALLS_AT_ONCE": "3"}), entry("other", 2), function=function)
     result = called("run", "aws", "--tenant", "acme", "--yes", "--json")
     assert result.exit_code == 0, result.output
     assert function.requests[0].tenant == "acme"
@@ -94,9 +94,11 @@ def test_run_uses_the_environment_of_the_tenant(monkeypatch: pytest.MonkeyPatch)
         "EXPORTS": "cur2",
         "CALLS_AT_ONCE": "3",
     }
-    assert called("plan", "aws", "--tenant", "acme").exit_code == 2
+    assert [*port.stored.stored] == ["rows/acme.json"]
+    assert called("plan", "aws", "--tenant", "other").exit_code == 2
+    assert [*port.stored.stored] == ["rows/acme.json"]
     assert called("plan", "aws").exit_code == 2
-    assert [one.tenant for one in function.requests] == ["acme", "acme", ""]
+    assert [one.tenant for one in function.requests] == ["acme", "other", ""]
     assert "TENANT" not in function.environments[-1]
 
 
