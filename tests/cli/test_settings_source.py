@@ -235,7 +235,7 @@ def test_settings_are_not_mistaken_for_credentials(cloud: str) -> None:
     assert {"EXPORTS", "CALL_BUDGET", "MAX_WRITES_PER_RUN", "STALE_MIN_HOURS"} <= names
     own = {name for name in names if entry.own.fullmatch(name)}
     assert all(
-        name.startswith(("AWS_", "AZURE_", "ARM_", "BLOB_", "VAULT_", "GOOGLE_", "GCE_", "CLOUDSDK_"))
+        name.startswith(("AWS_", "AZURE_", "ARM_", "BLOB_", "VAULT_", "AUTHORITY_", "GOOGLE_", "GCE_", "CLOUDSDK_"))
         or name.endswith("_EMULATOR_HOST")
         for name in own
     )
