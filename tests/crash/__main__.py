@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.crash.operators import COMMANDS, opened
 from tests.crash.stage import Stage
 from tests.crash.stages import STAGES, open_stage
 from tests.crash.trial import ROUNDS, Case, Trials, Verdict, ways_of
@@ -29,7 +30,13 @@ WAYS_AT_ONCE = 4  # of a story: a job in a process of its own
 
 
 def play(cloud: str, story: str, choose: Mapping[str, Any]) -> Iterator[Verdict]:
-    """Play the chosen cases of a story, each on a stage that is where every round begins."""
+    """Play the chosen cases of a story, each on a stage that is where every round begins; or those of a command."""
+    if f"{cloud}/{story}" in COMMANDS:
+        with opened(f"{cloud}/{story}") as commands:
+            calls = commands.rehearse()
+            chosen = () if choose["lasting"] else commands.cases()
+            yield from (commands.play(one) for one in chosen if _is_chosen(one, calls, choose))
+        return
     left: list[Case] | None = None
     while left is None or left:
         with open_stage(cloud) as stage:
@@ -116,6 +123,11 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
+def stories_of_commands(cloud: str) -> list[str]:
+    """Return the operator's commands that are played on a cloud."""
+    return [name.partition("/")[2] for name in COMMANDS if name.startswith(f"{cloud}/")]
+
+
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.crash", description=__doc__)
     parser.add_argument("--clouds", default=" ".join(STAGES), help="names separated by blanks")
@@ -143,7 +155,7 @@ def _jobs(found: argparse.Namespace) -> list[Any]:
     stories = [
         (cloud, story)
         for cloud in found.clouds.split()
-        for story in STAGES[cloud].stories
+        for story in (*STAGES[cloud].stories, *stories_of_commands(cloud))
         if not wanted or story in wanted
     ]
     ways = found.ways.split(";") if found.ways else ways_of(STAGES["aws"], lasting=found.lasting)

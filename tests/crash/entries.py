@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from shared.runtime.clock import Clock
+from shared.runtime.clock import Clock, SystemClock
 
 Payload = Mapping[str, Any]
 SECONDS = 900
@@ -58,11 +60,29 @@ def gcp(payload: Payload, clock: Clock) -> Any:
     return [answer[1], json.loads(answer[0])]
 
 
-ENTRIES: Mapping[str, Callable[[Payload, Clock], Any]] = {"aws": aws, "azure": azure, "gcp": gcp}
+def command(payload: Payload, _clock: Clock) -> Any:
+    """Run the operator's tool with `arguments` in an `environment`, and show its exit code last."""
+    from cli.main import main as tool
+
+    os.environ.update(payload["environment"])
+    try:
+        tool(payload["arguments"])
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.write(1, f"exit={end.code}".encode())
+        os._exit(0)
+    except BaseException:  # as Python shows it
+        traceback.print_exc()
+        raise
+
+
+ENTRIES: Mapping[str, Callable[[Payload, Clock], Any]] = {"aws": aws, "azure": azure, "gcp": gcp, "cli": command}
 MODULES: Mapping[str, tuple[str, ...]] = {
     "aws": ("aws_lambda.handler", "aws_lambda.collector"),
     "azure": ("azure_function.handler", "azure.mgmt.resource.resources", "azure.mgmt.managementgroups"),
     "gcp": ("gcp_function.handler", "google.cloud.bigquery", "google.cloud.storage", "flask"),
+    "cli": ("cli.main", "cli.deployment.azure.operator", "cli.deployment.gcp.operator"),
 }
 
 
@@ -77,11 +97,12 @@ def main(cloud: str, control: int) -> None:
     for name in MODULES[cloud]:
         importlib.import_module(name)
     while line := os.read(0, 1 << 20):
-        command = json.loads(line)
+        given = json.loads(line)
         child = os.fork()
         if child == 0:
             with suppress(BaseException):
-                answer = ENTRIES[cloud](command["payload"], RemoteClock(command["clock"]))
+                clock = RemoteClock(given["clock"]) if given["clock"] else SystemClock()
+                answer = ENTRIES[cloud](given["payload"], clock)
                 os.write(1, json.dumps(answer, default=str).encode())
             os._exit(0)
         os.write(control, f"{child}\n".encode())
@@ -89,6 +110,4 @@ def main(cloud: str, control: int) -> None:
 
 
 if __name__ == "__main__":
-    import sys
-
     main(sys.argv[1], int(sys.argv[2]))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.__main__ import main, record, table
+from tests.crash.operators import opened
 from tests.crash.stage import Stage
 from tests.crash.stages import STAGES, open_stage
 from tests.crash.trial import Case, Trials, differences, ways_of
@@ -67,6 +68,17 @@ def test_every_way_of_breaking_some_call(stage: Stage, story: str) -> None:
     """Each way is tried with another call of the story."""
     if story in stage.stories:
         try_ways(stage, story, ways_of(stage))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["azure/destroy", "gcp/destroy"])
+def test_removal_that_was_killed_is_completed_by_the_next(name: str) -> None:
+    """The same command, given again, ends in the same world, and keeps what is the customer's."""
+    cloud, story = name.split("/")
+    with opened(name) as trials:
+        for number, operation in list(enumerate(trials.rehearse(), 1))[::4]:
+            verdict = trials.play(Case(cloud, story, number, "killed after", operation))
+            assert verdict.wrong == [], f"make crash CASE='{verdict.case}' ({operation})"
 
 
 def test_world_that_differs_is_found(stage: Stage) -> None:

@@ -105,7 +105,7 @@ class Trials:
         if not hits:
             verdict.wrong.append("the call was not made")
         verdict.wrong += self._needless()
-        secrets = _secrets(seen)
+        secrets = secrets_in(seen)
         if any(one in ended.said for one in secrets):
             verdict.wrong.append("the call's output contains a credential")
         self._recover(verdict, 6 if case.lasting else RUNS)
@@ -199,7 +199,7 @@ def _deferred(report: Mapping[str, Any]) -> bool:
     return any("deferred" in results or "blocked" in results for results in report["outcomes"].values())
 
 
-def _secrets(seen: list[Any]) -> set[str]:
+def secrets_in(seen: list[Any]) -> set[str]:
     """Return the credentials in the requests' headers, in the notations in which a log may show them."""
     found: set[str] = set()
     for request in seen:
