@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -85,7 +86,7 @@ class ExportDeliveries:
     def _read(self, key: str) -> tuple[bytes, str, datetime]:
         """Return a manifest's text, ETag and time."""
         answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._owner)
-        with answer["Body"] as body:
+        with closing(answer["Body"]) as body:
             return bytes(body.read(MANIFEST_LIMIT)), str(answer["ETag"]), answer["LastModified"].astimezone(UTC)
 
 

@@ -6,6 +6,7 @@ The connector may read below the exports' prefix only, so it reads deliveries an
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -103,8 +104,9 @@ class S3Documents:
 
     def _get(self, key: str, limit: int) -> Blob:
         answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._account)
-        # The body is read inside the retried call, so that a connection lost halfway is retried.
-        with answer["Body"] as body:
+        # The body is read inside the retried call, so that a connection lost halfway is retried. As a context, the body
+        # would be the HTTP library's own stream, whose errors are not those of the SDK.
+        with closing(answer["Body"]) as body:
             size = int(answer["ContentLength"])
             data = body.read() if size <= limit else b""
         return Blob(data, answer["ETag"], size)
@@ -190,7 +192,7 @@ class S3Store(S3Documents):
 
     def _body(self, key: str) -> bytes:
         answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._account)
-        with answer["Body"] as body:
+        with closing(answer["Body"]) as body:
             return bytes(body.read())
 
 

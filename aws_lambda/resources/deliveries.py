@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -189,7 +190,7 @@ class Deliveries:
 
     def _read(self, key: str) -> bytes:
         answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._owner)
-        with answer["Body"] as body:
+        with closing(answer["Body"]) as body:
             return bytes(body.read(MANIFEST_LIMIT))
 
     def _listed(self, dataset: Dataset) -> tuple[dict[str, list[Mapping[str, Any]]], list[Mapping[str, Any]]]:
