@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -108,6 +107,14 @@ def table(verdicts: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def summary(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the number of cases, and of the faults that were tried, with the commit."""
+    commits = ", ".join(sorted({one["commit"] for one in verdicts}))
+    ways = {one["way"] for one in verdicts}
+    lasting = " They lasted to the end of the run." if any(one["lasting"] for one in verdicts) else ""
+    return [f"{len(verdicts):,} cases with {len(ways)} faults, at commit {commits or 'unknown'}.{lasting}"]
+
+
 def record(lines: Sequence[str], document: Path = DOCUMENT) -> None:
     """Write the table into the documentation, between its marks. Raises ValueError without them."""
     text = document.read_text(encoding="utf-8")
@@ -139,6 +146,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     parser.add_argument("--json", type=Path, default=LINES, help="the file for one line a case")
     parser.add_argument("--record", action="store_true", help="write the table into docs/reliability.md")
+    parser.add_argument("--read", type=Path, help="show the lines of an earlier run instead of playing")
     found = parser.parse_args(arguments)
     unknown = set(found.clouds.split()) - set(STAGES)
     if unknown:
@@ -162,23 +170,32 @@ def _jobs(found: argparse.Namespace) -> list[Any]:
     return jobs_of(stories, ways, choose)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Play the cases that the arguments name and return the exit code."""
-    found = _arguments(arguments)
-    begun, verdicts = time.monotonic(), []
-    found.json.parent.mkdir(exist_ok=True)
-    with found.json.open("w", encoding="utf-8") as file:
-        for one in play_all(_jobs(found), found.jobs):
+def _play_and_write(jobs: list[Any], processes: int, path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the verdicts of all jobs as they come, with the commit; write them to a file and show the wrong ones."""
+    path.parent.mkdir(exist_ok=True)
+    commit = _commit()
+    with path.open("w", encoding="utf-8") as file:
+        for verdict in play_all(jobs, processes):
+            one = {**verdict, "commit": commit}
             file.write(json.dumps(one) + "\n")
             file.flush()
-            verdicts.append(one)
             if one["wrong"]:
                 case = Case(*(one[name] for name in ("cloud", "story", "call", "way", "name", "lasting")))
                 print(f"\n{case} ({case.name}) ended {one['ended']}:", *one["wrong"], sep="\n  ")
                 print(f"Play it again:\n  make crash CASE='{case}'", flush=True)
-    lines = table(verdicts)
-    commit, minutes = _commit(), (time.monotonic() - begun) / 60
-    lines += ["", f"{len(verdicts):,} cases in {minutes:.0f} minutes at commit {commit}."]
+            yield one
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        yield json.loads(line)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Play the cases that the arguments name and return the exit code."""
+    found = _arguments(arguments)
+    verdicts = list(_read(found.read) if found.read else _play_and_write(_jobs(found), found.jobs, found.json))
+    lines = [*table(verdicts), "", *summary(verdicts)]
     print("\n".join(lines))
     if found.record:
         record(lines)

@@ -20,6 +20,7 @@ from tests.crash.trial import Case, Trials, differences, ways_of
 FEW = ("403, quoting the request", "login page", "cut off", "429, huge", "lost", "killed before", "killed after")
 # A way that once did harm, the story, and the operation whose first call it was.
 ONCE_FAILED = (
+    ("aws", "steady", "s3:GetObject", "cut off"),
     ("azure", "heal", "GET /subscriptions", "500, empty"),
     ("azure", "heal", "GET /subscriptions", "cut off"),
     # A connection stayed open; warnings are errors in the tests.
@@ -131,4 +132,6 @@ def test_one_case_is_repeated_by_its_name(
     choose = {"first": False, "lasting": False, "calls": [7], "ways": ["cut off"]}
     assert played == [("gcp", "steady", choose)]
     assert "0 cases" in capsys.readouterr().out
-    assert json.loads(f"[{file.read_text(encoding='utf-8')}]") == []
+    file.write_text(json.dumps({**VERDICT, "ended": "ok", "runs": 1, "wrong": ["left"], "commit": "abc"}) + "\n")
+    assert main(["--read", str(file)]) == 1
+    assert "1 cases with 1 faults, at commit abc." in capsys.readouterr().out

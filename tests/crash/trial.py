@@ -17,6 +17,7 @@ from tests.crash.stage import REFUSALS, Ended, Stage, Story, World
 
 TIMEOUT_S = 0.4
 DEFECTS = re.compile(r'"(?:internal-error|unexpected|sdk-refused)"|Traceback \(most recent call last\)')
+DEFECT_CODES = re.compile(r'\b(?:internal-error|unexpected|sdk-refused)(?:\\?"|: )')
 _SECRET_HEADERS = ("authorization", "x-amz-security-token", "x-identity-header", "secret")
 ROUNDS = 40  # until a stage is opened anew, so that a round stays within a month
 ALWAYS = 1_000_000
@@ -184,8 +185,8 @@ def _defects(ended: Ended) -> list[str]:
     wrong = []
     if ended.raised and ended.raised not in REFUSALS:
         wrong.append(f"{ended.raised} was raised: {ended.said[-800:]}")
-    found = DEFECTS.search(ended.said)
-    if found and not wrong and not ended.raised:
+    found = (DEFECT_CODES if ended.raised else DEFECTS).search(ended.said)
+    if found and not wrong:
         wrong.append(f"a defect: {ended.said[max(0, found.start() - 300) : found.end() + 500]}")
     for report in ended.reports:
         wrong += [f"no remedy: {one}" for one in report["failures"] if not str(one["remedy"]).strip()]
