@@ -218,11 +218,12 @@ class OperatorTrials:
             # The token of the local GCP's operator is the operator's address, which commands show.
             if any(one in said for one in secrets_in(seen) - {OPERATOR}):
                 verdict.wrong.append("the command's output contains a credential")
-            _, code, said = self._run(bench)
-            verdict.runs = 1
+            if code:  # what has succeeded need not be repeated
+                _, code, said = self._run(bench)
+                verdict.runs = 1
             found = differences(self.expected, self._command.world(bench))
             if code or found:
-                verdict.wrong.append(f"the second command ended with {code}: {'; '.join(found)}: {said[-1500:]}")
+                verdict.wrong.append(f"the last command ended with {code}: {'; '.join(found)}: {said[-1500:]}")
         return verdict
 
     def _fault(self, bench: Bench, case: Case) -> WireFault:

@@ -97,9 +97,9 @@ class Google:
         return self._json("PATCH", service, path, json=dict(body))
 
     def delete(self, service: str, path: str) -> None:
-        """Send a DELETE; a resource that does not exist is ignored."""
+        """Send a DELETE; a resource that does not exist is ignored. A page in place of the answer proves nothing."""
         try:
-            self._request("DELETE", service, path)
+            self._json("DELETE", service, path)
         except NotFound:
             return
 
