@@ -22,6 +22,16 @@ NEWER = (f"{LIBRARIES}/azure/functions/", f"{LIBRARIES}/azure_functions-") if sy
 RUNTIME = ("grpcio", "protobuf")
 NATIVE = {
     "_cffi_backend",
+    # The SDK of Durable Functions calls the host with aiohttp.
+    "aiohttp/_http_parser",
+    "aiohttp/_http_writer",
+    "aiohttp/_websocket/mask",
+    "aiohttp/_websocket/reader_c",
+    "frozenlist/_frozenlist",
+    "multidict/_multidict",
+    "multidict/_testcapi",
+    "propcache/_helpers_c",
+    "yarl/_quoting_c",
     "charset_normalizer/cd",
     "charset_normalizer/md",
     "cryptography/hazmat/bindings/_rust",
@@ -57,7 +67,13 @@ def azure() -> Iterator[LocalAzure]:
 
 def test_package_contains_everything_that_the_app_imports(unpacked: Unpacked) -> None:
     """All imports, including the deferred ones, are found in the package or the standard library."""
-    later = ("azure.identity", "azure.mgmt.billing", "azure.mgmt.managementgroups", "azure.mgmt.resource.resources")
+    later = (
+        "azure.durable_functions",
+        "azure.identity",
+        "azure.mgmt.billing",
+        "azure.mgmt.managementgroups",
+        "azure.mgmt.resource.resources",
+    )
     assert imported_from_elsewhere(unpacked, "function_app", *later) == []
 
 
