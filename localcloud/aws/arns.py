@@ -58,6 +58,7 @@ class Arns:
             ),
             "sns": self._topic,
             "sqs": self._queue,
+            "stepfunctions": self._state_machine,
             "sts": lambda _operation, params, _where: (str(params["RoleArn"]),) if "RoleArn" in params else _ANY,
         }
 
@@ -209,6 +210,13 @@ class Arns:
         if named:
             return (str(named),)
         return (self._arn("sns", where, str(params["Name"])),) if params.get("Name") else _ANY
+
+    def _state_machine(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
+        keys = ("executionArn", "mapRunArn", "stateMachineArn", "resourceArn")
+        named = next((str(params[key]) for key in keys if params.get(key)), None)
+        if named is None and params.get("name"):
+            named = self._arn("states", where, f"stateMachine:{params['name']}")
+        return (named,) if named else _ANY
 
     def _monitor(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         if params.get("ResourceARN"):

@@ -307,6 +307,24 @@ class AwsActions(ControlActions):
         """
         return self.world.schedules.fire(Where(self.account, region or self.region), name, group, limit_s)
 
+    @unlocked
+    def await_executions(self, limit_s: float = 60) -> dict[str, str]:
+        """Wait until no execution of a state machine runs; return their statuses by ARN, without child workflows.
+
+        Raises TimeoutError.
+        """
+        self.world.state_machines.wait(limit_s=limit_s)
+        executions = self.world.state_machines.executions
+        return {arn: one.status for arn, one in executions.items() if one.map_run is None}
+
+    def disturb_tasks(self, kind: str, containing: str = "", times: int = 1) -> None:
+        """Deliver the next `times` calls of functions by state machines `twice`, `late` or `never`.
+
+        Only calls whose payload, in JSON, contains the text `containing` are meant. A late call arrives when the engine
+        has given it up.
+        """
+        self.world.state_machines.tasks.disturb(kind, containing, times)
+
     def event_deliveries(self) -> list[dict[str, Any]]:
         """Return EventBridge's deliveries of the events that matched a rule, oldest first."""
         return [one.as_json() for one in self.world.buses.deliveries]

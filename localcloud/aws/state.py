@@ -23,6 +23,8 @@ from localcloud.aws.platform.event_sources import EventSources
 from localcloud.aws.platform.organization_events import OrganizationEvents
 from localcloud.aws.platform.schedules import Schedules
 from localcloud.aws.platform.service_events import ServiceEvents
+from localcloud.aws.platform.state_machines import StateMachines
+from localcloud.aws.platform.state_machines_api import StateMachinesApi
 from localcloud.aws.runtime.functions import Functions
 from localcloud.aws.runtime.functions_api import LambdaApi
 from localcloud.aws.services.billing import Billing
@@ -80,7 +82,8 @@ class World:
         self.lambda_api = LambdaApi(self.functions)
         self.enforcement = Enforcement(partition.name, self.buckets)
         self.simulator = Simulator(self.enforcement, self.faults)
-        self.schedules = Schedules(clock, self.sessions, self.functions)
+        self.state_machines = StateMachines(clock, partition.name, self.sessions, self.enforcement, self.calls)
+        self.schedules = Schedules(clock, self.sessions, self.functions, self.state_machines)
         self.buses = EventBuses(clock, self.sessions, self.functions, self.enforcement, self.calls)
         self.events = ServiceEvents(clock, self.buses, self.faults.events)
         self.organizations.on_create.append(OrganizationEvents(self.events).attach)
@@ -99,6 +102,7 @@ class World:
             "events": self.buses.operations,
             "lambda": self.lambda_api.operations,
             "iam": self.simulator.operations,
+            "stepfunctions": StateMachinesApi(self.state_machines).operations,
         }
 
     def _stack_set(self, where: Where, params: dict[str, Any]) -> StackSet | None:
@@ -118,4 +122,4 @@ class World:
 
     def owns(self, service: str) -> bool:
         """Return whether moto must not answer for this service, because the state is kept here."""
-        return service in ("bcm-data-exports", "billing", "cloudformation", "organizations")
+        return service in ("bcm-data-exports", "billing", "cloudformation", "organizations", "stepfunctions")

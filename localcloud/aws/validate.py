@@ -17,14 +17,14 @@ from localcloud.aws.wire import AwsRequest
 from localcloud.common.oracles import oracle
 
 # The services whose results and errors the local cloud creates without moto.
-ANSWERED = frozenset({"bcm-data-exports", "billing", "organizations", "cloudformation"})
+ANSWERED = frozenset({"bcm-data-exports", "billing", "organizations", "cloudformation", "stepfunctions"})
 # Enumerations to which AWS adds values before they are in the model: tests may return values that are not in it.
 OPEN = frozenset({"ExecutionStatusReason"})
 # Error codes that every operation may return. Source: the services' "Common errors" pages.
 COMMON = frozenset(
     {"AccessDenied", "AccessDeniedException", "NotImplemented", "ValidationError", "ValidationException"}
 )
-CHECKED = frozenset({"bcm-data-exports", "billing", "organizations", "cloudformation", "s3", "iam", "sts"})
+CHECKED = ANSWERED | {"s3", "iam", "sts"}
 
 
 @oracle("botocore, requests")

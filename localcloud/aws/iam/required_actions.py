@@ -33,6 +33,8 @@ class _ActionNames(msgspec.Struct, frozen=True):
 _ACTIONS = read_table(__file__, "required_actions.json", _ActionNames)
 # Operations whose action has another name. GetCallerIdentity requires no permission.
 _NAMED = {("lambda", "Invoke"): "lambda:InvokeFunction", ("sts", "GetCallerIdentity"): ""}
+# Services whose prefix in actions differs from the name of their model.
+_PREFIXES = {"stepfunctions": "states"}
 _TAG_MEMBERS = ("Tags", "tags")
 # "Activate trusted access for StackSets with AWS Organizations", CloudFormation User Guide: activation enables
 # access for the service and creates its service-linked role.
@@ -45,6 +47,8 @@ _PASSES: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
     ("lambda", "UpdateFunctionConfiguration"): lambda params: params.get("Role"),
     ("scheduler", "CreateSchedule"): lambda params: params.get("Target", {}).get("RoleArn"),
     ("scheduler", "UpdateSchedule"): lambda params: params.get("Target", {}).get("RoleArn"),
+    ("stepfunctions", "CreateStateMachine"): lambda params: params.get("roleArn"),
+    ("stepfunctions", "UpdateStateMachine"): lambda params: params.get("roleArn"),
 }
 
 
@@ -64,7 +68,7 @@ def needs_of(
         return ()
     if service == "s3":
         return _of_s3(operation, params, arns)
-    action = _NAMED.get((service, operation), f"{service}:{operation}")
+    action = _NAMED.get((service, operation), f"{_PREFIXES.get(service, service)}:{operation}")
     if not action:
         return ()
     own = RequiredAction(action, arns.of(service, operation, params, where))

@@ -1,4 +1,4 @@
-"""EventBridge Scheduler: moto stores the schedules, and they fire on request.
+"""EventBridge Scheduler: moto stores the schedules, which start functions and state machines on request.
 
 Schedules do not fire on time; a test or a demo fires them. As on AWS, Scheduler then assumes the schedule's role,
 invokes the target with it, and sends undeliverable events to the dead-letter queue. Refused invocations are not
@@ -19,6 +19,7 @@ from moto.scheduler.models import scheduler_backends
 from localcloud.aws.arns import Where
 from localcloud.aws.errors import AwsError
 from localcloud.aws.iam.sessions import Sessions, send
+from localcloud.aws.platform.state_machines import StateMachines
 from localcloud.aws.runtime.function_logs import add_schedule_metrics
 from localcloud.aws.runtime.functions import Functions
 from shared.runtime.clock import Clock
@@ -27,12 +28,13 @@ PRINCIPAL = "scheduler.amazonaws.com"
 
 
 class Schedules:
-    """Fires schedules whose target is a function."""
+    """Fires schedules whose target is a function or a state machine."""
 
-    def __init__(self, clock: Clock, sessions: Sessions, functions: Functions) -> None:
+    def __init__(self, clock: Clock, sessions: Sessions, functions: Functions, machines: StateMachines) -> None:
         self._clock = clock
         self._sessions = sessions
         self._functions = functions
+        self._machines = machines
 
     def fire(self, where: Where, name: str, group: str = "default", limit_s: float = 60) -> dict[str, Any]:
         """Fire a schedule and wait, at most `limit_s` seconds, until the function has finished.
@@ -64,6 +66,11 @@ class Schedules:
             outcome = "InvocationsSentToDeadLetterCount" if result["dead_lettered"] else "InvocationDroppedCount"
             add_schedule_metrics(where, group, **{outcome: 1})
             return result
+        if request_id in self._machines.executions:
+            self._machines.wait(request_id, limit_s)
+            started = self._machines.executions[request_id]
+            shown = {"execution": started.arn, "status": started.status, "error": started.error or None}
+            return result | {"delivered": True, "run": shown}
         (run,) = self._functions.wait(request_id, limit_s)
         return result | {"delivered": True, "run": run.as_json()}
 
@@ -77,8 +84,15 @@ class Schedules:
     def _invoke(self, session: Any, target: dict[str, Any], body: str) -> str:
         arn = str(target["Arn"])
         fields = arn.split(":")
+        if fields[2] == "states" and fields[5] == "stateMachine":
+            started = self._sessions.client(session, "stepfunctions", fields[3]).start_execution(
+                stateMachineArn=arn, input=body
+            )
+            return str(started["executionArn"])
         if fields[2] != "lambda" or fields[5] != "function":
-            raise AwsError("ValidationException", f"schedules of the local cloud can only target functions, not {arn}")
+            raise AwsError(
+                "ValidationException", f"schedules of the local cloud target functions and state machines, not {arn}"
+            )
         functions = self._sessions.client(session, "lambda", fields[3])
         response = functions.invoke(FunctionName=arn, InvocationType="Event", Payload=body)
         response["Payload"].read()  # an unread body keeps its connection open
