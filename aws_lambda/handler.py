@@ -48,13 +48,15 @@ from shared.runtime.log import Sink, with_tenant
 from shared.state.session import READ_SECONDS
 from shared.state.store import StateStore
 from shared.tenants.registry import TENANT
-from shared.tenants.rounds import metrics_of_round, short_report
+from shared.tenants.rounds import metrics_of_round
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 NAMESPACE = "TailpipeExports"
 WORDING = Wording("AWS", "account", "accounts")
+# In one answer to the coordinator; an id has at most 40 characters.
+MOST_TENANTS = 5000
 
 
 class RunFailed(Exception):
@@ -108,13 +110,20 @@ def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -
 
 
 def _round(fleet: Fleet, step: RoundRequest) -> dict[str, Any]:
-    """Begin a round and return its tenants, or end it and return the short form of its report. Raises CloudError."""
+    """Begin a round and return its tenants, or end it and return what the coordinator needs. Raises CloudError.
+
+    The coordinator takes answers of at most 256 KiB ("Quotas related to task executions", AWS Step Functions Developer
+    Guide): the rows are in the stored report only, and tenants beyond MOST_TENANTS come first in the next round.
+    """
     if step.step is Step.BEGIN:
-        return fleet.begin()
+        begun = fleet.begin()
+        return {**begun, "tenants": begun["tenants"][:MOST_TENANTS]}
     report = fleet.end(step.id)
     emit_metrics(metrics_of_round(report), report["calls"])
     # The coordinator calls these again, until the round has used their share.
-    return {**short_report(report), "unfinished": [row["tenant"] for row in report["rows"] if row.get("again")]}
+    unfinished = [row["tenant"] for row in report["rows"] if row.get("again")][:MOST_TENANTS]
+    shown = {name: report[name] for name in ("round", "status", "started_at", "duration_s", "tenants", "scopes")}
+    return {**shown, "unfinished": unfinished}
 
 
 def run_once(

@@ -21,6 +21,9 @@ locals {
     failed-events    = "events-lie-in-the-queue"
     deliveries       = "deliveries-are-not-announced"
     dropped-starts   = "scheduled-runs-are-missing"
+    missed-rounds    = "rounds-are-missing"
+    failed-rounds    = "a-round-failed"
+    late-rounds      = "a-round-is-late"
   }
 
   # Six hours, in periods.
@@ -159,7 +162,7 @@ locals {
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
-  for_each = merge(local.alarms, var.delivery_events ? local.delivery_alarms : {})
+  for_each = merge(local.alarms, var.delivery_events ? local.delivery_alarms : {}, var.fleet ? local.round_alarms : {})
 
   alarm_name          = "${var.function_name}-${each.key}"
   alarm_description   = "${each.value.description} Runbook: docs/runbook.md#${local.runbook[each.key]}"

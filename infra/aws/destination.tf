@@ -167,6 +167,24 @@ locals {
       }
     },
   ]
+  # The function has no right to write the registry. This also holds where another policy grants one by mistake.
+  registry_statements = [for enabled in var.fleet ? [true] : [] : {
+    Sid       = "TailpipeRegistry"
+    Effect    = "Deny"
+    Principal = { AWS = "*" }
+    Action    = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject"]
+    Resource  = ["${local.bucket_arn}/registry/*"]
+    Condition = {
+      for operator, roles in {
+        ArnNotLike = var.registry_writers
+        ArnLike    = length(var.registry_writers) > 0 ? [] : local.own_roles
+      } : operator => { "aws:PrincipalArn" = roles } if length(roles) > 0
+    }
+  }]
+  own_roles = [
+    for name in [var.function_name, local.events_name, local.rounds_name, var.connector_role_name] :
+    "arn:${local.partition}:iam::${local.account}:role/${name}"
+  ]
   further_statements = var.extra_bucket_policy == null ? [] : flatten([jsondecode(var.extra_bucket_policy).Statement])
 }
 
@@ -175,7 +193,7 @@ resource "aws_s3_bucket_policy" "exports" {
 
   policy = jsonencode({
     Version   = "2012-10-17"
-    Statement = concat(local.further_statements, local.own_statements)
+    Statement = concat(local.further_statements, local.registry_statements, local.own_statements)
   })
 
   # S3 takes no two changes of access at once.

@@ -33,6 +33,10 @@ locals {
     DELIVERY_TOPIC         = var.delivery_events ? aws_sns_topic.deliveries["deliveries"].arn : ""
     POWERTOOLS_LOG_LEVEL   = var.log_level
   }
+  # A reservation caps the tenants that are served at once. Two more calls may run: one for this deployment itself, and
+  # the beginning or the end of a round.
+  reserved_concurrency = var.fleet && var.reserved_concurrency > 0 ? var.fleet_concurrency + 2 : var.reserved_concurrency
+
   # The settings that the function and the collector need to announce deliveries.
   announcing = ["BUCKET_REGION", "EXPORT_PREFIX", "DELTAS", "DELIVERY_TOPIC", "NOTIFY_URL"]
   settings   = merge(var.settings, local.own_settings)
@@ -76,8 +80,9 @@ resource "aws_lambda_function" "this" {
   timeout          = var.timeout_seconds
   tags             = local.tags
 
-  # Two runs at once do no harm, but cost calls. An event that arrives during a run waits in Lambda's queue.
-  reserved_concurrent_executions = var.reserved_concurrency
+  # Two runs at once do no harm, but cost calls. An event that arrives during a run waits in Lambda's queue, or is
+  # refused by the lease of the run in progress where tenants are served too.
+  reserved_concurrent_executions = local.reserved_concurrency
 
   environment {
     variables = local.settings

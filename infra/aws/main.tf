@@ -62,6 +62,7 @@ locals {
     carbon     = contains(var.exports, "carbon")
     kms        = var.kms_key_arn != null
     notify     = var.notify_secret != null
+    fleet      = var.fleet
     events     = var.events
     deliveries = var.delivery_events
     # For the collector, which announces deliveries as the function does.
@@ -87,10 +88,12 @@ locals {
     events_queue   = "${var.function_name}-events"
     deliveries     = "${var.function_name}-deliveries"
     notify_secret  = var.notify_secret != null ? var.notify_secret : ""
+    tenant_role    = var.tenant_role_name
+    rounds         = local.rounds_name
   }
   rights = yamldecode(templatefile("${path.module}/rights.yaml", local.names))
   grants = {
-    for identity in ["collector", "connector", "function"] : identity => [
+    for identity in ["collector", "connector", "function", "rounds"] : identity => [
       for grant in local.rights[identity] : grant if contains(keys(grant), "when") ? local.conditions[grant.when] : true
     ]
   }

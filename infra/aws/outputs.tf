@@ -73,16 +73,26 @@ output "delivery_topic" {
   value       = one([for topic in aws_sns_topic.deliveries : topic.arn])
 }
 
+output "rounds" {
+  description = "What starts the rounds over the tenants: state_machine (its ARN), schedule, group, reports; null without fleet."
+  value = one([for key, machine in aws_sfn_state_machine.rounds : {
+    state_machine = machine.arn
+    schedule      = aws_scheduler_schedule.rounds[key].name
+    group         = aws_scheduler_schedule_group.rounds[key].name
+    reports       = "runs/rounds/"
+  }])
+}
+
 output "alarms" {
   description = "The names of the alarms."
   value       = sort([for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_name])
 }
 
 output "granted" {
-  description = "The grants of rights.yaml that this deployment makes, by holder: collector, connector, function."
+  description = "The grants of rights.yaml that this deployment makes, by holder: collector, connector, function, rounds."
   value = {
     for identity, grants in local.grants : identity => [for grant in grants : grant.id]
-    if { collector = var.events || var.delivery_events, connector = local.connector, function = true }[identity]
+    if { collector = var.events || var.delivery_events, connector = local.connector, function = true, rounds = var.fleet }[identity]
   }
 }
 

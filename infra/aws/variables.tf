@@ -128,6 +128,73 @@ variable "delta_retention_days" {
   }
 }
 
+variable "fleet" {
+  description = "Whether this deployment also serves the tenants of the registry, in rounds that AWS Step Functions run."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "fleet_schedule" {
+  description = "When a round over the tenants starts, as EventBridge Scheduler writes it. A round that is still in progress is not overtaken."
+  type        = string
+  default     = "rate(1 hour)"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^rate\\([1-9]\\d* (minute|hour|day)s?\\)$", var.fleet_schedule)) || can(regex("^cron\\(\\S+( \\S+){5}\\)$", var.fleet_schedule))
+    error_message = "Set fleet_schedule to \"rate(1 hour)\" or the like, or to six cron fields, such as \"cron(30 * * * ? *)\"."
+  }
+}
+
+variable "fleet_concurrency" {
+  description = "How many tenants are served at once, at most. Lambda reserves as many executions, and two more."
+  type        = number
+  default     = 40
+  nullable    = false
+
+  validation {
+    condition     = var.fleet_concurrency >= 1 && var.fleet_concurrency <= 900 && floor(var.fleet_concurrency) == var.fleet_concurrency
+    error_message = "Set fleet_concurrency to a whole number from 1 to 900."
+  }
+}
+
+variable "fleet_tolerated_percent" {
+  description = "The share of tenants, in percent, whose call of the function may fail before the round stops. Tenants that cannot be entered are no failed calls."
+  type        = number
+  default     = 50
+  nullable    = false
+
+  validation {
+    condition     = var.fleet_tolerated_percent >= 0 && var.fleet_tolerated_percent <= 100
+    error_message = "Set fleet_tolerated_percent to a number from 0 to 100."
+  }
+}
+
+variable "tenant_role_name" {
+  description = "The name of the role that the function assumes in each tenant's account."
+  type        = string
+  default     = "tailpipe-exports-tenant"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[\\w+=,.@-]{1,64}$", var.tenant_role_name))
+    error_message = "Set tenant_role_name to at most 64 letters, digits or any of _+=,.@-."
+  }
+}
+
+variable "registry_writers" {
+  description = "The ARNs of the only roles and users that may write the tenant registry. Empty: everyone with rights on the bucket except the roles of this module."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.registry_writers : can(regex("^arn:aws[a-z-]*:iam::\\d{12}:(role|user)/[\\w+=,.@/-]+$", arn))])
+    error_message = "Set registry_writers to ARNs of roles or users, such as \"arn:aws:iam::111122223333:role/platform\"."
+  }
+}
+
 variable "include_accounts" {
   description = "Member accounts that get the connector role. If include_ous is empty too: all."
   type        = list(string)

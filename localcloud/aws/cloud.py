@@ -22,6 +22,7 @@ from localcloud.aws.partitions import PARTITIONS, regions
 from localcloud.aws.platform.deployed_deliveries import expire_documents, make_topic
 from localcloud.aws.platform.deployed_events import make_events
 from localcloud.aws.platform.deployed_function import make_function, make_function_role
+from localcloud.aws.platform.deployed_rounds import make_rounds
 from localcloud.aws.platform.deployment import STACK_SET, Deployment
 from localcloud.aws.platform.object_events import object_events
 from localcloud.aws.services.organization import MANAGEMENT_ACCOUNT, Organization, account_id
@@ -57,7 +58,7 @@ class LocalAws(LocalCloud):
 
     `package` returns the function's zip, built for this machine's Python, on the first call; without it, the
     deployment has no function, only its role. With `deliveries`, it announces them: there is a topic, and S3 reports
-    manifests.
+    manifests. With `fleet`, a state machine calls the function for each tenant of the registry.
 
     Raises RuntimeError when another LocalAws is open in this process, ValueError for invalid settings.
     """
@@ -80,6 +81,7 @@ class LocalAws(LocalCloud):
         close_delay_s: float = 0,
         package: Callable[[], bytes] | None = None,
         deliveries: bool = False,
+        fleet: bool = False,
     ) -> None:
         super().__init__()
         if partition not in PARTITIONS:
@@ -101,7 +103,12 @@ class LocalAws(LocalCloud):
         member = kind in ("delegated", "member") and not bare
         self.account = account_id(0) if member else MANAGEMENT_ACCOUNT
         self.deployment = Deployment.fresh(
-            self.account, self.partition, self.region, standalone=kind == "standalone", deliveries=deliveries
+            self.account,
+            self.partition,
+            self.region,
+            standalone=kind == "standalone",
+            deliveries=deliveries,
+            fleet=fleet,
         )
         self._actions = AwsActions(self.world, self.account, self.region, self.deployment.bucket, STACK_SET)
         self._clients: dict[tuple[str, str], Any] = {}
@@ -187,6 +194,7 @@ class LocalAws(LocalCloud):
         # Closed first, so that the server still answers the last requests of a function.
         self._stack.callback(self.world.functions.close)
         self._stack.callback(self.world.event_sources.close)
+        self._stack.callback(self.world.state_machines.close)
         server.start()
         if not self._bare:
             self._deploy()
@@ -207,6 +215,9 @@ class LocalAws(LocalCloud):
             conditions.add("deliveries")
             make_topic(self.deployment, self.client)
             expire_documents(self.deployment, self.client)
+        if self.deployment.fleet:
+            conditions.add("fleet")
+            make_rounds(self.deployment, self.client)
         role = make_function_role(self.deployment, self.client, conditions)
         if self._package is not None:
             make_function(self.deployment, self.client, RUNTIME, role)

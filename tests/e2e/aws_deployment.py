@@ -92,7 +92,8 @@ class Deployment:
     def deploy(self, package: Path, *more: str) -> CommandResult:
         """Deploy a package that is built for this machine's Python."""
         emails = 'notification_emails=["platform@example.com"]'
-        values = ("environment=prod", f"package={package}", emails, "dashboard=true", "delivery_events=true")
+        events, fleet = ("dashboard=true", "delivery_events=true"), ("fleet=true", "fleet_concurrency=3")
+        values = ("environment=prod", f"package={package}", emails, *events, *fleet)
         return self.tailpipe("deploy", "aws", *(part for value in values for part in ("--var", value)), *more)
 
     def accesses(self) -> set[tuple[str, str]]:

@@ -19,6 +19,7 @@ from cli.deployment.aws import (
     preflight,
     remove,
     rights,
+    rounds,
     surroundings,
     verify,
 )
@@ -40,6 +41,7 @@ class AwsOperator:
         self._session = session
         self._sleep = sleep
         self._kind = os.environ.get(VARIABLE, "")  # the account_kind of the deployment, "" if unknown
+        self._fleet = False
 
     @classmethod
     def open(cls, given: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep) -> Self:
@@ -57,11 +59,12 @@ class AwsOperator:
         function = self._session.function
         named = {} if function == FUNCTION else {"function_name": function}
         self._kind = account_kind(self.place, given, os.environ)
+        self._fleet = bool(given.get("fleet"))
         return {"account_kind": self._kind, **named}
 
     @translated()
     def rights(self) -> list[model.Finding]:
-        return rights.rights(self._session, alone=is_alone(self.place, self._kind))
+        return rights.rights(self._session, alone=is_alone(self.place, self._kind), fleet=self._fleet)
 
     @translated()
     def surroundings(self, given: Mapping[str, Any]) -> list[model.Finding]:  # noqa: ARG002 - the port's signature
@@ -96,6 +99,10 @@ class AwsOperator:
 
     def invoke(self, payload: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         return invoke.invoke(self._session, payload, tell, self._sleep)
+
+    @translated()
+    def round(self, tell: Tell) -> dict[str, Any]:
+        return rounds.round_report(self._session, tell, self._sleep)
 
     @translated()
     def verify(self) -> list[model.Finding]:

@@ -20,6 +20,8 @@ from cli.deployment.model import Finding
 MEMBER_RESOURCE = "TailpipeCloudWatchRole"
 # AWS keeps this many executions unreserved: "Configuring reserved concurrency", AWS Lambda Developer Guide.
 UNRESERVED = 100
+# The default of the variable fleet_concurrency; Lambda reserves two executions more.
+FLEET_CONCURRENCY = 40
 
 
 def preflight(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
@@ -111,7 +113,9 @@ def _function_name(given: Mapping[str, Any]) -> str:
 def _roles(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     """Check the roles that a deployment would adopt, because it replaces their trust and policies."""
     function = _function_name(given)
-    for suffix in ("", "-schedule", *(("-forward",) if session.aws.region != session.aws.home else ())):
+    forward = ("-forward",) if session.aws.region != session.aws.home else ()
+    rounds = ("-rounds", "-rounds-schedule") if given.get("fleet") else ()
+    for suffix in ("", "-schedule", *forward, *rounds):
         remedy = "Choose another name that begins with tailpipe-: --var function_name=NAME; that role is not touched."
         yield _role(session, f"{function}{suffix}", "", remedy)
     connector = str(given.get("connector_role_name") or "tailpipe-connector-role")
@@ -168,12 +172,18 @@ def _marked(tags: Any) -> bool:
 
 
 def _concurrency(session: Session, given: Mapping[str, Any]) -> Finding:
-    what = "room for one reserved execution"
+    wanted = int(given.get("fleet_concurrency") or FLEET_CONCURRENCY) + 2 if given.get("fleet") else 1
+    what = f"room for {wanted} reserved executions" if wanted > 1 else "room for one reserved execution"
     if str(given.get("reserved_concurrency", "")).startswith("-"):
         return Finding(what, True, "none is reserved")
+    reserved = 0
     try:
-        session.aws.client("lambda").get_function_configuration(FunctionName=_function_name(given))
-        return Finding(what, True, "the function already exists")
+        found = session.aws.client("lambda").get_function(FunctionName=_function_name(given))
+        reserved = int(found.get("Concurrency", {}).get("ReservedConcurrentExecutions", 0))
+        if not given.get("fleet"):
+            return Finding(what, True, "the function already exists")
+        if reserved >= wanted:
+            return Finding(what, True, "the function already has it")
     except ClientError as error:
         if not gone(error):
             return Finding(what, None, message_of(error))
@@ -182,7 +192,7 @@ def _concurrency(session: Session, given: Mapping[str, Any]) -> Finding:
     except ClientError as error:
         return Finding(what, None, message_of(error))
     left = int(limits["UnreservedConcurrentExecutions"])
-    if left > UNRESERVED:
+    if left + reserved >= UNRESERVED + wanted:
         return Finding(what, True, f"{left} executions are unreserved")
     return Finding(
         what,

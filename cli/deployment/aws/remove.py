@@ -40,23 +40,27 @@ Sleep = Callable[[float], None]
 EVENTS = FILES / "infra" / "aws" / "events.json"
 
 
+# UpdateSchedule resets what it is not given.
+KEPT_OF_SCHEDULE = (
+    "Name",
+    "GroupName",
+    "ScheduleExpression",
+    "ScheduleExpressionTimezone",
+    "FlexibleTimeWindow",
+    "Target",
+)
+
+
 def stop_schedule(session: Session, tell: Tell) -> None:
-    """Disable the schedule and the rules for events, and prevent any other start of the function."""
+    """Disable the schedules and the rules for events, and prevent any other start of the function."""
     function = session.function
     scheduler = session.aws.client("scheduler")
-    with_schedule = _found(lambda: scheduler.get_schedule(Name=function, GroupName=function))
-    if with_schedule is not None:
-        fields = (
-            "Name",
-            "GroupName",
-            "ScheduleExpression",
-            "ScheduleExpressionTimezone",
-            "FlexibleTimeWindow",
-            "Target",
-        )
-        kept = {name: with_schedule[name] for name in fields if name in with_schedule}
-        scheduler.update_schedule(**kept, State="DISABLED")
-        tell(f"schedule {function} is disabled")
+    for name in (function, f"{function}-rounds"):
+        schedule = _found(partial(scheduler.get_schedule, Name=name, GroupName=name))
+        if schedule is not None:
+            kept = {field: schedule[field] for field in KEPT_OF_SCHEDULE if field in schedule}
+            scheduler.update_schedule(**kept, State="DISABLED")
+            tell(f"schedule {name} is disabled")
     rules = [f"{function}-{name}" for name in (*json.loads(EVENTS.read_text(encoding="utf-8")), "deliveries")]
     for region in dict.fromkeys((session.aws.home, session.aws.region)):
         events = session.aws.client("events", region)

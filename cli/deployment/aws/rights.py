@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -14,13 +14,15 @@ POLICIES = ("infra/aws/operator-deploy-policy.json", "infra/aws/operator-destroy
 ACTIONS_A_CALL = 100  # the maximum of one simulation, by botocore's model
 
 
-def rights(session: Session, *, alone: bool = False) -> list[Finding]:
+def rights(session: Session, *, alone: bool = False, fleet: bool = True) -> list[Finding]:
     """Check each action of the operator with IAM's simulator, on the resources that it will be used on.
 
-    `alone`: nothing is deployed to other accounts; actions that only this needs are left out.
+    `alone`: nothing is deployed to other accounts; `fleet`: tenants are served. Actions that only the other case needs
+    are left out.
     """
     source = _principal(session)
-    wanted = _wanted(session, alone=alone)
+    without = {name for name, left_out in {"members": alone, "fleet": not fleet}.items() if left_out}
+    wanted = _wanted(session, without)
     if not source:
         return [Finding(action, True, "this is the account's root user") for action in sorted(wanted)]
     allowed: set[str] = set()
@@ -48,12 +50,12 @@ def rights(session: Session, *, alone: bool = False) -> list[Finding]:
     ]
 
 
-def _wanted(session: Session, *, alone: bool) -> dict[str, list[str]]:
-    """Return each action of the operator with examples of its resources."""
+def _wanted(session: Session, without: Collection[str]) -> dict[str, list[str]]:
+    """Return each action of the operator, except under the conditions `without`, with examples of its resources."""
     found: dict[str, list[str]] = {}
     for listed in grants("aws", OPERATOR_FILE).values():
         for grant in listed:
-            if alone and grant.get("when") == "members":
+            if grant.get("when") in without:
                 continue
             for action in grant["actions"]:
                 # A role is an IAM resource, for sts:AssumeRole too.

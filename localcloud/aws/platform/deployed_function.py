@@ -10,13 +10,15 @@ from localcloud.aws.iam import grants
 from localcloud.aws.platform.deployment import FUNCTION, Clients, Deployment
 from localcloud.aws.runtime.function_code import PLACEHOLDER
 
+# A laptop runs fewer processes at once than the module's default of 40 tenants and two.
+FLEET_CONCURRENCY = 4
 TAGS = [{"Key": "managed-by", "Value": "tailpipe-exports"}]
 
 
 def make_function_role(deployment: Deployment, clients: Clients, conditions: Collection[str], kms_key: str = "") -> str:
     """Create the function's role with the grants that apply under `conditions` and return its ARN."""
     iam = clients("iam", deployment.account)
-    role = iam.create_role(RoleName=FUNCTION, AssumeRolePolicyDocument=_trust("lambda.amazonaws.com"), Tags=TAGS)
+    role = iam.create_role(RoleName=FUNCTION, AssumeRolePolicyDocument=trust("lambda.amazonaws.com"), Tags=TAGS)
     policy = grants.policy("function", deployment.names(kms_key), conditions)
     iam.put_role_policy(RoleName=FUNCTION, PolicyName="reconcile", PolicyDocument=policy)
     return str(role["Role"]["Arn"])
@@ -42,7 +44,8 @@ def make_function(deployment: Deployment, clients: Clients, runtime: str, role: 
         Tags={"managed-by": "tailpipe-exports"},
     )
     client = clients("lambda", deployment.account)
-    client.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=1)
+    reserved = FLEET_CONCURRENCY if deployment.fleet else 1
+    client.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=reserved)
     client.put_function_event_invoke_config(
         FunctionName=FUNCTION, MaximumRetryAttempts=0, DestinationConfig={"OnFailure": {"Destination": failed}}
     )
@@ -52,7 +55,7 @@ def make_function(deployment: Deployment, clients: Clients, runtime: str, role: 
 def _schedule(deployment: Deployment, clients: Clients, function: str) -> None:
     iam = clients("iam", deployment.account)
     name = f"{FUNCTION}-schedule"
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=_trust("scheduler.amazonaws.com"), Tags=TAGS)
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust("scheduler.amazonaws.com"), Tags=TAGS)
     allowed = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": function}
     document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
     iam.put_role_policy(RoleName=name, PolicyName="start", PolicyDocument=document)
@@ -67,6 +70,7 @@ def _schedule(deployment: Deployment, clients: Clients, function: str) -> None:
     )
 
 
-def _trust(service: str) -> str:
+def trust(service: str) -> str:
+    """Return a policy that lets a service assume a role."""
     statement: Mapping[str, Any] = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})

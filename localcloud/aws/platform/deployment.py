@@ -20,6 +20,8 @@ STACK_SET = "Tailpipe-CloudWatch-Child-StackSet"
 CONNECTOR_ROLE = "tailpipe-connector-role"
 MEMBER_ROLE = "tailpipe-child-connector"
 FUNCTION = "tailpipe-exports"
+ROUNDS = f"{FUNCTION}-rounds"
+TENANT_ROLE = "tailpipe-exports-tenant"
 TLS_SID = "TailpipeTlsOnly"
 EXPORTS_SID = "TailpipeDataExports"
 _TAILPIPE = "336268260260"
@@ -29,7 +31,10 @@ Clients = Callable[[str, str | None], Any]
 
 @dataclass(frozen=True)
 class Deployment:
-    """The settings of a deployment; `region` is its bucket's region. `deliveries` are announced or not."""
+    """The settings of a deployment; `region` is its bucket's region.
+
+    `deliveries` are announced or not; with `fleet` it serves the tenants of a registry in rounds.
+    """
 
     account: str
     partition: Partition
@@ -38,14 +43,22 @@ class Deployment:
     external_id: str  # never shown
     salt: bytes
     deliveries: bool = False
+    fleet: bool = False
 
     @classmethod
     def fresh(
-        cls, account: str, partition: Partition, region: str, *, standalone: bool = False, deliveries: bool = False
+        cls,
+        account: str,
+        partition: Partition,
+        region: str,
+        *,
+        standalone: bool = False,
+        deliveries: bool = False,
+        fleet: bool = False,
     ) -> Deployment:
         """Return a deployment with a random External ID."""
         external_id, salt = secrets.token_urlsafe(24), secrets.token_bytes(16)
-        return cls(account, partition, region, standalone, external_id, salt, deliveries)
+        return cls(account, partition, region, standalone, external_id, salt, deliveries, fleet)
 
     def __repr__(self) -> str:
         return f"Deployment({self.account}, {self.region})"
@@ -82,6 +95,8 @@ class Deployment:
             "events_queue": f"{FUNCTION}-events",
             "deliveries": f"{FUNCTION}-deliveries",
             "notify_secret": notify_secret,
+            "tenant_role": TENANT_ROLE,
+            "rounds": ROUNDS,
         }
 
     def settings(self) -> dict[str, str]:

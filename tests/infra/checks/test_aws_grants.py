@@ -17,8 +17,11 @@ LISTED = {
     "aws_iam_role.function": {"sts:AssumeRole"},
     "aws_iam_role.schedule": {"sts:AssumeRole"},
     "aws_iam_role.forward": {"sts:AssumeRole"},
+    "aws_iam_role.round_schedule": {"sts:AssumeRole"},
+    "aws_iam_role.rounds": {"sts:AssumeRole"},
     "aws_iam_role_policy.schedule": {"lambda:InvokeFunction", "sqs:SendMessage"},
     "aws_iam_role_policy.forward": {"events:PutEvents"},
+    "aws_iam_role_policy.round_schedule": {"states:StartExecution", "sqs:SendMessage"},
     "aws_sns_topic_policy.alarms": {"sns:Publish"},
     "aws_sns_topic_policy.deliveries": {"sns:Publish"},
     # The wildcards are in a Deny statement, which requires TLS.
@@ -26,6 +29,8 @@ LISTED = {
     "aws_sqs_queue_policy.events": {"sqs:*", "sqs:SendMessage"},
     "aws_sqs_queue_policy.failed": {"sqs:*", "sqs:SendMessage"},
     "aws_sqs_queue_policy.home": {"sqs:*", "sqs:SendMessage"},
+    # These are in a Deny statement.
+    "local.registry_statements": {"s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject"},
     "local.own_statements": {"s3:*", "s3:GetBucketPolicy", "s3:PutObject"},
     # The key's owner adds these, if a key is given.
     "output.kms_key_policy": {
@@ -67,10 +72,10 @@ def test_additional_permissions_are_listed(repository: Path) -> None:
     assert explicit_actions(read) == LISTED
     assert attached_policies(read) == []
     policies = {name for name in read.resources if name.startswith("aws_iam_role_policy.")}
-    assert policies == {
-        f"aws_iam_role_policy.{one}" for one in ("collector", "connector", "forward", "function", "schedule")
-    }
-    for holder in ("function", "connector", "collector"):
+    others = ("forward", "schedule", "round_schedule")
+    holders = ("function", "connector", "collector", "rounds")
+    assert policies == {f"aws_iam_role_policy.{one}" for one in (*others, *holders)}
+    for holder in holders:
         assert read.resources[f"aws_iam_role_policy.{holder}"]["policy"] == f"${{local.policies.{holder}}}"
 
 
