@@ -72,6 +72,13 @@ def gcp_fleet() -> Iterator[Measure]:
     yield from measures()
 
 
+def aws_fleet() -> Iterator[Measure]:
+    """Yield the measurements of rounds of tenants on AWS."""
+    from tests.bench.aws_fleet import measures
+
+    yield from measures()
+
+
 def setup() -> Iterator[Measure]:
     """Yield the measurements of the installation, which downloads the demo's dependencies."""
     from tests.bench.setup import measures
@@ -96,6 +103,7 @@ def peers() -> Iterator[Measure]:
 SUITES: dict[str, Callable[[], Iterator[Measure]]] = {
     "engine": engine,
     "aws": aws,
+    "aws_fleet": aws_fleet,
     "azure": azure,
     "azure_fleet": azure_fleet,
     "gcp": gcp,
