@@ -40,6 +40,7 @@ class Deployment:
         self.cloud = cloud
         self.folder = folder
         self.external_id = EXTERNAL_ID
+        self.at_once = 3  # tenants
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_"))}
         self._environment = {
             **environment,
@@ -92,7 +93,7 @@ class Deployment:
     def deploy(self, package: Path, *more: str) -> CommandResult:
         """Deploy a package that is built for this machine's Python."""
         emails = 'notification_emails=["platform@example.com"]'
-        events, fleet = ("dashboard=true", "delivery_events=true"), ("fleet=true", "fleet_concurrency=3")
+        events, fleet = ("dashboard=true", "delivery_events=true"), ("fleet=true", f"fleet_concurrency={self.at_once}")
         values = ("environment=prod", f"package={package}", emails, *events, *fleet)
         return self.tailpipe("deploy", "aws", *(part for value in values for part in ("--var", value)), *more)
 

@@ -134,6 +134,7 @@ def operate(scenario: Scenario, package: Path) -> None:
     changed.write_bytes(package.read_bytes())
     with zipfile.ZipFile(changed, "a") as archive:
         archive.writestr("RELEASE", "2")
+    deployment.at_once += 1
     steps["upgrade"] = deployment.deploy(changed, "--yes")
     iam = cloud.client("iam")
     generous = iam.create_policy(PolicyName="generous", PolicyDocument=document({"Action": "*", "Resource": "*"}))
