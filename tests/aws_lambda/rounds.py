@@ -56,7 +56,8 @@ class Rounds(Provider):
         self.events.append(event)
         self.before(event)
         try:
-            payload = handler(event, _Context(self), clock=self.cloud.clock)
+            context: Any = _Context(self)
+            payload = handler(event, context, clock=self.cloud.clock)
         except Exception as error:  # noqa: BLE001 - the Lambda runtime reports every exception
             failure = {"errorType": type(error).__name__, "errorMessage": str(error)}
             return Invocation(request_id, None, failure, (), 0.0, "", None)

@@ -53,7 +53,8 @@ def test_round_serves_each_tenant_whatever_becomes_of_the_others(rounds: Rounds)
         "core": "ok",
         "dead": "unreachable",
         "gone": "unreachable",
-        "slow": "failed",
+        # What AWS throttled is deferred, which is no failure yet.
+        "slow": "ok",
     }
     assert created(rounds) == {payers[name]: 1 for name in ("acme", "bolt", "core")}
     execution = rounds.cloud.world.state_machines.executions[done["executionArn"]]
@@ -243,7 +244,7 @@ def test_coordinator_can_do_nothing_else(rounds: Rounds) -> None:
             partial(s3.get_object, Bucket=rounds.bucket, Key=key) for key in (*others, *rounds.stored("runs/engine/"))
         ]
         writes = [partial(s3.put_object, Bucket=rounds.bucket, Key=key, Body=b"") for key in (*others, "dataexport/x")]
-        enters = partial(session.client("sts").assume_role, RoleArn=entry["role_arn"], RoleSessionName="x")
+        enters = partial(session.client("sts").assume_role, RoleArn=entry["role_arn"], RoleSessionName="own")
         asks = partial(session.client("secretsmanager").get_secret_value, SecretId=entry["external_id"])
         calls = partial(session.client("lambda").invoke, FunctionName="another")
         for attempt in (*reads, *writes, enters, asks, calls):

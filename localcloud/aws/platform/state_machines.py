@@ -208,7 +208,7 @@ class StateMachines:
         if kind == "Choice":
             return data, language.chosen(state, data, context)
         if kind == "Succeed":
-            return language.get(state.get("OutputPath", "$"), data, context), None
+            return data, None
         if kind == "Fail":
             raise StateError(str(state.get("Error", "")), str(state.get("Cause", "")))
         if kind == "Pass":

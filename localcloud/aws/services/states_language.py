@@ -28,7 +28,7 @@ _FIELDS = {
     | {"ResultWriter", "ResultPath", "Label", "Next", "End"},
     "Choice": {"Choices", "Default"},
     "Pass": {"Parameters", "Next", "End"},
-    "Succeed": {"OutputPath"},
+    "Succeed": set(),
     "Fail": {"Error", "Cause"},
 }
 _RETRIER = {"ErrorEquals", "IntervalSeconds", "MaxAttempts", "BackoffRate", "MaxDelaySeconds", "JitterStrategy"}
@@ -83,7 +83,7 @@ def _state(state: Mapping[str, Any], at: str) -> Iterator[str]:
     yield from (f"{at}/{name}: not offered" for name in sorted(state.keys() - _FIELDS[kind] - _COMMON))
     if "Next" in _FIELDS[kind] and ("Next" in state) == bool(state.get("End")):
         yield f"{at}: a state of type {kind} has either Next or End"
-    for name in ("ItemsPath", "ResultPath", "OutputPath"):
+    for name in ("ItemsPath", "ResultPath"):
         if name in state and not _PATH.fullmatch(str(state[name])):
             yield f"{at}/{name}: {state[name]!r} is not a reference path"
     for name in ("Parameters", "ResultSelector", "ItemSelector"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint import api
+from cfnlint import api  # type: ignore[import-untyped]  # it has no types
 
 from localcloud.aws.partitions import PARTITIONS
 from localcloud.aws.platform.deployed_rounds import CONCURRENCY, TOLERATED_PERCENT, definition

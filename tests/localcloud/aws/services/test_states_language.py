@@ -27,7 +27,7 @@ def machine(**states: Any) -> str:
         pytest.param({"Type": "Pass", "End": True, "InputPath": "$.a"}, "/InputPath: not offered", id="field"),
         pytest.param({"Type": "Pass"}, "has either Next or End", id="dead-end"),
         pytest.param({"Type": "Pass", "Next": "B"}, "'B' is not a state", id="target"),
-        pytest.param({"Type": "Succeed", "OutputPath": "$..a"}, "is not a reference path", id="path"),
+        pytest.param({"Type": "Map", "ItemsPath": "$..a", "End": True}, "is not a reference path", id="path"),
         pytest.param(
             {"Type": "Pass", "End": True, "Parameters": {"a.$": "States.UUID()"}}, "States.MathAdd", id="intrinsic"
         ),
