@@ -43,6 +43,7 @@ class Billing:
 
     def __init__(self) -> None:
         self.accounts: dict[str, BillingAccount] = {}
+        self.of_parent: dict[str, list[BillingAccount]] = {}
 
     def add(self, account: BillingAccount) -> BillingAccount:
         """Add an account. Raises ValueError for a malformed or duplicate id."""
@@ -51,4 +52,5 @@ class Billing:
         if account.id in self.accounts:
             raise ValueError(f"billing account {account.id} exists")
         self.accounts[account.id] = account
+        self.of_parent.setdefault(account.parent, []).append(account)
         return account

@@ -57,19 +57,15 @@ class BillingApi:
 
     def _visible(self, context: Context) -> list[BillingAccount]:
         # A permission on the organization shows all its accounts: it is checked once, not per account.
-        world = context.world
-        parents = {account.parent for account in world.billing.accounts.values() if account.parent}
-        whole = {parent for parent in parents if context.may("billing.accounts.list", parent)}
-        read = {one for one in parents if world.iam.allows(context.identity, "billing.accounts.get", world.chain(one))}
-        single = world.iam.bound_below(context.identity, "billingAccounts/")
+        world, billing = context.world, context.world.billing
+        granted = [one for one in billing.of_parent if one and world.iam.bound_below(context.identity, one)]
+        whole = {parent for parent in granted if context.may("billing.accounts.list", parent)}
+        if len(whole) == 1 == len(granted) and not world.iam.bound_below(context.identity, "billingAccounts/"):
+            return list(billing.of_parent[whole.pop()])
         return [
             account
-            for account in world.billing.accounts.values()
-            if account.parent in whole
-            or (
-                (single or account.master or account.parent in read)
-                and context.may("billing.accounts.get", f"billingAccounts/{account.id}")
-            )
+            for account in billing.accounts.values()
+            if account.parent in whole or context.may("billing.accounts.get", f"billingAccounts/{account.id}")
         ]
 
     def _get(self, context: Context) -> Answer:
