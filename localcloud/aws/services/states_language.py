@@ -90,6 +90,8 @@ def _state(state: Mapping[str, Any], at: str) -> Iterator[str]:
         yield from _template_problems(state.get(name), f"{at}/{name}")
     for index, retrier in enumerate(state.get("Retry", [])):
         yield from (f"{at}/Retry/{index}/{name}: not offered" for name in sorted(retrier.keys() - _RETRIER))
+        if retrier.get("JitterStrategy", "NONE") not in ("FULL", "NONE"):
+            yield f"{at}/Retry/{index}/JitterStrategy: neither FULL nor NONE"
     if kind == "Task" and not str(state.get("Resource")).endswith(tuple(f":states:::{one}" for one in RESOURCES)):
         yield f"{at}/Resource: {state.get('Resource')!r} is not offered; {', '.join(RESOURCES)} are"
     if kind == "Choice":
