@@ -38,6 +38,7 @@ PROVIDER = {
     "google_billing_account": "CLOUD_BILLING",
     "google_cloud_run_v2": "CLOUD_RUN_V2",
     "google_cloud_scheduler": "CLOUD_SCHEDULER",
+    "google_cloud_tasks": "CLOUD_TASKS",
     "google_cloudfunctions2": "CLOUDFUNCTIONS2",
     "google_iam_workload": "IAM_BETA",
     "google_logging": "LOGGING",
