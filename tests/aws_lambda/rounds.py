@@ -23,14 +23,15 @@ CONDITIONS = ("connector", "management", "members", "fleet")
 class Rounds(Provider):
     """A deployment with `fleet` whose state machine calls the handler in this process, under the function's role.
 
-    `events` are the calls in their order; `before` is called with each of them first.
+    `events` are the calls in their order; `before` is called with each of them first. An invocation has `seconds`; a
+    round may take `limit_s` seconds of this machine.
     """
 
     def __init__(self, cloud: LocalAws, monkeypatch: pytest.MonkeyPatch, concurrency: int = 1) -> None:
         super().__init__(cloud)
         self.events: list[Any] = []
         self.before: Callable[[Any], None] = lambda _event: None
-        self.seconds = 300.0
+        self.seconds, self.limit_s = 300.0, 60.0
         iam = cloud.client("iam")
         policy = grants.policy("function", cloud.deployment.names(), CONDITIONS)
         iam.put_role_policy(RoleName=FUNCTION, PolicyName="reconcile", PolicyDocument=policy)
@@ -66,7 +67,7 @@ class Rounds(Provider):
 
     def round(self) -> dict[str, Any]:
         """Start a round by its schedule, and return the description of its execution."""
-        done = self.cloud.fire_schedule(ROUNDS, ROUNDS)
+        done = self.cloud.fire_schedule(ROUNDS, ROUNDS, limit_s=self.limit_s)
         return self.execution(done["run"]["execution"])
 
     def execution(self, arn: str) -> dict[str, Any]:

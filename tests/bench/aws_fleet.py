@@ -74,6 +74,7 @@ class Fleet:
         self.cloud = LocalAws(accounts=1, clock=self.clock, fleet=True)
         self.cloud.__enter__()
         self.rounds = Rounds(self.cloud, patch, AT_ONCE)
+        self.rounds.limit_s = 3600
         self.names = [f"tenant-{number:04d}" for number in range(tenants)]
         entries, self.rounds.entries = [], []
         for name in self.names:
