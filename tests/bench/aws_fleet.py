@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from aws_lambda.settings import read_settings
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.services.states_language import DATA_BYTES
 from shared.runtime.clock import VirtualClock
@@ -84,11 +86,14 @@ class Fleet:
             entries += self.rounds.entries
         self.rounds.entries = entries
         self.rounds.write()
-        self.cloud.latency(seconds=CALL_S)
+        workers = read_settings(self.cloud.environment()).engine.workers
+        # The last step reads all rows, several at once, which one clock would count one after the other.
+        self.steps_s = 2 * START_S + CALL_S * math.ceil(tenants / workers)
 
         def start(event: Any) -> None:
-            if "tenant" in event:
-                self.clock.advance(START_S)
+            tenant = "tenant" in event
+            self.cloud.latency(seconds=CALL_S if tenant else 0)
+            self.clock.advance(START_S if tenant else self.steps_s / 2)
 
         self.rounds.before = start
 
@@ -112,8 +117,8 @@ class Fleet:
         return sum(child.transitions for child in children) / len(children), execution.transitions
 
     def floor_s(self, slots: Slots) -> float:
-        """Return the shortest time of the calls that were made: the slots are busy, and no quota is exceeded."""
-        return max(sum(slots.durations) / AT_ONCE, *slots.durations)
+        """Return the shortest time of a round: its two steps, and the tenants' calls with all slots busy."""
+        return self.steps_s + max(sum(slots.durations) / AT_ONCE, *slots.durations)
 
 
 def p95(values: Sequence[float]) -> float:
@@ -191,8 +196,8 @@ def measures() -> Iterator[Measure]:
         run["cold_s"] / run["floor_s"],
         "ratio",
         1.1,
-        f"the first round, which creates every export, relative to the {run['floor_s']:.0f} s that its calls take at "
-        f"the tenants' quotas, all slots busy; {setting}",
+        f"the first round, which creates every export, relative to the {run['floor_s']:.0f} s that its two steps and "
+        f"the tenants' calls take at their quotas with all slots busy; {setting}",
     )
     yield Measure(
         "fleet.dead5pct.p95_ratio.aws",
