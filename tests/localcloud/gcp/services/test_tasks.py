@@ -223,7 +223,7 @@ def test_the_deadline_of_a_dispatch_ends_the_attempt(operator: Clients, target: 
         ({"httpRequest": {"url": "https://example.com", "body": "eA==" * 30_000}}, "size too large"),
         ({"name": "projects/p/locations/l/queues/q/tasks/t"}, "Task name must be formatted"),
         ({"name": f"{QUEUE}/tasks/a.b"}, "Task name must be formatted"),
-        ({"colour": "red"}, "Unknown name"),
+        ({"color": "red"}, "Unknown name"),
     ],
 )
 def test_malformed_tasks_are_refused(operator: Clients, task: dict[str, Any], message: str) -> None:
