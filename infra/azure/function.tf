@@ -157,11 +157,9 @@ resource "azurerm_resource_group_template_deployment" "function" {
     memory   = { value = var.memory_mb }
     subnet   = { value = var.function_subnet_id == null ? "" : var.function_subnet_id }
     tags     = { value = local.tags }
-    identity = { value = {
-      type                   = var.fleet ? "SystemAssigned, UserAssigned" : "SystemAssigned"
-      userAssignedIdentities = var.fleet ? { (azurerm_user_assigned_identity.tenants[0].id) = {} } : null
-    } }
-    settings = { value = [for name, value in local.app_settings : { name = name, value = value }] }
+    # Beside its own: the one that tenants' applications trust.
+    identities = { value = var.fleet ? { (azurerm_user_assigned_identity.tenants[0].id) = {} } : {} }
+    settings   = { value = [for name, value in local.app_settings : { name = name, value = value }] }
   })
 
   lifecycle {
