@@ -16,7 +16,18 @@ from cli.packaging.target import Target
 # The services in aws_lambda.clients.RATES, and Lambda, which the collector calls. Importing it would need the AWS SDK,
 # which packaging does not.
 AWS_SERVICES = frozenset(
-    {"bcm-data-exports", "cloudformation", "iam", "lambda", "organizations", "s3", "secretsmanager", "sns", "sts"}
+    {
+        "bcm-data-exports",
+        "billing",
+        "cloudformation",
+        "iam",
+        "lambda",
+        "organizations",
+        "s3",
+        "secretsmanager",
+        "sns",
+        "sts",
+    }
 )
 
 

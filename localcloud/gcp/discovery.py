@@ -203,6 +203,23 @@ def check_body(route: Route, body: Any) -> None:
         _check(schemas, {"$ref": route.request}, body, "")
 
 
+def canonical(route: Route, body: Any) -> Any:
+    """Return a valid request's body as Google stores and returns it: numbers of 64 bits are texts in its JSON."""
+    return _canonical(_documents()[route.document]["schemas"], {"$ref": route.request}, body) if route.request else body
+
+
+def _canonical(schemas: Mapping[str, Any], spec: Mapping[str, Any], value: Any) -> Any:
+    if "$ref" in spec:
+        spec = schemas[spec["$ref"]]
+    if isinstance(value, dict):
+        properties, others = spec.get("properties", {}), spec.get("additionalProperties", {})
+        return {name: _canonical(schemas, properties.get(name, others), item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(schemas, spec.get("items", {}), item) for item in value]
+    whole = spec.get("format") in ("int64", "uint64") and isinstance(value, int)
+    return str(value) if whole else value
+
+
 @oracle("Google discovery documents, answers")
 def check_answer(route: Route, document: Mapping[str, Any]) -> None:
     """Raise GoogleError (501) that names every field of an answer that Google's own description does not allow."""

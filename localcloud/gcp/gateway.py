@@ -14,7 +14,16 @@ from localcloud.common.control_api import ControlApi
 from localcloud.common.http_server import FileRange, Request, Response
 from localcloud.gcp.calls import Call
 from localcloud.gcp.context import Answer, Context, Handler
-from localcloud.gcp.discovery import DISCOVERY, Match, check_answer, check_body, check_parameters, described, match
+from localcloud.gcp.discovery import (
+    DISCOVERY,
+    Match,
+    canonical,
+    check_answer,
+    check_body,
+    check_parameters,
+    described,
+    match,
+)
 from localcloud.gcp.errors import (
     GoogleError,
     invalid,
@@ -154,8 +163,9 @@ class Gateway:
         check_parameters(route, request.query)
         # An upload's body is content; its metadata is validated where it is parsed.
         if request.body and found.media != "upload":
-            context.body = _parsed(request.body)
-            check_body(route, context.body)
+            given = _parsed(request.body)
+            check_body(route, given)
+            context.body = canonical(route, given)
         if route.id in UNLOCKED:
             with self._world.lock:
                 self._world.settle()

@@ -166,10 +166,7 @@ def _check(document: dict[str, Any]) -> None:
             raise invalid("A SetStorageClass rule needs a valid storage class.")
         if not condition:
             raise invalid("A lifecycle management rule must have at least one condition.")
-    policy = document.get("softDeletePolicy", {})
-    seconds = int(policy.get("retentionDurationSeconds", 0))
-    if policy:
-        policy["retentionDurationSeconds"] = str(seconds)  # an int64, which Google's JSON writes as text
+    seconds = int(document.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
     if seconds and not _SOFT_DELETE_S <= seconds <= 90 * 24 * 3600:
         raise invalid("Soft delete retention must be zero, or between 7 and 90 days.")
 
