@@ -85,6 +85,7 @@ class Timer:
     task: int
 
 
+# difference: AZURE-23
 class TaskHub:
     """The instances, the queue of activities and the timers. Not thread-safe.
 
