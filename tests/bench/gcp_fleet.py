@@ -95,7 +95,8 @@ class Simulation:
         """Dispatch what is due, then move to the next end of a run or the next dispatch, until no task is left."""
         tasks, running = self.cloud.world.tasks, list[tuple[float, int, Any, int | None, float]]()
         (queue,) = tasks.queues.values()
-        count, now = itertools.count(), self.clock.monotonic()
+        # The queue dispatches the first tasks while the begin of the round enqueues the later ones.
+        count, now = itertools.count(), began
         while queue.tasks:
             self.clock.set_to(now)
             for task in list(tasks.take()):
