@@ -445,6 +445,7 @@ def test_denied_check_is_unknown(bare: LocalAws) -> None:
     """The finding has the reason."""
     for action in (
         "iam:GetRole",
+        "lambda:GetFunction",
         "lambda:GetFunctionConfiguration",
         "bcm-data-exports:ListExports",
         "cloudformation:DescribeOrganizationsAccess",
