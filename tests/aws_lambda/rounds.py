@@ -11,13 +11,10 @@ import pytest
 from aws_lambda.handler import handler
 from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws
-from localcloud.aws.iam import grants
 from localcloud.aws.iam.sessions import credentials
 from localcloud.aws.platform.deployment import FUNCTION, ROUNDS
 from localcloud.aws.runtime.lambda_runtime import Invocation
 from tests.aws_lambda.tenants import Provider
-
-CONDITIONS = ("connector", "management", "members", "fleet")
 
 
 class Rounds(Provider):
@@ -32,9 +29,6 @@ class Rounds(Provider):
         self.events: list[Any] = []
         self.before: Callable[[Any], None] = lambda _event: None
         self.seconds, self.limit_s = 300.0, 60.0
-        iam = cloud.client("iam")
-        policy = grants.policy("function", cloud.deployment.names(), CONDITIONS)
-        iam.put_role_policy(RoleName=FUNCTION, PolicyName="reconcile", PolicyDocument=policy)
         role = f"arn:aws:iam::{cloud.account}:role/{FUNCTION}"
         session = cloud.world.sessions.assume(
             "lambda.amazonaws.com", role, FUNCTION, Where(cloud.account, cloud.region)
@@ -47,11 +41,6 @@ class Rounds(Provider):
         self.concurrency = concurrency
         machine = cloud.world.state_machines.machines[self.machine]
         machine.definition = machine.definition.replace('"MaxConcurrency": 40', f'"MaxConcurrency": {concurrency}')
-
-    def secret(self, tenant: str, external_id: str) -> str:
-        client = self.cloud.client("secretsmanager")
-        made = client.create_secret(Name=f"tailpipe-exports/tenants/{tenant}", SecretString=external_id)
-        return str(made["ARN"])
 
     def _invoke(self, _where: Any, _name: str, event: Any, request_id: str) -> Invocation:
         self.events.append(event)

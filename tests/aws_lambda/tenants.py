@@ -31,7 +31,7 @@ class Provider:
     def secret(self, tenant: str, external_id: str) -> str:
         """Store an External ID; return the secret's ARN."""
         client = self.cloud.client("secretsmanager")
-        return str(client.create_secret(Name=f"tenants/{tenant}", SecretString=external_id)["ARN"])
+        return str(client.create_secret(Name=f"tailpipe-exports/tenants/{tenant}", SecretString=external_id)["ARN"])
 
     def add(
         self,

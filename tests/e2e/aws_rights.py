@@ -19,7 +19,7 @@ Use = tuple[str, str]  # an IAM action, and the ARN it was used on
 SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:tailpipe-webhook-AbCdEf"
 NAMES = LocalAws().deployment.names(KEY, SECRET)
 ACCOUNT = NAMES["account"]
-ALL = frozenset({"carbon", "connector", "deliveries", "kms", "management", "members", "notify", "units"})
+ALL = frozenset({"carbon", "connector", "deliveries", "fleet", "kms", "management", "members", "notify", "units"})
 # Names and ids that identify a resource of this deployment.
 OWN = {
     NAMES[one]
@@ -31,6 +31,7 @@ OWN = {
         "failed_queue",
         "function_name",
         "stackset_name",
+        "tenant_role",
     )
 }
 OWN |= {f"{NAMES['deliveries']}.fifo", KEY.rpartition("/")[2], SECRET.rpartition(":")[2]}

@@ -15,6 +15,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from aws_lambda.handler import run_once
+from aws_lambda.rounds import Fleet
 from aws_lambda.state_store import KEY as STATE
 from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws
@@ -23,6 +24,7 @@ from localcloud.aws.iam.sessions import credentials
 from shared.reconcile import RunResult
 from shared.request import RunRequest
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, local_aws, members
+from tests.aws_lambda.tenants import Provider
 from tests.e2e.aws_rights import ACCOUNT, KEY, SECRET, Use, beyond, changed, granted, missing, superfluous
 from tests.localcloud.aws.runtime.zips import RAISE, zipped
 from tests.readers.aws import client
@@ -43,6 +45,8 @@ WIDE = {
     f"ReadTables: on arn:aws:bcm-data-exports:{HOME}:table/*",
     f"KeepExports: on arn:aws:bcm-data-exports:{HOME}:table/*",
     f"KeepExports: on arn:aws:billing::{ACCOUNT}:billingview/primary",
+    # AWS also assigns the ids of the views that a billing transfer makes.
+    f"ExportBillingViews: on arn:aws:billing::{ACCOUNT}:billingview/*",
     "DeployMemberRole: on arn:aws:cloudformation:*::type/resource/AWS-IAM-Role",
     # Checked when an export is created, before its definition has a name.
     f"PutReportDefinition: on arn:aws:cur:{HOME}:definition/*",
@@ -65,14 +69,14 @@ class Function:
         cloud.calls.clear()
         where = Where(cloud.account, cloud.region)
         session = cloud.world.sessions.assume("lambda.amazonaws.com", self.role, ROLE, where)
-        self._environment = {**cloud.environment(), **credentials(session)}
+        self.environment = {**cloud.environment(), **credentials(session)}
         self.settings: dict[str, str] = {}  # in addition to the local cloud's
 
-    def run(self, *scopes: str, force: bool = False, **settings: str) -> RunResult:
+    def run(self, *scopes: str, force: bool = False, tenant: str = "", **settings: str) -> RunResult:
         """Run once, then let an hour pass."""
         done = run_once(
-            RunRequest(scopes=scopes, force=force),
-            {**self._environment, **self.settings, **settings},
+            RunRequest(scopes=scopes, force=force, tenant=tenant),
+            {**self.environment, **self.settings, **settings},
             Lines(),
             self.cloud.clock,
             900,
@@ -85,7 +89,7 @@ class Function:
     def client(self, service: str) -> Any:
         """Return a client with the role's permissions."""
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-        given = {key.lower(): self._environment[key] for key in keys}
+        given = {key.lower(): self.environment[key] for key in keys}
         return client(self.cloud.endpoint, self.cloud.region, service, given)
 
     def uses(self) -> set[Use]:
@@ -140,11 +144,7 @@ def standalone(function: Function) -> None:
 def repair(function: Function) -> None:
     """Repair the export, the bucket's protection, the state and the bucket, each changed or deleted."""
     cloud = function.cloud
-    exports = cloud.client("bcm-data-exports")
-    arn = exports.list_exports()["Exports"][0]["ExportArn"]
-    changed = {name: one for name, one in exports.get_export(ExportArn=arn)["Export"].items() if name != "ExportArn"}
-    changed["DestinationConfigurations"]["S3Destination"]["S3OutputConfigurations"]["Overwrite"] = "CREATE_NEW_REPORT"
-    exports.update_export(ExportArn=arn, Export=changed)
+    change_export(cloud)
     function.run()
     cloud.remove_bucket_policy_statement("TailpipeDataExports")
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
@@ -164,6 +164,38 @@ def repair(function: Function) -> None:
     s3.delete_bucket(Bucket=bucket)
     function.run(force=True)
     assert function.run(force=True).report["status"] != "failed"
+
+
+def change_export(cloud: LocalAws) -> None:
+    """Let the first export add files in place of replacing them."""
+    exports = cloud.client("bcm-data-exports")
+    arn = exports.list_exports()["Exports"][0]["ExportArn"]
+    changed = {name: one for name, one in exports.get_export(ExportArn=arn)["Export"].items() if name != "ExportArn"}
+    changed["DestinationConfigurations"]["S3Destination"]["S3OutputConfigurations"]["Overwrite"] = "CREATE_NEW_REPORT"
+    exports.update_export(ExportArn=arn, Export=changed)
+
+
+def tenants(function: Function) -> None:
+    """Export a payer into the shared bucket and a billing view, repair the view's export, and announce deliveries."""
+    cloud = function.cloud
+    provider = Provider(cloud)
+    payer = provider.add("acme", shared=True)
+    view = cloud.transfer_billing(payer=cloud.add_payer(name="billed"), name="Billed")
+    destination = {"billing_view": view, "bucket_owner": cloud.account}
+    provider.entries.append({"id": "billed", "cloud": "aws", "destination": destination})
+    provider.write()
+    fleet = Fleet(function.environment, Lines(), cloud.clock, 900, cloud.account)
+    assert fleet.begin()["tenants"] == ["acme", "billed"]
+    for step in ("create", "repair", "announce", "announce again"):
+        if step == "repair":
+            change_export(cloud)
+        for tenant, account in (("acme", payer), ("billed", cloud.account)):
+            if step.startswith("announce"):
+                cloud.deliver(account=account)
+                function.cloud.advance(HOUR)
+            assert function.run(tenant=tenant).report["failures"] == [], (step, tenant)
+    assert provider.stored(f"dataexport/{payer}/acme/deltas/")
+    assert provider.stored(f"dataexport/{cloud.account}/billed/deliveries/")
 
 
 def vanished(function: Function) -> None:
@@ -228,6 +260,7 @@ SCENARIOS = {
     "carbon": Scenario(BASE | {"carbon"}, carbon, {}),
     "notified": Scenario(BASE | {"notify"}, notified, {}),
     "delivered": Scenario(BASE | {"deliveries"}, delivered, {"deliveries": True}),
+    "tenants": Scenario(BASE | {"deliveries", "fleet"}, tenants, {"deliveries": True, "fleet": True}),
     "encrypted": Scenario(BASE | {"kms"}, encrypted, {}),
     "misplaced": Scenario(BASE, misplaced, {"kind": "member"}),
     "invoked": Scenario(BASE, invoked, {"package": failing}),
