@@ -28,7 +28,7 @@ def invoke(session: Session, payload: Mapping[str, Any], tell: Tell, sleep: Call
     while True:
         holder, answer = _call(session, client, payload)
         if answer is not None:
-            return _report(session, answer)
+            return _report(session, answer, str(payload.get("tenant", "")))
         if waited >= LONGEST_WAIT_S:
             raise OperatorError(Problem(f"after {waited / 60:.0f} minutes still: {holder}", "Try again later."))
         if subject(holder) != shown:
@@ -59,27 +59,30 @@ def _call(session: Session, client: Any, payload: Mapping[str, Any]) -> tuple[st
     return "", document
 
 
-def _report(session: Session, document: Any) -> dict[str, Any]:
+def _report(session: Session, document: Any, tenant: str) -> dict[str, Any]:
     """Return the report of a response: the stored one if lists were cut or if the run failed."""
     if isinstance(document, dict) and "status" in document:
-        whole = _stored(session, str(document["run_id"])) if was_cut(document) else None
+        whole = _stored(session, str(document["run_id"]), tenant) if was_cut(document) else None
         return whole or document
     failure = document if isinstance(document, dict) else {}
     kind, message = str(failure.get("errorType", "no answer")), str(failure.get("errorMessage", ""))
     words = message.split()
     if kind == "RunFailed" and len(words) > 1:
-        report = _stored(session, words[1])
+        report = _stored(session, words[1], tenant)
         if report is not None:
             return report
     raise OperatorError(Problem(f"{kind}: {message}", f"Read the log group {log_group(session)}."))
 
 
-def _stored(session: Session, run_id: str) -> dict[str, Any] | None:
+def _stored(session: Session, run_id: str, tenant: str) -> dict[str, Any] | None:
+    folder = f"runs/tenants/{tenant}" if tenant else "runs"
     settings = settings_of(session)
     client = session.aws.client("s3", settings.bucket_region)
     try:
         answer = client.get_object(
-            Bucket=settings.bucket_of(session.place.id), Key=f"runs/{run_id}.json", ExpectedBucketOwner=session.place.id
+            Bucket=settings.bucket_of(session.place.id),
+            Key=f"{folder}/{run_id}.json",
+            ExpectedBucketOwner=session.place.id,
         )
         found = json.loads(answer["Body"].read())
     except (ClientError, ValueError):

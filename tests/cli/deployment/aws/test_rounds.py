@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,8 @@ from cli.deployment.model import OperatorError
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.rounds import Rounds
 from tests.aws_lambda.support import local_aws
-from tests.cli.support.aws import at, sign_in
+from tests.aws_lambda.tenants import Provider
+from tests.cli.support.aws import account, at, sign_in, tailpipe
 
 
 class Operated(Rounds):
@@ -70,6 +72,29 @@ class StopFollowing(Exception):
 def _stop(line: str) -> None:
     if line == "a round is already in progress":
         raise StopFollowing
+
+
+def test_one_tenant_is_run_by_the_deployed_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own role, which serves tenants."""
+    with account(accounts=2, fleet=True) as cloud:
+        provider = Provider(cloud)
+        payer = provider.add("acme", shared=True)
+        sign_in(cloud, monkeypatch)
+        done = tailpipe("invoke", "aws", "--tenant", "acme", "--json")
+        assert (done.exit_code, json.loads(done.stdout)["tenant"]) == (0, "acme"), done.output
+        assert cloud.exports(account=payer) == {"tailpipe-dataexport": "HEALTHY"}
+        assert cloud.accesses(f"arn:aws:iam::{cloud.account}:role/tailpipe-exports")
+
+
+def test_report_of_a_tenants_failed_run_is_the_stored_one(rounds: Operated, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lambda's answer has only the message; the report is below the tenant's id."""
+    run_id = "20260105T000000Z-0000002a"
+    stored = {"run_id": run_id, "status": "failed", "tenant": "acme"}
+    key = f"runs/tenants/acme/{run_id}.json"
+    rounds.cloud.client("s3").put_object(Bucket=rounds.bucket, Key=key, Body=json.dumps(stored))
+    answer = {"errorType": "RunFailed", "errorMessage": f"run {run_id} failed. bucket-foreign: of another account"}
+    monkeypatch.setattr("cli.deployment.aws.invoke._call", lambda *_: ("", answer))
+    assert at().invoke({"tenant": "acme"}, rounds.said.append) == stored
 
 
 def test_deployment_without_rounds_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
