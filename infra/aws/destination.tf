@@ -167,20 +167,32 @@ locals {
       }
     },
   ]
+  registry_files = { TailpipeRegistry = "tenants.json", TailpipeTenantRole = "tenant-role.yaml" }
+  # Whoever deploys writes the template, in the list or not.
+  registry_writers = { TailpipeRegistry = var.registry_writers, TailpipeTenantRole = [] }
   # The function has no right to write the registry. This also holds where another policy grants one by mistake.
-  registry_statements = [for enabled in var.fleet ? [true] : [] : {
-    Sid       = "TailpipeRegistry"
+  # Nor may the template of a tenant's role be changed, by which tenants let the function in.
+  registry_statements = [for sid, file in var.fleet ? local.registry_files : {} : {
+    Sid       = sid
     Effect    = "Deny"
     Principal = { AWS = "*" }
     Action    = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject"]
-    Resource  = ["${local.bucket_arn}/registry/*"]
+    Resource  = ["${local.bucket_arn}/registry/${file}"]
     Condition = {
       for operator, roles in {
-        ArnNotLike = var.registry_writers
-        ArnLike    = length(var.registry_writers) > 0 ? [] : local.own_roles
+        ArnNotLike = local.registry_writers[sid]
+        ArnLike    = length(local.registry_writers[sid]) > 0 ? [] : local.own_roles
       } : operator => { "aws:PrincipalArn" = roles } if length(roles) > 0
     }
   }]
+  # The function keeps this statement, which lists the payers in the registry. Terraform writes it back as it is, and
+  # drops it with `fleet`. A data source cannot read it, since it would fail while there is no bucket or no policy.
+  tenant_statements = flatten([
+    for policy in var.fleet ? [aws_s3_bucket.exports.policy] : [] : [
+      for statement in try(flatten([jsondecode(policy).Statement]), []) :
+      statement if try(statement.Sid, "") == "TailpipeTenantExports"
+    ]
+  ])
   own_roles = [
     for name in [var.function_name, local.events_name, local.rounds_name, var.connector_role_name] :
     "arn:${local.partition}:iam::${local.account}:role/${name}"
@@ -193,7 +205,7 @@ resource "aws_s3_bucket_policy" "exports" {
 
   policy = jsonencode({
     Version   = "2012-10-17"
-    Statement = concat(local.further_statements, local.registry_statements, local.own_statements)
+    Statement = concat(local.further_statements, local.registry_statements, local.own_statements, local.tenant_statements)
   })
 
   # S3 takes no two changes of access at once.

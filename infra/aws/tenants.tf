@@ -209,3 +209,25 @@ resource "aws_iam_role_policy" "round_schedule" {
     ]
   })
 }
+
+# The template that the link of an invitation opens (tailpipe-exports tenants invite). It is no secret.
+resource "aws_s3_object" "tenant_role" {
+  #checkov:skip=CKV_AWS_186: without the customer's key, which operators and readers of the template would need too
+  for_each = local.fleets
+
+  bucket                 = aws_s3_bucket.exports.id
+  key                    = "registry/tenant-role.yaml"
+  content                = file("${path.module}/tenant-role.yaml")
+  content_type           = "text/yaml"
+  etag                   = filemd5("${path.module}/tenant-role.yaml")
+  server_side_encryption = "AES256"
+
+  # An object has at most ten tags, fewer than `tags` and the provider's defaults may have.
+  override_provider {
+    default_tags {
+      tags = {}
+    }
+  }
+
+  depends_on = [aws_s3_bucket_public_access_block.exports]
+}

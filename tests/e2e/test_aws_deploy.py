@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from aws_lambda.resources.bucket_policy import normal_statement
+from cli.deployment.aws import tenant_role
 from cli.packaging import Target, build
 from localcloud.aws.cloud import LocalAws
 from tests.canaries import EXTERNAL_ID
@@ -39,6 +41,7 @@ pytestmark = [
     pytest.mark.long,
 ]
 MEMBERS = 3
+TENANT = "222233334444"
 
 
 @dataclass
@@ -104,8 +107,20 @@ def deploy_after_failure(scenario: Scenario, package: Path) -> None:
 
 
 def deploy_again(scenario: Scenario, package: Path) -> None:
-    """Deploy again without changes."""
+    """Let a round grant a tenant's deliveries, then deploy again without changes."""
+    cloud = scenario.deployment.cloud
+    secret = f"arn:aws:secretsmanager:{cloud.region}:{cloud.account}:secret:tailpipe-exports/tenants/acme-AbCdEf"
+    entry = {"role_arn": f"arn:aws:iam::{TENANT}:role/tailpipe-exports-tenant", "external_id": secret}
+    tenant = {"id": "acme", "cloud": "aws", "entry": entry, "destination": {"bucket_owner": cloud.account}}
+    bucket, registry = f"tailpipe-dataexport-{cloud.account}", {"version": 1, "tenants": [tenant]}
+    cloud.client("s3").put_object(Bucket=bucket, Key="registry/tenants.json", Body=json.dumps(registry))
+    begin = json.dumps({"round": {"step": "begin"}})
+    cloud.client("lambda").invoke(FunctionName="tailpipe-exports", Payload=begin)["Payload"].read()
+    scenario.facts["policy"] = cloud.bucket_policy()
     scenario.steps["again"] = scenario.deployment.deploy(package, "--yes")
+    scenario.facts["policy-again"] = cloud.bucket_policy()
+    with cloud.client("s3").get_object(Bucket=bucket, Key="registry/tenant-role.yaml")["Body"] as body:
+        scenario.facts["template"] = body.read().decode()
 
 
 def run_and_repair(scenario: Scenario) -> None:
@@ -149,6 +164,7 @@ def operate(scenario: Scenario, package: Path) -> None:
     cloud.client("iam").update_role_description(RoleName="tailpipe-connector-role", Description="by hand")
     steps["lost-state"] = deployment.deploy(changed, "--yes")
     attached = iam.list_attached_role_policies(RoleName="tailpipe-connector-role")
+    scenario.facts["policy-at-last"] = cloud.bucket_policy()
     scenario.facts["attached"] = attached["AttachedPolicies"]
 
 
@@ -195,6 +211,11 @@ def destroy(scenario: Scenario) -> None:
     steps["destroy"] = deployment.tailpipe("destroy", "aws", *everything)
     scenario.facts["operator"] |= deployment.accesses()
     scenario.facts["left"] = remaining_resources(cloud)
+
+
+def grants_of(policy: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the statement of a bucket policy that lets tenants deliver, if there is one."""
+    return [one for one in policy["Statement"] if one["Sid"] == "TailpipeTenantExports"]
 
 
 def buckets(cloud: LocalAws) -> list[str]:
@@ -318,6 +339,22 @@ def test_second_deployment_changes_nothing(scenario: Scenario) -> None:
     done = scenario.steps["again"]
     assert done.code == 0, done
     assert "nothing to change" in done.err
+
+
+@pytest.mark.slow
+def test_deployment_keeps_the_grants_of_tenants(scenario: Scenario) -> None:
+    """Not even an upgrade, or one that lost Terraform's state, touches the statement that the function keeps."""
+    (granted,) = grants_of(scenario.facts["policy"])
+    assert granted["Condition"]["StringEquals"]["aws:SourceAccount"] in (TENANT, [TENANT])
+    assert scenario.facts["policy-again"] == scenario.facts["policy"]
+    (at_last,) = grants_of(scenario.facts["policy-at-last"])
+    assert normal_statement(at_last) == normal_statement(granted)
+
+
+@pytest.mark.slow
+def test_deployment_publishes_the_template_of_a_tenants_role(scenario: Scenario) -> None:
+    """Where the link of an invitation finds it."""
+    assert scenario.facts["template"] == tenant_role.published()
 
 
 def test_schedule_invokes_the_function(scenario: Scenario) -> None:

@@ -55,6 +55,14 @@ def _of_bucket(read: str) -> Look:
     return look
 
 
+def _object(session: Session, values: Values, _region: str) -> str | None:
+    name, key = values.get("bucket"), values["key"]
+    if not name:
+        return None
+    session.aws.client("s3").head_object(**session.owned(str(name)), Key=key)
+    return f"{name}/{key}"
+
+
 def _notification(session: Session, values: Values, _region: str) -> str | None:
     name = values.get("bucket")
     if not name:
@@ -198,6 +206,7 @@ LOOKS: dict[str, Look] = {
     "aws_s3_bucket_ownership_controls": _of_bucket("get_bucket_ownership_controls"),
     "aws_s3_bucket_versioning": _versioning,
     "aws_s3_bucket_notification": _notification,
+    "aws_s3_object": _object,
     "aws_iam_role": _role,
     "aws_iam_role_policy": _role_policy,
     "aws_iam_role_policies_exclusive": _exclusive,

@@ -38,7 +38,7 @@ OUTPUTS = {
 # Hourly at any minute, in each cloud's syntax: a rate, or cron with five fields, or with six (seconds first).
 HOURLY = re.compile(r"rate\(1 hour\)|[0-5]?\d (?:[0-5]?\d )?\* \* \* \*")
 SENTENCE = re.compile(r"\S+( \S+){3,}.*[.?]")
-# Resource types without tags. Add a new type here if its provider has no argument for them.
+# Resource types without tags. Add a new type here if its provider has no argument for them, or too few (S3 objects).
 UNTAGGED = {
     "aws": """
         aws_cloudwatch_dashboard aws_cloudwatch_event_target aws_iam_role_policies_exclusive aws_iam_role_policy
@@ -47,7 +47,7 @@ UNTAGGED = {
         aws_s3_bucket_lifecycle_configuration aws_s3_bucket_notification aws_s3_bucket_ownership_controls
         aws_s3_bucket_policy
         aws_s3_bucket_public_access_block aws_s3_bucket_server_side_encryption_configuration aws_s3_bucket_versioning
-        aws_scheduler_schedule aws_sns_topic_policy aws_sns_topic_subscription aws_sqs_queue_policy
+        aws_s3_object aws_scheduler_schedule aws_sns_topic_policy aws_sns_topic_subscription aws_sqs_queue_policy
     """,
     "azure": """
         azuread_service_principal azurerm_eventgrid_system_topic_event_subscription
