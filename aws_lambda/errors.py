@@ -8,6 +8,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
     NoAuthTokenError,
@@ -245,6 +246,8 @@ def _translated(error: Exception) -> ReportedError:
         )
     if isinstance(error, HTTPClientError | SdkConnectionError | IncompleteReadError | ConnectionError | TimeoutError):
         return Transient("connection", f"AWS could not be reached: {clean(str(error))}")
+    if isinstance(error, FlexibleChecksumError):
+        return NotUnderstood("a read of S3", "its checksum is not that of the object")
     if isinstance(error, ResponseParserError | PARSING) and not isinstance(error, BotoCoreError):
         return NotUnderstood("a call of AWS", f"{type(error).__name__} {error}")
     if isinstance(error, BotoCoreError):
