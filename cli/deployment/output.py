@@ -22,6 +22,8 @@ RESOURCES_SHOWN = 20  # of one type and verb
 HOLDERS = {
     "function": "The function may",
     "collector": "The collector of events may",
+    "rounds": "The engine of the rounds may",
+    "registry_writer": "Operators of the registry may",
     "connector": "Tailpipe may",
     "policy": "The policy's identity may",
 }

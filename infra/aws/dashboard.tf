@@ -6,7 +6,7 @@ locals {
   }
 
   # The calls by quota stand in the line of the metrics, and cost nothing more there.
-  quotas = ["bcm-data-exports", "cloudformation", "iam", "organizations", "s3", "secretsmanager", "sns", "sts"]
+  quotas = ["bcm-data-exports", "billing", "cloudformation", "iam", "organizations", "s3", "secretsmanager", "sns", "sts"]
 
   dashboard_widgets = [
     {

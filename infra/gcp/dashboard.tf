@@ -7,7 +7,7 @@ locals {
     excluded = "Billing accounts whose export Google refuses"
     manual   = "Billing accounts with a manual step"
   }
-  quotas = ["bigquery", "bigquery-extract", "bigquery-query", "cloudbilling", "cloudresourcemanager", "pubsub", "secretmanager", "serviceusage", "storage"]
+  quotas = ["bigquery", "bigquery-extract", "bigquery-query", "cloudbilling", "cloudresourcemanager", "cloudtasks", "iamcredentials", "pubsub", "secretmanager", "serviceusage", "storage"]
 
   measured = merge(
     { freshness_lag_hours = { what = "Hours since the last new data of the billing account that waits longest", field = "freshness_lag_hours" } },
