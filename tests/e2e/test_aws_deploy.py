@@ -299,7 +299,7 @@ def test_interrupted_deployment_is_continued(scenario: Scenario) -> None:
     assert "was interrupted" in failed.err
     assert "it continues" in failed.err
     assert done.code == 0, done
-    assert "aws_scheduler_schedule: this" in done.err
+    assert '2 aws_scheduler_schedule: rounds["rounds"], this' in done.err
     assert "aws_s3_bucket: exports" not in done.err
 
 
@@ -327,7 +327,7 @@ def test_external_id_is_shown_only_on_request(scenario: Scenario) -> None:
 def test_plan_shows_permissions_and_alarm_recipients(scenario: Scenario) -> None:
     """Both come from Terraform's plan. Permissions of disabled options are not listed."""
     shown = scenario.steps["dry-run"].err
-    assert "10 alarms notify platform@example.com" in shown
+    assert "13 alarms notify platform@example.com" in shown
     assert "cloudformation:CreateStackInstances" in shown
     for absent in ("sustainability:", "kms:Decrypt", "ListAccountsForParent", "only with"):
         assert absent not in shown
@@ -391,11 +391,12 @@ def test_local_run_uses_the_deployed_settings(scenario: Scenario) -> None:
 
 @pytest.mark.slow
 def test_upgrade_changes_only_the_code(scenario: Scenario) -> None:
-    """A new package updates the code of function and collector and nothing else, and the new code runs."""
+    """A new package updates the code of function and collector, and more tenants at once the state machine."""
     done = scenario.steps["upgrade"]
     assert done.code == 0, done
     assert '2 aws_lambda_function: collector["events"]' in done.err
-    assert "2 to change" in done.err
+    assert 'aws_sfn_state_machine: rounds["rounds"]' in done.err
+    assert "3 to change" in done.err
 
 
 @pytest.mark.slow

@@ -137,6 +137,12 @@ def _mapping(session: Session, values: Values, region: str) -> str | None:
     return next((str(one["UUID"]) for one in answer["EventSourceMappings"]), None)
 
 
+def _state_machine(session: Session, values: Values, region: str) -> str | None:
+    arn = f"arn:{session.aws.partition}:states:{region}:{session.place.id}:stateMachine:{values['name']}"
+    session.aws.client("stepfunctions", region).describe_state_machine(stateMachineArn=arn)
+    return arn
+
+
 def _topic(session: Session, values: Values, region: str) -> str | None:
     arn = f"arn:{session.aws.partition}:sns:{region}:{session.place.id}:{values['name']}"
     session.aws.client("sns", region).get_topic_attributes(TopicArn=arn)
@@ -218,6 +224,7 @@ LOOKS: dict[str, Look] = {
     "aws_cloudwatch_log_group": _log_group,
     "aws_scheduler_schedule": _schedule,
     "aws_scheduler_schedule_group": _schedule_group,
+    "aws_sfn_state_machine": _state_machine,
     "aws_sqs_queue": _queue,
     "aws_sqs_queue_policy": _queue_policy,
     "aws_sns_topic": _topic,

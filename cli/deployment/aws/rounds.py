@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from cli.deployment.aws.functions import settings_of
-from cli.deployment.aws.session import Session, code_of, gone, message_of, refused
+from cli.deployment.aws.session import Session, gone, message_of, refused
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Tell
 
@@ -49,7 +49,7 @@ def _execution(session: Session, client: Any, tell: Tell) -> str:
         given = json.dumps({"source": "operator"})
         return str(client.start_execution(stateMachineArn=machine, input=given)["executionArn"])
     except ClientError as error:
-        if code_of(error) == "StateMachineDoesNotExist" or gone(error):
+        if gone(error):
             what = f"function {session.function} serves no tenants: there is no state machine {session.function}-rounds"
             raise OperatorError(Problem(what, "Deploy it with --var fleet=true.")) from error
         remedy = f"Grant {RIGHTS}." if refused(error) else "See tailpipe-exports doctor aws."

@@ -153,6 +153,7 @@ def gone(error: ClientError) -> bool:
         "404",
         "AWS.SimpleQueueService.NonExistentQueue",
         "QueueDoesNotExist",
+        "StateMachineDoesNotExist",
         # The errors of S3 for two parts of a bucket that were never configured.
         "OwnershipControlsNotFoundError",
         "ServerSideEncryptionConfigurationNotFoundError",

@@ -10,6 +10,7 @@ import pytest
 
 from cli.deployment.model import Change
 from localcloud.aws.cloud import LocalAws
+from localcloud.aws.platform.deployed_rounds import make_rounds
 from tests.canaries import EXTERNAL_ID
 from tests.cli.support.aws import account, at, sign_in
 from tests.localcloud.aws.iam.sessions import document
@@ -104,3 +105,25 @@ def test_dashboard_is_adopted_by_its_name(bare: LocalAws) -> None:
     ]
     adopted = [(one.address, one.id) for one in at().adoptions(changes, lambda _line: None)]
     assert adopted == [("tailpipe-exports", "tailpipe-exports")]
+
+
+def test_state_machine_and_template_of_tenants_are_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by its import id; what does not exist is created."""
+    with account(bare=True, fleet=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        make_bucket(cloud)
+        make_rounds(cloud.deployment, cloud.client)
+        template = {"bucket": cloud.deployment.bucket, "key": "registry/tenant-role.yaml"}
+        cloud.client("s3").put_object(Bucket=template["bucket"], Key=template["key"], Body=b"{}")
+        wanted = {
+            "machine": ("aws_sfn_state_machine", {"name": "tailpipe-exports-rounds"}),
+            "no machine": ("aws_sfn_state_machine", {"name": "tailpipe-other-rounds"}),
+            "template": ("aws_s3_object", template),
+            "no template": ("aws_s3_object", {**template, "key": "registry/other.yaml"}),
+            "template of a new bucket": ("aws_s3_object", {"key": "registry/tenant-role.yaml"}),
+        }
+        changes = [Change(address, kind, ("create",), after) for address, (kind, after) in wanted.items()]
+        assert {one.address: one.id for one in at().adoptions(changes, lambda _line: None)} == {
+            "machine": f"arn:aws:states:{cloud.region}:{cloud.account}:stateMachine:tailpipe-exports-rounds",
+            "template": f"{template['bucket']}/{template['key']}",
+        }
