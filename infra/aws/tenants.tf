@@ -210,9 +210,9 @@ resource "aws_iam_role_policy" "round_schedule" {
   })
 }
 
-# The template that the link of an invitation opens (tailpipe-exports tenants invite). It is no secret.
+# The template that the link of an invitation opens (tailpipe-exports tenants invite). It is no secret. With the
+# customer's key, operators and readers of the template would need rights on the key.
 resource "aws_s3_object" "tenant_role" {
-  #checkov:skip=CKV_AWS_186: without the customer's key, which operators and readers of the template would need too
   for_each = local.fleets
 
   bucket                 = aws_s3_bucket.exports.id
