@@ -47,6 +47,7 @@ ALLOWED = {
     r"\.tfplan$|/plan\.json$|\.tfvars(\.json)?$": "Terraform's own input and plan, in the operator's private folder",
     r"\.env$|/environment[^/]*$|/variables[^/]*$": "variables for a shell, which a test wrote for its process",
     r"/bin/(calls\.jsonl|answer-[a-z]+\.json)$": "what the stand-in for Terraform is given, and answers",
+    r"/onboarding-[a-z]+-[\w.-]+\.json$": "the document for Tailpipe, in a file that only its owner can read",
     r"/\.?aws/(config|credentials)$": "the tests' own credentials of a local cloud",
 }
 _ALLOWED = re.compile("|".join(ALLOWED))
