@@ -186,9 +186,10 @@ locals {
     }
   }]
   # The function keeps this statement, which lists the payers in the registry. Terraform writes it back as it is, and
-  # drops it with `fleet`. A data source cannot read it, since it would fail while there is no bucket or no policy.
+  # drops it without `fleet`. A data source cannot read it, since it would fail while there is no bucket or no policy. The
+  # bucket's attribute is deprecated as an argument; a plain reference would warn about that in each plan.
   tenant_statements = flatten([
-    for policy in var.fleet ? [aws_s3_bucket.exports.policy] : [] : [
+    for policy in var.fleet ? [lookup(aws_s3_bucket.exports, "policy", "")] : [] : [
       for statement in try(flatten([jsondecode(policy).Statement]), []) :
       statement if try(statement.Sid, "") == "TailpipeTenantExports"
     ]
