@@ -39,6 +39,7 @@ INIT = terraform_init()
 pytestmark = [
     # Terraform's provider waits about 60 s for S3 and 30 s for SQS to become consistent.
     pytest.mark.long,
+    pytest.mark.slow,  # with rounds deployed, it takes a tenth of the time of all other tests
 ]
 MEMBERS = 3
 TENANT = "222233334444"
@@ -274,7 +275,6 @@ def test_doctor_finds_all_permissions_of_the_operator(scenario: Scenario) -> Non
     assert len(rights) > 80
 
 
-@pytest.mark.slow
 def test_deploy_without_a_terminal_requires_yes(scenario: Scenario) -> None:
     """Without a prompt, the command shows the plan, exits with 1 and asks for --yes."""
     done = scenario.steps["no-terminal"]
@@ -282,7 +282,6 @@ def test_deploy_without_a_terminal_requires_yes(scenario: Scenario) -> None:
     assert "Add --yes" in done.err
 
 
-@pytest.mark.slow
 def test_dry_run_only_shows_the_plan(scenario: Scenario) -> None:
     """It lists the resources to create and the permissions to grant, and changes nothing."""
     done = scenario.steps["dry-run"]
@@ -323,7 +322,6 @@ def test_external_id_is_shown_only_on_request(scenario: Scenario) -> None:
             assert EXTERNAL_ID not in done.out, name
 
 
-@pytest.mark.slow
 def test_plan_shows_permissions_and_alarm_recipients(scenario: Scenario) -> None:
     """Both come from Terraform's plan. Permissions of disabled options are not listed."""
     shown = scenario.steps["dry-run"].err
@@ -333,7 +331,6 @@ def test_plan_shows_permissions_and_alarm_recipients(scenario: Scenario) -> None
         assert absent not in shown
 
 
-@pytest.mark.slow
 def test_second_deployment_changes_nothing(scenario: Scenario) -> None:
     """Neither the function nor AWS changes what Terraform manages."""
     done = scenario.steps["again"]
@@ -341,7 +338,6 @@ def test_second_deployment_changes_nothing(scenario: Scenario) -> None:
     assert "nothing to change" in done.err
 
 
-@pytest.mark.slow
 def test_deployment_keeps_the_grants_of_tenants(scenario: Scenario) -> None:
     """Not even an upgrade, or one that lost Terraform's state, touches the statement that the function keeps."""
     (granted,) = grants_of(scenario.facts["policy"])
@@ -351,7 +347,6 @@ def test_deployment_keeps_the_grants_of_tenants(scenario: Scenario) -> None:
     assert normal_statement(at_last) == normal_statement(granted)
 
 
-@pytest.mark.slow
 def test_deployment_publishes_the_template_of_a_tenants_role(scenario: Scenario) -> None:
     """Where the link of an invitation finds it."""
     assert scenario.facts["template"] == tenant_role.published()
@@ -372,7 +367,6 @@ def test_invoke_repairs_deleted_resources(scenario: Scenario) -> None:
     assert scenario.facts["exports"] == ["tailpipe-dataexport"]
 
 
-@pytest.mark.slow
 def test_local_run_uses_the_deployed_settings(scenario: Scenario) -> None:
     """Without any settings in its shell, a laptop plans exactly the pending repair and applies it with --yes."""
     planned, unconfirmed, ran = (scenario.steps[f"laptop-{name}"] for name in ("plan", "unconfirmed", "run"))
@@ -389,7 +383,6 @@ def test_local_run_uses_the_deployed_settings(scenario: Scenario) -> None:
     assert scenario.steps["laptop-again"].code == 0, scenario.steps["laptop-again"]
 
 
-@pytest.mark.slow
 def test_upgrade_changes_only_the_code(scenario: Scenario) -> None:
     """A new package updates the code of function and collector, and more tenants at once the state machine."""
     done = scenario.steps["upgrade"]
@@ -399,7 +392,6 @@ def test_upgrade_changes_only_the_code(scenario: Scenario) -> None:
     assert "3 to change" in done.err
 
 
-@pytest.mark.slow
 def test_lost_terraform_state_is_rebuilt_by_import(scenario: Scenario) -> None:
     """Existing resources are imported. None is created twice or replaced."""
     assert scenario.facts["state"] == "AES256"
@@ -414,13 +406,11 @@ def test_lost_terraform_state_is_rebuilt_by_import(scenario: Scenario) -> None:
     assert json.loads(scenario.steps["onboarding"].out)["tailpipe"]["externalId"] == f"{EXTERNAL_ID}-next"
 
 
-@pytest.mark.slow
 def test_deployment_detaches_foreign_policies_from_the_connector_role(scenario: Scenario) -> None:
     """A policy that someone attached to the role is removed by the next deployment."""
     assert scenario.facts["attached"] == []
 
 
-@pytest.mark.slow
 def test_deployment_stops_after_the_account_joins_another_organization(scenario: Scenario) -> None:
     """Run, plan, doctor and deploy name the management account and the setting to change. Nothing changes."""
     doctor, invoked, planned, deployed = (
@@ -442,7 +432,6 @@ def test_deployment_stops_after_the_account_joins_another_organization(scenario:
     assert scenario.facts["as-member"] == scenario.facts["before-move"]
 
 
-@pytest.mark.slow
 def test_deployment_covers_the_accounts_new_organization(scenario: Scenario) -> None:
     """Run and doctor report that StackSets have no access to the organization. The next deployment enables it."""
     doctor, invoked, deployed, planned = (
@@ -477,7 +466,6 @@ def test_destroy_with_data_keeps_only_the_terraform_state(scenario: Scenario) ->
     assert done.err.index("is disabled") < done.err.index("deleting")
 
 
-@pytest.mark.slow
 def test_operator_is_granted_exactly_the_permissions_it_uses(scenario: Scenario) -> None:
     """Deploy and destroy use every action of operator.yaml, and no other action is refused."""
     source = yaml.safe_load((REPOSITORY / "infra" / "aws" / "operator.yaml").read_text())
