@@ -90,6 +90,7 @@ def test_lost_repeated_and_reordered_events_end_in_the_same_world(covered: Local
     assert member_of(covered) in covered.instances()
 
 
+@pytest.mark.slow  # ten thousand events take ten seconds
 def test_a_storm_of_ten_thousand_events_is_at_most_one_run_a_minute(covered: LocalAws) -> None:
     """True, forged and unknown events in ten minutes: every true one has its run, and runs are a minute apart."""
     lines = Lines()

@@ -129,6 +129,7 @@ def test_events_of_the_topic_alone_rebuild_a_month(
     assert contents(reader) == delivered(container)
 
 
+@pytest.mark.slow  # the host waits for real before it delivers again
 def test_failed_event_is_delivered_again(azure: LocalAzure, repository: Path) -> None:
     """The topic refuses: the function fails, Event Grid repeats the event, and then it is published."""
     with LocalAzure(

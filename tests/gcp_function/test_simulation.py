@@ -115,6 +115,7 @@ def test_sixty_days_of_late_data_and_crashes_lose_or_duplicate_no_row(tmp_path: 
         assert oldest < (cloud.clock.now() - timedelta(days=55)).date().isoformat()
 
 
+@pytest.mark.slow  # tests/crash plays a kill around any call, too
 def test_run_after_a_crash_at_any_call_completes_the_copies(tmp_path: Path) -> None:
     """No crash leaves a partial manifest, the next run completes the copies, and no job runs twice."""
     with local_gcp(accounts=1, done=1, history_days=2) as cloud:
