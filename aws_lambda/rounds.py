@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -23,10 +23,7 @@ from shared.runtime.log import Sink
 from shared.tenants.messages import announce_round
 from shared.tenants.registry import TenantRegistry, environment_of
 from shared.tenants.rounds import begin_round, end_round, read_registry
-from shared.tenants.rows import run_alone, run_in_round
-
-MOST_INVOCATIONS = 4  # for one tenant in one round; the next round continues a run that needs more
-Work = Callable[[RunRequest], RunResult]
+from shared.tenants.rows import MOST_INVOCATIONS, Work, run_alone, run_in_round
 
 
 class Fleet:
@@ -58,8 +55,9 @@ class Fleet:
 
         Raises RegistryError, RequestError, CloudError.
         """
-        self._grant(read_registry(self.documents, RULES))
-        return begin_round(self.documents, RULES, self._run.run_id, self._sink).answer()
+        registry = read_registry(self.documents, RULES)
+        self._grant(registry)
+        return begin_round(self.documents, registry, self._run.run_id, self._sink).answer()
 
     def end(self, round_id: str) -> dict[str, Any]:
         """Store and return the report of a round, and tell operators which tenants changed.

@@ -29,7 +29,7 @@ def begin(environment: Mapping[str, str], sink: Sink, clock: Clock) -> dict[str,
     Raises SettingsError before any call, RegistryError, RequestError without a registry, CloudError.
     """
     documents, run = open_fleet(environment, sink, clock)
-    return begin_round(documents, RULES, run.run_id, sink).answer()
+    return begin_round(documents, read_registry(documents, RULES), run.run_id, sink).answer()
 
 
 def run_tenant(

@@ -6,7 +6,7 @@ Tasks cannot wait for a group of tasks, so the end looks whether rows are missin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -31,11 +31,9 @@ from shared.runtime.pool import each
 from shared.tenants.messages import announce_round
 from shared.tenants.registry import environment_of
 from shared.tenants.rounds import begin_round, end_round, read_registry
-from shared.tenants.rows import BUSY, run_alone, run_in_round, waiting_since
+from shared.tenants.rows import BUSY, MOST_INVOCATIONS, Work, run_alone, run_in_round, waiting_since
 
-MOST_INVOCATIONS = 4  # for one tenant in one round; the next round continues a run that needs more
 LOOKS = 20  # how often the end of a round looks for missing rows, at most
-Work = Callable[[RunRequest], RunResult]
 
 
 class Fleet:
@@ -77,7 +75,7 @@ class Fleet:
         """
         settings = self._queued()
         round_id = self._id_of(scheduled)
-        begun = begin_round(self.documents, RULES, round_id, self._sink)
+        begun = begin_round(self.documents, read_registry(self.documents, RULES), round_id, self._sink)
         queue = TaskQueue(settings, self._clients, self._run)
         self._look_again(queue, round_id)
         tasks = ((task_name(round_id, tenant, 1), {"tenant": tenant, "round": round_id}) for tenant in begun.tenants)
@@ -89,10 +87,14 @@ class Fleet:
 
         Raises RegistryError, RequestError, CloudError.
         """
-        if self._rounds and self._is_open(round_id) and (self._waits(round_id) or self._continues(round_id)):
-            self._look_again(TaskQueue(self._rounds, self._clients, self._run), round_id)
+        queue = self._rounds and self._is_open(round_id) and TaskQueue(self._rounds, self._clients, self._run)
+        if queue and self._lacks_rows(round_id):  # one listing; the report reads every row
+            self._look_again(queue, round_id)
             return None
         report = self._report(round_id)
+        if queue and _continues(report):
+            self._look_again(queue, round_id)
+            return None
         announce_round(self.documents, report, "GCP", self._project, self._secret, self._run)
         return report
 
@@ -134,15 +136,11 @@ class Fleet:
         longest = self._rounds.seconds if self._rounds else 0
         return not longest or self._run.clock.now() < round_start(round_id) + timedelta(seconds=longest)
 
-    def _waits(self, round_id: str) -> bool:
+    def _lacks_rows(self, round_id: str) -> bool:
         """Return whether a tenant has no row of this round yet: one listing, whatever the number of tenants."""
         began, written = round_start(round_id), waiting_since(self.documents)
         active = [one.id for one in read_registry(self.documents, RULES).tenants.values() if not one.paused]
         return any(one not in written or written[one] < began for one in active)
-
-    def _continues(self, round_id: str) -> bool:
-        """Return whether a tenant's run of this round goes on with another invocation."""
-        return any(row["round"] == round_id and row["again"] for row in self._report(round_id)["rows"])
 
     def _report(self, round_id: str) -> dict[str, Any]:
         clock, workers = self._run.clock, self._run.settings.workers
@@ -158,6 +156,11 @@ class Fleet:
 
     def _may_begin(self) -> bool:
         return self._run.deadline.allows(0)
+
+
+def _continues(report: Mapping[str, Any]) -> bool:
+    """Return whether the run of a tenant in this round needs another invocation."""
+    return any(row["round"] == report["round"] and row["again"] for row in report["rows"])
 
 
 def is_busy(row: Mapping[str, Any]) -> bool:

@@ -60,12 +60,11 @@ def read_registry(documents: FleetDocuments, rules: Rules) -> TenantRegistry:
     return parse_registry(blob.data, rules)
 
 
-def begin_round(documents: FleetDocuments, rules: Rules, run_id: str, sink: Sink) -> Round:
+def begin_round(documents: FleetDocuments, registry: TenantRegistry, run_id: str, sink: Sink) -> Round:
     """Return the tenants of a new round, whose id is `run_id`: never run first, then the longest waiting.
 
-    Tenants whose entry is wrong are logged and left out. Raises RegistryError, RequestError, CloudError.
+    Tenants whose entry is wrong are logged and left out. Raises CloudError.
     """
-    registry = read_registry(documents, rules)
     for tenant, faults in registry.refused.items():
         sink("error", "tenant-refused", {"tenant": tenant, "code": REFUSED, "reason": "; ".join(faults)[:500]})
     active = [one.id for one in registry.tenants.values() if not one.paused]

@@ -28,8 +28,12 @@ REFUSED = "refused"  # the entry or its settings are invalid, so that nothing wa
 BUSY = "busy"  # another run of the tenant was in progress; that one writes the row
 STATUSES = (OK, DEGRADED, FAILED, UNREACHED, REFUSED)
 MOST_FAILURES = 5
+MOST_INVOCATIONS = 4  # for one tenant in one round, unless set; the next round continues a run that needs more
 MAX_ROW = 64 * 1024  # bytes
 REGISTRY_REMEDY = "Correct the tenant's entry in the registry (tenants show), then run it again."
+
+
+Work = Callable[[RunRequest], RunResult]  # one run of a tenant
 
 
 class FleetDocuments(Protocol):
@@ -81,7 +85,7 @@ def run_in_round(
     documents: FleetDocuments,
     clock: Clock,
     sink: Sink,
-    work: Callable[[RunRequest], RunResult],
+    work: Work,
     most: int,
 ) -> Row:
     """Run one tenant as part of a round, store its row and return it; no failure of the tenant is raised.
@@ -100,7 +104,7 @@ def run_alone(
     documents: FleetDocuments,
     clock: Clock,
     sink: Sink,
-    work: Callable[[RunRequest], RunResult],
+    work: Work,
 ) -> RunResult:
     """Run one tenant outside of a round and store its row. Raises what `work` raises; a dry run stores no row."""
     known = None if request.dry_run else _load(documents, request.tenant, sink)
@@ -129,7 +133,7 @@ def _attempt(
     documents: FleetDocuments,
     clock: Clock,
     sink: Sink,
-    work: Callable[[RunRequest], RunResult],
+    work: Work,
     known: Row | None,
     most: int,
 ) -> tuple[Row, RunResult | Exception]:

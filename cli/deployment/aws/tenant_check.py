@@ -84,7 +84,9 @@ def _foreign(other: Tenant, environment: Mapping[str, str], own: Clients, run: R
 
 def _deputy(own: Clients, run: RunContext, role: str, external_id: str | None, what: str) -> Finding:
     refused = _refusal(own, run, role, external_id)
-    detail = "" if refused else "it was assumed: whoever learns the role's ARN could let this deployment act there"
+    detail = (
+        "" if refused else "it was assumed: any caller who knows the role's ARN could let this deployment act there"
+    )
     remedy = "" if refused else REQUIRE
     return Finding(f"the role refuses to be assumed {what}", ok=bool(refused), detail=detail, remedy=remedy)
 
@@ -100,7 +102,7 @@ def _refusal(own: Clients, run: RunContext, role: str, external_id: str | None) 
 
 
 def _trust(settings: AwsSettings, within: Mapping[str, str], own: Clients, run: RunContext, home: str) -> Finding:
-    """Return whether the role trusts nobody but the deployment's account."""
+    """Return whether the role trusts only the deployment's account."""
     what = f"the role trusts account {home} only"
     clients = tenant_clients(settings, within, own)
     name = settings.entry_role.rpartition("/")[2]

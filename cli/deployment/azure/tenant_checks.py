@@ -36,7 +36,7 @@ TOO_MUCH = (
 def check(
     tenant: Tenant, others: Sequence[Tenant], environment: Mapping[str, str], sink: Sink, clock: Clock
 ) -> list[Finding]:
-    """Check one tenant. Nothing is written, and where nobody here can prove the application, nothing is called."""
+    """Check one tenant. Nothing is written, and without an identity to prove the application, nothing is called."""
     visit = _Visit(tenant, environment, sink, clock)
     try:
         entry = visit.entry()

@@ -107,7 +107,7 @@ def _home(own: GcpSettings) -> dict[str, str]:
 
 
 def _policy(tenant: Tenant, home: str) -> Finding:
-    """Check with the operator's credentials that the policy of the account admits nobody by a wildcard."""
+    """Check with the operator's credentials that the policy of the account admits no caller by a wildcard."""
     account = tenant.entry["service_account"]
     title = f"who may impersonate the account of {tenant.id}"
     try:

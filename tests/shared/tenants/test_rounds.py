@@ -29,7 +29,7 @@ def sink(*line: Any) -> None:
 
 def begin(documents: FleetDocuments) -> Round:
     """Begin a round."""
-    return begin_round(documents, RULES, ROUND, sink)
+    return begin_round(documents, read_registry(documents, RULES), ROUND, sink)
 
 
 def end(documents: MemoryDocuments) -> dict[str, Any]:
