@@ -1,4 +1,8 @@
-"""Four payers that a deployment on the local AWS serves."""
+"""Four payers that a deployment on the local AWS serves, in rounds of its state machine.
+
+Its schedule starts each round. The local Step Functions execute the definition that Terraform deploys, and each of its
+tasks invokes the real handler in its own process, under Lambda's runtime client and with the function's role.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from aws_lambda.handler import run_once
-from aws_lambda.rounds import Fleet
 from cli.demo.fleet import TENANTS
+from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws
-from shared.reconcile import RunResult
-from shared.request import RunRequest
+from localcloud.aws.iam.sessions import credentials
+from localcloud.aws.platform.deployment import FUNCTION, ROUNDS
+from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
 from shared.runtime.clock import SystemClock, VirtualClock
-from shared.tenants.registry import MAX_BYTES, encode_registry
-from shared.tenants.rows import REGISTRY, ROUNDS
+from shared.tenants.registry import encode_registry
+from shared.tenants.rows import REGISTRY
 from tailpipe_exports import CODE
 
+HANDLER = "cli.demo.aws_app.handler"
 HOUR_S = 3600.0
-SECONDS = 900.0  # of one invocation
 WRITING = ("Create", "Update", "Put", "Delete", "Tag", "Untag")
 TEMPLATE = CODE / "infra" / "aws" / "tenant-role.yaml"
 
@@ -50,29 +54,22 @@ class AwsGround:
         }
         roles = aws.launch_stack(account=payer, template=TEMPLATE.read_text(encoding="utf-8"), parameters=given)
         secrets = aws.client("secretsmanager")
-        secret = secrets.create_secret(Name=f"tenants/{tenant}", SecretString=external_id)["ARN"]
+        secret = secrets.create_secret(Name=f"{FUNCTION}/tenants/{tenant}", SecretString=external_id)["ARN"]
         role = next(arn for arn in roles.values() if ":role/" in arn)
         return {"id": tenant, "cloud": "aws", "entry": {"role_arn": role, "external_id": secret}}
 
     def round(self) -> Mapping[str, Any]:
-        """Make the steps of the state machine, one tenant after the other: they share the virtual clock."""
+        """Fire the schedule of rounds, and let the state machine run to its end."""
         self._aws.advance(HOUR_S)
         self._aws.deliver()
-        begun = self._fleet().begin()
-        for tenant in begun["tenants"]:
-            while self._fleet().run_in_round(RunRequest(tenant=tenant, round=begun["round"]), self._run)["again"]:
-                pass
-        fleet = self._fleet()
-        fleet.end(begun["round"])
-        report: Mapping[str, Any] = json.loads(fleet.documents.load(MAX_BYTES, f"{ROUNDS}{begun['round']}.json").data)
+        arn = self._aws.fire_schedule(ROUNDS, ROUNDS)["run"]["execution"]
+        done = self._aws.client("stepfunctions").describe_execution(executionArn=arn)
+        if done["status"] != "SUCCEEDED":
+            raise RuntimeError(f"the round ended as {done['status']}: {done.get('error')} {done.get('cause')}")
+        key = f"runs/rounds/{json.loads(done['output'])['round']}.json"
+        with self._aws.client("s3").get_object(Bucket=self._aws.deployment.bucket, Key=key)["Body"] as body:
+            report: Mapping[str, Any] = json.loads(body.read())
         return report
-
-    def _run(self, request: RunRequest) -> RunResult:
-        aws = self._aws
-        return run_once(request, aws.environment(), _discard, aws.clock, SECONDS, account=aws.account)
-
-    def _fleet(self) -> Fleet:
-        return Fleet(self._aws.environment(), _discard, self._aws.clock, SECONDS, self._aws.account)
 
     def withdraw(self, tenant: str) -> None:
         self._aws.delete_stack(account=self._payers[tenant])
@@ -102,10 +99,12 @@ class AwsGround:
 
 @contextmanager
 def aws_ground() -> Iterator[AwsGround]:
-    """Open the local AWS."""
-    with LocalAws(accounts=1, clock=VirtualClock(SystemClock().now())) as aws:
-        yield AwsGround(aws)
-
-
-def _discard(_level: str, _event: str, _fields: Mapping[str, object]) -> None:
-    """Drop a log line: the rows say what became of each tenant."""
+    """Open the local AWS with a deployment that serves tenants. Raises Unavailable."""
+    with LocalAws(accounts=1, clock=VirtualClock(SystemClock().now()), fleet=True) as aws:
+        role, where = f"arn:aws:iam::{aws.account}:role/{FUNCTION}", Where(aws.account, aws.region)
+        session = aws.world.sessions.assume("lambda.amazonaws.com", role, FUNCTION, where)
+        own = {**aws.environment(), **credentials(session)}
+        with LambdaRuntime(HANDLER, own, aws.account, aws.region, task_root=CODE) as function:
+            # One environment serves all tenants, one after the other: they share the virtual clock.
+            aws.world.functions.stand_in = function.invoke
+            yield AwsGround(aws)

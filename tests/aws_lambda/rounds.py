@@ -35,14 +35,14 @@ class Rounds(Provider):
         )
         for name, value in {**cloud.environment(), **credentials(session)}.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(cloud.world.functions, "invoke", self._invoke)
+        cloud.world.functions.stand_in = self._invoke
         self.rounds_role = f"arn:aws:iam::{cloud.account}:role/{ROUNDS}"
         self.machine = f"arn:aws:states:{cloud.region}:{cloud.account}:stateMachine:{ROUNDS}"
         self.concurrency = concurrency
         machine = cloud.world.state_machines.machines[self.machine]
         machine.definition = machine.definition.replace('"MaxConcurrency": 40', f'"MaxConcurrency": {concurrency}')
 
-    def _invoke(self, _where: Any, _name: str, event: Any, request_id: str) -> Invocation:
+    def _invoke(self, event: Any, request_id: str) -> Invocation:
         self.events.append(event)
         self.before(event)
         try:
