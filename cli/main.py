@@ -140,6 +140,14 @@ def run(
 @click.option("--var-file", "files", multiple=True, type=FILE, help="A file of variables; may be repeated.")
 @click.option("--yes", is_flag=True, help="Apply the plan without asking.")
 @click.option("--dry-run", is_flag=True, help="Check, package and plan; change nothing.")
+@click.option(
+    "--with",
+    "engine",
+    type=click.Choice(["terraform", "native"]),
+    default="terraform",
+    show_default=True,
+    help="What creates the resources: Terraform, or the cloud's own service (CloudFormation on AWS).",
+)
 @click.option("--local-state", type=FOLDER, metavar="DIR", help="Keep Terraform's state in this folder.")
 @click.option(
     "--alarm-email",
@@ -159,6 +167,7 @@ def deploy(
     files: Sequence[Path],
     yes: bool,
     dry_run: bool,
+    engine: str,
     local_state: Path | None,
     alarm_emails: Sequence[str],
     show_secret: bool,
@@ -167,16 +176,16 @@ def deploy(
 ) -> None:
     """Deploy the function, run it once, and verify it.
 
-    Uses Terraform, and prints what Tailpipe needs to connect, without secrets. Run it again to update a deployment, or
-    to continue an interrupted one. Secret variables are best given as TF_VAR_name or in a file. Exit codes: 0 ok, 3
-    deployed and the first run degraded, 1 failed.
+    Uses Terraform unless --with says otherwise, and prints what Tailpipe needs to connect, without secrets. Run it
+    again to update a deployment, or to continue an interrupted one. Secret variables are best given as TF_VAR_name or
+    in a file. Exit codes: 0 ok, 3 deployed and the first run degraded, 1 failed.
     """
     from cli.deployment.commands.deploy import Wanted
     from cli.deployment.commands.deploy import deploy as command
     from cli.deployment.model import Showing
 
     showing = Showing(show_secret, everything, onboarding_file)
-    wanted = Wanted(pairs, files, yes, dry_run, local_state, alarm_emails, showing)
+    wanted = Wanted(pairs, files, yes, dry_run, local_state, alarm_emails, showing, engine)
     ctx.exit(command(cloud, wanted))
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cli.deployment.commands.engines import engine_to_deploy, require_engine
 from cli.deployment.commands.invoke import call
 from cli.deployment.commands.onboarding import show_onboarding
-from cli.deployment.model import Adoption, Backend, Change, OperatorError, Problem, Showing
+from cli.deployment.engine import TERRAFORM, Engine, Plan, Planning
+from cli.deployment.model import Change, OperatorError, Problem, Showing
 from cli.deployment.operator import Cloud
 from cli.deployment.output import show_alarms, show_changes, show_findings, show_grants, show_problems
 from cli.deployment.session import (
@@ -29,18 +31,16 @@ from cli.deployment.session import (
 )
 from cli.deployment.terraform import root_module
 from cli.deployment.terraform import variables as module_variables
-from cli.deployment.terraform.binary import Plan, Terraform, find
-from cli.deployment.terraform.workspace import require_good_values, state_of, values_given, workspace
+from cli.deployment.terraform.workspace import values_given
 from cli.packaging import PackagingError, Target, build
 from cli.terminal.console import say
 
 EMAILS = "notification_emails"
-ADOPTIONS_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The operator's request: the module's variables, alarm addresses, and the command's behavior."""
+    """The operator's request: the module's variables, alarm addresses, the engine, and the command's behavior."""
 
     pairs: Sequence[str] = ()
     files: Sequence[Path] = ()
@@ -49,6 +49,7 @@ class Wanted:
     local_state: Path | None = None
     alarm_emails: Sequence[str] = ()
     showing: Showing = field(default_factory=Showing)
+    engine: str = TERRAFORM
 
 
 def deploy(cloud: Cloud, wanted: Wanted) -> int:
@@ -62,7 +63,7 @@ def deploy(cloud: Cloud, wanted: Wanted) -> int:
 
 
 def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
-    find()  # first, since everything else requires Terraform
+    require_engine(cloud, wanted.engine)  # first, since everything else requires it
     variables, values = values_given(cloud.name, wanted.pairs, wanted.files)
     if wanted.alarm_emails:
         before = values.get(EMAILS) or []
@@ -76,18 +77,28 @@ def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
         raise OperatorError(*lacking)
     if EMAILS not in values and not wanted.yes and not wanted.dry_run and can_ask():
         values[EMAILS] = asked("E-mail address for alarms (several with commas, none for no mail)")
-    require_good_values(cloud.name, variables, values)
+    engine = engine_to_deploy(stack, session, wanted.engine, wanted.local_state)
+    engine.check(variables, values)
     require_rights(session)
     _require_room(session, values)
     folder = stack.enter_context(root_module.working_folder())
     values["package"] = _package(session, values, folder)
-    backend = _backend(session, wanted.local_state, wanted.dry_run, folder)
-    terraform, plan = _planned(session, folder, backend, variables, values, wanted.showing.everything)
+    plan = engine.plan(
+        Planning(
+            folder,
+            variables,
+            values,
+            wanted.dry_run,
+            wanted.showing.everything,
+            lambda line: say(session.screen, line),
+            session.tell,
+        )
+    )
     show_changes(session.screen, plan.changes, wanted.showing.everything)
     show_grants(session.screen, cloud.name, plan.granted)
-    alarms = plan.types.count(session.operator.alarm)
+    alarms = list(plan.types).count(engine.alarm)
     show_alarms(session.screen, alarms, values.get(EMAILS, ()), session.operator.confirm_emails)
-    _refuse_loss(session, plan.changes)
+    _refuse_loss(engine, plan.changes)
     if wanted.dry_run:
         say(session.screen, ("nothing was created: this was a dry run", "bold"))
         return OK
@@ -95,7 +106,7 @@ def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
         if not wanted.yes and not confirmed(f"Make these changes in {session.place.kind} {session.place.id}?"):
             say(session.screen, "nothing was created")
             return FAILED
-        _apply(session, terraform, plan)
+        _apply(session, engine, plan)
     try:
         return _prove(session, wanted.showing)
     except OperatorError as error:
@@ -133,49 +144,8 @@ def _require_room(session: Session, values: Mapping[str, Any]) -> None:
         raise OperatorError(*(Problem(f"{one.what}: {one.detail}".rstrip(": "), one.remedy) for one in wrong))
 
 
-def _backend(session: Session, local_state: Path | None, dry_run: bool, folder: Path) -> Backend:
-    """Return the backend of the state, created if necessary; a dry run without a state plans from an empty one."""
-    backend = state_of(session.operator, local_state)
-    if local_state is not None or session.operator.backend_exists():
-        say(session.screen, f"Terraform's state: {backend.title}")
-        return backend
-    if dry_run:
-        say(session.screen, f"Terraform's state would be kept in {backend.title}, which does not exist yet")
-        return root_module.local_backend(folder)
-    session.operator.make_backend(session.tell)
-    say(session.screen, f"Terraform's state: {backend.title}")
-    return backend
-
-
-def _planned(
-    session: Session,
-    folder: Path,
-    backend: Backend,
-    variables: Mapping[str, Any],
-    values: Mapping[str, Any],
-    everything: bool,
-) -> tuple[Terraform, Plan]:
-    """Return the plan in which every existing resource is adopted instead of created."""
-    with workspace(session.operator, backend, variables, values, folder) as terraform:
-        adopted: list[Adoption] = []
-        while True:
-            plan = terraform.plan()
-            created = [one for one in plan.changes if one.actions == ("create",)]
-            found = session.operator.adoptions(created, session.tell) if created else []
-            if not found:
-                return terraform, plan
-            say(session.screen, f"{len(found):,} existing resources are adopted:")
-            for one in found[: None if everything else ADOPTIONS_SHOWN]:
-                session.tell(f"{one.address.removeprefix(root_module.ADDRESS)} ← {one.what or one.id}")
-            if not everything and len(found) > ADOPTIONS_SHOWN:
-                session.tell(f"and {len(found) - ADOPTIONS_SHOWN:,} more; --all shows each")
-            # The names of parts of adopted resources appear only in the next plan, and these may exist too.
-            adopted += found
-            root_module.add_imports(folder, adopted)
-
-
-def _refuse_loss(session: Session, changes: Sequence[Change]) -> None:
-    lost = [one for one in changes if one.deletes and one.type in session.operator.precious]
+def _refuse_loss(engine: Engine, changes: Sequence[Change]) -> None:
+    lost = [one for one in changes if one.deletes and one.type in engine.precious]
     if lost:
         raise OperatorError(
             *(
@@ -189,20 +159,20 @@ def _refuse_loss(session: Session, changes: Sequence[Change]) -> None:
         )
 
 
-def _apply(session: Session, terraform: Terraform, plan: Plan) -> None:
+def _apply(session: Session, engine: Engine, plan: Plan) -> None:
     say(session.screen, "applying")
     try:
-        terraform.apply(plan, session.tell)
+        engine.apply(plan, session.tell)
     except (KeyboardInterrupt, SystemExit):
-        say(session.screen, f"the deployment was interrupted: {len(terraform.addresses())} resources exist")
+        say(session.screen, f"the deployment was interrupted: {len(engine.addresses())} resources exist")
         say(session.screen, ("Run the same command again: it continues.", "bold"))
         raise
     except OperatorError as error:
-        made = terraform.addresses()
+        made = engine.addresses()
         raise OperatorError(
             *error.problems,
             Problem(
-                f"the deployment was interrupted: {len(made)} resources exist and are in Terraform's state",
+                f"the deployment was interrupted: {len(made)} resources exist and are in {engine.title}",
                 "Fix the problems above and run the same command again: it continues.",
             ),
         ) from error

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from cli.deployment.model import Backend, Change, Kept, OperatorError, Problem, Removal
+from cli.deployment.commands.engines import engine_of_deployed
+from cli.deployment.engine import Engine
+from cli.deployment.model import Change, Kept, OperatorError, Problem, Removal
 from cli.deployment.operator import Cloud
 from cli.deployment.output import show_changes
 from cli.deployment.session import FAILED, OK, Session, guarded, open_deployed
-from cli.deployment.terraform import root_module
-from cli.deployment.terraform.binary import Terraform
-from cli.deployment.terraform.workspace import state_of, workspace
 from cli.terminal.console import clean, say
 
 TO_REMOVE = 2
@@ -40,64 +40,40 @@ def destroy(
                 Problem("--delete-data alone would leave exports without a destination", "Add --delete-exports.")
             )
         session = open_deployed(cloud, function)
-        backend = state_of(session.operator, local_state, make=not dry_run)
-        if local_state is None and not session.operator.backend_exists():
-            raise OperatorError(
-                Problem(
-                    f"Terraform's state is not in {backend.title}",
-                    f"Is this the right {session.place.kind}? "
-                    f"If the state was lost, `tailpipe-exports deploy {cloud.name}` adopts existing resources; "
-                    "after it this command works.",
-                )
-            )
-        with workspace(session.operator, backend) as ready:
-            return _destroy(session, ready, removal, confirm, backend, dry_run)
+        with ExitStack() as stack:
+            engine = engine_of_deployed(stack, session, local_state)
+            return _destroy(session, engine, removal, confirm, dry_run)
 
     return guarded(f"tailpipe-exports: {cloud.title} was not removed", command)
 
 
-def _destroy(
-    session: Session, ready: Terraform, removal: Removal, confirm: str | None, backend: Backend, dry_run: bool
-) -> int:
+def _destroy(session: Session, engine: Engine, removal: Removal, confirm: str | None, dry_run: bool) -> int:
     kept = session.operator.kept(removal)
-    held = ready.addresses()
-    if not held and session.operator.deployed() is not None:
-        raise OperatorError(
-            Problem(
-                f"a function is deployed here, and Terraform's state in {backend.title} holds nothing of it",
-                "Name the correct place with --local-state. "
-                f"If the state was lost, `tailpipe-exports deploy {session.cloud.name}` adopts existing resources; "
-                "after it this command works.",
-            )
-        )
-    leaving = _addresses(held, kept)
+    gone = engine.removal(kept)
     if dry_run:
-        return _preview(session, removal, held, leaving, kept)
+        return _preview(session, removal, gone, kept)
     _explain(session, removal, kept)
     if not _typed(session, confirm):
         say(session.screen, "nothing was removed")
         return FAILED
     session.operator.stop_schedule(session.tell)
     session.operator.clear(removal, session.tell)
-    ready.forget(leaving)
-    plan = ready.plan()
+    plan = engine.plan_removal(kept)
     if plan.empty:
-        say(session.screen, "Terraform's state holds nothing more to remove")
+        say(session.screen, f"{engine.title} holds nothing more to remove")
     else:
         show_changes(session.screen, plan.changes)
-        ready.apply(plan, session.tell)
+        engine.apply(plan, session.tell)
     for one in kept:
         say(session.screen, f"kept: {one.what}")
-    say(session.screen, f"Terraform's state stays in {backend.title}; remove it manually when you no longer need it")
+    left = engine.left()
+    if left:
+        say(session.screen, left)
     return OK
 
 
-def _preview(
-    session: Session, removal: Removal, held: Sequence[str], leaving: Sequence[str], kept: Sequence[Kept]
-) -> int:
+def _preview(session: Session, removal: Removal, changes: Sequence[Change], kept: Sequence[Kept]) -> int:
     """Show what would be removed and kept, without changes; return 2 if anything would be removed, else 0."""
-    gone = [one for one in held if one not in leaving and not one.startswith(f"{root_module.ADDRESS}data.")]
-    changes = [Change(one, one.removeprefix(root_module.ADDRESS).partition(".")[0], ("delete",), {}) for one in gone]
     clearing = session.operator.clearing(removal)
     if changes:
         show_changes(session.screen, changes)
@@ -109,11 +85,6 @@ def _preview(
         say(session.screen, f"to be kept: {clean(what)}")
     say(session.screen, ("nothing was removed: this was a dry run", "bold"))
     return TO_REMOVE if changes or clearing.deletes else OK
-
-
-def _addresses(held: Sequence[str], kept: Sequence[Kept]) -> list[str]:
-    starts = tuple(f"{root_module.ADDRESS}{part}" for one in kept for part in one.addresses)
-    return [address for address in held if starts and address.startswith(starts)]
 
 
 def _explain(session: Session, removal: Removal, kept: Sequence[Kept]) -> None:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cli.deployment.engine import Variable
 from cli.deployment.model import Adoption, Backend
 from cli.deployment.terraform.binary import GRANTED
-from cli.deployment.terraform.variables import Variable
 from tailpipe_exports import FILES
 
 MODULE = "tailpipe"

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cli.deployment.engine import Variable
 from cli.deployment.model import Backend, OperatorError, Problem
 from cli.deployment.operator import Operator
 from cli.deployment.terraform import root_module
 from cli.deployment.terraform import variables as module_variables
 from cli.deployment.terraform.binary import Terraform, find
-from cli.deployment.terraform.variables import Variable
 
 
 def state_of(operator: Operator, local_state: Path | None, make: bool = True) -> Backend:
@@ -61,7 +61,9 @@ def secrets_in(variables: Mapping[str, Variable], values: Mapping[str, Any]) -> 
     return [str(value) for name, value in values.items() if variables[name].sensitive and value]
 
 
-def values_given(cloud: str, pairs: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Variable], dict[str, Any]]:
+def values_given(
+    cloud: str, pairs: Sequence[str], files: Sequence[Path]
+) -> tuple[Mapping[str, module_variables.Variable], dict[str, Any]]:
     """Return the module's variables and the operator's values for them. Raises OperatorError for every problem."""
     variables = module_variables.declared(root_module.INFRA / cloud)
     return variables, module_variables.given(variables, pairs, files, os.environ)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from cli.clouds import CLOUDS
 from cli.deployment.commands.deploy import Wanted, deploy
 from cli.deployment.commands.destroy import destroy
+from cli.deployment.engine import NATIVE
 from cli.deployment.model import Removal
+from cli.deployment.operator import Operator
 from localcloud.aws.cloud import LocalAws
 from tests.cli.support.aws import GIVEN, account, sign_in, stderr_of, tailpipe, writes
 from tests.cli.support.operating import HELD, Typing, package, terraform, typing
@@ -160,3 +164,12 @@ def test_empty_state_of_an_existing_deployment_removes_nothing(
     assert (result.exit_code, writes(aws), terraform.calls("apply")) == (1, [], [])
     assert "holds nothing of it" in stderr_of(result)
     assert "tailpipe-exports deploy aws" in stderr_of(result)
+
+
+def test_native_deployment_is_refused_on_a_cloud_without_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """The refusal needs neither Terraform nor a sign-in, and names the command that works."""
+    cloud = replace(CLOUDS["gcp"], operator=lambda: cast(type[Operator], object))
+    assert deploy(cloud, Wanted(engine=NATIVE)) == 1
+    text = " ".join(capsys.readouterr().err.split())
+    assert "deployments on GCP are made only with Terraform" in text
+    assert "Leave out --with native: tailpipe-exports deploy gcp." in text
