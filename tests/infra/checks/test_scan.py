@@ -111,7 +111,8 @@ def test_templates_are_valid(repository: Path, tmp_path: Path) -> None:
     templates = [
         path for path in (repository / "infra" / "aws").glob("*.yaml") if "AWSTemplateFormatVersion" in path.read_text()
     ]
-    assert sorted(path.name for path in templates) == ["child-connector.yaml", "tenant-role.yaml"]
+    names = ["child-connector.yaml", "home-events.yaml", "template.yaml", "tenant-role.yaml"]
+    assert sorted(path.name for path in templates) == names
     wrong = tmp_path / "wrong.yaml"
     child = repository / "infra" / "aws" / "child-connector.yaml"
     wrong.write_text(child.read_text().replace("Properties:\n", "Properties:\n      Nonsense: 1\n", 1))
