@@ -61,6 +61,20 @@ APP = "azure_function.handler"
 )
 @click.option("--activity-log", is_flag=True, help="The function reads the activity log, from a workspace.")
 @click.option("--deliveries", is_flag=True, help="The function announces deliveries; push_events brings it the events.")
+@click.option(
+    "--customers",
+    type=click.IntRange(0, 999),
+    default=0,
+    show_default=True,
+    help="Other Entra tenants that admitted the application; the function is deployed with `fleet`.",
+)
+@click.option(
+    "--customer-subscriptions",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Number of subscriptions of each customer.",
+)
 @click.option("--rights-delay", "rights_delay_s", type=SECONDS, default=0, help="Seconds until a role takes effect.")
 @click.option(
     "--registration-delay", "registration_delay_s", type=SECONDS, default=0, help="Seconds a registration takes."
@@ -78,7 +92,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     It is Resource Manager, and Azurite for the blobs. Prints `export NAME=value` lines, then `ready`. With
     --env-file the lines go to a file, and `source FILE` in another shell lets the SDKs and `tailpipe-exports run
     azure` talk to this Azure. Any bearer token is accepted, and each is an app with a quota of its own. The
-    deployed function is there too: `tailpipe-exports invoke azure` runs it, in Azure's own worker runtime.
+    deployed function is there too: `tailpipe-exports invoke azure` runs it, in Azure's own worker runtime. With
+    --customers, `tailpipe-exports tenants list azure --discovered` lists the tenants to add to the registry.
     """
     from localcloud.azure.cloud import LocalAzure
     from localcloud.azure.services.azurite import AzuriteError
@@ -87,7 +102,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     with clear_errors(ctx, options):
         try:
             offers = Counter(one.strip() for one in options["agreements"].split(",") if one.strip())
-            ctx.exit(serve(LocalAzure, options | {"agreements": offers, "start": _start}, Behavior))
+            ctx.exit(serve(LocalAzure, options | {"agreements": offers, "start": _start, "fleet": options["customers"] > 0}, Behavior))
         except AzuriteError as error:
             raise click.ClickException(str(error)) from error
 

@@ -32,7 +32,13 @@ from localcloud.azure.iam.entra import LOGIN, Application, FederatedCredential
 from localcloud.azure.iam.grants import RIGHTS
 from localcloud.azure.iam.identity import OPERATOR, PATH, Identity, function_principal
 from localcloud.azure.iam.rights import OWNER
-from localcloud.azure.platform.deployment import CONTAINER, deploy
+from localcloud.azure.platform.deployment import (
+    CONTAINER,
+    REGISTRY_CONTAINER,
+    deploy,
+    fleet_settings,
+    serve_tenants,
+)
 from localcloud.azure.platform.publishing import Publishing
 from localcloud.azure.quotas import Limits
 from localcloud.azure.resource_manager import ResourceManager
@@ -64,12 +70,13 @@ TENANT = made_up_id("tenant")
 GROUP = "tailpipe-dataexport"  # the deployment's resource group, and the only one in the tenant
 LOCATION = "westeurope"
 SCHEDULE = "0 17 * * * *"  # hourly, in the timer trigger's six fields
+ROUND_SCHEDULE = "0 47 * * * *"  # with a fleet, as in the module
 EVENT_SCHEDULE = "0 4-59/5 * * * *"  # the event check's timer, as in the module
 # One key for all accounts, as long as a real one; it is valid only for this Azurite.
 KEY = base64.b64encode(hashlib.sha512(b"the local Azure's storage").digest()).decode()
 _MANAGEMENT = "https://management.azure.com"
 HOST = "tailpipehost"
-REGISTRY_CONTAINER = "tailpipe-registry"
+PARTNER = "partner"  # the billing account of the customers
 MAX_BODY = 4 * 1024 * 1024  # Resource Manager's own limit
 
 
@@ -104,6 +111,8 @@ class LocalAzure(LocalCloud):
     With `bare`, the tenant has no resources and the function has no rights. `customers` are the other Entra tenants,
     each with `customer_subscriptions` and a storage account of its own, that the function enters by the multi-tenant
     application `APPLICATION`, which trusts the function's user-assigned identity TENANTS_IDENTITY (see `Customers`).
+    With `fleet`, the deployment serves tenants: it has that identity, an empty registry, and rounds; the customers are
+    also those of the partner billing account `PARTNER`, which operators can read.
     `clock` drives everything, including Azurite's Last-Modified; a VirtualClock can be shared with the function.
     `azurite` is an existing emulator to use (see `start_azurite`): it is emptied first and left running. `start` runs
     the function app's code on first use (see `function_app`). By default, `behavior` has no delays and `limits` are
@@ -136,6 +145,7 @@ class LocalAzure(LocalCloud):
         deliveries: bool = False,
         customers: int = 0,
         customer_subscriptions: int = 2,
+        fleet: bool = False,
     ) -> None:
         super().__init__()
         mix = [name for name, weight in (agreements or {"ea": 1}).items() for _ in range(weight)]
@@ -150,6 +160,7 @@ class LocalAzure(LocalCloud):
         self.clock: Clock = clock or SystemClock()
         self._names = [*account_names(storage_accounts), HOST]
         self._customers, self._customer_subscriptions = customers, customer_subscriptions
+        self._fleet = fleet
         self._customer_names = [customer_account(number) for number in range(customers)]
         if azurite and (
             {*self._names, *self._customer_names} - set(azurite.accounts) or azurite.manual != self._virtual
@@ -265,13 +276,6 @@ class LocalAzure(LocalCloud):
     def _virtual(self) -> bool:
         return not isinstance(self.clock, SystemClock)
 
-    def tenant_entries(self) -> list[dict[str, Any]]:
-        """Return an entry of a tenant registry for each of the customers' tenants."""
-        return [
-            {"id": one.name, "cloud": "azure", "entry": one.entry(), "destination": one.destination()}
-            for one in self.customers
-        ]
-
     def put_registry(self, data: bytes) -> None:
         """Store a tenant registry where the function reads it: in the first destination, as an operator does."""
         account = self.destinations[0].name
@@ -318,6 +322,10 @@ class LocalAzure(LocalCloud):
         self._stack.callback(connections.close)
         self.customers = self._admit_customers(blobs, azurite, connections)
         self._actions.customers.update({one.name: one for one in self.customers})
+        if self._fleet:
+            names = {one.id: one.name for one in self.customers}
+            self._actions.add_billing_account(PARTNER, "MicrosoftPartnerAgreement", customers=names)
+            self._actions.grant_billing(OPERATOR)
         graph, vault, topic = Graph(self.world), Vault(self.world), Topic(self.world)
         tokens = TokenEndpoint(self.world)
         gateway = Gateway(arm, graph, vault, topic, self.identity, control, self.sync, tokens, self.customers)
@@ -336,12 +344,20 @@ class LocalAzure(LocalCloud):
         self._gate.start()
         server.start()
 
+    @property
+    def tenants_identity(self) -> str:
+        """The client id of the user-assigned identity that the tenants' applications trust."""
+        return self._tenants_ids[0]
+
+    @property
+    def _tenants_ids(self) -> tuple[str, str]:
+        return made_up_id("the identity for tenants"), made_up_id("the identity for tenants", "object")
+
     def _admit_customers(self, blobs: Blobs, azurite: Azurite, connections: Connections) -> Customers:
         """Register the multi-tenant application, which trusts a second identity of the function, in every customer."""
         entra = self.world.entra
         entra.add(self.tenant, "provider")
-        client, principal = made_up_id("the identity for tenants"), made_up_id("the identity for tenants", "object")
-        self.tenants_identity = client
+        client, principal = self._tenants_ids
         self.identity.assigned[client] = principal
         application = entra.applications[APPLICATION] = Application(APPLICATION, self.tenant, "Tailpipe Exports")
         application.trust(FederatedCredential(f"{LOGIN}/{self.tenant}/v2.0", principal))
@@ -397,6 +413,8 @@ class LocalAzure(LocalCloud):
             [self.subscription_ids[number] for number in self._listed],
             self._rights,
         )
+        if self._fleet:
+            serve_tenants(self.world, site, self.destinations[0], *self._tenants_ids)
         if self._announces:
             self.world.manifest_events.subscribe(self.destinations, CONTAINER)
         app = FunctionApp(site, self._platform(), self._start)
@@ -429,6 +447,7 @@ class LocalAzure(LocalCloud):
             **({"DELTAS": "1", "DELIVERY_TOPIC": f"{self.endpoint}{TOPIC}"} if self._announces else {}),
             **({"MANAGEMENT_GROUP": self._group} if self._group and not self._listed else {}),
             **({"INCLUDE_SUBSCRIPTIONS": self._included()} if self._listed else {}),
+            **(fleet_settings(self.tenants_identity, ROUND_SCHEDULE) if self._fleet else {}),
         }
 
     def _included(self) -> str:
@@ -447,7 +466,7 @@ class LocalAzure(LocalCloud):
             "AZURE_TENANT_ID": self.tenant,
             "IDENTITY_ENDPOINT": f"{self.endpoint}{PATH}",
             "IDENTITY_HEADER": self.identity.header,
-            **(self._platform_of_tenants() if self._customers else {}),
+            **(self._platform_of_tenants() if self._customers or self._fleet else {}),
         }
 
     def _platform_of_tenants(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from localcloud.azure.control.events import EventActions
 from localcloud.azure.iam.entra import REFUSALS
@@ -12,6 +12,10 @@ from localcloud.azure.state import World
 
 class Admitting(Protocol):
     """A customer's tenant; see `customers.CustomerTenant`."""
+
+    def entry(self) -> dict[str, str]: ...
+
+    def destination(self) -> dict[str, str]: ...
 
     def consent(self, roles: bool = True) -> str: ...
 
@@ -28,6 +32,13 @@ class TenantActions(EventActions):
     def __init__(self, world: World, deliveries: Deliveries) -> None:
         super().__init__(world, deliveries)
         self.customers: dict[str, Admitting] = {}
+
+    def tenant_entries(self) -> list[dict[str, Any]]:
+        """Return an entry of a tenant registry for each of the customers' tenants."""
+        return [
+            {"id": name, "cloud": "azure", "entry": one.entry(), "destination": one.destination()}
+            for name, one in self.customers.items()
+        ]
 
     def consent_tenant(self, tenant: str, roles: bool = True) -> str:
         """Admit the application again and, with `roles`, assign it its roles; return its new object ID."""

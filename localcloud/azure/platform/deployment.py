@@ -16,6 +16,7 @@ from localcloud.azure.state import World
 
 CONTAINER = "dataexport"
 STATE_CONTAINER = "tailpipe-state"
+REGISTRY_CONTAINER = "tailpipe-registry"
 NOTIFY_SECRET = "tailpipe-webhook"  # noqa: S105 - the name of a secret, not one
 TAILPIPE_APP = "f5f07900-0484-4506-a34d-ec781138342a"  # Tailpipe's application in production
 TAGS = {"managed-by": "tailpipe-exports"}
@@ -105,6 +106,34 @@ def _assign_roles(
     _assign_built_in(world, connector_grants, tailpipe, places)
 
 
+def serve_tenants(world: World, site: Site, registry: StorageAccount, client: str, principal: str) -> None:
+    """Add what a deployment with `fleet = true` has: the registry's container, an identity, and alarms.
+
+    `client` and `principal` are the ids of the user-assigned identity that the tenants' applications trust; `registry`
+    is the account with the tenant registry.
+    """
+    group = site.id.rsplit("/providers/", 1)[0]
+    ids = {"clientId": client, "principalId": principal}
+    body = {"location": site.location, "tags": dict(TAGS), "properties": {**ids, "tenantId": world.tenant}}
+    where = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{site.name}-tenants"
+    site.assigned[keep(world, where, body)["id"]] = ids
+    for alarm in FLEET_ALARMS:
+        rule = {"location": site.location, "tags": dict(TAGS)}
+        keep(world, f"{group}/providers/Microsoft.Insights/scheduledQueryRules/{site.name}-{alarm}", rule)
+    world.blobs.make_container(registry.name, REGISTRY_CONTAINER)
+
+
+def fleet_settings(client: str, schedule: str) -> dict[str, str]:
+    """Return the app settings of a deployment with `fleet = true`; see infra/azure/function.tf."""
+    return {
+        "ROUND_SCHEDULE": schedule,
+        "ROUND_TENANTS": "20",
+        "ROUND_SECONDS": "3000",
+        "TENANTS_IDENTITY": client,
+        "PYTHON_THREADPOOL_THREAD_COUNT": "12",
+    }
+
+
 def onboard(
     world: World, principal: str, account: StorageAccount, rights: Path = RIGHTS, identity_exports: bool = False
 ) -> None:
@@ -183,3 +212,4 @@ def _keep_companions(world: World, site: Site) -> str:
 
 
 ALARMS = ("no-success", "failed", "missing", "manual", "excluded", "events")
+FLEET_ALARMS = ("failed-rounds", "late-rounds", "missed-rounds")

@@ -21,6 +21,7 @@ KEPT = (
     "Microsoft.Insights/components",
     "Microsoft.Insights/scheduledQueryRules",
     "Microsoft.Insights/workbooks",
+    "Microsoft.ManagedIdentity/userAssignedIdentities",
     "Microsoft.OperationalInsights/workspaces",
     "Microsoft.PolicyInsights/remediations",
     "Microsoft.Resources/deployments",

@@ -20,7 +20,8 @@ class Site:
     `functions` returns the bindings of the indexed functions by name and can start the host. `package` is the archive
     that was published last, or empty if none was published since the deployment; `loads` is false if the host finds no
     function in it. `passwords` are the publishing endpoints that accept user name and password. `lines` are the
-    functions' log lines, each with its time on the machine's clock.
+    functions' log lines, each with its time on the machine's clock. `assigned` are the user-assigned identities, by
+    resource ID, each with `principalId` and `clientId`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Site:
     settings: dict[str, str]
     tags: dict[str, str] = field(default_factory=dict)
     key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    assigned: dict[str, dict[str, str]] = field(default_factory=dict)
     functions: Callable[[], Mapping[str, list[dict[str, Any]]]] = dict
     modified: datetime | None = None
     package: bytes = field(default=b"", repr=False)
@@ -56,7 +58,7 @@ class Site:
             "kind": "functionapp,linux",
             "location": self.location,
             "tags": self.tags,
-            "identity": {"type": "SystemAssigned", "principalId": self.principal},
+            "identity": self._identity(),
             "properties": {
                 "state": "Running",
                 "enabled": True,
@@ -69,3 +71,9 @@ class Site:
                 ],
             },
         }
+
+    def _identity(self) -> dict[str, Any]:
+        own = {"type": "SystemAssigned", "principalId": self.principal}
+        if not self.assigned:
+            return own
+        return {**own, "type": "SystemAssigned, UserAssigned", "userAssignedIdentities": self.assigned}

@@ -1,0 +1,79 @@
+"""The commands for tenants against the local Azure: the function serves them in the worker runtime, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from azure_function.clients import drop_clients
+from localcloud.azure.cloud import LocalAzure
+from tests.cli.support.azure import sign_in, tailpipe, tenant
+
+
+@pytest.fixture
+def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
+    """Return a deployment with `fleet = true` and two customers' tenants, none of them registered."""
+    with tenant(subscriptions=1, customers=2, fleet=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        yield cloud
+        drop_clients()
+
+
+def add(cloud: LocalAzure, number: int) -> str:
+    """Register a customer's tenant by the command, and return its id."""
+    given = cloud.tenant_entries()[number]
+    options = [
+        part
+        for key in ("entry", "destination")
+        for name, value in given[key].items()
+        for part in (f"--{key}", f"{name}={value}")
+    ]
+    added = tailpipe("tenants", "add", "azure", given["id"], *options, "--label", "group=south")
+    assert added.exit_code == 0, added.output
+    return str(given["id"])
+
+
+def test_second_tenant_is_found_added_checked_and_planned(fleet: LocalAzure) -> None:
+    """The customers of the partner billing account are proposed; the entry that was added is the one entered."""
+    assert "no tenant of Azure" in tailpipe("tenants", "list", "azure").stdout
+    found = tailpipe("tenants", "list", "azure", "--discovered", "--json")
+    assert found.exit_code == 0, found.output
+    proposed = json.loads(found.stdout)["tenants"]
+    assert [one["entry"]["tenant_id"] for one in proposed] == [one.id for one in fleet.customers]
+    name = add(fleet, 0)
+    left = json.loads(tailpipe("tenants", "list", "azure", "--discovered", "--json").stdout)["tenants"]
+    assert [one["entry"]["tenant_id"] for one in left] == [fleet.customers[1].id]
+    add(fleet, 1)
+    checked = tailpipe("tenants", "check", "azure", name)
+    assert checked.exit_code == 0, checked.output
+    assert "another identity of this deployment is refused here" in checked.output
+    planned = tailpipe("plan", "azure", "--tenant", name)
+    assert planned.exit_code == 2, planned.output
+    assert fleet.customers[0].actions.exports() == []
+    fleet.revoke_consent(name)
+    assert tailpipe("tenants", "check", "azure", name).exit_code == 1
+
+
+@pytest.mark.slow
+def test_deployed_function_serves_tenants_over_http(fleet: LocalAzure) -> None:
+    """One tenant by itself, then a round over both on Durable Functions; each is shown alone and among all."""
+    one, other = add(fleet, 0), add(fleet, 1)
+    ran = tailpipe("invoke", "azure", "--tenant", one, "--json")
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["tenant"] == one
+    assert [len(each.actions.exports()) for each in fleet.customers] == [2, 0]
+    assert "2 of 2 covered" in tailpipe("status", "azure", "--tenant", one).output
+    fleet.revoke_consent(other)
+    every = tailpipe("invoke", "azure", "--all", "--json")
+    report = json.loads(every.stdout)
+    assert (report["tenants"]["ok"], report["tenants"]["unreachable"]) == (1, 1), every.output
+    fleet.consent_tenant(other)
+    every = tailpipe("invoke", "azure", "--all", "--json")
+    assert every.exit_code == 0, every.output
+    assert json.loads(every.stdout)["tenants"]["ok"] == 2
+    assert [len(each.actions.exports()) for each in fleet.customers] == [2, 2]
+    listed = json.loads(tailpipe("status", "azure", "--all-tenants", "--json").stdout)["clouds"][0]["list"]
+    assert {each["id"]: each["status"] for each in listed} == {one: "ok", other: "ok"}
+    assert "2 of 2 covered" in tailpipe("status", "azure", "--tenant", other).output
