@@ -8,18 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from azure_function import rounds
+import azure.functions as func
+
 from azure_function.clients import drop_clients
+from azure_function.coordinator.activities import Activities
+from azure_function.coordinator.functions import coordinator
+from azure_function.coordinator.orchestrations import INSTANCE, ROUND
 from azure_function.invocation import open_fleet
 from cli.demo.fleet import TENANTS
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.customers import CustomerTenant
-from shared.runtime.clock import SystemClock, VirtualClock
+from localcloud.azure.runtime.durable_loop import DurableLoop, LaneClock
+from shared.runtime.clock import SystemClock
 from shared.tenants.registry import MAX_BYTES, encode_registry
 from shared.tenants.rows import ROUNDS
 
 HOUR_S = 3600.0
-SECONDS = 3300.0  # of one invocation
 _IDENTITY = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")  # which azure-identity reads in the process's environment
 
 
@@ -28,24 +32,26 @@ class AzureGround:
 
     title, scopes = "Azure", "subscriptions"
 
-    def __init__(self, azure: LocalAzure) -> None:
+    def __init__(self, azure: LocalAzure, clock: LaneClock) -> None:
         self._azure = azure
+        app = func.FunctionApp()
+        app.register_functions(coordinator(Activities(azure.environment(), _discard, lambda: clock)))
+        self._functions = DurableLoop(app, clock)
         self._customers: Mapping[str, CustomerTenant] = {one.name: one for one in azure.customers}
         self.tenants: Sequence[str] = list(self._customers)
         azure.put_registry(encode_registry(azure.tenant_entries()))
 
     def round(self) -> Mapping[str, Any]:
-        """Make the steps of the orchestration, one tenant after the other: they share the virtual clock."""
+        """Run the orchestrations of the function app on the local task hub, with its activities."""
         self._azure.advance(HOUR_S)
         self._azure.sync()
-        environment, clock = self._azure.environment(), self._azure.clock
-        begun = rounds.begin(environment, _discard, clock)
-        for tenant in begun["tenants"]:
-            while rounds.run_tenant(tenant, begun["round"], environment, _discard, clock, SECONDS)["again"]:
-                pass
-        rounds.end(begun["round"], environment, _discard, clock)
-        documents, _ = open_fleet(environment, _discard, clock)
-        report: Mapping[str, Any] = json.loads(documents.load(MAX_BYTES, f"{ROUNDS}{begun['round']}.json").data)
+        drop_clients()  # with their tokens, which would have expired: the SDK caches them by the machine's clock
+        ended = self._functions.run(ROUND, INSTANCE)
+        if ended["runtimeStatus"] != "Completed":
+            raise RuntimeError(f"the round ended as {ended['runtimeStatus']}: {ended['output']}")
+        documents, _ = open_fleet(self._azure.environment(), _discard, self._azure.clock)
+        stored = documents.load(MAX_BYTES, f"{ROUNDS}{ended['output']['round']}.json")
+        report: Mapping[str, Any] = json.loads(stored.data)
         return report
 
     def withdraw(self, tenant: str) -> None:
@@ -73,13 +79,13 @@ class AzureGround:
 @contextmanager
 def azure_ground() -> Iterator[AzureGround]:
     """Open the local Azure. Raises Unavailable."""
-    clock = VirtualClock(SystemClock().now())
-    with LocalAzure(subscriptions=1, customers=TENANTS, clock=clock) as azure:
+    clock = LaneClock(SystemClock().now())
+    with LocalAzure(subscriptions=1, customers=TENANTS, clock=clock, fleet=True) as azure:
         environment = azure.environment()
         before = {name: os.environ.get(name) for name in _IDENTITY}
         os.environ.update({name: environment[name] for name in _IDENTITY})
         try:
-            yield AzureGround(azure)
+            yield AzureGround(azure, clock)
         finally:
             drop_clients()
             for name, value in before.items():

@@ -102,7 +102,13 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     with clear_errors(ctx, options):
         try:
             offers = Counter(one.strip() for one in options["agreements"].split(",") if one.strip())
-            ctx.exit(serve(LocalAzure, options | {"agreements": offers, "start": _start, "fleet": options["customers"] > 0}, Behavior))
+            ctx.exit(
+                serve(
+                    LocalAzure,
+                    options | {"agreements": offers, "start": _start, "fleet": options["customers"] > 0},
+                    Behavior,
+                )
+            )
         except AzuriteError as error:
             raise click.ClickException(str(error)) from error
 

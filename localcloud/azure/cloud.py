@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from azure.storage.blob import BlobServiceClient
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,7 +40,8 @@ from azure_function.coordinator.orchestrations import (
     run_round,
     run_tenant,
 )
-from localcloud.azure.runtime.durable_task import TaskHub, Work
+from localcloud.azure.runtime.durable_loop import DurableLoop, LaneClock
+from localcloud.azure.runtime.durable_task import Work
 from shared.runtime.clock import Clock, SystemClock
 from tests.limits import HANG_S
 
@@ -114,11 +115,8 @@ class Tenants:
 Engine = Callable[[Tenants], dict[str, Any]]
 
 
-class VirtualHost:
-    """The local host's task hub in virtual time, in this process. A call of a tenant takes `call_s` seconds.
-
-    `copies` returns how often an activity runs; `delay_s` is how much later the result of some work arrives.
-    """
+class VirtualHost(DurableLoop):
+    """The local host's task hub in virtual time, in this process. A call of a tenant takes `call_s` seconds."""
 
     def __init__(
         self,
@@ -127,79 +125,25 @@ class VirtualHost:
         copies: Callable[[Work], int] = lambda _: 1,
         delay_s: Callable[[Work], float] = lambda _: 0.0,
     ) -> None:
-        self.now = START
-        self.hub = TaskHub(lambda: self.now)
-        self._call_s, self._copies, self._delay_s = call_s, copies, delay_s
+        clock = LaneClock(START)
+
+        def run(given: Input) -> dict[str, Any]:
+            clock.advance(call_s(given["tenant"]))
+            return tenants.run(given)
+
+        steps = SimpleNamespace(begin=tenants.begin, run=run, end=tenants.end, sink=tenants.sink, clock=tenants.clock)
         app = func.FunctionApp()
-        app.register_functions(coordinator(tenants))
-        self.functions = {one.get_function_name(): one.get_user_function() for one in app.get_functions()}
-        self._results: list[tuple[datetime, Work, str | None, str]] = []
-        self.most_running = 0
+        app.register_functions(coordinator(steps))
+        super().__init__(app, clock, copies, delay_s)
 
-    def start(self) -> None:
-        """Start a round."""
-        self.hub.start(ROUND, INSTANCE, "null")
-
-    def step(self) -> bool:
-        """Do one thing; return whether there was anything to do."""
-        work = self.hub.take()
-        if work is None:
-            return self._advance()
-        if work.task is None:
-            self._episode(work)
-        else:
-            for _ in range(self._copies(work)):
-                self._activity(work)
-            self.most_running = max(self.most_running, len(self._results))
-        return True
-
-    def run(self) -> dict[str, Any]:
-        """Go on until nothing is left to do, and return the round's instance."""
-        while self.step():
-            pass
-        status = self.hub.status(INSTANCE)
-        assert status is not None
-        return status
-
-    def _episode(self, work: Work) -> None:
-        try:
-            state = self.functions[work.function](context=SimpleNamespace(body=work.input))
-        except Exception as error:  # noqa: BLE001 - as the host gets it from the worker
-            self.hub.episode_failed(work, str(error))
-        else:
-            self.hub.episode_done(work, json.loads(state))
-
-    def _activity(self, work: Work) -> None:
-        given = json.loads(work.input)
-        ends = self.now + timedelta(seconds=self._delay_s(work))
-        if work.function == RUN:
-            ends += timedelta(seconds=self._call_s(given["tenant"]))
-        try:
-            result, error = json.dumps(self.functions[work.function](given=given)), ""
-        except Exception as failure:  # noqa: BLE001 - as the host gets it from the worker
-            result, error = None, str(failure)
-        self._results.append((ends, work, result, error))
-
-    def _advance(self) -> bool:
-        """Go to when the next call ends or a timer fires."""
-        times = [ends for ends, *_ in self._results]
-        if (timer := self.hub.next_timer()) is not None:
-            times.append(timer)
-        if not times:
-            return False
-        self.now = max(self.now, min(times))
-        ended = [one for one in self._results if one[0] <= self.now]
-        self._results = [one for one in self._results if one[0] > self.now]
-        for _, work, result, error in ended:
-            self.hub.activity_done(work, result, error)
-        return True
+    def round(self) -> Mapping[str, Any]:
+        """Run a round to its end, and return its instance."""
+        return self.run(ROUND, INSTANCE)
 
 
 def on_functions(tenants: Tenants) -> dict[str, Any]:
     """Run a round on the local host's task hub; return `state` and `output`."""
-    host = VirtualHost(tenants)
-    host.start()
-    status = host.run()
+    status = VirtualHost(tenants).round()
     return {"state": status["runtimeStatus"], "output": status["output"]}
 
 

@@ -7,7 +7,16 @@ import warnings
 import pytest
 
 from azure_function.coordinator import orchestrations
-from azure_function.coordinator.orchestrations import BATCH, LONGEST_PAUSE_S, PAUSE_S, RUN, deal, pause_s
+from azure_function.coordinator.orchestrations import (
+    BATCH,
+    INSTANCE,
+    LONGEST_PAUSE_S,
+    PAUSE_S,
+    ROUND,
+    RUN,
+    deal,
+    pause_s,
+)
 from localcloud.azure.runtime.durable_task import Work
 from tests.azure_function.coordinator.engines import (
     ROUND_ID,
@@ -94,8 +103,7 @@ def test_a_long_lane_continues_as_new_and_loses_no_tenant(engine: Engine) -> Non
 def test_at_most_the_given_number_of_tenants_run_at_once() -> None:
     """The number of lanes is a hard cap."""
     host = VirtualHost(Tenants(TEN, parallel=3))
-    host.start()
-    host.run()
+    host.round()
     assert host.most_running == 3
 
 
@@ -103,8 +111,7 @@ def test_a_tenant_in_the_steady_state_costs_two_actions() -> None:
     """The activity and its result, as the Durable Task Scheduler counts; a round and its lanes cost the rest."""
     few, many = (VirtualHost(Tenants([f"t{number}" for number in range(size)], parallel=20)) for size in (40, 120))
     for host in (few, many):
-        host.start()
-        host.run()
+        host.round()
     assert many.hub.actions - few.hub.actions == 2 * 80
     assert many.hub.actions / 120 <= 3
 
@@ -113,8 +120,7 @@ def test_what_is_not_done_in_time_is_left_to_the_next_round() -> None:
     """When the round's time is over, no tenant is begun."""
     tenants = Tenants(TEN, parallel=1, round_s=45)
     host = VirtualHost(tenants)
-    host.start()
-    assert host.run()["output"] == {"round": ROUND_ID, "ran": 5}
+    assert host.round()["output"] == {"round": ROUND_ID, "ran": 5}
     assert tenants.seconds == [45, 35, 25, 15, 5], "no call may take longer than the round"
 
 
@@ -122,8 +128,7 @@ def test_a_first_call_takes_no_more_than_the_tenants_part_of_the_round() -> None
     """A slow tenant cannot use up the time of those behind it in its lane; a later call may take its whole share."""
     many = Tenants([f"t{number}" for number in range(24)], {"t0": [MORE]}, parallel=1)
     host = VirtualHost(many)
-    host.start()
-    host.run()
+    host.round()
     assert many.seconds == [*[150] * 24, 600]
 
 
@@ -131,8 +136,7 @@ def test_a_call_that_is_never_delivered_ends_with_the_round() -> None:
     """The round ends with its report although one lane still waits."""
     tenants = Tenants(TEN, round_s=600)
     host = VirtualHost(tenants, copies=lambda work: 0 if "tenant-4" in work.input and work.function == RUN else 1)
-    host.start()
-    ended = host.run()
+    ended = host.round()
     assert ended["runtimeStatus"] == "Completed"
     assert ended["output"]["ran"] == 8, "all but this one and the one behind it in its lane"
 
@@ -141,10 +145,9 @@ def test_a_call_delivered_twice_counts_once() -> None:
     """A second result of the same call changes nothing."""
     tenants = Tenants(TEN)
     host = VirtualHost(tenants, copies=lambda work: 2 if work.function == RUN else 1)
-    host.start()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Potential duplicate Task completion")
-        ended = host.run()
+        ended = host.round()
     assert ended["output"] == {"round": ROUND_ID, "ran": 10}
     assert tenants.times == dict.fromkeys(TEN, 2)
 
@@ -156,15 +159,14 @@ def test_a_result_that_arrives_after_the_round_is_ignored() -> None:
         return 7200.0 if work.function == RUN and "tenant-4" in work.input else 0.0
 
     host = VirtualHost(Tenants(TEN, round_s=600), delay_s=late)
-    host.start()
-    assert host.run()["runtimeStatus"] == "Completed"
+    assert host.round()["runtimeStatus"] == "Completed"
 
 
 def test_a_host_that_dies_after_any_step_resumes_the_same_round() -> None:
     """Every step of a round is taken twice: once by a host that dies before it reports, once by its successor."""
     tenants = Tenants(TEN, {"tenant-1": [DEAD], "tenant-3": [MORE]})
     host = VirtualHost(tenants)
-    host.start()
+    host.hub.start(ROUND, INSTANCE, "null")
     steps = 0
     while True:
         work = host.hub.take()
@@ -173,7 +175,7 @@ def test_a_host_that_dies_after_any_step_resumes_the_same_round() -> None:
         if not host.step():
             break
         steps += 1
-    status = host.hub.status("tenants-round")
+    status = host.hub.status(INSTANCE)
     assert status is not None
     assert status["output"] == {"round": ROUND_ID, "ran": 10}
     assert tenants.times == {**dict.fromkeys(TEN, 1), "tenant-1": 2, "tenant-3": 2}
