@@ -23,7 +23,7 @@ from shared.runtime.log import Sink
 from shared.tenants.messages import announce_round
 from shared.tenants.registry import TenantRegistry, environment_of
 from shared.tenants.rounds import begin_round, end_round, read_registry
-from shared.tenants.rows import MOST_INVOCATIONS, Work, run_alone, run_in_round
+from shared.tenants.rows import Work, run_alone, run_in_round
 
 
 class Fleet:
@@ -72,7 +72,7 @@ class Fleet:
     def run_in_round(self, request: RunRequest, work: Work) -> dict[str, Any]:
         """Run one tenant as part of a round and return its row; no failure of the tenant is raised."""
         clock = self._run.clock
-        row = run_in_round(request, self.documents, clock, self._sink, work, MOST_INVOCATIONS)
+        row = run_in_round(request, self.documents, clock, self._sink, work, self._run.settings.tenant_invocations)
         return msgspec.to_builtins(row)  # type: ignore[no-any-return]  # a struct becomes a dict
 
     def run_alone(self, request: RunRequest, work: Work) -> RunResult:

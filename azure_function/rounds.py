@@ -47,7 +47,7 @@ def run_tenant(
     RegistryError if the registry as a whole cannot be used, CloudError if it cannot be read.
     """
     asked = parse_request({"tenant": tenant, "round": round_id})
-    most = read_settings(environment).tenant_invocations
+    most = read_settings(environment).engine.tenant_invocations
     documents, _ = open_fleet(environment, sink, clock)
     registry = read_registry(documents, RULES)
 

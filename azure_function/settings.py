@@ -20,7 +20,6 @@ DEFAULT_BUDGET = 1000
 BACKFILL = 3  # months: the history that a Tailpipe report starts with
 MOST_BACKFILL = 84  # months; cost data goes back seven years
 FOCUS_VERSION = "1.2-preview"
-TENANT_INVOCATIONS = 4
 ROUND_TENANTS = 20
 ROUND_SECONDS = 3000  # of an hour: calls in progress end before the next round begins
 RUN_SECONDS = 6900  # within a function timeout of two hours, which 10,000 new subscriptions may need
@@ -117,7 +116,6 @@ EFFECTS = {
     "REGISTRY_ACCOUNT": "The account of the tenant registry: its name or blob endpoint; empty: DESTINATION's first.",
     "ROUND_TENANTS": "How many tenants a round serves at once, at most.",
     "ROUND_SECONDS": "Seconds after which a round begins no further tenant; what is left waits for the next round.",
-    "TENANT_INVOCATIONS": "Invocations of one tenant in a round; what is left then waits for the next round.",
     "AUTHORITY_ENDPOINT": "The endpoint of Entra ID's tokens, for local clouds.",
     "RUN_SECONDS": "Seconds after which a run stops; the next run continues.",
     "NOTIFY_URL": "The secret in Key Vault that holds the webhook's address, by its URI; empty: no messages.",
@@ -170,8 +168,7 @@ class AzureSettings(msgspec.Struct, frozen=True):
     tenant whose run this is, "" for the deployment's own, and `entry` how to enter it; `tenants_identity` is the client
     id of the managed identity that proves the application of an entry without certificate. `registry_url` is the blob
     endpoint of the account with the registry. A round serves at most `round_tenants` tenants at once and begins none
-    after `round_seconds`. It calls the function for a tenant at most `tenant_invocations`
-    times.
+    after `round_seconds`.
     """
 
     cloud: Sovereign
@@ -209,7 +206,6 @@ class AzureSettings(msgspec.Struct, frozen=True):
     tenants_identity: str = ""
     registry_url: str = ""
     authority_endpoint: str = ""
-    tenant_invocations: int = TENANT_INVOCATIONS
     round_tenants: int = ROUND_TENANTS
     round_seconds: int = ROUND_SECONDS
 
@@ -284,13 +280,13 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
         entry=_entry(reader),
         tenants_identity=reader.text("TENANTS_IDENTITY", "", GUID, "a managed identity's client id").lower(),
         authority_endpoint=reader.endpoint("AUTHORITY_ENDPOINT"),
-        tenant_invocations=reader.number("TENANT_INVOCATIONS", TENANT_INVOCATIONS, 1, 100),
         round_tenants=reader.number("ROUND_TENANTS", ROUND_TENANTS, 1, 200),
         round_seconds=reader.number("ROUND_SECONDS", ROUND_SECONDS, 60, 86_400),
     )
     settings = msgspec.structs.replace(settings, registry_url=_registry_url(reader, settings))
+    # The topic is the deployment's, also in the environment of a tenant whose deliveries are not announced.
     reader.check(
-        settings.deltas or not settings.delivery_topic,
+        settings.deltas or not settings.delivery_topic or bool(settings.tenant),
         "DELIVERY_TOPIC",
         "deliveries are published only with DELTAS=1; set that too, or unset DELIVERY_TOPIC",
     )

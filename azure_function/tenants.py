@@ -67,6 +67,7 @@ RULES = Rules(
             "BILLING_SCOPES",
             "CALLS_AT_ONCE",
             "CALL_BUDGET",
+            "DELTAS",
             "EXCLUDE_SUBSCRIPTIONS",
             "EXPORTS",
             "EXPORT_FORMAT",
@@ -81,12 +82,11 @@ RULES = Rules(
             "STALE_MIN_HOURS",
         }
     ),
-    # They name resources of the deployment's own tenant.
+    # They name resources of the deployment's own tenant, or need roles that each tenant grants by itself.
     own=frozenset(
         {
             "ACTIVITY_LOG_WORKSPACE",
             "BILLING_SCOPES",
-            "DELIVERY_TOPIC",
             "DELTAS",
             "EXCLUDE_SUBSCRIPTIONS",
             "INCLUDE_SUBSCRIPTIONS",

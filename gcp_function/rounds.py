@@ -31,7 +31,7 @@ from shared.runtime.pool import each
 from shared.tenants.messages import announce_round
 from shared.tenants.registry import environment_of
 from shared.tenants.rounds import begin_round, end_round, read_registry
-from shared.tenants.rows import BUSY, MOST_INVOCATIONS, Work, run_alone, run_in_round, waiting_since
+from shared.tenants.rows import BUSY, Work, run_alone, run_in_round, waiting_since
 
 LOOKS = 20  # how often the end of a round looks for missing rows, at most
 
@@ -106,7 +106,9 @@ class Fleet:
         """
         if not self._is_open(request.round):
             return None
-        row = run_in_round(request, self.documents, self._run.clock, self._sink, work, MOST_INVOCATIONS)
+        row = run_in_round(
+            request, self.documents, self._run.clock, self._sink, work, self._run.settings.tenant_invocations
+        )
         if row.again and self._rounds:
             # Not by an error response, which Cloud Tasks would count as a failed attempt and answer by slowing down.
             self._run.deadline.use_reserve()

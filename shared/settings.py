@@ -27,6 +27,7 @@ EFFECTS = {
     "STALE_MAX_HOURS": "Hours after a delivery after which the next one is always overdue, regardless of the rhythm.",
     "NOTIFY_DIGEST": "`weekly`: the webhook of NOTIFY_URL also gets a summary in the first run of each week; or `off`.",
     "DOCS_URL": "The site that `make docs` builds, where you serve it: failures link to the runbook on it.",
+    "TENANT_INVOCATIONS": "Invocations of one tenant in a round; what is left then waits for the next round.",
     "PUBLISH_PAGE": "1: each run writes the status page beside the state, where the connector cannot read.",
 }
 
@@ -39,7 +40,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     run; 0 is no cap. `workers`: calls in flight at once. `stale_min_hours` and `stale_max_hours` bound how long after a
     delivery the next one is overdue (see `shared.staleness`). `notify_digest`: a summary is sent once a week.
     `publish_page`: each run writes the status page. `docs_url`: the documentation's site, to whose runbook failures
-    link.
+    link. `tenant_invocations`: a round calls the function for a tenant at most this often.
     """
 
     max_vanished_percent: int = 30
@@ -51,6 +52,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     notify_digest: bool = False
     publish_page: bool = False
     docs_url: str = ""
+    tenant_invocations: int = 4
 
 
 class Reader:
@@ -138,6 +140,7 @@ class Reader:
             stale_max_hours=longest,
             notify_digest=self.choice("NOTIFY_DIGEST", "off", ("off", "weekly")) == "weekly",
             publish_page=self.number("PUBLISH_PAGE", 0, 0, 1) == 1,
+            tenant_invocations=self.number("TENANT_INVOCATIONS", 4, 1, 100),
             docs_url=self.text("DOCS_URL", "", r"https://[\w.:/~%-]+", "an address that begins with https://"),
         )
 

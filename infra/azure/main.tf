@@ -109,7 +109,7 @@ resource "terraform_data" "checks" {
     }
     precondition {
       condition     = !var.fleet || var.private_endpoint_subnet_id == null
-      error_message = "Write fleet = false together with private_endpoint_subnet_id: Durable Functions need queues and tables, for which the module makes no private endpoints. function_subnet_id alone admits the function to a closed account."
+      error_message = "Write fleet = false together with private_endpoint_subnet_id, or leave private_endpoint_subnet_id out and admit the function by function_subnet_id alone: Durable Functions need queues and tables of the function's account, for which the module makes no private endpoints."
     }
     precondition {
       condition     = var.fleet || length(var.registry_writers) == 0

@@ -372,6 +372,7 @@ class LocalAzure(LocalCloud):
             self._mix,
             self._customer_subscriptions,
             self._rights,
+            self._announces,
             self.sync,
         )
         found = [CustomerTenant(ground, number, connections) for number in range(self._customers)]

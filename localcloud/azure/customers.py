@@ -37,7 +37,10 @@ def customer_account(number: int) -> str:
 
 @dataclass(frozen=True)
 class Ground:
-    """What all tenants of a local Azure share: the provider's `world`, storage, and how a customer is set up."""
+    """What all tenants of a local Azure share: the provider's `world`, storage, and how a customer is set up.
+
+    `deliveries`: the application may store documents of deliveries in the customers' containers.
+    """
 
     world: World
     blobs: BlobStore
@@ -50,6 +53,7 @@ class Ground:
     agreements: Sequence[str]
     subscriptions: int
     rights: Path
+    deliveries: bool
     sync: Callable[[], None]
 
 
@@ -120,7 +124,8 @@ class CustomerTenant:
         self._identity.principal = object_id
         if roles:
             with self.world.lock:
-                onboard(self.world, object_id, self.account, self._ground.rights)
+                rights, deliveries = self._ground.rights, self._ground.deliveries
+                onboard(self.world, object_id, self.account, rights, deliveries=deliveries)
         return object_id
 
     def revoke_consent(self) -> None:

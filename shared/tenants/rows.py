@@ -28,7 +28,6 @@ REFUSED = "refused"  # the entry or its settings are invalid, so that nothing wa
 BUSY = "busy"  # another run of the tenant was in progress; that one writes the row
 STATUSES = (OK, DEGRADED, FAILED, UNREACHED, REFUSED)
 MOST_FAILURES = 5
-MOST_INVOCATIONS = 4  # for one tenant in one round, unless set; the next round continues a run that needs more
 MAX_ROW = 64 * 1024  # bytes
 REGISTRY_REMEDY = "Correct the tenant's entry in the registry (tenants show), then run it again."
 

@@ -12,6 +12,7 @@ from typing import Any
 import azure.functions as func
 import pytest
 from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import BlobServiceClient
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -29,6 +30,7 @@ from cli.deployment.azure.tenant_roles import roles_of
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.customers import APPLICATION, CustomerTenant
 from localcloud.azure.platform.deployment import NOTIFY_SECRET
+from localcloud.azure.services.event_grid import ACTION as SEND
 from shared.errors import Permanent, RequestError, Unreachable
 from shared.reconcile import RunResult
 from shared.request import RunRequest
@@ -543,3 +545,39 @@ def test_round_sends_one_message_about_the_tenants_that_changed(fleet: LocalAzur
             fleet.advance(HOUR)
             fleet.sync()
         assert receiver.titles() == ["Azure: 1 tenant changed: 1 unreachable"]
+
+
+def documents(cloud: LocalAzure, customer: CustomerTenant) -> list[str]:
+    """Return the folders of the documents of deliveries in a customer's container."""
+    own = cloud.connection_string().replace(cloud.destinations[0].name, customer.account.name)
+    with BlobServiceClient.from_connection_string(own) as client:
+        names = client.get_container_client(customer.destination()["container"]).list_blob_names()
+        return [name.partition("/")[0] for name in names if name.startswith(("deltas/", "deliveries/"))]
+
+
+def test_deliveries_of_a_tenant_are_announced_by_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents are in the tenant's container by its application, events on the topic by the deployment's identity."""
+    with local_azure(subscriptions=1, customers=2, deliveries=True) as cloud:
+        for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+            monkeypatch.setenv(name, cloud.environment()[name])
+        register(cloud, customer_000={"settings": {"DELTAS": "1"}})
+        announced, silent = cloud.customers
+        for hour in (9, 10, 11):
+            lines = Lines()
+            for customer in cloud.customers:
+                found = row(cloud, customer.name, f"20261102T{hour:02d}0000Z-0000002a", lines, **cloud.keyless())
+                assert found["status"] == "ok", found
+            assert "delivery-unannounced" not in lines.text()
+            if hour == 9:
+                assert cloud.world.published == []
+                for customer in cloud.customers:
+                    customer.actions.deliver()
+            cloud.advance(HOUR)
+            cloud.sync()
+        scopes = [one.event["data"]["scope"] for one in cloud.world.published]
+        assert sorted(scopes) == sorted(announced.subscription_ids), "once each, and none of the other tenant"
+        assert {one.app for one in cloud.calls.select(SEND)} == {cloud.principal}
+        assert sorted(documents(cloud, announced)) == ["deliveries"] * 2 + ["deltas"] * 2
+        assert documents(cloud, silent) == []
+        assert callers(announced) == {announced.principal}
+        drop_clients()

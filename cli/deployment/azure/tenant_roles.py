@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from azure_function.settings import CONTAINER
 from cli.deployment.grants import grants
 from shared.tenants.registry import Tenant
 
@@ -17,6 +18,7 @@ TITLES = {
     "destination_subscription": "registration",
     "destination": "destination",
     "delegation": "role of exports",
+    "delivery_documents": "deliveries",
 }
 
 
@@ -57,7 +59,12 @@ def roles_of(tenant: Tenant) -> list[Role]:
     Without MANAGEMENT_GROUP, they cover the root group, whose id is that of the tenant.
     """
     identity = tenant.settings.get("EXPORT_IDENTITY") == "system"
-    conditions = {"management_group": True, "export_identity": identity, "export_key": not identity}
+    conditions = {
+        "management_group": True,
+        "export_identity": identity,
+        "export_key": not identity,
+        "deliveries": tenant.settings.get("DELTAS") == "1",
+    }
     found: dict[str, list[Mapping[str, Any]]] = {}
     for grant in grants("azure")["function"]:
         place = "delegation" if grant["scope"] == "destination" and "condition" in grant else grant["scope"]
@@ -67,7 +74,12 @@ def roles_of(tenant: Tenant) -> list[Role]:
     subscription = "/".join(account.split("/")[:3])
     group = tenant.settings.get("MANAGEMENT_GROUP") or tenant.entry["tenant_id"]
     root = f"/providers/Microsoft.Management/managementGroups/{group}"
-    scopes = {"management_group": root, "destination_subscription": subscription}
+    container = tenant.destination.get("container", CONTAINER)
+    scopes = {
+        "management_group": root,
+        "destination_subscription": subscription,
+        "delivery_documents": f"{account}/blobServices/default/containers/{container}",
+    }
     return [
         Role(
             name=f"Tailpipe Exports, {TITLES[place]}",

@@ -21,7 +21,7 @@ NOTIFY_SECRET = "tailpipe-webhook"  # noqa: S105 - the name of a secret, not one
 TAILPIPE_APP = "f5f07900-0484-4506-a34d-ec781138342a"  # Tailpipe's application in production
 TAGS = {"managed-by": "tailpipe-exports"}
 # Where the application of a deployment for several tenants has rights in a customer's tenant.
-ONBOARDED = ("management_group", "destination_subscription", "destination", "delegation")
+ONBOARDED = ("management_group", "destination_subscription", "destination", "delegation", "delivery_documents")
 
 
 def deploy(
@@ -135,7 +135,12 @@ def fleet_settings(client: str, schedule: str) -> dict[str, str]:
 
 
 def onboard(
-    world: World, principal: str, account: StorageAccount, rights: Path = RIGHTS, identity_exports: bool = False
+    world: World,
+    principal: str,
+    account: StorageAccount,
+    rights: Path = RIGHTS,
+    identity_exports: bool = False,
+    deliveries: bool = False,
 ) -> None:
     """Assign an application the roles of an invitation in a customer's tenant, and create the export container.
 
@@ -145,8 +150,10 @@ def onboard(
     places = dict.fromkeys(ONBOARDED, account.id) | {
         "management_group": root,
         "destination_subscription": f"/subscriptions/{account.subscription}",
+        "delivery_documents": f"{account.id}/blobServices/default/containers/{CONTAINER}",
     }
-    grants = [one for one in read_grants("function", conditions_of(identity_exports), rights) if one.place in places]
+    conditions = conditions_of(identity_exports, deliveries=deliveries)
+    grants = [one for one in read_grants("function", conditions, rights) if one.place in places]
     roles = function_roles("tenant", grants)
     world.rights.roles |= {role.id: role for role in roles.values()}
     conditioned = {grant.place: grant.condition for grant in grants}

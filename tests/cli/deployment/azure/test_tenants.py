@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from azure_function.clients import drop_clients
@@ -31,8 +33,8 @@ def silent(level: str, event: str, fields: Mapping[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def opened() -> Iterator[LocalAzure]:
-    """Return a provider's tenant with two customers' tenants."""
-    with LocalAzure(subscriptions=1, customers=2, clock=VirtualClock()) as cloud:
+    """Return a provider's tenant with two customers' tenants, whose deliveries may be announced."""
+    with LocalAzure(subscriptions=1, customers=2, clock=VirtualClock(), deliveries=True) as cloud:
         yield cloud
 
 
@@ -127,6 +129,30 @@ def test_an_invitation_for_exports_with_an_identity_limits_what_may_be_assigned(
     assert "GuidEquals {ba92f5b4-2d11-453d-a403-e96b0029c9fe}" in script
     assert "managementGroups/production" in script
     assert "storageAccounts/write" not in json.dumps(invitation.files)
+
+
+def test_tenant_whose_deliveries_are_announced_has_one_role_more(cloud: LocalAzure) -> None:
+    """It may write the two folders of the documents in the export container, and the check looks for it there."""
+    first, second = listed(cloud)
+    announced = msgspec.structs.replace(first, settings={"DELTAS": "1"})
+    (more,) = set(roles_of(announced)) - set(roles_of(first))
+    assert more.scope.endswith(
+        f"/storageAccounts/{cloud.customers[0].account.name}/blobServices/default/containers/dataexport"
+    )
+    script = tenants.invite(announced, cloud.environment()).files["admit.sh"]
+    assert f"--scope '{more.scope}'" in script
+    assert shlex.quote(more.condition) in script
+    assert "deltas/*" in more.condition
+    found = tenants.check(announced, [second], cloud.environment(), silent, cloud.clock)
+    assert [one for one in found if one.ok is not True] == []
+    assert len([one for one in found if one.what.startswith("rights")]) == 4
+    customer = cloud.customers[0]
+    held = next(one for one in customer.world.rights.of(customer.principal) if one.scope == more.scope)
+    customer.world.rights.remove(held.id)
+    found = tenants.check(announced, [second], cloud.environment(), silent, cloud.clock)
+    cloud.consent_tenant(customer.name)
+    lost = [one for one in found if one.ok is False]
+    assert [more.name in one.what for one in lost] == [True]
 
 
 def test_the_script_of_an_invitation_runs(cloud: LocalAzure, tmp_path: Path) -> None:
