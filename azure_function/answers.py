@@ -1,15 +1,17 @@
-"""Pipeline policies of the SDK clients: restrict where requests go, and validate successful responses."""
+"""Policies of the SDK clients: restrict where requests go, bound and validate what is returned."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 from azure.core.exceptions import DecodeError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy, ContentDecodePolicy, SansIOHTTPPolicy
+from requests.adapters import HTTPAdapter
 
 from azure_function.errors import retry_after
 from shared.errors import NotUnderstood, Transient
@@ -66,6 +68,32 @@ EXPECTED: tuple[tuple[re.Pattern[str], Mapping[str, type]], ...] = (
         {"value": list},
     ),
 )
+
+
+# No response of Resource Manager or Key Vault and no listing of storage comes near; the state is read in smaller parts.
+# What one tenant's cloud returns must not use up the memory of an instance that serves other tenants too.
+LARGEST_BODY = 32 * 1024 * 1024  # bytes, unpacked
+
+
+class BoundedAdapter(HTTPAdapter):
+    """Stops reading a body of more than LARGEST_BODY bytes. Raises NotUnderstood."""
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Return the response of requests, whose body is read up to the limit."""
+        stream = resp.stream
+        what = f"{req.method} {urlsplit(str(req.url)).path}"
+
+        def bounded(*arguments: Any, **options: Any) -> Iterator[bytes]:
+            left = LARGEST_BODY
+            for part in stream(*arguments, **options):
+                left -= len(part)
+                if left < 0:
+                    resp.close()
+                    raise NotUnderstood(what, f"it has more than {LARGEST_BODY:,} bytes")
+                yield part
+
+        resp.stream = bounded
+        return super().build_response(req, resp)
 
 
 class SameOriginPolicy(SansIOHTTPPolicy[Any, Any]):

@@ -27,10 +27,10 @@ from azure.core.rest import HttpRequest
 from azure.mgmt.costmanagement import CostManagementClient
 from azure.mgmt.resource.subscriptions import SubscriptionClient
 from azure.storage.blob import BlobServiceClient, ContainerClient
-from requests.adapters import HTTPAdapter
 
 from azure_function.answers import (
     CLIENT_TYPE,
+    BoundedAdapter,
     ClientTypePolicy,
     LoopbackTokenPolicy,
     Pipe,
@@ -112,7 +112,7 @@ class Clients:
         # With trust_env, requests reads the proxy settings for every call, which takes as long as a local call itself.
         # Loopback endpoints need no proxy.
         self._session.trust_env = not settings.arm_endpoint
-        adapter = HTTPAdapter(
+        adapter = BoundedAdapter(
             pool_connections=8,
             pool_maxsize=max(10, settings.engine.workers),
             max_retries=0,

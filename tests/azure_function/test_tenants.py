@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -195,6 +195,33 @@ def test_consent_revoked_between_two_runs_keeps_the_state(fleet: LocalAzure) -> 
     assert len(customer.actions.exports()) == 2
 
 
+def test_consent_revoked_in_the_middle_of_a_run_loses_nothing(fleet: LocalAzure) -> None:
+    """What was created is remembered, the rest waits for the next consent, and no other tenant notices."""
+    customer, other = fleet.customers[:2]
+
+    class Revoked(Lines):
+        def __call__(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+            super().__call__(level, event, fields)
+            if event == "write-done" and customer.principal:
+                # Entra ID deletes the assignments with the principal; the token that was issued lives on.
+                for held in customer.world.rights.of(customer.principal):
+                    customer.world.rights.remove(held.id)
+                customer.revoke_consent()
+
+    found = row(fleet, customer.name, sink=Revoked(), CALLS_AT_ONCE="1")
+    # A refusal of a new subscription may be one whose roles are not in effect yet, so that it is tried again first.
+    assert (found["scopes"]["covered"], found["scopes"]["deferred"]) == (1, 1), found
+    assert row(fleet, other.name)["status"] == "ok"
+    drop_clients()
+    assert row(fleet, customer.name, "20261102T100000Z-0000002b")["status"] == "unreachable"
+    fleet.consent_tenant(customer.name)
+    fleet.advance(HOUR)
+    fleet.sync()
+    again = row(fleet, customer.name, "20261102T110000Z-0000002c")
+    assert (again["status"], again["scopes"]["covered"]) == ("ok", 2), again
+    assert len(customer.world.calls.select("Microsoft.CostManagement/exports/write", status=201)) == 2
+
+
 def test_the_own_identity_being_unavailable_is_not_the_tenants_failure(fleet: LocalAzure) -> None:
     """The row says that this deployment's credentials are missing."""
     fleet.break_identity("unavailable")
@@ -265,12 +292,12 @@ def test_an_unknown_or_paused_tenant_is_refused_before_any_call(fleet: LocalAzur
     assert not any(name.startswith("rows/") for name in stored(fleet))
 
 
-def certificate(key: rsa.RSAPrivateKey) -> tuple[bytes, x509.Certificate]:
-    """Return a certificate for an application, as PEM with its key, and as Entra ID stores it."""
+def certificate(key: rsa.RSAPrivateKey, days: float = 1) -> tuple[bytes, x509.Certificate]:
+    """Return an application's certificate for so many days from now, as PEM with its key, and as Entra ID stores it."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tailpipe-exports")])
     now = datetime.now(UTC)
     made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=9), now + timedelta(days=days))
     ).sign(key, hashes.SHA256())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -295,6 +322,22 @@ def test_an_application_enters_by_its_certificate(fleet: LocalAzure) -> None:
     again = row(fleet, customer.name, "20261102T100000Z-0000002b", ARM_TOKEN="")
     assert (again["status"], again["scopes"]["covered"]) == ("ok", 2)
     assert callers(customer) == {customer.principal}
+
+
+def test_an_expired_certificate_makes_the_tenant_unreachable(fleet: LocalAzure) -> None:
+    """The row says so with the remedy; nothing is called in the tenant."""
+    pem, _ = certificate(rsa.generate_private_key(65537, 2048), days=-1)
+    fleet.world.secrets["tailpipe-webhook"] = base64.b64encode(pem).decode()
+    fleet.world.entra.applications[APPLICATION].add_certificate(pem[pem.index(b"-----BEGIN CERTIFICATE") :])
+    customer = fleet.customers[0]
+    entry = {**customer.entry(), "certificate": "https://any.vault.azure.net/certificates/tailpipe-webhook"}
+    register(fleet, customer_000={"entry": entry})
+    found = row(fleet, customer.name, ARM_TOKEN="")
+    (failure,) = found["failures"]
+    assert (found["status"], failure["code"]) == ("unreachable", "tenant-unreachable")
+    assert "AADSTS1000502" in failure["message"]
+    assert "renew it" in failure["remedy"]
+    assert len(customer.world.calls) == 0
 
 
 @pytest.mark.parametrize("value", ["", "no certificate", base64.b64encode(b"garbage").decode()])

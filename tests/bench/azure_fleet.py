@@ -51,11 +51,11 @@ class Fleet:
     `calls` are the calls of Cost Management of each tenant in the round.
     """
 
-    def __init__(self, cloud: LocalAzure, clock: LaneClock) -> None:
+    def __init__(self, cloud: LocalAzure, clock: LaneClock, **settings: str) -> None:
         self.cloud, self.clock = cloud, clock
         self.customers = {one.name: one for one in cloud.customers}
         cloud.put_registry(json.dumps({"version": 1, "tenants": cloud.tenant_entries()}).encode())
-        environment = cloud.environment()
+        environment = {**cloud.environment(), **settings}
         os.environ.update({name: environment[name] for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")})
         self._steps = Activities(environment, lambda *_: None, lambda: clock)
         app = func.FunctionApp()

@@ -100,6 +100,19 @@ def test_a_long_lane_continues_as_new_and_loses_no_tenant(engine: Engine) -> Non
     assert tenants.calls == [*names, "tenant-0"]
 
 
+def test_history_of_a_round_stays_short_however_many_tenants_there_are() -> None:
+    """A lane continues as new, so that no replay reads more than the events of some of its tenants."""
+    longest = []
+    for tenants in (2 * BATCH, 4 * BATCH):
+        host = VirtualHost(Tenants([f"t{number}" for number in range(tenants)], parallel=1, round_s=86_400))
+        host.hub.start(ROUND, INSTANCE, "null")
+        most = 0
+        while host.step():
+            most = max(most, *(len(one.history) for one in host.hub.instances.values()))
+        longest.append(most)
+    assert longest[0] == longest[1] <= 6 * BATCH
+
+
 def test_at_most_the_given_number_of_tenants_run_at_once() -> None:
     """The number of lanes is a hard cap."""
     host = VirtualHost(Tenants(TEN, parallel=3))

@@ -10,7 +10,8 @@ from typing import Any
 import azure.functions as func
 import pytest
 
-from azure_function.clients import RATES, drop_clients, warm_clients
+from azure_function.answers import LARGEST_BODY
+from azure_function.clients import RATES, READ_S, drop_clients, warm_clients
 from azure_function.coordinator.activities import Activities
 from azure_function.coordinator.functions import coordinator
 from azure_function.coordinator.orchestrations import INSTANCE, ROUND
@@ -19,11 +20,13 @@ from azure_function.fleet_store import RegistryBlobs
 from azure_function.settings import read_settings
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.customers import CustomerTenant
+from localcloud.azure.runtime.durable_loop import LaneClock
 from localcloud.azure.runtime.durable_task import TaskHub, Work
 from shared.errors import Denied
 from shared.runtime.context import RunContext
 from shared.tenants.registry import MAX_BYTES
-from tests.azure_function.support import Lines, local_azure
+from tests.azure_function.support import HOUR, START, Lines, local_azure
+from tests.bench.azure_fleet import Fleet
 
 WRITE = "Microsoft.CostManagement/exports/write"
 TENANTS = 4
@@ -158,6 +161,37 @@ def test_dead_throttled_and_revoked_tenants_are_rows_beside_the_others(fleet: Lo
     fleet.sync()
     assert counts(host.round()) == {"total": TENANTS, "ok": 3, "unreachable": 1}
     assert [len(one.actions.exports()) for one in (throttled, revoked, healthy)] == [2, 2, 2]
+
+
+def test_hostile_tenants_are_rows_and_no_other_tenant_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One answers 429 forever, one never, one with pages that fill the memory; none takes more than its part."""
+    clock = LaneClock(START)
+    for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+        monkeypatch.setenv(name, "")  # the fleet sets them
+    with local_azure(clock=clock, subscriptions=1, customers=4, fleet=True) as cloud:
+        fleet = Fleet(cloud, clock, ROUND_SECONDS="600", TENANT_INVOCATIONS="2")
+        fleet.round()
+        fleet.require_ok()
+        clock.advance(HOUR)
+        drop_clients()
+        fleet.round()
+        healthy = fleet.ends
+        throttled, silent, large, other = cloud.customers
+        throttled.actions.throttle(1e9)
+        new = throttled.actions.join_subscription("new")
+        silent.actions.latency(READ_S)
+        silent.actions.fault("*", "GatewayTimeout", "no answer", status=504, times=None)
+        huge = b" " * (LARGEST_BODY + 1)
+        large.world.faults.corrupt("GET /subscriptions", lambda body: body + huge)
+        clock.advance(HOUR)
+        drop_clients()
+        fleet.round()
+        drop_clients()
+        assert (fleet.statuses[silent.name], fleet.statuses[large.name]) == ("failed", "failed")
+        assert throttled.actions.exports(new) == []
+        assert fleet.statuses[other.name] == "ok"
+        assert fleet.ends[other.name] == pytest.approx(healthy[other.name], rel=0.05)
+        assert max(fleet.took.values()) <= 600
 
 
 def test_a_tenant_that_needs_more_time_is_continued_in_the_same_round(fleet: LocalAzure) -> None:
