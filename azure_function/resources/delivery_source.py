@@ -32,6 +32,10 @@ from shared.runtime.context import RunContext
 MONTH = len("2026-01")
 LARGEST_MANIFEST = 16 * 1024 * 1024  # bytes: more files than any month has
 REMEDY = "Apply the deployment, which grants the function its role for the folders deltas/ and deliveries/."
+TENANT_REMEDY = (
+    "Have an administrator of the tenant run the script of `tailpipe-exports tenants invite azure` again: with "
+    "DELTAS=1 it also grants the application its role for the folders deltas/ and deliveries/."
+)
 
 
 class Listed(msgspec.Struct, frozen=True, order=True):
@@ -110,7 +114,8 @@ def delivery_documents(settings: AzureSettings, clients: Clients, run: RunContex
     """Return the documents of all deliveries, in the export container of the first storage account."""
     account = settings.destination[0].name
     container = clients.container(account, settings.container)
-    return BlobDocuments(container, run, f"the deliveries in {container.url}", REMEDY)
+    remedy = TENANT_REMEDY if settings.tenant else REMEDY
+    return BlobDocuments(container, run, f"the deliveries in {container.url}", remedy)
 
 
 def read_manifest(data: bytes, name: str) -> tuple[list[str], str]:

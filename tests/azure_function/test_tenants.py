@@ -624,3 +624,16 @@ def test_deliveries_of_a_tenant_are_announced_by_its_run(monkeypatch: pytest.Mon
         assert documents(cloud, silent) == []
         assert callers(announced) == {announced.principal}
         drop_clients()
+
+
+def test_tenant_that_has_not_granted_the_role_of_documents_is_logged_with_the_remedy(fleet: LocalAzure) -> None:
+    """Its run is ok, and says that the invitation has a role more."""
+    register(fleet, customer_000={"settings": {"DELTAS": "1"}})
+    customer, lines = fleet.customers[0], Lines()
+    row(fleet, customer.name)
+    customer.actions.deliver()
+    fleet.advance(HOUR)
+    fleet.sync()
+    assert row(fleet, customer.name, "20261102T100000Z-0000002b", lines, **fleet.keyless())["status"] == "ok"
+    (logged,) = [fields for _, event, fields in lines.lines if event == "delivery-unannounced"]
+    assert "tenants invite azure" in logged["reason"]
