@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
+import requests
+from click.testing import CliRunner
 
 from azure_function.clients import drop_clients
+from cli.main import main
 from localcloud.azure.cloud import LocalAzure
 from tests.cli.support.azure import sign_in, tailpipe, tenant
+from tests.limits import HANG_S
 
 
 @pytest.fixture
@@ -54,6 +59,31 @@ def test_second_tenant_is_found_added_checked_and_planned(fleet: LocalAzure) -> 
     assert fleet.customers[0].actions.exports() == []
     fleet.revoke_consent(name)
     assert tailpipe("tenants", "check", "azure", name).exit_code == 1
+
+
+def test_tenants_of_the_local_azure_are_added_as_its_guide_says(fleet: LocalAzure) -> None:
+    """Its control API returns entries that `tenants add --from -` takes."""
+    with requests.post(f"{fleet.endpoint}/_local/tenant_entries", timeout=HANG_S) as response:
+        entries = response.json()["result"]
+    added = CliRunner().invoke(main, ["tenants", "add", "azure", "--from", "-"], input=json.dumps(entries))
+    assert added.exit_code == 0, added.output
+    listed = json.loads(tailpipe("tenants", "list", "azure", "--json").stdout)["tenants"]
+    assert [one["id"] for one in listed] == [one.name for one in fleet.customers]
+
+
+def test_option_for_customers_deploys_with_a_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without customers the function is deployed without."""
+    served: list[Mapping[str, Any]] = []
+
+    def serve(_cloud: object, options: Mapping[str, Any], _behavior: object) -> int:
+        served.append(options)
+        return 0
+
+    monkeypatch.setattr("cli.local.azure.serve", serve)
+    assert tailpipe("local", "azure").exit_code == 0
+    assert tailpipe("local", "azure", "--customers", "3", "--customer-subscriptions", "4").exit_code == 0
+    shown = [tuple(one[name] for name in ("customers", "customer_subscriptions", "fleet")) for one in served]
+    assert shown == [(0, 2, False), (3, 4, True)]
 
 
 @pytest.mark.slow
