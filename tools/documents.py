@@ -4,6 +4,7 @@
 - the tables of rights in `docs/`, from the files that the modules grant from;
 - the operator's policy documents, each from its cloud's `operator.yaml`;
 - the CloudFormation templates of `infra/aws`;
+- the launch templates of Azure and their forms;
 - `docs/settings.md`.
 
 Run as `python -m tools.documents [--check]`: it ends with 1 and one line a file where something is out of date.
@@ -22,7 +23,7 @@ import yaml
 
 from cli.deployment.azure import rights as azure_rights
 from cli.deployment.gcp import rights as gcp_rights
-from tools import cloudformation, modules, settings_doc
+from tools import azure_template, cloudformation, modules, settings_doc
 
 ROOT = Path(__file__).resolve().parent.parent
 CLOUDS = ("aws", "azure", "gcp")
@@ -44,6 +45,7 @@ def documents(root: Path) -> Iterator[tuple[Path, str]]:
         yield folder / "README.md", _with_tables((folder / "README.md").read_text(encoding="utf-8"), folder)
         yield from policies(folder)
     yield from cloudformation.Templates(root / "infra" / "aws").documents()
+    yield from azure_template.documents(root / "infra" / "azure")
     yield root / "docs" / "settings.md", settings_doc.page(root / "infra")
 
 
