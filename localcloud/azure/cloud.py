@@ -39,6 +39,7 @@ from localcloud.azure.platform.deployment import (
     serve_tenants,
 )
 from localcloud.azure.platform.publishing import Publishing
+from localcloud.azure.platform.sites import Site
 from localcloud.azure.quotas import Limits
 from localcloud.azure.resource_manager import ResourceManager
 from localcloud.azure.runtime.function_app import FunctionApp, Start
@@ -311,6 +312,8 @@ class LocalAzure(LocalCloud):
             blobs.empty()
         self.world = World(self.clock, self.tenant, self._behavior, blobs, self.sync)
         self.world.quotas.limits = self._limits
+        self.world.emulated = dict.fromkeys(self._names, KEY)
+        self.world.host_site = self._created
         self.identity = Identity(self.tenant, function_principal(), self.world.entra)
         deliveries = self._deliveries = Deliveries(self.world)
         self._actions = AzureActions(self.world, deliveries, self.identity)
@@ -417,11 +420,22 @@ class LocalAzure(LocalCloud):
             serve_tenants(self.world, site, self.destinations[0], *self._tenants_ids)
         if self._announces:
             self.world.manifest_events.subscribe(self.destinations, CONTAINER)
+        self._host(site)
+
+    def _created(self, site: Site) -> None:
+        """Give a site that a deployment creates its identity, and run its code."""
+        site.principal = self.principal
+        self.site = site
+        self._host(site)
+
+    def _host(self, site: Site) -> None:
+        """Start the server of a function app."""
         app = FunctionApp(site, self._platform(), self._start)
         site.functions = app.functions
         self._actions.push_event = app.push
         self._actions.tick_timer = app.tick
         publishing = Publishing(self.world, site)
+        site.publish = publishing.store
         application = served(lambda request: publishing.answer(request) or app.answer(request))
         server = LoopbackServer(application, max_body=MAX_BLOB_BODY)
         self._stack.callback(server.stop)

@@ -26,6 +26,7 @@ from localcloud.azure.services.export_deliveries import Deliveries
 from localcloud.azure.services.exports_api import ExportsApi
 from localcloud.azure.services.storage_api import StorageApi
 from localcloud.azure.state import World
+from localcloud.azure.templates.deployments_api import DeploymentsApi
 from localcloud.azure.wire import Answer, Request, corrupted
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z]+)?", re.IGNORECASE)
@@ -62,7 +63,14 @@ class ResourceManager:
             storage,
             AuthorizationApi(world),
             BillingApi(world, directory),
-        ) + operator_routes(storage, resources, SitesApi(world), LogAnalytics(world), ResourceGraph(world, resources))
+        ) + operator_routes(
+            storage,
+            resources,
+            SitesApi(world),
+            LogAnalytics(world),
+            ResourceGraph(world, resources),
+            DeploymentsApi(world, self.answer),
+        )
 
     def answer(self, request: Request) -> Answer:
         """Handle a request and log it; errors are returned as responses."""
@@ -229,6 +237,8 @@ def _routes(
         ("DELETE", f"(.*){_AUTH}/roleAssignments/([^/]+)", f"{assigned}/delete", roles.delete_assignment, True),
         ("GET", f"(.*){_AUTH}/roleDefinitions", f"{defined}/read", roles.definitions, True),
         ("GET", f"(.*){_AUTH}/roleDefinitions/([^/]+)", f"{defined}/read", roles.definition, True),
+        ("PUT", f"(.*){_AUTH}/roleDefinitions/([^/]+)", f"{defined}/write", roles.put_definition, True),
+        ("DELETE", f"(.*){_AUTH}/roleDefinitions/([^/]+)", f"{defined}/delete", roles.delete_definition, True),
         ("GET", f"(.*){_AUTH}/permissions", "Microsoft.Authorization/permissions/read", roles.permissions, True),
         ("GET", f"{SUBSCRIPTION}/providers/{property_}/default", f"{property_}/read", billing.billing_property, True),
         ("GET", _BILLING, f"{billed}/read", billing.accounts, False),

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from localcloud.azure.platform.log_analytics import LogAnalytics
 from localcloud.azure.platform.resource_graph import ResourceGraph
-from localcloud.azure.platform.resources_api import KEPT, ResourcesApi
+from localcloud.azure.platform.resources_api import KEPT, PARTS, ResourcesApi
 from localcloud.azure.platform.sites_api import SitesApi
 from localcloud.azure.services.storage_api import StorageApi
+from localcloud.azure.templates.deployments_api import PLACE, DeploymentsApi
 from localcloud.azure.wire import Answer, Request
 
 SUBSCRIPTION = "/subscriptions/([^/]+)"
@@ -20,6 +21,7 @@ _GROUP = f"{SUBSCRIPTION}/resourceGroups/([^/]+)"
 _SITE = f"{_GROUP}/providers/Microsoft.Web/sites/([^/]+)"
 _ACCOUNT = f"{_GROUP}{ACCOUNTS}/([^/]+)"
 _PLACE = "(/subscriptions/[^/]+/resourceGroups/[^/]+|/providers/Microsoft.Management/managementGroups/[^/]+)"
+_DEPLOYED = "Microsoft.Resources/deployments"
 _KEPT = f"{_PLACE}/providers/({'|'.join(KEPT)})/([^/]+)"
 
 
@@ -43,7 +45,12 @@ def routes(table: Iterable[tuple[str, str, str, Callable[[Request], Answer], boo
 
 
 def operator_routes(
-    storage: StorageApi, kept: ResourcesApi, sites: SitesApi, analytics: LogAnalytics, graph: ResourceGraph
+    storage: StorageApi,
+    kept: ResourcesApi,
+    sites: SitesApi,
+    analytics: LogAnalytics,
+    graph: ResourceGraph,
+    deployments: DeploymentsApi,
 ) -> list[Route]:
     """Return the routes for deployments and queries: names, function apps, and resources without behavior."""
     stored, web = "Microsoft.Storage/storageAccounts", "Microsoft.Web/sites"
@@ -70,11 +77,28 @@ def operator_routes(
             f"{stored}/blobServices/containers/delete",
             storage.delete_container,
         ),
-        ("GET", f"{_ACCOUNT}/managementPolicies/default", f"{stored}/managementPolicies/read", kept.management_policy),
+        *(
+            (
+                method,
+                f"{_ACCOUNT}/managementPolicies/default",
+                f"{stored}/managementPolicies/{right}",
+                kept.management_policy,
+            )
+            for method, right in (("GET", "read"), ("PUT", "write"), ("DELETE", "delete"))
+        ),
         ("GET", f"{SUBSCRIPTION}/resources", f"{resources}/resources/read", kept.list),
         ("GET", f"{_GROUP}/resources", f"{resources}/resourcegroups/resources/read", kept.list),
         ("GET", f"{SUBSCRIPTION}/providers/Microsoft.Web/geoRegions", "Microsoft.Web/geoRegions/read", sites.regions),
         ("GET", _SITE, f"{web}/read", sites.get),
+        ("PUT", _SITE, f"{web}/write", sites.put),
+        ("DELETE", _SITE, f"{web}/delete", sites.delete),
+        ("PUT", f"{_SITE}/extensions/onedeploy", f"{web}/extensions/write", sites.one_deploy),
+        (
+            "GET",
+            f"{_SITE}/basicPublishingCredentialsPolicies/(scm|ftp)",
+            f"{web}/basicPublishingCredentialsPolicies/read",
+            sites.passwords,
+        ),
         ("POST", f"{_SITE}/config/appsettings/list", f"{web}/config/list/action", sites.settings),
         ("PUT", f"{_SITE}/config/appsettings", f"{web}/config/write", sites.put_settings),
         (
@@ -91,6 +115,27 @@ def operator_routes(
         ("GET", _KEPT, "{1}/read", kept.get),
         ("PUT", _KEPT, "{1}/write", kept.put),
         ("DELETE", _KEPT, "{1}/delete", kept.delete),
+        *(
+            (method, f"{_GROUP}/providers/{kind}/[^/]+/{part}/[^/]+", f"{kind}/{part}/{right}", handler)
+            for kind, part in PARTS
+            for method, right, handler in (
+                ("GET", "read", kept.get),
+                ("PUT", "write", kept.put_part),
+                ("DELETE", "delete", kept.delete),
+            )
+        ),
+    ]
+    table[:0] = [
+        (method, f"{PLACE}/providers/{_DEPLOYED}{rest}", f"{_DEPLOYED}{right}", handler)
+        for method, rest, right, handler in (
+            ("PUT", "/([^/]+)", "/write", deployments.put),
+            ("GET", "/([^/]+)", "/read", deployments.get),
+            ("DELETE", "/([^/]+)", "/delete", deployments.delete),
+            ("GET", "/([^/]+)/operations", "/operations/read", deployments.operations),
+            ("POST", "/([^/]+)/validate", "/validate/action", deployments.validate),
+            ("POST", "/([^/]+)/whatIf", "/whatIf/action", deployments.what_if),
+            ("POST", "/([^/]+)/exportTemplate", "/exportTemplate/action", deployments.export),
+        )
     ]
     # Resource Graph rejects no caller; it returns only what the caller can read.
     graph_query = ("POST", "/providers/Microsoft.ResourceGraph/resources", "Microsoft.ResourceGraph/resources/read")

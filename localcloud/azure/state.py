@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -102,7 +102,13 @@ class World:
     resource_groups: dict[tuple[str, str], str] = field(default_factory=dict)
     group_tags: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # The operations of each deployment of a template, by its lowercase ID.
+    operations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    # The keys of the accounts that the emulator has, whether they exist in Resource Manager or not.
+    emulated: Mapping[str, str] = field(default_factory=dict)
     sites: dict[str, Site] = field(default_factory=dict)
+    # Runs the code of a site that a deployment creates; it sets what the site's own fields need.
+    host_site: Callable[[Site], None] = lambda _site: None
     taken_names: set[str] = field(default_factory=set)
     service_principals: dict[str, str] = field(default_factory=dict)
     directory_roles: dict[str, set[str]] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from tools.azure_template.expressions import (
     assignment,
     built_in,
     copies,
+    definition_id,
     listed,
     role,
     template,
@@ -62,9 +63,9 @@ def role_guid(at: str) -> str:
     return f"guid({OF}.functionId, '{at}')"
 
 
-def role_id(at: str) -> str:
+def role_id(at: str, group: bool = False) -> str:
     """Return the expression of a custom role's id."""
-    return f"tenantResourceId('Microsoft.Authorization/roleDefinitions', {role_guid(at)})"
+    return definition_id(role_guid(at), group)
 
 
 def made_here(at: str) -> str:

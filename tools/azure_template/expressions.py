@@ -106,6 +106,12 @@ def assignment(scope: str, role_id: str, principal: str, **more: Any) -> Json:
     return made
 
 
-def built_in(name: str) -> str:
+def definition_id(guid: str, group: bool = False) -> str:
+    """Return the expression of a role's id, as Azure returns it in a subscription or in a management group."""
+    function = "tenantResourceId" if group else "subscriptionResourceId"
+    return f"{function}('Microsoft.Authorization/roleDefinitions', {guid})"
+
+
+def built_in(name: str, group: bool = False) -> str:
     """Return the expression of a built-in role's id."""
-    return f"tenantResourceId('Microsoft.Authorization/roleDefinitions', '{BUILT_IN[name]}')"
+    return definition_id(f"'{BUILT_IN[name]}'", group)

@@ -13,6 +13,7 @@ from tools.azure_template.expressions import (
     Json,
     assignment,
     built_in,
+    definition_id,
     listed,
     nested,
     role,
@@ -186,13 +187,13 @@ def _in_group(facts: Facts) -> Json:
             access.custom_role(facts, "management_group", here, group=True),
             assignment(
                 "",
-                access.role_id("management_group"),
+                access.role_id("management_group", group=True),
                 access.WHO,
                 dependsOn=[made_here(access.role_guid("management_group"))],
             ),
             assignment(
                 "",
-                built_in(monitoring["role"]),
+                built_in(monitoring["role"], group=True),
                 f"{OF}.connectorObjectId",
                 condition=f"[equals({OF}.monitoringAccess, 'management_group')]",
             ),
@@ -393,7 +394,7 @@ def _on_destination(facts: Facts) -> Json:
     conditioned = next(one["condition"] for one in facts.rights["policy"] if "condition" in one)
     made = assignment(
         where,
-        f"tenantResourceId('Microsoft.Authorization/roleDefinitions', {name})",
+        definition_id(name),
         "parameters('policyIdentity')",
         dependsOn=[f"[resourceId('Microsoft.Authorization/roleDefinitions', {name})]"],
     )

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from localcloud.azure.errors import ArmError, not_found
-from localcloud.azure.iam.conditions import ROLE_OF, TYPE_OF, Attributes
+from localcloud.azure.iam.conditions import ROLE_OF, TYPE_OF, Attributes, holds
 from localcloud.azure.iam.rights import Rights, Role, role_id, subscription_of
 from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, Request
@@ -75,14 +75,23 @@ class AuthorizationApi:
             role = str(properties["roleDefinitionId"]).rsplit("/", 1)[-1]
             principal = str(properties["principalId"])
             kind = str(properties.get("principalType") or "ServicePrincipal")
+            condition = str(properties.get("condition") or "")
         except (ValueError, KeyError, TypeError) as cause:
             raise ArmError(
                 400, "InvalidRoleAssignment", "A role assignment needs a GUID, a role and a principal."
             ) from cause
-        if name.lower() in self._world.rights.assignments:
-            raise ArmError(409, "RoleAssignmentExists", "The role assignment already exists.")
+        held = self._world.rights.assignments.get(name.lower())
+        if held is not None:
+            if (held.principal, held.role, held.scope.lower()) != (principal, role.lower(), scope.lower()):
+                raise ArmError(
+                    400,
+                    "RoleAssignmentUpdateNotPermitted",
+                    "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.",
+                )
+            return Answer(self._world.rights.document(held))
+        _check_condition(condition)
         since = self._world.clock.monotonic() + self._world.behavior.rights_delay_s
-        made = self._world.rights.assign(scope, principal, role, name, since, kind)
+        made = self._world.rights.assign(scope, principal, role.lower(), name, since, kind, condition)
         return Answer(self._world.rights.document(made), 201)
 
     def delete_assignment(self, request: Request) -> Answer:
@@ -100,6 +109,48 @@ class AuthorizationApi:
         if role is None:
             raise not_found("RoleDefinitionDoesNotExist", f"There is no role definition '{request.path_args[1]}'.")
         return Answer(self._definition(role, subscription_of("/" + request.path_args[0].strip("/"))))
+
+    def put_definition(self, request: Request) -> Answer:
+        """Create or update a custom role. Raises ArmError 400 for a scope that it does not name, 409 for its name."""
+        scope, name = "/" + request.path_args[0].strip("/"), request.path_args[1].lower()
+        properties = request.json().get("properties") or {}
+        scopes = tuple(str(one) for one in properties.get("assignableScopes") or ())
+        granted = (properties.get("permissions") or [{}])[0]
+        title = str(properties.get("roleName", ""))
+        if scope.lower() not in {one.lower() for one in scopes}:
+            message = "The role definition's assignable scopes do not contain the scope that it is created in."
+            raise ArmError(400, "InvalidRoleDefinitionScope", message)
+        if granted.get("dataActions") and any("/managementgroups/" in one.lower() for one in scopes):
+            message = "A custom role with data actions cannot be assigned in a management group."
+            raise ArmError(400, "RoleDefinitionWithDataActionsCannotHaveManagementGroupScope", message)
+        roles = self._world.rights.roles
+        if any(one.name == title and one.id != name for one in roles.values()):
+            message = f"A custom role with the same name '{title}' already exists in this directory."
+            raise ArmError(409, "RoleDefinitionWithSameNameExists", message)
+        new = name not in roles
+        roles[name] = Role(
+            name,
+            title,
+            tuple(granted.get("actions") or ()),
+            tuple(granted.get("notActions") or ()),
+            tuple(granted.get("dataActions") or ()),
+            custom=True,
+            scopes=scopes,
+            description=str(properties.get("description", "")),
+        )
+        return Answer(self._definition(roles[name], subscription_of(scope)), 201 if new else 200)
+
+    def delete_definition(self, request: Request) -> Answer:
+        """Delete a custom role. Raises ArmError 409 while it is assigned."""
+        name = request.path_args[1].lower()
+        if any(one.role == name for one in self._world.rights.assignments.values()):
+            raise ArmError(
+                409,
+                "RoleDefinitionHasAssignments",
+                "There are existing role assignments referencing role (code: RoleDefinitionHasAssignments).",
+            )
+        removed = self._world.rights.roles.pop(name, None)
+        return Answer(self._definition(removed, "")) if removed else Answer(status=204)
 
     def permissions(self, request: Request) -> Answer:
         """Return the caller's own permissions at a scope."""
@@ -122,13 +173,21 @@ class AuthorizationApi:
             "properties": {
                 "roleName": role.name,
                 "type": "CustomRole" if role.custom else "BuiltInRole",
-                "description": "",
-                "assignableScopes": [f"/providers/Microsoft.Management/managementGroups/{self._world.tenant}"]
-                if role.custom
-                else ["/"],
+                "description": role.description,
+                "assignableScopes": list(role.scopes)
+                or (
+                    [f"/providers/Microsoft.Management/managementGroups/{self._world.tenant}"] if role.custom else ["/"]
+                ),
                 "permissions": [_permissions(role)],
             },
         }
+
+
+def _check_condition(condition: str) -> None:
+    try:
+        holds(condition, "", {})
+    except ValueError as error:
+        raise ArmError(400, "RoleAssignmentConditionNotValid", str(error)) from error
 
 
 def _permissions(role: Role) -> dict[str, Any]:

@@ -35,6 +35,9 @@ class Role:
     not_actions: tuple[str, ...] = ()
     data_actions: tuple[str, ...] = ()
     custom: bool = False
+    # Of a role that was created by a call: where it can be assigned, and its description.
+    scopes: tuple[str, ...] = ()
+    description: str = ""
 
     def allows(self, action: str, data: bool = False) -> bool:
         """Return whether the role allows an action; `data` selects data actions, which action wildcards exclude."""
@@ -208,6 +211,7 @@ class Rights:
                 "principalId": assignment.principal,
                 "principalType": assignment.kind,
                 "scope": scope or "/",
+                **({"condition": assignment.condition, "conditionVersion": "2.0"} if assignment.condition else {}),
             },
         }
 

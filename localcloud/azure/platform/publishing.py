@@ -88,14 +88,19 @@ class Publishing:
                 501, "NotImplemented", "The local Azure does not support remote builds. Publish with RemoteBuild=false."
             )
         identifier = made_up_id("deployment", self._site.name, len(self._deployments))
-        failure = self._failure(request.body)
-        if not failure:
-            self._site.package = request.body
-            self._site.loads = loads(request.body)
+        failure = self.store(request.body)
         status = FAILED if failure else SUCCESS
         log = (f"Package of {len(request.body)} bytes received.", failure or "The deployment was successful!")
         self._deployments[identifier] = Deployment(identifier, status, log)
         return Answer(identifier, 202)
+
+    def store(self, package: bytes) -> str:
+        """Store a package, and return why it could not be stored, or ""."""
+        failure = self._failure(package)
+        if not failure:
+            self._site.package = package
+            self._site.loads = loads(package)
+        return failure
 
     def _found(self, request: Request) -> Answer:
         name, _, part = request.path.removeprefix(DEPLOYMENTS).partition("/")

@@ -38,6 +38,9 @@ class Site:
     package: bytes = field(default=b"", repr=False)
     loads: bool = True
     passwords: set[str] = field(default_factory=lambda: {"scm", "ftp"})
+    # Stores a package as the app's own publish endpoint does; returns why it could not, or "".
+    publish: Callable[[bytes], str] = lambda _package: "The site has no host."
+    given: dict[str, Any] = field(default_factory=dict)
     lines: deque[tuple[datetime, str]] = field(default_factory=lambda: deque(maxlen=LINES), repr=False)
 
     @property
@@ -60,6 +63,7 @@ class Site:
             "tags": self.tags,
             "identity": self._identity(),
             "properties": {
+                **self.given,
                 "state": "Running",
                 "enabled": True,
                 "httpsOnly": True,

@@ -45,6 +45,7 @@ class StorageAccount:
     containers: set[str] | None = None
     given: dict[str, Any] = field(default_factory=dict)
     blob_service: dict[str, Any] = field(default_factory=dict)
+    sku: str = "Standard_LRS"
     lifecycle: dict[str, Any] | None = None
     held: dict[str, str] = field(default_factory=dict)
     deleting: dict[str, float] = field(default_factory=dict)
@@ -63,7 +64,7 @@ class StorageAccount:
             "type": "Microsoft.Storage/storageAccounts",
             "location": self.location,
             "kind": "StorageV2",
-            "sku": {"name": "Standard_LRS", "tier": "Standard"},
+            "sku": {"name": self.sku, "tier": "Standard"},
             "tags": self.tags,
             "properties": {
                 "allowBlobPublicAccess": False,
@@ -77,8 +78,8 @@ class StorageAccount:
                 "networkAcls": {
                     "bypass": "AzureServices" if self.bypass else "None",
                     "defaultAction": "Deny" if self.firewall else "Allow",
-                    "ipRules": [],
-                    "virtualNetworkRules": [],
+                    "ipRules": (self.given.get("networkAcls") or {}).get("ipRules") or [],
+                    "virtualNetworkRules": (self.given.get("networkAcls") or {}).get("virtualNetworkRules") or [],
                 },
                 **({"allowedCopyScope": self.copy_scope} if self.copy_scope else {}),
                 "primaryEndpoints": {"blob": f"{blob_endpoint}/{self.name}/"},

@@ -46,6 +46,10 @@ class StorageApi:
             if request.method != "PUT":
                 raise
             account = self._create(subscription.lower(), group, name, body, properties)
+        if request.method == "PUT":
+            account.given |= properties
+            account.tags = dict(body.get("tags") or {})
+            account.sku = str((body.get("sku") or {}).get("name", account.sku))
         account.update(properties)
         return Answer(account.document(self._endpoint))
 
@@ -139,7 +143,11 @@ class StorageApi:
             raise not_found("ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
         if not body.get("location") or not body.get("sku") or not body.get("kind"):
             raise ArmError(400, "InvalidRequestContent", "A storage account needs a location, a sku and a kind.")
-        made = StorageAccount(name, subscription, known[0], str(body["location"]), "", containers=set())
+        # The emulator has the accounts that it was started with; any other is visible, and cannot hold blobs.
+        key = world.emulated.get(name, "")
+        made = StorageAccount(
+            name, subscription, known[0], str(body["location"]), key, containers=None if key else set()
+        )
         made.tags, made.given = dict(body.get("tags") or {}), dict(properties)
         world.accounts[name] = made
         return made

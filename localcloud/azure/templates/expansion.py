@@ -167,7 +167,7 @@ class _Variables(Mapping[str, Any]):
 
 def unread(identifier: str, _version: str, _full: bool) -> Any:
     """Answer reference() before anything is deployed."""
-    return Unknown(f"[reference('{identifier}')]")
+    return Unknown(f"reference('{identifier}')")
 
 
 def expand(template: Mapping[str, Any], given: Mapping[str, Any], place: Place) -> Expansion:

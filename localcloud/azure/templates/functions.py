@@ -16,7 +16,7 @@ from localcloud.azure.templates.expressions import Call, Literal, Node, Scope, U
 
 # The name space of guid(), a version 5 UUID of its arguments, joined by dashes.
 _GUIDS = UUID("11fb06fb-712d-4ddd-98c7-e71bbd588830")
-# difference: AZURE-22
+# difference: AZURE-24
 Function = Callable[[Scope, Sequence[Any]], Any]
 
 
