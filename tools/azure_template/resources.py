@@ -22,13 +22,14 @@ _HOST_EXCEPTIONS = {
     "CKV_AZURE_59": "The function signs in by identity, keys are off and nothing is public; storageClosed lists networks",
     "CKV_AZURE_35": "storageClosed refuses networks that are not listed; without it the function is in no network",
     "CKV_AZURE_206": "Code can be published again and the state rebuilt, so replication is the operator's choice",
-    "CKV_AZURE_33": "Only the host's own identity uses the queues of a round; logging each read has no use",
+    "CKV_AZURE_36": "No trusted service has to reach code and state; bypass is off on purpose",
+    "CKV_AZURE_43": "The name is an expression; the rules of the parameters keep it to Azure's form",
 }
 _DESTINATION_EXCEPTIONS = {
     "CKV_AZURE_59": "Cost Management comes from no fixed address; rights decide who reads, and nothing is public",
     "CKV_AZURE_35": "storageClosed refuses networks that are not listed; exports that write by key need an open account",
     "CKV_AZURE_206": "The data can be exported again, so replication is the operator's choice",
-    "CKV_AZURE_33": "It has no queue; only blobs are written here, by Cost Management",
+    "CKV_AZURE_43": "The name is an expression; the rules of the parameters keep it to Azure's form",
 }
 
 
@@ -367,7 +368,6 @@ def _function(facts: Facts) -> list[Json]:
         {
             **_excepted(
                 {
-                    "CKV_AZURE_212": "Flex Consumption starts an instance when the timer fires, and the next run recovers",
                     "CKV_AZURE_225": "Not every region has zones, and the next run makes up for a missed one",
                 }
             ),

@@ -159,7 +159,11 @@ def test_role_assignments_can_be_created_listed_and_deleted(azure: LocalAzure, c
     body = {"properties": {"roleDefinitionId": role_id(FUNCTION_ROLE), "principalId": made_up_id("assignee")}}
     made = send(admin, "PUT", path, body, expected=201)
     assert made["properties"]["principalId"] == made_up_id("assignee")
-    assert send(admin, "PUT", path, body, expected=409)["error"]["code"] == "RoleAssignmentExists"
+    assert send(admin, "PUT", path, body) == made  # as when a template is deployed again
+    again = f"{base}/{made_up_id('another name')}"
+    assert send(admin, "PUT", again, body, expected=409)["error"]["code"] == "RoleAssignmentExists"
+    other = {"properties": {**body["properties"], "principalId": made_up_id("someone else")}}
+    assert send(admin, "PUT", path, other, expected=400)["error"]["code"] == "RoleAssignmentUpdateNotPermitted"
     inherited = send(admin, "GET", base, query=f"&$filter=assignedTo('{azure.principal}')")["value"]
     assert [one["properties"]["roleDefinitionId"][-36:] for one in inherited] == [FUNCTION_ROLE]
     send(admin, "DELETE", path)
