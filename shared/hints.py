@@ -113,7 +113,7 @@ def parse_hints(document: object) -> Hints:
     """Return the hints in a request. Raises RequestError if they are not valid."""
     try:
         found = msgspec.convert(document, Hints, strict=True)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as error:  # a lone surrogate is no text
         raise RequestError([f"'hints': {printable(str(error))[:200]}"]) from error
     wrong = [scope for scope in found.scopes if not is_id(scope)]
     if wrong:
