@@ -6,11 +6,21 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.apply import ApplyResult, apply, batches, outcome_of, unwritten
+from shared.apply import (
+    MAX_UNSEEN_CREATIONS,
+    ApplyResult,
+    apply,
+    batches,
+    is_never_seen,
+    is_refused,
+    outcome_of,
+    unwritten,
+)
 from shared.errors import CloudError, Denied, Manual, NotApplicable, OutOfTime, Permanent, RunStopped, Transient
 from shared.model import (
     NOT_LOOKED_AT,
@@ -75,6 +85,7 @@ def by_scope(carried: ApplyResult) -> dict[str, tuple[Result, str]]:
 # --- the meaning of results ----------------------------------------------------------------------
 
 TRIES = EscalationPolicy(tries=3)
+SECOND = timedelta(seconds=1)
 ONE_DAY = EscalationPolicy(longest=DAY)
 
 
@@ -446,3 +457,62 @@ def test_every_action_has_exactly_one_outcome(cases: list[Any], workers: int) ->
             assert one.action.verb in WRITES
         if one.result is Result.FAILED:
             assert one.code in {"wrong", "credentials", "internal-error"}
+
+
+def test_duration_of_a_write_is_that_of_its_call_in_milliseconds() -> None:
+    """It is measured by the run's clock, and goes into the log."""
+    recorder = Recorder()
+
+    class Slow(ScriptedCloud):
+        def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+            recorder.clock.advance(1.5)
+            return super().apply(actions)
+
+    (outcome,) = carry_out([action(Verb.CREATE)], Slow(), recorder=recorder).outcomes
+    assert outcome.duration_ms == 1500
+
+
+@pytest.mark.parametrize(
+    ("result", "grace", "awaited", "creations", "never"),
+    [
+        pytest.param(Result.PENDING, HOUR, HOUR, 1, True, id="absent after its normal time"),
+        pytest.param(Result.PENDING, HOUR, HOUR - SECOND, 1, False, id="within its normal time"),
+        pytest.param(Result.DONE, HOUR, HOUR, 1, False, id="created, and late by listings only"),
+        pytest.param(Result.DONE, HOUR, SECOND, MAX_UNSEEN_CREATIONS, True, id="created again and again"),
+        pytest.param(Result.DONE, HOUR, SECOND, MAX_UNSEEN_CREATIONS - 1, False, id="once less"),
+        pytest.param(Result.PENDING, 0 * HOUR, DAY, MAX_UNSEEN_CREATIONS, False, id="a kind without a normal time"),
+        pytest.param(Result.PENDING, HOUR, None, MAX_UNSEEN_CREATIONS, False, id="nothing is awaited"),
+    ],
+)
+def test_creation_that_never_appears_is_noticed(
+    result: Result, grace: timedelta, awaited: timedelta | None, creations: int, never: bool
+) -> None:
+    """By the time since the first accepted creation, or by the number of creations."""
+    entry = TargetState(at=START, awaited_since=None if awaited is None else START - awaited, creations=creations)
+    one = action(Verb.CREATE, kind=msgspec.structs.replace(EXPORT, grace=grace), state=entry)
+    assert is_never_seen(one, Applied(result), entry, START) is never
+    outcome = outcome_of(one, Applied(result, "operation 7"), START)
+    assert (outcome.result is Result.FAILED) is never
+    assert outcome.message.endswith("operation 7")
+    assert (outcome.message == "operation 7") is not never
+
+
+@pytest.mark.parametrize(
+    ("verb", "retry_after", "attempted"),
+    [(Verb.SKIP, HOUR, True), (Verb.SKIP, None, False), (Verb.DEFER, None, True), (Verb.KEEP, HOUR, False)],
+)
+def test_only_a_refusal_or_a_failed_look_is_an_attempt(
+    verb: Verb, retry_after: timedelta | None, attempted: bool
+) -> None:
+    """An attempt that failed makes the next one wait."""
+    seen = Present(health=Health.INACTIVE, retry_after=retry_after)
+    assert unwritten(action(verb, observation=seen)).attempted is attempted
+
+
+@pytest.mark.parametrize(
+    ("reason", "waits", "expected"),
+    [("not-here", True, True), ("scope-inactive", True, False), ("not-here", False, False)],
+)
+def test_remembered_refusal_is_one_unless_the_scope_has_left(reason: str, waits: bool, expected: bool) -> None:
+    """A scope that is not active is skipped, whatever was refused before."""
+    assert is_refused(action(Verb.SKIP, reason=reason, waits=waits)) is expected

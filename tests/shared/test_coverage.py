@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.coverage import classify, count_scopes, find_silence
+from shared.coverage import classify, count_scopes, find_silence, last_delivery
 from shared.model import (
     AWAITING,
     DELIVERING,
@@ -26,6 +26,7 @@ from shared.model import (
     Verdict,
 )
 from shared.settings import EngineSettings
+from shared.staleness import stale_after
 from shared.state.document import StateDocument, fresh
 from shared.target_state import LastError, TargetState
 from tests.shared.builders import DAY, DESTINATION, EXPORT, HOUR, ROLE, START, action, remembering
@@ -244,3 +245,104 @@ def test_silence_is_late_or_missing_data() -> None:
     found = find_silence(outcomes, memory, SETTINGS, START)
     assert [one.key.name for one in found.late] == ["late"]
     assert [one.key.name for one in found.missing] == ["missing", "repaired"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "skip", "expected"),
+    [
+        pytest.param(None, "", Verdict("deferred", "not-looked-at"), id="nothing is known of it"),
+        pytest.param(TargetState(at=START), "", Verdict("deferred", "not-looked-at"), id="it was never seen"),
+        pytest.param(
+            TargetState(at=START, present=True), "", Verdict("covered", "unchanged", AWAITING), id="it awaits data"
+        ),
+        pytest.param(
+            TargetState(at=START, present=True, delivered_at=START - HOUR),
+            "",
+            Verdict("covered", "unchanged", DELIVERING),
+            id="it delivers",
+        ),
+        pytest.param(
+            TargetState(at=START, present=True, delivered_at=START - 9 * DAY),
+            "",
+            Verdict("covered", "unchanged"),
+            id="it is silent",
+        ),
+        pytest.param(
+            TargetState(at=START, error=LastError(code="denied", message="no", result="manual")),
+            "",
+            Verdict("manual", "denied"),
+            id="an error is recorded, although it was never seen",
+        ),
+        pytest.param(None, "not here", Verdict("covered", "unchanged"), id="it does not apply"),
+    ],
+)
+def test_target_outside_the_run_counts_as_it_is_recorded(
+    entry: TargetState | None, skip: str, expected: Verdict
+) -> None:
+    """A run for one scope looks at its targets only, and the organization's export is judged by the state."""
+    export = target("owner", EXPORT, "all", rhythm=RHYTHM, skip=skip)
+    role = target("member", rests_on=(export.key,))
+    memory = remembering({export.key: entry}) if entry else fresh("memory")
+    shown = Enumeration("org-1", (Scope("member"),))
+    found = classify(shown, [outcome(Result.UNCHANGED, role)], memory, SETTINGS, START, targets=[export, role])
+    assert found["member"] == expected
+
+
+def test_targets_that_events_left_out_count_only_in_scopes_that_were_looked_at() -> None:
+    """A run for events looks at the named targets: the others of the same scope keep their recorded state."""
+    seen, rest = target("s1", EXPORT, "daily"), target("s1", EXPORT, "focus")
+    skipped, other = target("s1", EXPORT, "prices", skip="not here"), target("s2", EXPORT, "daily")
+    trouble = LastError(code="denied", message="no", result="failed")
+    memory = remembering({one.key: TargetState(at=START, error=trouble) for one in (rest, skipped, other)})
+    shown = Enumeration("org-1", (Scope("s1"), Scope("s2")))
+    targets = [seen, rest, skipped, other]
+    found = classify(shown, [outcome(Result.UNCHANGED, seen)], memory, SETTINGS, START, targets=targets)
+    assert found == {"s1": Verdict("failed", "denied"), "s2": Verdict("excluded", "not-applicable")}
+    del memory.scopes["s1"].targets["export/focus"]
+    found = classify(shown, [outcome(Result.UNCHANGED, seen)], memory, SETTINGS, START, targets=[seen, skipped])
+    assert found["s1"] == Verdict("covered", "unchanged")
+
+
+def test_first_of_equally_bad_targets_gives_the_code() -> None:
+    """The order of the outcomes decides, so that a report does not change from run to run."""
+    some = [outcome(Result.FAILED, target("s1", EXPORT, name), code=name) for name in ("a", "b")]
+    assert verdicts(some, "s1")["s1"].code == "a"
+
+
+def test_blocked_write_is_as_bad_as_the_worst_that_it_needs() -> None:
+    """A failed prerequisite counts even if another one only waits for a person."""
+    bases = [outcome(result, target("owner", DESTINATION, result.value)) for result in (Result.MANUAL, Result.FAILED)]
+    needs = tuple(one.key for one in bases)
+    write = outcome(Result.BLOCKED, target("s1", EXPORT, "daily", needs=needs), Verb.BLOCK, code="rests-on")
+    assert verdicts([*bases, write], "s1")["s1"].coverage == "failed"
+
+
+def test_only_an_awaited_first_delivery_makes_a_pending_target_covered() -> None:
+    """What was accepted and is not there yet is pending; one that exists and waits for data is covered."""
+    for result, first_data, expected in (
+        (Result.PENDING, True, "covered"),
+        (Result.PENDING, False, "pending"),
+        (Result.DEFERRED, True, "deferred"),
+    ):
+        seen = Present(first_data=first_data)
+        assert verdicts([outcome(result, DATA, observation=seen)], "s1")["s1"].coverage == expected
+
+
+def test_later_of_two_deliveries_counts() -> None:
+    """A listing may be older than what is recorded, and the other way round."""
+    seen, recorded = Present(delivered_at=START - 9 * DAY), TargetState(at=START, delivered_at=START - HOUR)
+    one = outcome(Result.UNCHANGED, DATA, observation=seen)
+    assert last_delivery(one, recorded) == START - HOUR
+    assert last_delivery(one, None) == START - 9 * DAY
+    assert last_delivery(outcome(Result.UNCHANGED, DATA), None) is None
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(-1, False), (0, True)])
+def test_data_is_late_as_soon_as_its_time_has_passed(seconds: int, late: bool) -> None:
+    """The limit itself is late, for the first delivery and for later ones."""
+    limit = stale_after(RHYTHM, SETTINGS, None) + timedelta(seconds=seconds)
+    once = remembering({DATA.key: TargetState(at=START, present=True, delivered_at=START - limit)})
+    never = remembering({DATA.key: TargetState(at=START, present=True, created_at=START - limit)})
+    one = outcome(Result.UNCHANGED, DATA)
+    assert bool(find_silence([one], once, SETTINGS, START).late) is late
+    assert bool(find_silence([one], never, SETTINGS, START).missing) is late

@@ -233,3 +233,34 @@ def test_cap_is_kept_and_selects_the_longest_waits(hours: list[int], most: int) 
     assert guarded.capped == len(left)
     if chosen and left:
         assert max(chosen) <= min(left)
+
+
+BASE = key("owner", "destination", "data")
+
+
+@pytest.mark.parametrize(
+    ("resting", "alone", "base_gone", "named"),
+    [
+        pytest.param(12, 0, True, True, id="all rest on the one that is gone, too"),
+        pytest.param(12, 1, True, False, id="another one vanished"),
+        pytest.param(12, 0, False, False, id="what they rest on is there"),
+    ],
+)
+def test_remedy_names_the_prerequisite_that_is_gone(resting: int, alone: int, base_gone: bool, named: bool) -> None:
+    """If everything vanished with one bucket, a person looks for who deleted that bucket."""
+    lost = [action(Verb.CREATE, f"s{number:02}", needs=(BASE,)) for number in range(resting)]
+    lost += [action(Verb.CREATE, f"t{number:02}") for number in range(alone)]
+    seen = Absent() if base_gone else Present()
+    base = action(Verb.CREATE if base_gone else Verb.KEEP, "owner", DESTINATION, name="data", observation=seen)
+    plan = assemble([base, *lost])
+    refusal = guard(paired(plan, known(*(one.key for one in plan.actions))), DEFAULTS, START, force=False).refusal
+    assert refusal is not None
+    assert (str(BASE) in refusal.remedy) is named
+    assert ("Check the credentials" in refusal.remedy) is not named
+
+
+def test_plan_with_as_many_writes_as_the_cap_is_not_capped() -> None:
+    """The cap is the number that is allowed."""
+    plan = assemble([action(Verb.CREATE, f"s{number}") for number in range(3)])
+    assert guard(plan, EngineSettings(max_writes=3), START, force=False).capped == 0
+    assert guard(plan, EngineSettings(max_writes=2), START, force=False).capped == 1

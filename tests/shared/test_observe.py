@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -29,18 +29,28 @@ from shared.model import (
     EscalationPolicy,
     Health,
     Key,
+    ManualStep,
     Observation,
     Present,
     Target,
     Unknown,
 )
-from shared.observe import as_observation, choose, observe
+from shared.observe import (
+    DENIED_ESCALATION,
+    as_bulk_observation,
+    as_observation,
+    choose,
+    observe,
+    without_secrets,
+)
 from shared.plan import make_plan
+from shared.redaction import remember_secret
 from shared.runtime.clock import VirtualClock
 from shared.state.document import StateDocument, fresh
 from shared.state.update import record_outcome
 from shared.target_state import LastError, TargetState
 from tests.shared.builders import (
+    DESTINATION,
     GUIDE,
     HOUR,
     START,
@@ -397,3 +407,66 @@ def test_lost_state_starts_a_new_round_of_reads() -> None:
     memory: StateDocument = fresh("memory")
     assert len(choose(memory.pair(targets(10)), {}, memory, START, 4)) == 4
     assert memory.cycle_since == START
+
+
+BULK_STEP = ManualStep("grant it", ("Grant it.",))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (Denied("denied", "no"), Unknown("denied", "no", BULK_STEP, DENIED_ESCALATION)),
+        (
+            Denied("denied", "no", "Do.", escalation=EscalationPolicy(tries=9), manual_step=GUIDE),
+            Unknown("denied", "no", GUIDE, EscalationPolicy(tries=9), remedy="Do."),
+        ),
+        (NotApplicable("off", "not here"), Present(health=Health.INACTIVE, code="off", detail="not here")),
+        (Permanent("broken", "no"), Unknown("broken", "no")),
+    ],
+)
+def test_failed_bulk_listing_is_unknown(error: CloudError, expected: Observation) -> None:
+    """A missing permission becomes a manual step after some runs; what does not apply is looked at in each run."""
+    assert as_bulk_observation(error, BULK_STEP) == expected
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [
+        Unknown("a\u202ecode", "key=SECRET-of-the-tests"),
+        Present(detail="key=SECRET-of-the-tests"),
+        Present(code="a\u202ecode"),
+        Present(manual_step=ManualStep("key=SECRET-of-the-tests")),
+    ],
+)
+def test_texts_of_an_observation_are_cleaned(observation: Observation) -> None:
+    """Any text may quote the cloud: secrets and control characters are removed from each one."""
+    remember_secret("SECRET-of-the-tests")
+    shown = str(without_secrets(observation))
+    assert "SECRET-of-the-tests" not in shown
+    assert "\\u202e" not in ascii(shown)
+
+
+def test_observation_without_texts_is_not_copied() -> None:
+    """Most observations have none, of 100,000 in a run."""
+    seen = Present({"format": "csv"})
+    assert without_secrets(seen) is seen
+
+
+def test_destination_is_read_before_targets_that_were_looked_at_earlier() -> None:
+    """Everything rests on it, so a budget of one read goes to it."""
+    base, export = target("owner", DESTINATION, "data"), target("s1")
+    memory = known(base.key, looked_at=START)
+    remembered = [with_state(one, memory.state_of(one.key)) for one in (export, base)]
+    assert [one.key for one in choose(remembered, {}, memory, START + HOUR, 1)] == [base.key]
+
+
+def test_only_a_refused_read_hides_what_a_listing_showed() -> None:
+    """The periods of a target whose read fails are noted; those of one that was read are in its observation."""
+    listed, hidden = target("s1"), target("s2")
+    cloud = ScriptedCloud(
+        {one.key: EVIDENCE for one in (listed, hidden)}, {listed.key: Present(), hidden.key: Permanent("broken", "no")}
+    )
+    noted: list[Mapping[Key, Observation]] = []
+    seen = observe(cloud, [listed, hidden], fresh("memory"), Recorder().run, 0, note_periods=noted.append)
+    assert [list(one) for one in noted] == [[hidden.key]]
+    assert isinstance(seen[hidden.key], Unknown)

@@ -555,3 +555,59 @@ def test_writes_need_a_proof(cases: list[tuple[Observation, TargetState | None, 
             assert isinstance(one.observation, Absent if one.verb is Verb.CREATE else Present)
             assert not [need for need in one.target.needs if by_key[need].verb in (Verb.MANUAL, Verb.BLOCK, Verb.DEFER)]
     assert make_plan(memory.pair(reversed(targets)), everybody, seen, START) == plan
+
+
+def test_write_takes_the_cloud_s_own_words_over_the_differences() -> None:
+    """What the adapter says of a broken target explains more than a list of fields."""
+    said = decide(target(), Scope("s1"), Present(OTHER, detail="AWS says so"), START, requested=False)
+    assert said.detail == "AWS says so"
+    assert decide(target(), Scope("s1"), Present(OTHER), START, requested=False).detail.startswith("format: ")
+
+
+def test_unknown_target_keeps_the_remedy_of_its_read() -> None:
+    """It is what an operator can do about it."""
+    seen = Unknown("busy", "later", remedy="Wait.")
+    assert decide(target(), Scope("s1"), seen, START, requested=False).remedy == "Wait."
+
+
+@pytest.mark.parametrize(
+    ("state", "detail"),
+    [
+        (entry(not_before=FUTURE), f"not before {FUTURE}"),
+        (
+            entry(error=LastError("denied", "no", result="failed")),
+            "as it was when it was last looked at: no",
+        ),
+    ],
+)
+def test_remembered_action_says_until_when_it_waits(state: TargetState, detail: str) -> None:
+    """Without a wait, it says that this is what was seen last."""
+    decided = decide(with_state(target(), state), Scope("s1"), NOT_LOOKED_AT, START, requested=False)
+    assert decided.detail == detail
+
+
+@pytest.mark.parametrize(("seen", "end"), [(MAKING, ")"), (Present(CSV, Health.PENDING, code="x"), ": x")])
+def test_overdue_target_says_since_when_and_what_the_cloud_says(seen: Present, end: str) -> None:
+    """The detail has the beginning, the normal time, and the cloud's detail or code."""
+    late = entry(state="pending", since=START - 3 * HOUR)
+    decided = decide(with_state(target(), late), Scope("s1"), seen, START, requested=False)
+    assert decided.reason == "overdue"
+    assert decided.detail.startswith("pending since 2026-01-04 21:00 UTC, longer than its normal time (2:00:00)")
+    assert decided.detail.endswith(end)
+
+
+def test_differences_of_whole_structures_are_left_out() -> None:
+    """Only their names are shown, whichever of the two values is a structure."""
+    wanted = target(desired={"a": ["x"], "b": "y", "c": "z"})
+    seen = Present({"a": "x", "b": {"k": 1}, "c": "w"})
+    assert decide(wanted, Scope("s1"), seen, START, requested=False).detail == "a; b; c: 'w' instead of 'z'"
+
+
+def test_one_that_is_not_held_does_not_end_the_search_for_others() -> None:
+    """Each need is looked at, and the first that is not met gives the reason."""
+    there = action(Verb.KEEP, "owner", DESTINATION, name="a")
+    blocked = action(Verb.MANUAL, "owner", DESTINATION, name="b", manual_step=GUIDE)
+    later = action(Verb.DEFER, "owner", DESTINATION, name="c")
+    write = action(Verb.CREATE, "s1", EXPORT, needs=(there.key, blocked.key, later.key))
+    held = next(one for one in assemble([there, blocked, later, write]).actions if one.key == write.key)
+    assert (held.verb, held.detail) == (Verb.BLOCK, f"rests on {blocked.key}: test")

@@ -10,9 +10,24 @@ import msgspec
 import pytest
 
 from shared.errors import AnotherRun, Denied, Manual, NotApplicable, Permanent, RunStopped, Throttled, Transient
-from shared.model import EscalationPolicy, Health, Key, ManualStep, Ownership, Problem
+from shared.hints import Hints
+from shared.model import (
+    FORGET_AFTER,
+    Enumeration,
+    EscalationPolicy,
+    Health,
+    Key,
+    ManualStep,
+    Ownership,
+    Problem,
+    Scope,
+    ScopeState,
+)
+from shared.reconcile import _begin, _record_enumeration
+from shared.request import RunRequest
 from shared.state.document import VERSION, RunLock, ScopeRecord, dump, fresh
 from shared.state.store import STATE
+from shared.target_state import TargetState
 from tests.inmemory import InMemoryCloud, Thing
 from tests.shared.setting import Setting, actions, document
 from tests.shared.test_report import KEYS, SCOPE_KEYS
@@ -694,3 +709,94 @@ def test_run_records_its_calls_log_and_report_sizes() -> None:
     assert note.log_bytes > 20 * note.log_lines
     assert note.report_bytes > 200
     assert note.freshness_lag_h is None
+
+
+def test_former_target_is_forgotten_by_a_run() -> None:
+    """What is no target anymore stays in the state only as long as its kind says."""
+    setting = Setting(2)
+    setting.run()
+    stored = setting.memory()
+    old = setting.clock.now() - 2 * FORGET_AFTER
+    stored.scopes["s00001"].targets["export/former"] = TargetState(at=old, present=True)
+    setting.store.save(dump(stored, setting.clock.now()), setting.store.load(1).version)
+    setting.run()
+    assert "export/former" not in setting.memory().scopes["s00001"].targets
+    assert "export/daily" in setting.memory().scopes["s00001"].targets
+
+
+def test_verifying_everything_ignores_the_budget_of_reads() -> None:
+    """A person who asks for it gets all targets looked at in one run."""
+    setting = Setting(6, call_budget=2)
+    setting.run()
+    usual = setting.run()
+    everything = setting.run(verify_all=True)
+    assert usual.report["calls"].get("read", 0) <= 2
+    assert everything.report["calls"]["read"] >= 6
+
+
+def test_targets_of_a_suspended_scope_are_not_read() -> None:
+    """Each read is a call, and nothing would follow from it."""
+    setting = Setting(3)
+    setting.run()
+    active = setting.run(verify_all=True).report["calls"]["read"]
+    for one in ("s00001", "s00002"):
+        scope = setting.world.scopes[one]
+        setting.world.scopes[one] = msgspec.structs.replace(scope, state=ScopeState.INACTIVE, reason="SUSPENDED")
+    assert setting.run(verify_all=True).report["calls"]["read"] < active
+
+
+def test_first_log_line_says_that_a_run_is_dry() -> None:
+    """Otherwise it looks like a run that found nothing to do."""
+    setting = Setting(1)
+    setting.run(dry_run=True)
+    setting.run()
+    assert [fields.get("reason") for _, _, fields in setting.events("run-started")] == ["dry run", None]
+
+
+def test_end_of_a_failed_run_is_logged_as_an_error() -> None:
+    """Alarms select lines by their level."""
+    setting = Setting(1)
+    setting.run()
+    setting.world.faults["enumerate", "*"] = RunStopped("credentials", "expired")
+    setting.run()
+    assert [level for level, _, _ in setting.events("run-finished")] == ["info", "error"]
+
+
+def test_unknown_id_is_cut_in_the_report() -> None:
+    """A request may hold anything."""
+    setting = Setting(2)
+    done = setting.run(scopes=["s00001", "x" * 100])
+    (failure,) = [one for one in done.report["failures"] if one["code"] == "unknown-scope"]
+    assert failure["scope"] == "x" * 80
+    assert "x" * 81 not in failure["message"]
+
+
+def test_newly_refused_scopes_are_counted_once() -> None:
+    """The metric is of scopes that became excluded, not of those that are."""
+    setting = Setting(2)
+    setting.world.faults["write", "s00001"] = NotApplicable("offer", "not here")
+    counts = [next(one.value for one in setting.run().metrics if one.name == "newly_excluded") for _ in range(2)]
+    assert counts == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem_of", "reported"),
+    [
+        pytest.param(("s00001",), "s00001", True, id="of the scope that the event names"),
+        pytest.param(("s00001", "gone"), "gone", False, id="of a scope that has left"),
+        pytest.param(("s00001",), "other", True, id="of another scope"),
+    ],
+)
+def test_run_for_events_reports_problems_of_scopes_that_exist(
+    asked: tuple[str, ...], problem_of: str, reported: bool
+) -> None:
+    """A scope that left since the event is neither a problem nor a reason to stop."""
+    setting = Setting(1)
+    run = setting.new_run()
+    progress = _begin(RunRequest(), run)
+    problem = Problem("denied", "no", "Grant it.", problem_of)
+    found = Enumeration("org-1", (Scope("s00001"),), complete=False, problems=(problem,))
+    hints = Hints(1, dict.fromkeys(asked, ()))
+    _record_enumeration(found, RunRequest(scopes=asked, hints=hints), progress, run)
+    assert (problem in progress.problems) is reported
+    assert not progress.stopped
