@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadscope --no-loadscope-reo
 SETUP := tools/setup.sh
 export PYTHON
 
-.PHONY: help venv demo test test-all check check-types check-rest check-infra infra-docs format docs bench cost simulate crash dist lock clean bench-peers oracles
+.PHONY: help venv demo test test-all check check-types check-rest check-infra infra-docs format docs bench cost simulate crash dist lock clean bench-peers oracles mutants hostile soak
 
 help: ## show this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +100,14 @@ crash: ## break every answer and kill after every call on three clouds (CLOUD=aw
 	$(SETUP) test
 	$(BIN)/python -m tests.crash --clouds "$(or $(CLOUD),aws azure gcp)" --stories "$(STORY)" --ways "$(WAY)" \
 		--case "$(CASE)" $(if $(FIRST),--first) $(if $(LASTING),--lasting) $(if $(RECORD),--record)
+
+hostile: ## let everything that reads a document read random and damaged ones (COUNT=1000000, SEED=7, RECORD=1)
+	$(SETUP) test
+	$(BIN)/python -m tests.hostile --count "$(or $(COUNT),100000)" --seed "$(or $(SEED),0)" $(if $(RECORD),--record)
+
+mutants: ## change the code in one place at a time and expect a test to fail (GROUPS="guards engine", ONLY='shared/plan.py*')
+	$(SETUP) test
+	$(BIN)/python -m tests.mutants $(if $(GROUPS),--groups "$(GROUPS)") --only '$(ONLY)' $(if $(RECORD),--record)
 
 oracles: ## count how often a vendor's own description was asked about the local clouds (RECORD=1 writes docs/testing.md)
 	$(SETUP) test
