@@ -109,6 +109,10 @@ mutants: ## change the code in one place at a time and expect a test to fail (GR
 	$(SETUP) test
 	$(BIN)/python -m tests.mutants $(if $(GROUPS),--groups "$(GROUPS)") --only '$(ONLY)' $(if $(RECORD),--record)
 
+soak: ## invoke each function a thousand times in one warm process and expect that nothing grows (CLOUD=aws, CALLS=1000, RECORD=1)
+	$(SETUP) test
+	$(BIN)/python -m tests.soak --clouds "$(or $(CLOUD),aws azure gcp)" --calls "$(or $(CALLS),1000)" $(if $(RECORD),--record)
+
 oracles: ## count how often a vendor's own description was asked about the local clouds (RECORD=1 writes docs/testing.md)
 	$(SETUP) test
 	$(BIN)/python -m tests.oracles $(if $(RECORD),--record)
