@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -43,6 +43,7 @@ from localcloud.azure.platform.sites import Site
 from localcloud.azure.quotas import Limits
 from localcloud.azure.resource_manager import ResourceManager
 from localcloud.azure.runtime.function_app import FunctionApp, Start
+from localcloud.azure.runtime.worker import AzureWorker
 from localcloud.azure.services.agreements import AGREEMENTS
 from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.services.blob_gate import MAX_BLOB_BODY, BlobGate
@@ -59,7 +60,7 @@ from localcloud.azure.services.token_endpoint import TokenEndpoint
 from localcloud.azure.services.vault import PREFIX as VAULT
 from localcloud.azure.services.vault import Vault
 from localcloud.azure.state import Behavior, World
-from localcloud.azure.wire import served
+from localcloud.azure.wire import Answer, Request, served
 from localcloud.common.control_api import ControlApi
 from localcloud.common.foreground import uninterrupted
 from localcloud.common.http_server import LoopbackServer
@@ -175,6 +176,7 @@ class LocalAzure(LocalCloud):
         self._activity_log = activity_log
         self._announces = deliveries
         self._gate: LoopbackServer | None = None
+        self._answer_app: Callable[[Request], Answer] = lambda _request: Answer(status=404)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -268,9 +270,9 @@ class LocalAzure(LocalCloud):
             "ARM_OPERATOR_TOKEN": self.operator_token(),
             "GRAPH_ENDPOINT": f"{self.endpoint}{GRAPH}",
         }
-        if self._app_server is None:
-            return variables
-        return variables | self._settings() | {"FUNCTION_ENDPOINT": self._app_server.endpoint}
+        if self._app_server is not None:
+            variables["FUNCTION_ENDPOINT"] = self._app_server.endpoint
+        return variables if self._bare else variables | self._settings()
 
     @property
     def _virtual(self) -> bool:
@@ -341,6 +343,7 @@ class LocalAzure(LocalCloud):
         self._stack.callback(self._gate.stop)
         if self._activity_log:
             self._actions.send_activity_log()
+        self._serve_apps()
         if not self._bare:
             self._deploy()
         self._gate.start()
@@ -424,23 +427,37 @@ class LocalAzure(LocalCloud):
 
     def _created(self, site: Site) -> None:
         """Give a site that a deployment creates its identity, and run its code."""
-        site.principal = self.principal
+        site.principal, site.loads = self.principal, False
         self.site = site
         self._host(site)
 
     def _host(self, site: Site) -> None:
-        """Start the server of a function app."""
-        app = FunctionApp(site, self._platform(), self._start)
+        """Run the code of a function app behind the tenant's server for apps."""
+        app = FunctionApp(site, self._platform(), self._start and self._started)
         site.functions = app.functions
         self._actions.push_event = app.push
         self._actions.tick_timer = app.tick
         publishing = Publishing(self.world, site)
         site.publish = publishing.store
-        application = served(lambda request: publishing.answer(request) or app.answer(request))
-        server = LoopbackServer(application, max_body=MAX_BLOB_BODY)
-        self._stack.callback(server.stop)
+        self._answer_app = lambda request: publishing.answer(request) or app.answer(request)
         # Stop the functions first: the server waits for requests that they are still handling.
         self._stack.callback(app.close)
+
+    def _started(self, environment: Mapping[str, str]) -> AzureWorker:
+        """Start the function's code. An account that a deployment names lies in the emulator, not in Azure."""
+        account = environment.get("STATE_ACCOUNT", "")
+        own = {} if "://" in account else {"STATE_ACCOUNT": f"{environment['BLOB_ENDPOINT']}/{account}"}
+        if self._start is None:
+            raise RuntimeError("this local Azure runs no code")
+        return self._start({**environment, **own})
+
+    def _app(self, request: Request) -> Answer:
+        return self._answer_app(request)
+
+    def _serve_apps(self) -> None:
+        """Start the server for function apps, which answers 404 until there is one."""
+        server = LoopbackServer(served(self._app), max_body=MAX_BLOB_BODY)
+        self._stack.callback(server.stop)
         server.start()
         self._app_server = server
 

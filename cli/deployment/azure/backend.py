@@ -13,6 +13,7 @@ from azure.storage.blob import ContainerClient
 
 from azure_function.clients import READ_S
 from cli.deployment.azure.app import RESOURCES_API, TAG, TAGGED
+from cli.deployment.azure.names import names
 from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
 from cli.deployment.azure.rest import Rest
 from cli.deployment.azure.session import Session
@@ -68,6 +69,21 @@ def backend(session: Session) -> Backend:
 def exists(session: Session) -> bool:
     """Return whether the state's container exists."""
     return session.rest.get(f"{_account(session)}/blobServices/default/containers/{CONTAINER}", STORAGE_API) is not None
+
+
+def holds(session: Session) -> bool:
+    """Return whether Terraform deployed here: its state exists, and so does the deployment of the app that it makes.
+
+    The app's deployment is what the launch template makes too, beside others that only the template makes.
+    """
+    if not exists(session):
+        return False
+    name = names(session.subscription, {})
+    made = f"{session.path}/resourceGroups/{name.group}/providers/Microsoft.Resources/deployments/{name.function}"
+    return (
+        session.rest.get(made, RESOURCES_API) is not None
+        and session.rest.get(f"{made}-resources", RESOURCES_API) is None
+    )
 
 
 def make(session: Session, tell: Tell) -> None:

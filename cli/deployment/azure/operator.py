@@ -18,10 +18,12 @@ from cli.deployment.azure import (
     preflight,
     remove,
     rights,
+    stack,
     verify,
 )
 from cli.deployment.azure.app import NAME_VARIABLE
 from cli.deployment.azure.session import Session, open_session
+from cli.deployment.engine import Engine
 from cli.deployment.log_lines import LogLine, LogSearch
 from cli.deployment.operator import Tell
 from shared.runtime.clock import Clock, SystemClock
@@ -124,6 +126,15 @@ class AzureOperator:
 
     def clearing(self, removal: model.Removal) -> model.Clearing:
         return remove.clearing(self._session, removal)
+
+    def native_engine(self) -> Engine:
+        return stack.AzureStack(self._session)
+
+    def held_by_native(self) -> bool:
+        return stack.held(self._session)
+
+    def held_by_terraform(self) -> bool:
+        return backend.holds(self._session)
 
     def kept(self, removal: model.Removal) -> list[model.Kept]:
         return remove.kept(self._session, removal)

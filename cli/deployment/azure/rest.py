@@ -36,6 +36,7 @@ GRAPH = {
 }
 SIGN_IN = "Sign in with `az login --tenant TENANT`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET."
 DOCTOR = "`tailpipe-exports doctor azure` shows which permission is missing, and the command that grants it."
+ACCEPTED, POLL_S, LONGEST_S = 202, 5.0, 60.0
 Pipe = Any  # the SDK's policies are generic in types that it does not export
 
 
@@ -115,6 +116,15 @@ class Rest:
         quota = COST if "/Microsoft.CostManagement/" in path else ARM_READ if method == "GET" else ARM_WRITE
         return self._translated(quota, self._arm, method, _url(path, api, query), body)
 
+    def finished(self, method: str, path: str, api: str, body: Any = None) -> Any:
+        """Send a request that Azure may carry out later, and return the JSON of its end."""
+        answer = self._translated(ARM_WRITE, self._sent, method, _url(path, api, {}), body)
+        while answer.status_code == ACCEPTED:
+            wait = answer.headers.get("Retry-After", "")
+            self.clock.wait_until(self.clock.monotonic() + (min(float(wait), LONGEST_S) if wait.isdigit() else POLL_S))
+            answer = self._translated(ARM_READ, self._sent, "GET", answer.headers["Location"], None)
+        return answer.json() if answer.content else {}
+
     def get(self, path: str, api: str, **query: str) -> dict[str, Any] | None:
         """Return the resource at a path, or None if it does not exist."""
         try:
@@ -148,6 +158,15 @@ class Rest:
         # Loopback has no proxy.
         return RequestsTransport(use_env_settings=not self.loopback, connection_timeout=CONNECT_S, read_timeout=read_s)
 
+    @property
+    def endpoint(self) -> str:
+        """The address of Resource Manager."""
+        return self.settings.arm_endpoint or str(self.settings.cloud.resource_manager)
+
+    def token(self) -> str:
+        """Return the caller's token for Resource Manager, which is never shown."""
+        return str(self._translated(ARM_READ, self._token))
+
     def _token(self) -> str:
         # Any token of this sign-in identifies the caller; Resource Manager's is needed anyway.
         return self.clients.credential.get_token(f"{self.settings.cloud.resource_manager}/.default").token
@@ -159,6 +178,11 @@ class Rest:
             raise
         except ReportedError as error:
             raise refused(error) from error
+
+    def _sent(self, method: str, url: str, body: Any) -> Any:
+        answer = self.clients.cost.send_request(HttpRequest(method, url, json=body))
+        answer.raise_for_status()
+        return answer
 
     def _arm(self, method: str, url: str, body: Any) -> Any:
         return _json(self.clients.cost.send_request(HttpRequest(method, url, json=body)))

@@ -19,7 +19,18 @@ DEPLOYED_PROVIDERS = (
     "Microsoft.Insights",
     "Microsoft.PolicyInsights",
 )
-KNOWN_PROVIDERS = (*DEPLOYED_PROVIDERS, "Microsoft.Authorization", "Microsoft.Billing", "Microsoft.Compute")
+KNOWN_PROVIDERS = (
+    *DEPLOYED_PROVIDERS,
+    "Microsoft.App",
+    "Microsoft.Authorization",
+    "Microsoft.Billing",
+    "Microsoft.Compute",
+    "Microsoft.EventGrid",
+    "Microsoft.ManagedIdentity",
+    "Microsoft.Network",
+    "Microsoft.OperationalInsights",
+    "Microsoft.Web",
+)
 _ALWAYS = frozenset({"microsoft.authorization", "microsoft.billing", "microsoft.costmanagement", "microsoft.resources"})
 _NAMES = uuid5(NAMESPACE_DNS, "local-azure.example.com")
 _CANONICAL = {name.lower(): name for name in KNOWN_PROVIDERS}

@@ -1,0 +1,121 @@
+"""The removal of a deployment that a launch template made: resource by resource, rights first, data last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from cli.deployment.azure.app import SITES_API
+from cli.deployment.azure.connector import assignments, connector
+from cli.deployment.azure.functions import deployed
+from cli.deployment.azure.names import names
+from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
+from cli.deployment.azure.remove import DATA, IDENTITY, delete_generated
+from cli.deployment.azure.session import Session
+from cli.deployment.model import Kept
+from cli.deployment.operator import Tell
+from shared.errors import NotFound
+
+RESOURCES_API, POLICY_API = "2021-04-01", "2023-04-01"
+DEPLOYMENTS_API = "2022-09-01"
+# In the order of their removal: what refers to a resource goes before it.
+TYPES = {
+    "Microsoft.EventGrid/systemTopics": "2022-06-15",
+    "Microsoft.EventGrid/topics": "2022-06-15",
+    "Microsoft.Insights/scheduledQueryRules": "2023-12-01",
+    "Microsoft.Insights/workbooks": "2023-06-01",
+    "Microsoft.Insights/actionGroups": "2023-01-01",
+    "Microsoft.Web/sites": SITES_API,
+    "Microsoft.Web/serverfarms": SITES_API,
+    "Microsoft.Insights/components": "2020-02-02",
+    "Microsoft.OperationalInsights/workspaces": "2023-09-01",
+    "Microsoft.Network/privateEndpoints": "2024-01-01",
+    "Microsoft.ManagedIdentity/userAssignedIdentities": "2023-01-31",
+    "Microsoft.Storage/storageAccounts": STORAGE_API,
+}
+PARTS = (
+    "",
+    "-resources",
+    "-registration",
+    "-exports",
+    "-access",
+    "-activity-log",
+    "-notify",
+    "-package",
+    "-policy",
+    "-group",
+)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A resource to delete: its id, its type, and the API version to delete it with."""
+
+    id: str
+    type: str
+    api: str
+
+
+def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
+    """Yield what a removal deletes, in its order."""
+    held = {address for one in kept for address in one.addresses}
+    keeps_data, keeps_identity = set(DATA) <= held, set(IDENTITY) <= held
+    app = deployed(session)
+    name = names(session.subscription, {})
+    group, function = (app.id.split("/")[4], app.name) if app else (name.group, name.function)
+    where = f"{session.path}/resourceGroups/{group}"
+    tailpipe = None if app is None or keeps_identity else connector(session, app)
+    for principal in filter(None, (app.principal if app else "", tailpipe.principal if tailpipe else "")):
+        for assigned in assignments(session, app, principal):
+            yield Removed(assigned.id, "Microsoft.Authorization/roleAssignments", ROLES_API)
+    for scope in dict.fromkeys((*session.scopes, session.path, where)):
+        yield from _roles(session, scope, function)
+    if session.group:
+        for kind, policy in (
+            ("policyAssignments", "deploy-cost-export-a"),
+            ("policyDefinitions", "deploy-cost-export"),
+        ):
+            path = f"{session.scopes[0]}/providers/Microsoft.Authorization/{kind}/{policy}"
+            if session.rest.get(path, POLICY_API) is not None:
+                yield Removed(path, f"Microsoft.Authorization/{kind}", POLICY_API)
+    if session.rest.get(where, RESOURCES_API) is None:
+        return
+    data = {one.name.lower() for one in app.destinations} if app else {one.lower() for one in name.accounts}
+    found = list(session.rest.pages(f"{where}/resources", RESOURCES_API))
+    for kind, api in TYPES.items():
+        for one in found:
+            ours = (one.get("tags") or {}).get("managed-by") == "tailpipe-exports"
+            stays = keeps_data and str(one["name"]).lower() in data and kind.endswith("storageAccounts")
+            if ours and not stays and str(one["type"]).lower() == kind.lower():
+                yield Removed(str(one["id"]), kind, api)
+    for part in PARTS:
+        for scope in (where, session.path, *session.scopes):
+            path = f"{scope}/providers/Microsoft.Resources/deployments/{function}{part}"
+            if session.rest.get(path, DEPLOYMENTS_API) is not None:
+                yield Removed(path, "Microsoft.Resources/deployments", DEPLOYMENTS_API)
+    if not keeps_data and session.rest.get(where, RESOURCES_API) is not None:
+        yield Removed(where, "Microsoft.Resources/resourceGroups", RESOURCES_API)
+
+
+def _roles(session: Session, scope: str, function: str) -> Iterator[Removed]:
+    path = f"{scope}/providers/Microsoft.Authorization/roleDefinitions"
+    for one in session.rest.pages(path, ROLES_API, _filter="type eq 'CustomRole'"):
+        properties = one.get("properties") or {}
+        title = str(properties.get("roleName", ""))
+        made_here = scope.lower() in {str(at).lower() for at in properties.get("assignableScopes") or ()}
+        if title.startswith("Tailpipe Exports, ") and title.endswith(f"({function})") and made_here:
+            yield Removed(f"{path}/{one['name']}", "Microsoft.Authorization/roleDefinitions", ROLES_API)
+
+
+def remove(session: Session, gone: Sequence[Removed], tell: Tell) -> None:
+    """Delete resources, in order; what is gone already is skipped."""
+    app = deployed(session)
+    for one in gone:
+        if one.type == "Microsoft.Insights/components" and app is not None:
+            delete_generated(session.rest, app, tell)
+        try:
+            session.rest.ask("DELETE", quote(one.id, safe="/"), one.api)
+        except NotFound:
+            continue
+        tell(f"{one.id.rsplit('/', 1)[-1]} is deleted")
