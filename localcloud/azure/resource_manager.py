@@ -132,6 +132,8 @@ class ResourceManager:
                 raise scope_locked(request.path, scope)
 
     def _check_quota(self, request: Request, scope: str, cost: bool) -> None:
+        if request.within:
+            return
         self._world.quotas.check(
             request.caller.token,
             request.headers.get("clienttype", ""),
@@ -223,12 +225,14 @@ def _routes(
         ("GET", f"{SUBSCRIPTION}/resourceGroups", f"{resources}/resourceGroups/read", directory.resource_groups, True),
         ("GET", group, f"{resources}/resourceGroups/read", directory.resource_group, True),
         ("PUT", group, f"{resources}/resourceGroups/write", directory.put_resource_group, True),
+        ("DELETE", group, f"{resources}/resourceGroups/delete", directory.delete_resource_group, True),
         ("GET", _GROUP, f"{groups}/read", directory.management_group, True),
         ("GET", f"{_GROUP}/descendants", f"{groups}/descendants/read", directory.descendants, True),
         ("GET", f"{SUBSCRIPTION}{ACCOUNTS}", f"{stored}/read", storage.list, True),
         ("GET", account, f"{stored}/read", storage.get, True),
         ("PATCH", account, f"{stored}/write", storage.update, True),
         ("PUT", account, f"{stored}/write", storage.update, True),
+        ("DELETE", account, f"{stored}/delete", storage.delete, True),
         ("GET", container, f"{stored}/blobServices/containers/read", storage.container, True),
         ("PUT", container, f"{stored}/blobServices/containers/write", storage.put_container, True),
         ("GET", f"(.*){_AUTH}/roleAssignments", f"{assigned}/read", roles.assignments, True),

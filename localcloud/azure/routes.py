@@ -129,6 +129,7 @@ def operator_routes(
         (method, f"{PLACE}/providers/{_DEPLOYED}{rest}", f"{_DEPLOYED}{right}", handler)
         for method, rest, right, handler in (
             ("PUT", "/([^/]+)", "/write", deployments.put),
+            ("GET", "", "/read", deployments.list),
             ("GET", "/([^/]+)", "/read", deployments.get),
             ("DELETE", "/([^/]+)", "/delete", deployments.delete),
             ("GET", "/([^/]+)/operations", "/operations/read", deployments.operations),

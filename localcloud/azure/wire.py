@@ -24,7 +24,7 @@ class Request:
     """A request as the Azure services receive it.
 
     `path` is decoded and has no query; names in `query` and `headers` are lowercase; `path_args` are the groups of the
-    route's pattern.
+    route's pattern. `within`: a deployment makes the call, which Resource Manager repeats at its own pace.
     """
 
     method: str
@@ -36,6 +36,7 @@ class Request:
     caller: Caller = _ANONYMOUS
     path_args: tuple[str, ...] = ()
     id: str = ""
+    within: bool = False
 
     def json(self) -> dict[str, Any]:
         """Return the body as an object; an empty body is an empty object. Raises ArmError 400 InvalidRequestContent."""

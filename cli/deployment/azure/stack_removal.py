@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from cli.deployment.azure.app import SITES_API
-from cli.deployment.azure.connector import assignments, connector
+from cli.deployment.azure.app import SITES_API, TAG, TAGGED
+from cli.deployment.azure.connector import assignments, connector, containers
 from cli.deployment.azure.functions import deployed
 from cli.deployment.azure.names import names
 from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
@@ -34,18 +34,6 @@ TYPES = {
     "Microsoft.ManagedIdentity/userAssignedIdentities": "2023-01-31",
     "Microsoft.Storage/storageAccounts": STORAGE_API,
 }
-PARTS = (
-    "",
-    "-resources",
-    "-registration",
-    "-exports",
-    "-access",
-    "-activity-log",
-    "-notify",
-    "-package",
-    "-policy",
-    "-group",
-)
 
 
 @dataclass(frozen=True)
@@ -66,9 +54,13 @@ def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
     group, function = (app.id.split("/")[4], app.name) if app else (name.group, name.function)
     where = f"{session.path}/resourceGroups/{group}"
     tailpipe = None if app is None or keeps_identity else connector(session, app)
-    for principal in filter(None, (app.principal if app else "", tailpipe.principal if tailpipe else "")):
-        for assigned in assignments(session, app, principal):
-            yield Removed(assigned.id, "Microsoft.Authorization/roleAssignments", ROLES_API)
+    granted = assignments(session, app, app.principal) if app else []
+    if app is not None and tailpipe is not None:
+        # Tailpipe's application may serve other deployments of this tenant too.
+        ours = {one.lower() for one in (*containers(app), *session.scopes)}
+        granted += [one for one in tailpipe.held if one.scope.lower() in ours]
+    for assigned in granted:
+        yield Removed(assigned.id, "Microsoft.Authorization/roleAssignments", ROLES_API)
     for scope in dict.fromkeys((*session.scopes, session.path, where)):
         yield from _roles(session, scope, function)
     if session.group:
@@ -85,15 +77,15 @@ def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
     found = list(session.rest.pages(f"{where}/resources", RESOURCES_API))
     for kind, api in TYPES.items():
         for one in found:
-            ours = (one.get("tags") or {}).get("managed-by") == "tailpipe-exports"
+            tagged = (one.get("tags") or {}).get(TAG) == TAGGED
             stays = keeps_data and str(one["name"]).lower() in data and kind.endswith("storageAccounts")
-            if ours and not stays and str(one["type"]).lower() == kind.lower():
+            if tagged and not stays and str(one["type"]).lower() == kind.lower():
                 yield Removed(str(one["id"]), kind, api)
-    for part in PARTS:
-        for scope in (where, session.path, *session.scopes):
-            path = f"{scope}/providers/Microsoft.Resources/deployments/{function}{part}"
-            if session.rest.get(path, DEPLOYMENTS_API) is not None:
-                yield Removed(path, "Microsoft.Resources/deployments", DEPLOYMENTS_API)
+    for scope in (where, session.path, *session.scopes):
+        path = f"{scope}/providers/Microsoft.Resources/deployments"
+        for one in session.rest.pages(path, DEPLOYMENTS_API):
+            if str(one["name"]) == function or str(one["name"]).startswith(f"{function}-"):
+                yield Removed(f"{path}/{one['name']}", "Microsoft.Resources/deployments", DEPLOYMENTS_API)
     if not keeps_data and session.rest.get(where, RESOURCES_API) is not None:
         yield Removed(where, "Microsoft.Resources/resourceGroups", RESOURCES_API)
 

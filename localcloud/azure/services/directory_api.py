@@ -102,6 +102,21 @@ class DirectoryApi:
         self._world.group_tags[(found.id, known[0] if known else name)] = dict(request.json().get("tags") or {})
         return Answer(self._group(found.id, known[0] if known else name), 200 if known else 201)
 
+    def delete_resource_group(self, request: Request) -> Answer:
+        """Delete a resource group with everything in it."""
+        owner = self._world.directory.get(request.path_args[0])
+        check_writable(owner)
+        name = self._group_name(owner.id, request.path_args[1])
+        below = f"/subscriptions/{owner.id}/resourcegroups/{name.lower()}/"
+        for held in (self._world.resources, self._world.sites):
+            for one in [one for one in held if one.startswith(below)]:
+                held.pop(one)
+        for account in [one for one in self._world.accounts.values() if one.id.lower().startswith(below)]:
+            del self._world.accounts[account.name]
+        self._world.resource_groups.pop((owner.id, name))
+        self._world.group_tags.pop((owner.id, name), None)
+        return Answer(status=200)
+
     def management_group(self, request: Request) -> Answer:
         group = self._management_group(request.path_args[0])
         parent = {"id": f"{_GROUPS}/{group.parent}", "name": group.parent} if group.parent else None

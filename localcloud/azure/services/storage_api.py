@@ -53,6 +53,16 @@ class StorageApi:
         account.update(properties)
         return Answer(account.document(self._endpoint))
 
+    def delete(self, request: Request) -> Answer:
+        """Delete an account with everything in it."""
+        try:
+            account = self._account(request)
+        except ArmError:
+            return Answer(status=204)
+        check_writable(self._world.directory.get(account.subscription))
+        del self._world.accounts[account.name]
+        return Answer(status=200)
+
     def check_name(self, request: Request) -> Answer:
         """Return whether an account name is available; account names are unique across Azure."""
         body = request.json()

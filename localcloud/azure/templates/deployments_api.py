@@ -50,6 +50,11 @@ class DeploymentsApi:
     def get(self, request: Request) -> Answer:
         return Answer(self._found(request))
 
+    def list(self, request: Request) -> Answer:
+        """Return the deployments at a scope."""
+        below = f"{request.path_args[0]}/providers/Microsoft.Resources/deployments/".lower()
+        return Answer({"value": [one for name, one in self._world.resources.items() if name.startswith(below)]})
+
     def delete(self, request: Request) -> Answer:
         """Delete the record of a deployment; what it deployed stays."""
         where = _id(request)
@@ -147,6 +152,7 @@ class DeploymentsApi:
                 {name: value for name, value in request.headers.items() if name in ("authorization", "content-type")},
                 b"" if body is None else msgspec.json.encode(body),
                 request.base_url,
+                within=True,
             )
             answer = self._send(sent)
             return answer.status, answer.document
