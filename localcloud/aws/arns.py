@@ -112,6 +112,9 @@ class Arns:
         return arn, self._arn("bcm-data-exports", home, f"table/{table}")
 
     def _stack(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
+        if params.get("StackName"):
+            named = str(params["StackName"])
+            return (named if named.startswith("arn:") else self._arn("cloudformation", where, f"stack/{named}/*"),)
         if not params.get("StackSetName"):
             return _ANY
         stack_set = self._stack_set(where, params)

@@ -195,6 +195,7 @@ class LocalAws(LocalCloud):
         self._stack.callback(self.world.functions.close)
         self._stack.callback(self.world.event_sources.close)
         self._stack.callback(self.world.state_machines.close)
+        self._stack.callback(self.world.stack_engine.close)
         server.start()
         if not self._bare:
             self._deploy()

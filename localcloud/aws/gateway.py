@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from functools import cache, lru_cache
 from typing import Any
 
@@ -131,8 +132,9 @@ class Gateway:
         if handler is not None:
             checked = aws_request.service in validate.ANSWERED
             try:
-                with world.lock:
-                    result = handler(Caller(attempt.account, aws_request.region, attempt.principal), aws_request.params)
+                caller = Caller(attempt.account, aws_request.region, attempt.principal, aws_request.access_key)
+                with nullcontext() if world.calls_back(aws_request.service, aws_request.operation) else world.lock:
+                    result = handler(caller, aws_request.params)
             except AwsError as error:
                 if checked:
                     validate.check_refusal(aws_request, error)

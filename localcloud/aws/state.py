@@ -37,6 +37,8 @@ from localcloud.aws.services.s3_rules import S3Rules
 from localcloud.aws.services.stackset_operations import Operations
 from localcloud.aws.services.stacksets import StackSet
 from localcloud.aws.services.stacksets_api import StackSetsApi
+from localcloud.aws.stacks.api import StacksApi
+from localcloud.aws.stacks.engine import Engine
 from localcloud.aws.wire import AwsRequest
 from shared.runtime.clock import Clock
 
@@ -93,12 +95,14 @@ class World:
             clock, self.sessions, self.functions, self.enforcement, self.calls, self.events.release
         )
         self.buses.on_message.append(self.event_sources.arrived)
+        self.stack_engine = Engine(clock, partition.name, partition.dns, self.sessions)
+        self._stacks_api = StacksApi(self.stack_engine, self.sessions, clock, partition.name)
         self.arns = Arns(partition, self.organizations.find, self._stack_set, self.buckets)
         self._handlers = {
             "bcm-data-exports": ExportsApi(self.exports, behavior.page_size).operations,
             "billing": self.billing.operations,
             "organizations": self.organizations.operations,
-            "cloudformation": StackSetsApi(self.stacks, behavior.page_size).operations,
+            "cloudformation": StackSetsApi(self.stacks, behavior.page_size).operations | self._stacks_api.operations,
             "events": self.buses.operations,
             "lambda": self.lambda_api.operations,
             "iam": self.simulator.operations,
@@ -115,6 +119,10 @@ class World:
     def handler(self, service: str, operation: str) -> Handler | None:
         """Return the handler of an operation, or None if moto handles it."""
         return self._handlers.get(service, {}).get(operation)
+
+    def calls_back(self, service: str, operation: str) -> bool:
+        """Return whether a handler calls this cloud itself, and must not be called with the lock held."""
+        return service == "cloudformation" and operation in self._stacks_api.operations
 
     def corrected(self, aws_request: AwsRequest, attempt: Attempt) -> AbstractContextManager[None]:
         """Return a context in which moto answers a request, which corrects its differences from AWS."""

@@ -19,7 +19,8 @@ from localcloud.common.oracles import oracle
 # The services whose results and errors the local cloud creates without moto.
 ANSWERED = frozenset({"bcm-data-exports", "billing", "organizations", "cloudformation", "stepfunctions"})
 # Enumerations to which AWS adds values before they are in the model: tests may return values that are not in it.
-OPEN = frozenset({"ExecutionStatusReason"})
+# The events of a stack itself show its own status, which the enumeration for resources does not have.
+OPEN = frozenset({"ExecutionStatusReason", "ResourceStatus"})
 # Error codes that every operation may return. Source: the services' "Common errors" pages.
 COMMON = frozenset(
     {"AccessDenied", "AccessDeniedException", "NotImplemented", "ValidationError", "ValidationException"}

@@ -27,11 +27,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Caller:
-    """The account of a request's credentials, the region it is signed for, and the principal's ARN."""
+    """The account of a request's credentials, the region it is signed for, and the principal's ARN.
+
+    `key` is the access key, with which a service makes calls on behalf of the caller.
+    """
 
     account: str
     region: str
     principal: str
+    key: str = ""
 
 
 Handler = Callable[[Caller, dict[str, Any]], dict[str, Any]]

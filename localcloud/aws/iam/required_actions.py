@@ -49,6 +49,10 @@ _PASSES: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
     ("scheduler", "UpdateSchedule"): lambda params: params.get("Target", {}).get("RoleArn"),
     ("stepfunctions", "CreateStateMachine"): lambda params: params.get("roleArn"),
     ("stepfunctions", "UpdateStateMachine"): lambda params: params.get("roleArn"),
+    ("cloudformation", "CreateStack"): lambda params: params.get("RoleARN"),
+    ("cloudformation", "UpdateStack"): lambda params: params.get("RoleARN"),
+    ("cloudformation", "DeleteStack"): lambda params: params.get("RoleARN"),
+    ("cloudformation", "CreateChangeSet"): lambda params: params.get("RoleARN"),
 }
 
 

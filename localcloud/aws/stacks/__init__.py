@@ -1,0 +1,1 @@
+"""CloudFormation stacks: their templates, resource types, engine and API."""
