@@ -102,11 +102,23 @@ class Reads:
         return {"StackResourceDetail": {**about, "StackName": stack.name, "StackId": stack.id}}
 
     def _resources(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        stack = self._stack(caller, str(params.get("StackName", "")))
+        stack = self._holding(caller, params)
         wanted = params.get("LogicalResourceId")
         found = [one for one in list(stack.resources.values()) if wanted in (None, one.logical)]
         about = {"StackName": stack.name, "StackId": stack.id}
         return {"StackResources": [_resource(one) | about | {"Timestamp": one.at} for one in found]}
+
+    def _holding(self, caller: Caller, params: Mapping[str, Any]) -> Stack:
+        """Return the named stack, or the one with a physical resource."""
+        physical = params.get("PhysicalResourceId")
+        if params.get("StackName") or not physical:
+            return self._stack(caller, str(params.get("StackName", "")))
+        with self._engine.lock:
+            for stack in self._engine.stacks.values():
+                here = tuple(stack.where) == (caller.account, caller.region)
+                if here and any(one.physical == physical for one in stack.resources.values()):
+                    return stack
+        raise AwsError("ValidationError", f"Stack for {physical} does not exist", 400)
 
     def _list_resources(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         stack = self._stack(caller, str(params["StackName"]))
