@@ -146,6 +146,9 @@ class Clients:
             # Only validated settings may override endpoints, not configuration that botocore finds itself.
             ignore_configured_endpoint_urls=True,  # type: ignore[call-arg] # botocore has it since 1.29.168, its stubs do not
             s3={"addressing_style": "path"} if url else {},
+            # Requests have this version anyway, links only if asked: S3 refuses the older one for buckets made since
+            # June 2020. Source: "AWS Signature Version 2 turned off (deprecated) for Amazon S3", Amazon S3 User Guide.
+            signature_version="s3v4" if service == "s3" else None,
         )
         client: Any = self._session.client(
             cast("Any", service), region_name=region, endpoint_url=url or None, config=config

@@ -28,6 +28,8 @@ DESTINATION = {
     "prefix": Field("DESTINATION_PREFIX", r"[A-Za-z0-9!_.*'()/-]{1,256}", "a key prefix"),
     "billing_view": Field("BILLING_VIEW_ARN", VIEW_ARN.format(partition=_PARTITION), "the ARN of a billing view"),
 }
+# Labels of a discovered tenant: an entry for a billing view names neither its payer nor its transfer.
+PAYER_LABEL, TRANSFER_LABEL = "payer", "transfer"
 # What an entry may override. Endpoints, credentials, and where state, reports and messages go are the deployment's.
 OVERRIDES = frozenset(
     {
@@ -100,6 +102,13 @@ def _identity(tenant: Tenant) -> str:
     return f"billing view {view}" if view else f"payer {payer_of(tenant)}"
 
 
+def _known_as(tenant: Tenant) -> Iterator[str]:
+    """Yield the payer, the billing view and the transfer of an entry: one of them is enough to recognize a tenant."""
+    yield account_of(tenant.entry.get("role_arn", "")) or ""
+    yield tenant.destination.get("billing_view", "")
+    yield from (tenant.labels.get(name, "") for name in (PAYER_LABEL, TRANSFER_LABEL))
+
+
 def _further(tenant: Tenant) -> Iterator[str]:
     """Yield what is wrong with an entry whose fields are valid by themselves."""
     role, secret = tenant.entry.get("role_arn", ""), tenant.entry.get("external_id", "")
@@ -130,4 +139,5 @@ RULES = Rules(
     identity=_identity,
     unique=("external_id",),
     further=_further,
+    known_as=_known_as,
 )

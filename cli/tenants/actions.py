@@ -140,9 +140,11 @@ def discovered(where: Where) -> int:
         registry, rules = fleet.registry(), fleet.port.RULES
         with explained(where.cloud):
             proposals = fleet.port.discover(fleet.environment, discard, SystemClock())
+        entries = fleet.entries()
         known = {rules.identity(one) for one in registry.tenants.values()}
-        taken = {id_of(one) for one in fleet.entries()}
-        new = [one for one in proposals if _identity(one, rules) not in known]
+        known |= {name for one in entries for name in rules.known_as(_as_written(one))} - {""}
+        taken = {id_of(one) for one in entries}
+        new = [one for one in proposals if known.isdisjoint((_identity(one, rules), *rules.known_as(one)))]
         if where.as_json:
             print_document({"cloud": where.cloud.name, "tenants": [_proposal(one, taken) for one in new]})
         else:
@@ -311,6 +313,14 @@ def _proposal(tenant: Tenant, taken: set[str]) -> dict[str, Any]:
     return {
         key: dict(value) if isinstance(value, Mapping) else value for key, value in {**entry, **more}.items() if value
     }
+
+
+def _as_written(entry: Mapping[str, Any]) -> Tenant:
+    """Return an entry as a tenant, with only those of its values that are texts; it may be invalid."""
+    parts = ("entry", "destination", "labels")
+    given = {name: entry[name] for name in parts if isinstance(entry.get(name), Mapping)}
+    texts = {name: {k: v for k, v in one.items() if isinstance(v, str)} for name, one in given.items()}
+    return Tenant(id_of(entry), str(entry.get("cloud", "")), **texts)
 
 
 def _identity(proposal: Tenant, rules: Rules) -> str:

@@ -66,7 +66,8 @@ class Rules(msgspec.Struct, frozen=True):
     `settings` are those that an entry may override. `own` are settings of the deployment that no tenant inherits.
     `identity` returns what only one tenant may enter, such as a payer's account id, for messages. `unique` are fields
     of `entry` whose values no two tenants may share. `exclusive` returns what else only one tenant may have, each with
-    the reason. `further` returns what else is wrong with a valid entry.
+    the reason. `further` returns what else is wrong with a valid entry. `known_as` returns under what a cloud lists a
+    tenant: a proposal is not new if it shares any of these with an entry, also with one that is not valid.
     """
 
     cloud: str
@@ -78,6 +79,7 @@ class Rules(msgspec.Struct, frozen=True):
     unique: tuple[str, ...] = ()
     further: Callable[[Tenant], Iterable[str]] = lambda _: ()
     exclusive: Callable[[Tenant], Mapping[str, str]] = lambda _: {}
+    known_as: Callable[[Tenant], Iterable[str]] = lambda _: ()
 
 
 class TenantRegistry(msgspec.Struct, frozen=True):

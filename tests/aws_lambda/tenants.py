@@ -68,6 +68,11 @@ class Provider:
         self.write()
         return payer
 
+    def payer(self, tenant: str) -> str:
+        """Return the account of a tenant that was added with a role."""
+        entry = next(one["entry"] for one in self.entries if one["id"] == tenant)
+        return str(entry["role_arn"].split(":")[4])
+
     def with_members(self, payer: str) -> dict[str, str]:
         """Create the StackSet of the member roles in a payer; return the settings of its entry."""
         deployment = self.cloud.deployment

@@ -11,7 +11,7 @@ from aws_lambda.clients import EXPORT_REGIONS, RATES, Clients, own_account, warm
 from aws_lambda.errors import NOT_IN_ORGANIZATION, translate
 from aws_lambda.settings import AwsSettings, read_settings
 from aws_lambda.state_store import S3Fleet
-from aws_lambda.tenants import RULES, is_shared, payer_of
+from aws_lambda.tenants import PAYER_LABEL, RULES, TRANSFER_LABEL, is_shared, payer_of
 from cli.deployment.aws import tenant_check, tenant_role
 from cli.deployment.model import Finding
 from cli.deployment.tenants import Invitation
@@ -152,13 +152,14 @@ def discover(environment: Mapping[str, str], sink: Sink, clock: Clock) -> list[T
     """
     found = _Deployment(environment, sink, clock)
     own = found.account()
-    names = {str(one["Source"]["ManagementAccountId"]): str(one.get("Name", "")) for one in _transfers(found)}
+    transfers = {str(one["Source"]["ManagementAccountId"]): one for one in _transfers(found)}
     proposals: list[Tenant] = []
     viewed: set[str] = set()
     for view in _views(found):
         payer = str(view.get("sourceAccountId", ""))
         viewed.add(payer)
-        name = names.get(payer) or str(view.get("name", ""))
+        transfer = transfers.get(payer, {})
+        name = str(transfer.get("Name") or view.get("name", ""))
         health = view.get("healthStatus") or {}
         reasons = ", ".join(map(str, health.get("statusReasons", []))) or str(health.get("statusCode", "HEALTHY"))
         unhealthy = health.get("statusCode", "HEALTHY") == "UNHEALTHY"
@@ -169,14 +170,20 @@ def discover(environment: Mapping[str, str], sink: Sink, clock: Clock) -> list[T
                 name,
                 destination={"billing_view": str(view["arn"]), "bucket_owner": own},
                 paused=unhealthy,
-                labels={"payer": payer, **({"billing-view": reasons} if unhealthy else {})},
+                labels={**_labels(payer, transfer), **({"billing-view": reasons} if unhealthy else {})},
             )
         )
-    for payer, name in sorted(names.items()):
+    for payer, transfer in sorted(transfers.items()):
         if payer not in viewed:
-            taken = {one.id for one in proposals}
-            proposals.append(Tenant(_id_of(name, payer, taken), "aws", name, labels={"payer": payer}))
+            taken, name = {one.id for one in proposals}, str(transfer.get("Name", ""))
+            proposals.append(Tenant(_id_of(name, payer, taken), "aws", name, labels=_labels(payer, transfer)))
     return proposals
+
+
+def _labels(payer: str, transfer: Mapping[str, Any]) -> dict[str, str]:
+    """Return by what the tenant of a transfer is recognized once it is in the registry."""
+    known = {PAYER_LABEL: payer, TRANSFER_LABEL: str(transfer.get("Id", ""))}
+    return {name: value for name, value in known.items() if value}
 
 
 def _transfers(found: _Deployment) -> Iterator[Mapping[str, Any]]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
+from cli.deployment.aws import tenant_role, tenants
 from cli.main import main
 from tests.aws_lambda.tenants import Provider
 from tests.cli.support.aws import account, sign_in
+from tests.limits import HANG_S
 
 
 @pytest.fixture
@@ -71,3 +78,57 @@ def test_role_that_was_withdrawn_fails_the_check(provider: Provider) -> None:
     assert any(one["ok"] is False and one["remedy"] for one in findings)
     assert called("run", "aws", "--tenant", "acme", "--yes").exit_code == 1
     assert "unreachable" in called("tenants", "list", "aws").stdout
+
+
+def proposed(*more: str) -> list[dict[str, Any]]:
+    """Return what `tenants list --discovered` proposes."""
+    found = called("tenants", "list", "aws", "--discovered", "--json", *more)
+    assert found.exit_code == 0, found.output
+    listed: list[dict[str, Any]] = json.loads(found.stdout)["tenants"]
+    return listed
+
+
+def test_registered_transfer_is_not_proposed_again(provider: Provider) -> None:
+    """It is known by its view, by its payer, which an entry may also enter by a role, or by its transfer."""
+    cloud = provider.cloud
+    cloud.transfer_billing(payer=provider.payer("acme"), name="Acme")
+    names = ("hold", "base", "wing")
+    views = [cloud.transfer_billing(payer=cloud.add_payer(name=name), name=name) for name in names]
+    assert [one["id"] for one in proposed()] == ["hold", "base", "wing"]
+    by_view = {"billing_view": views[0], "bucket_owner": cloud.account}
+    base = next(one for one in proposed() if one["id"] == "base")
+    provider.entries += [
+        {"id": "renamed", "cloud": "aws", "destination": by_view},
+        # Invalid: no round serves it, but it is registered.
+        {"id": "other-name", "cloud": "aws", "labels": {"transfer": base["labels"]["transfer"]}},
+    ]
+    provider.write()
+    assert [one["id"] for one in proposed()] == ["wing"]
+    provider.write(*provider.entries, *proposed())
+    assert proposed() == []
+
+
+def test_published_link_opens_the_template_of_the_role(provider: Provider) -> None:
+    """CloudFormation reads the template by the signed address, and the link sets parameters that it declares."""
+    published = tenant_role.published()
+    provider.cloud.client("s3").put_object(Bucket=provider.bucket, Key=tenants.TEMPLATE_KEY, Body=published)
+    payer = provider.add("globex", shared=True, carbon=True)
+    (link,) = [word for word in called("tenants", "invite", "aws", "globex").stdout.split() if "quickcreate" in word]
+    query = parse_qs(urlsplit(link).fragment.partition("?")[2], keep_blank_values=True, strict_parsing=True)
+    with urlopen(query["templateURL"][0], timeout=HANG_S) as answer:  # noqa: S310 - the address of the local S3
+        text = answer.read().decode()
+    assert text == published
+    given = {name.removeprefix("param_"): value for name, (value,) in query.items() if name.startswith("param_")}
+    declared = yaml.safe_load(text)["Parameters"]
+    assert given.keys() == declared.keys() - {"ExternalId"}
+    for name, value in given.items():
+        assert re.fullmatch(declared[name].get("AllowedPattern", ".*"), value), name
+        assert value in declared[name].get("AllowedValues", [value]), name
+    assert (given["ProviderAccount"], given["BucketName"], given["ExportCarbon"]) == (
+        provider.cloud.account,
+        "",
+        "true",
+    )
+    # What the link sets, and the External ID, is all that the stack needs.
+    made = provider.cloud.launch_stack(account=payer, template=text, parameters={**given, "ExternalId": "x" * 24})
+    assert f"arn:aws:iam::{payer}:role/{given['RoleName']}" in made.values()
