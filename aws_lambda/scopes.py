@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from aws_lambda.clients import Clients
 from aws_lambda.errors import NOT_IN_ORGANIZATION
 from aws_lambda.settings import AwsSettings
@@ -55,6 +57,9 @@ class Scopes:
         the organization can be read; CloudError where the listing fails.
         """
         found = self._enumerate(requested)
+        if self._settings.billing_view:
+            # The costs are another payer's: one account exports the views of several, each below a prefix of its own.
+            found = msgspec.structs.replace(found, owner=self._settings.billing_view, formerly=())
         self.requested = frozenset(requested)
         for scope in found.scopes:
             standing = scope.traits.get(STANDING)

@@ -178,6 +178,27 @@ def test_state_of_another_payer_is_not_touched(provider: Provider) -> None:
     assert before["ETag"] == after["ETag"]
 
 
+def test_state_of_another_billing_view_is_not_touched(provider: Provider) -> None:
+    """The account that exports is the same, but an export of another customer's costs would join those of the first."""
+    cloud = provider.cloud
+    views = [cloud.transfer_billing(payer=cloud.add_payer(name=name)) for name in ("one", "two")]
+    entries = [
+        {"id": "acme", "cloud": "aws", "destination": {"billing_view": view, "bucket_owner": cloud.account}}
+        for view in views
+    ]
+    provider.write(entries[0])
+    provider.fleet().begin()
+    assert provider.run("acme").report["failures"] == []
+    made = cloud.exports()
+    provider.write(entries[1])
+    finished = provider.run("acme")
+    assert [one["code"] for one in finished.report["failures"]] == ["state-foreign"]
+    assert views[0] in finished.report["failures"][0]["message"]
+    assert cloud.exports() == made
+    provider.write(entries[0])
+    assert provider.run("acme").report["status"] == "ok"
+
+
 def test_payer_with_another_tenant_id_keeps_its_export(provider: Provider) -> None:
     """The entry moves to another id: the export that exists is found by its mark, and never made a second time."""
     payer = provider.add("acme")

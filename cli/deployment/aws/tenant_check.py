@@ -67,19 +67,33 @@ def _entry(
         return
     for what, other in (("without an External ID", None), ("with an invented one", secrets.token_hex(16))):
         yield _deputy(own, run, role, other, what)
-    for one in others[:MOST_OTHERS]:
-        if one.entry.get("external_id"):
-            yield _foreign(one, environment, own, run, role)
+    entered = [one for one in others if one.entry.get("external_id")]
+    found = {one.id: _known(one, environment, own, run) for one in entered}
+    same = sorted(name for name, theirs in found.items() if theirs == external_id)
+    remedy = f"Store another External ID in the secret of each of them. {RELAUNCH}" if same else ""
+    unread = sum(isinstance(theirs, Exception) for theirs in found.values())
+    detail = f"that of {', '.join(same[:MOST_OTHERS])} is the same" if same else ""
+    detail = detail or (f"those of {unread} of {len(found)} others could not be read" if unread else "")
+    ok = False if same else None if unread else True
+    yield Finding("no other tenant has the same External ID", ok=ok, detail=detail, remedy=remedy)
+    for one in entered[:MOST_OTHERS]:
+        what, theirs = f"with that of tenant {one.id}", found[one.id]
+        if isinstance(theirs, Exception):
+            yield Finding(f"the role refuses to be assumed {what}", ok=None, detail=str(theirs))
+        else:
+            yield _deputy(own, run, role, theirs, what)
 
 
-def _foreign(other: Tenant, environment: Mapping[str, str], own: Clients, run: RunContext, role: str) -> Finding:
-    """Return whether the role refuses the External ID of another tenant."""
-    what = f"with that of tenant {other.id}"
-    try:
-        external_id = external_id_of(read_settings(environment_of(other, environment, RULES)), own, run)
-    except (ReportedError, SettingsError) as error:
-        return Finding(f"the role refuses to be assumed {what}", ok=None, detail=str(error))
-    return _deputy(own, run, role, external_id, what)
+def _known(other: Tenant, environment: Mapping[str, str], own: Clients, run: RunContext) -> str | Exception:
+    """Return the External ID of another tenant, read once for all checks of a command, or why it cannot be read."""
+    secret = other.entry["external_id"]
+    if secret not in own.read_secrets:
+        try:
+            settings = read_settings(environment_of(other, environment, RULES))
+            own.read_secrets[secret] = external_id_of(settings, own, run)
+        except (ReportedError, SettingsError) as error:
+            return error
+    return own.read_secrets[secret]
 
 
 def _deputy(own: Clients, run: RunContext, role: str, external_id: str | None, what: str) -> Finding:

@@ -134,6 +134,19 @@ def test_role_that_trusts_more_than_its_tenant_is_a_fault(provider: Provider, co
     assert all(one.remedy for one in found if one.ok is False)
 
 
+def test_external_id_of_two_secrets_is_a_fault(provider: Provider) -> None:
+    """The registry sees two secrets; the check compares what they hold, also for tenants whose roles are not tried."""
+    provider.add("acme")
+    for number in range(12):
+        value = "external-id-of-acme" if number == 11 else f"another-external-id-{number}"
+        role = f"arn:aws:iam::{number:012d}:role/tailpipe-exports-tenant"
+        entry = {"role_arn": role, "external_id": provider.secret(f"other-{number}", value)}
+        provider.entries.append({"id": f"other-{number}", "cloud": "aws", "entry": entry})
+    found = checked(provider)
+    assert wrong(found) == ["no other tenant has the same External ID: that of other-11 is the same"]
+    assert "Store another External ID" in next(one for one in found if one.ok is False).remedy
+
+
 def test_check_of_a_tenant_that_refuses_ends_at_its_entry(provider: Provider) -> None:
     """Nothing else is tried, and the remedy is the invitation."""
     payer = provider.add("acme")
