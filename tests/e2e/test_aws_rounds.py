@@ -191,7 +191,7 @@ def test_round_is_left_to_the_one_in_progress(rounds: Rounds) -> None:
 
 
 def test_roles_of_a_round_are_granted_exactly_what_they_use(rounds: Rounds) -> None:
-    """No right of the coordinator is unused, except those that AWS itself uses to follow child workflows."""
+    """No right of the coordinator is unused, except those that AWS names for child workflows and uploads in parts."""
     rounds.add("acme", shared=True)
     rounds.cloud.calls.clear()
     client = rounds.cloud.client("stepfunctions")
@@ -207,7 +207,8 @@ def test_roles_of_a_round_are_granted_exactly_what_they_use(rounds: Rounds) -> N
     used = {action for principal, action, _ in rounds.cloud.calls.accesses() if principal == rounds.rounds_role}
     listed = yaml.safe_load(grants.RIGHTS.read_text(encoding="utf-8"))["rounds"]
     granted = {action for grant in listed if grant.get("when") != "kms" for action in grant["actions"]}
-    assert granted - used == {"states:DescribeExecution", "states:StopExecution"}
+    parts = {"s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts"}
+    assert granted - used == {"states:DescribeExecution", "states:StopExecution", *parts}
     assert used <= granted
     refused = [call for call in rounds.cloud.calls.select() if "AccessDenied" in (call.error or "")]
     assert refused == []
@@ -228,7 +229,7 @@ def test_round_fails_without_a_right(rounds: Rounds, action: str) -> None:
 
 
 def test_coordinator_can_do_nothing_else(rounds: Rounds) -> None:
-    """It calls no other function, reads no registry, state or result, and enters no tenant."""
+    """It calls no other function, reads no registry, state or export, and enters no tenant."""
     rounds.add("acme", shared=True)
     rounds.round()
     iam = rounds.cloud.client("iam")
@@ -239,10 +240,9 @@ def test_coordinator_can_do_nothing_else(rounds: Rounds) -> None:
     )
     with Session(rounds.cloud, rounds.rounds_role) as session:
         s3, entry = session.client("s3"), rounds.entries[0]["entry"]
-        others = ("registry/tenants.json", "state/rows/acme.json")
-        reads = [
-            partial(s3.get_object, Bucket=rounds.bucket, Key=key) for key in (*others, *rounds.stored("runs/engine/"))
-        ]
+        others = ("registry/tenants.json", "state/rows/acme.json", *rounds.stored("runs/rounds/"))
+        assert len(others) == 3
+        reads = [partial(s3.get_object, Bucket=rounds.bucket, Key=key) for key in others]
         writes = [partial(s3.put_object, Bucket=rounds.bucket, Key=key, Body=b"") for key in (*others, "dataexport/x")]
         enters = partial(session.client("sts").assume_role, RoleArn=entry["role_arn"], RoleSessionName="own")
         asks = partial(session.client("secretsmanager").get_secret_value, SecretId=entry["external_id"])
