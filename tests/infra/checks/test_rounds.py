@@ -13,6 +13,7 @@ from localcloud.aws.partitions import PARTITIONS
 from localcloud.aws.platform.deployed_rounds import CONCURRENCY, TOLERATED_PERCENT, definition
 from localcloud.aws.platform.deployment import Deployment
 from localcloud.aws.services.states_language import problems
+from shared.state.session import LEASE
 from tools import modules
 
 DEPLOYMENT = Deployment.fresh("111122223333", PARTITIONS["aws"], "eu-west-1", fleet=True)
@@ -59,3 +60,11 @@ def test_tenants_cost_two_transitions_each() -> None:
     """Its start and one call: a state more for each tenant would raise the cost of all rounds by half."""
     tenants = json.loads(definition(DEPLOYMENT))["States"]["Tenants"]["ItemProcessor"]
     assert list(tenants["States"]) == ["Run"]
+
+
+def test_call_that_died_is_repeated_when_its_lock_has_expired() -> None:
+    """Before that, the function would find the tenant busy, and the round would end without it."""
+    (run,) = json.loads(definition(DEPLOYMENT))["States"]["Tenants"]["ItemProcessor"]["States"].values()
+    delays = {error: one["IntervalSeconds"] for one in run["Retry"] for error in one["ErrorEquals"]}
+    died = ("Lambda.Unknown", "Runtime.ExitError", "Runtime.OutOfMemory", "Sandbox.Timedout", "States.Timeout")
+    assert min(delays[error] for error in died) > LEASE.total_seconds()
