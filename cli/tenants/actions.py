@@ -317,10 +317,18 @@ def _proposal(tenant: Tenant, taken: set[str]) -> dict[str, Any]:
 
 def _as_written(entry: Mapping[str, Any]) -> Tenant:
     """Return an entry as a tenant, with only those of its values that are texts; it may be invalid."""
-    parts = ("entry", "destination", "labels")
-    given = {name: entry[name] for name in parts if isinstance(entry.get(name), Mapping)}
-    texts = {name: {k: v for k, v in one.items() if isinstance(v, str)} for name, one in given.items()}
-    return Tenant(id_of(entry), str(entry.get("cloud", "")), **texts)
+
+    def texts(part: str) -> dict[str, str]:
+        given = entry.get(part)
+        return {k: v for k, v in given.items() if isinstance(v, str)} if isinstance(given, Mapping) else {}
+
+    return Tenant(
+        id_of(entry),
+        str(entry.get("cloud", "")),
+        entry=texts("entry"),
+        destination=texts("destination"),
+        labels=texts("labels"),
+    )
 
 
 def _identity(proposal: Tenant, rules: Rules) -> str:
