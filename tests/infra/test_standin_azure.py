@@ -19,6 +19,7 @@ from tests.infra.planning import REPOSITORY, Workspace, stand_in_providers
 from tests.infra.refused_azure import ELSEWHERE, GOOD, ROOT
 from tests.infra.standin.roots import Applied, apply
 from tests.infra.standin.values import PRINCIPAL, SUBSCRIPTION, TENANT
+from tests.infra.template_azure import Body, arguments_of, differences, evaluated, parameters_of, read
 
 SUFFIX = SUBSCRIPTION[-6:]
 GROUP = "/providers/Microsoft.Management/managementGroups/contoso-root"
@@ -342,3 +343,67 @@ def test_destroy_keeps_the_delivered_data(deployed: Deployed) -> None:
     assert refused.code == 1, refused
     assert "is kept: apply delete_data_on_destroy = true first" in refused.text
     assert f'azurerm_storage_container.destination["tailpipedataexport{SUFFIX}"]' in left
+
+
+def of_templates(applied: Applied, name: str, old: str = "", new: str = "") -> list[Body]:
+    """Return what the templates deploy with a root's arguments, with one text replaced in both."""
+    root = ROOTS[name]
+    arguments = arguments_of(name) if isinstance(root, str) else root["module"]["tailpipe_exports"]
+    one, other = (json.dumps(read(file), indent=2) for file in ("template.json", "management-group.json"))
+    assert old in one + other
+    if old:
+        one, other = one.replace(old, new), other.replace(old, new)
+    return evaluated(applied, json.loads(one), json.loads(other), parameters_of(arguments, applied))
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_templates_deploy_what_terraform_applies(deployed: Deployed, name: str) -> None:
+    """Resource by resource, right by right, setting by setting; what differs is listed with its reason."""
+    applied = deployed(name)
+    assert differences(applied, of_templates(applied, name)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "difference"),
+    [
+        ('"Microsoft.CostManagement/exports/run/action"', '"Microsoft.CostManagement/exports/delete"', "permissions"),
+        ("'Microsoft.Storage/storageAccounts/read'", "'Microsoft.Storage/storageAccounts/delete'", "permissions"),
+        ('"defaultValue": 90,', '"defaultValue": 91,', "rule"),
+        ("[string(parameters('callBudget'))]", "[string(1)]", "parameters_content"),
+        ('"allowBlobPublicAccess": false', '"allowBlobPublicAccess": true', "allow_nested_items_to_be_public"),
+        ("'-no-success')]", "'-no-succes')]", "is not in the templates"),
+        ('"supportsHttpsTrafficOnly": true,', '"supportsHttpsTrafficOnly": true, "isHnsEnabled": true,', "nor listed"),
+    ],
+)
+def test_change_of_the_template_alone_is_found(deployed: Deployed, old: str, new: str, difference: str) -> None:
+    """Rights, a default, a setting, a property, a resource, and a property that the module does not set."""
+    applied = deployed("minimal")
+    found = differences(applied, of_templates(applied, "minimal", old, new))
+    assert any(difference in one for one in found), found
+
+
+def test_both_templates_have_the_same_parameters() -> None:
+    """The group's passes every parameter on, so the same default applies to both scopes."""
+    one, group = read("template.json")["parameters"], read("management-group.json")["parameters"]
+    assert {name: group[name] for name in group if name in one} == {
+        name: one[name] for name in one if name != "managementGroupId"
+    }
+    assert set(group) - set(one) == {"subscriptionId", "policy"}
+
+
+def test_change_of_the_module_alone_is_found(deployed: Deployed) -> None:
+    """Of an attribute, of a right, of a setting, and a resource that is gone."""
+    applied = deployed("minimal")
+    bodies = of_templates(applied, "minimal")
+    for kind, change in {
+        "azurerm_storage_account": {"min_tls_version": "TLS1_0"},
+        "azurerm_monitor_scheduled_query_rules_alert_v2": {"severity": 4},
+        "azurerm_role_assignment": {"principal_id": "another"},
+        "azurerm_log_analytics_workspace": {"retention_in_days": 31},
+    }.items():
+        changed = [
+            {**one, "values": one["values"] | change} if one["type"] == kind else one for one in applied.resources
+        ]
+        assert differences(applied, bodies, resources=changed) != [], kind
+        gone = [one for one in applied.resources if one["type"] != kind]
+        assert any("is not in the module" in one for one in differences(applied, bodies, resources=gone)), kind
