@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Denied, Transient
 from shared.periods import EMPTY, Period, is_period, month_before, months_between
-from shared.state.deliveries import DELIVERIES, CorruptLedger, Ledger, NewerLedger, decode
+from shared.state.deliveries import DELIVERIES, SLACK, CorruptLedger, Ledger, NewerLedger, decode
 from shared.state.delivery_session import DeliverySession
 from shared.state.store import STATE
 from tests.inmemory import InMemoryStore
@@ -418,3 +418,108 @@ def test_later_observation_of_the_same_minute_wins() -> None:
     )
     for one in (made, decode(made.encode(NOW), "memory", "org-1")):
         assert one.periods("s1", "focus")["2026-06"].files == 0
+
+
+def test_ledgers_are_equal_if_they_hold_the_same() -> None:
+    """Owner, cloud and each period count; anything else is not a ledger."""
+    note = ("s1", "focus", {"2026-06": JUNE}, NOW)
+    assert ledger(note) == ledger(note)
+    assert ledger(note) != ledger()
+    assert ledger(note) != ledger(("s1", "focus", {"2026-06": EMPTY}, NOW))
+    assert ledger(note) != "a ledger"
+    other = ledger(note)
+    other.owner = "org-2"
+    assert ledger(note) != other
+
+
+def test_oldest_month_is_that_of_the_earliest_period_of_all() -> None:
+    """Of days, it is their month; an empty ledger has none."""
+    assert ledger().oldest() is None
+    some = ledger(
+        ("s1", "focus", {"2026-06": JUNE, "2026-05": EMPTY}, NOW), ("s2", "actual", {"2026-04-30": EMPTY}, NOW)
+    )
+    assert some.oldest() == "2026-04"
+
+
+def test_digest_is_of_the_contents_and_of_whose_they_are() -> None:
+    """Not of when they were observed or announced. It has 32 digits."""
+    note = ("s1", "focus", {"2026-06": JUNE}, NOW)
+    digest = ledger(note).digest()
+    assert len(digest) == 32
+    assert ledger((*note[:3], NOW - MINUTE)).digest() == digest
+    announced = ledger(note)
+    announced.mark_announced({("s1", "focus"): announced.periods("s1", "focus")})
+    assert announced.digest() == digest
+    others = [("s2", *note[1:]), ("s1", "actual", *note[2:]), ("s1", "focus", {"2026-05": JUNE}, NOW)]
+    assert digest not in {ledger(one).digest() for one in others}
+
+
+def test_each_announced_period_is_marked_alone() -> None:
+    """The others of the same series stay to be announced."""
+    made = ledger(("s1", "focus", {"2026-05": JUNE, "2026-06": JUNE, "2026-07": JUNE}, NOW))
+    assert made.mark_announced({("s1", "focus"): {"2026-06": made.periods("s1", "focus")["2026-06"]}})
+    assert [name for *_, name, _ in made.unannounced()] == ["2026-05", "2026-07"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("2019-08", True),  # seven years ago, within the month that is kept
+        ("2019-06", False),
+        ("2025-06-06", True),
+        ("2025-06-05", True),
+        ("2025-06-04", False),
+    ],
+)
+def test_old_periods_are_dropped_by_their_sort(name: str, kept: bool) -> None:
+    """Months are kept for seven years, days for 400 days, also beside newer ones and in each series."""
+    for more in ({}, {"2026-06": JUNE}):
+        made = ledger(("s0", "focus", {"2026-07": JUNE}, NOW), ("s1", "focus", {name: JUNE, **more}, NOW))
+        made.compact(NOW)
+        assert (name in made.periods("s1", "focus")) is kept
+        assert "2026-07" in made.periods("s0", "focus")
+        assert (("s1", "focus") in made.series()) is (kept or bool(more))
+
+
+def test_time_of_writing_is_stored_and_read() -> None:
+    """It shows how old a ledger is."""
+    made = ledger(("s1", "focus", {"2026-06": JUNE}, NOW))
+    data = made.encode(NOW)
+    assert made.updated_at == NOW
+    assert decode(data, "memory").updated_at == NOW
+
+
+def test_first_arrival_of_a_merged_period_is_the_earlier_one() -> None:
+    """Whichever observation is newer, and if only one of both knows it."""
+    early, late = NOW - timedelta(days=9), NOW - timedelta(days=3)
+    for one, other, expected in ((early, late, early), (late, early, early), (early, None, early), (None, None, None)):
+        newer = ledger(("s1", "focus", {"2026-07": Period(1, 1, one, late)}, NOW))
+        older = ledger(("s1", "focus", {"2026-07": Period(1, 1, other, late)}, NOW - MINUTE))
+        for merged in (joined(newer, older), joined(older, newer)):
+            assert merged.periods("s1", "focus")["2026-07"].first == expected
+
+
+def test_observation_that_a_wrong_clock_timed_never_wins() -> None:
+    """One of now does, also at the limit of the allowed difference."""
+    right = ("s1", "focus", {"2026-07": Period(1, 1)}, NOW)
+    ahead = ("s1", "focus", {"2026-07": Period(9, 9)}, NOW + SLACK + timedelta(seconds=1))
+    within = ("s1", "focus", {"2026-07": Period(9, 9)}, NOW + SLACK)
+    assert joined(ledger(right), ledger(ahead)).periods("s1", "focus")["2026-07"].files == 1
+    assert joined(ledger(right), ledger(within)).periods("s1", "focus")["2026-07"].files == 9
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "months"),
+    [
+        ("2025-11", "2026-02", ["2025-11", "2025-12", "2026-01", "2026-02"]),
+        ("2026-01", "2026-01", ["2026-01"]),
+        ("2026-02", "2026-01", []),
+        ("2025-10-31", "2025-11-01", ["2025-10", "2025-11"]),
+    ],
+)
+def test_months_between_two_periods(first: str, last: str, months: list[str]) -> None:
+    """Both ends are included, and of days their months count."""
+    assert list(months_between(first, last)) == months
+    assert month_before("2026-01") == "2025-12"
+    assert month_before("2026-01-31", -1) == "2026-02"
+    assert month_before("0001-01", 5) == "0001-01"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,8 +26,9 @@ from shared.state.document import (
     merge,
     move_owner,
 )
+from shared.state.notices import Notices
 from shared.state.update import record_run
-from shared.target_state import LastError, TargetState
+from shared.target_state import LONG_AGO, LastError, TargetState
 from tests.shared.builders import DAY, HOUR, START, key, known
 
 AT = b'"at":"2026-01-01T00:00:00Z"'
@@ -465,3 +467,100 @@ def test_hundred_thousand_targets_fit_into_the_size_limit() -> None:
     assert size * 100 < 64 * 1024 * 1024
     values: Any = msgspec.json.decode(dump(memory, START))
     assert datetime.fromisoformat(values["updated_at"]).tzinfo == UTC
+
+
+def test_merge_takes_the_later_time_of_the_whole_document() -> None:
+    """Whichever of the two documents has it; one that is missing does not count."""
+    names = ("updated_at", "cycle_since", "event_run_at", "succeeded_at")
+    for name in names:
+        one, other, none = fresh("memory"), fresh("memory"), fresh("memory")
+        setattr(one, name, START)
+        setattr(other, name, START + HOUR)
+        for ours, theirs, expected in ((one, other, START + HOUR), (other, one, START + HOUR), (one, none, START)):
+            assert getattr(merge(ours, theirs), name) == expected, name
+        assert getattr(merge(none, none), name) is None
+
+
+def test_merge_keeps_cloud_owner_and_notices_of_the_one_that_has_them() -> None:
+    """A document of the oldest form has neither cloud nor owner."""
+    known, bare = fresh("memory"), fresh("")
+    known.owner, known.notices = "org-1", Notices(START)
+    for merged in (merge(known, bare), merge(bare, known)):
+        assert (merged.cloud, merged.owner) == ("memory", "org-1")
+        assert merged.notices is not None
+
+
+@pytest.mark.parametrize(("one", "other", "merged"), [("d1", "d1", "d1"), ("d1", "d2", ""), ("d1", "", "")])
+def test_merge_forgets_the_digest_of_a_ledger_that_differs(one: str, other: str, merged: str) -> None:
+    """Then the next run reads the ledger instead of believing that it knows it."""
+    ours, theirs = fresh("memory"), fresh("memory")
+    ours.ledger, theirs.ledger = one, other
+    assert merge(ours, theirs).ledger == merged
+
+
+def test_merge_keeps_when_a_scope_was_first_seen() -> None:
+    """The earlier of both, since the later document may be of a run after a lost state."""
+    ours, theirs = fresh("memory"), fresh("memory")
+    ours.scopes["s1"] = ScopeRecord(at=START + HOUR, first_seen=START + HOUR, targets={})
+    theirs.scopes["s1"] = ScopeRecord(at=START, first_seen=START, targets={})
+    for merged in (merge(ours, theirs), merge(theirs, ours)):
+        assert merged.scopes["s1"].first_seen == START
+
+
+def test_damage_of_a_value_is_reported_and_the_intact_parts_are_kept() -> None:
+    """Scope, run, history and facts next to the damaged value stay, with the reason for the log."""
+    document = full()
+    document.scopes["s2"] = ScopeRecord(at=START + HOUR, targets={})
+    broken = dump(document, START).replace(b'"attempts": 2', b'"attempts": "x"')
+    damages: list[str] = []
+    found = parse(broken, "memory", START, {}, damages.append)
+    assert len(damages) == 1
+    assert "attempts" in damages[0]
+    assert sorted(found.scopes) == ["s1", "s2"]
+    assert found.scopes["s1"].targets == {}
+    assert found.scopes["s2"].at == START + HOUR
+    assert [one.run_id for one in found.runs] == ["run-1"]
+
+
+def test_time_of_a_damaged_scope_is_taken_from_what_is_intact_in_it() -> None:
+    """A scope whose own time is damaged keeps its name, and is as old as nothing if no time is intact."""
+    damaged = b'{"version":2,"scopes":{"s1":{"at":7,"name":"one","targets":7}}}'
+    scope = parse(damaged, "memory", START).scopes["s1"]
+    assert (scope.name, scope.at, scope.targets) == ("one", LONG_AGO, {})
+    other = b'{"version":2,"scopes":{"s1":{"at":7,"first_seen":"2026-01-01T00:00:00Z","targets":{}}}}'
+    assert parse(other, "memory", START).scopes["s1"].at == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("digits", "kept"), [(18, True), (19, True), (20, False)])
+def test_number_in_a_damaged_document_has_at_most_nineteen_digits(digits: int, kept: bool) -> None:
+    """A longer one is damage; it is left out, and the rest is read."""
+    number = b"9" * digits if digits < 19 else b"1" * digits
+    damaged = b'{"version":2,"runs":7,"scopes":{"s1":{%s,"targets":{"export/daily":{%s,"facts":{"n":%s}}}}}}'
+    entry = parse(damaged % (AT, AT, number), "memory", START).scopes["s1"].targets["export/daily"]
+    assert (entry.facts["n"] == int(number)) if kept else (entry.facts["n"] is None)
+
+
+def test_fraction_in_a_damaged_document_is_kept_unless_it_is_infinite() -> None:
+    """JSON has no infinity, and this one would be written as such."""
+    damaged = b'{"version":2,"runs":7,"scopes":{"s1":{%s,"targets":{"export/daily":{%s,"facts":{"a":1.5,"b":1e999}}}}}}'
+    entry = parse(damaged % (AT, AT), "memory", START).scopes["s1"].targets["export/daily"]
+    assert entry.facts == {"a": 1.5, "b": None}
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "kept"),
+    [(b'"x"', str, True), (b"7", str, False), (b'["a"]', list[str], True), (b"[7]", list[str], False)],
+)
+def test_fact_of_another_type_than_its_adapter_reads_is_dropped(value: bytes, kind: Any, kept: bool) -> None:
+    """The other facts of the target stay."""
+    data = with_entry(b'"facts":{"known":%s,"other":7}' % value)
+    facts = parse(data, "memory", START, {"known": kind}).scopes["s1"].targets["export/daily"].facts
+    assert facts == ({"known": json.loads(value)} if kept else {}) | {"other": 7}
+
+
+def test_reason_of_a_corrupt_document_is_short_and_says_what_is_wrong() -> None:
+    """It goes into a log line; a nesting that is too deep has no position."""
+    with pytest.raises(CorruptState, match=r"^JSON is malformed"):
+        parse(b'{"version": 2, ' + b"x" * 5000, "memory", START)
+    with pytest.raises(CorruptState, match="nested too deeply"):
+        parse(b'{"a":' * 100_000, "memory", START)
