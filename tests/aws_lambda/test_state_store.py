@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -172,3 +172,30 @@ def test_tampered_facts_are_not_trusted(cloud: LocalAws) -> None:
     finished = run(cloud)
     assert finished.report["status"] == "ok", messages(finished)
     assert finished.report["outcomes"].keys() == {"KEEP"}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.save(b"other", None),
+        lambda store: store.put("status.html", b"page", "text/html"),
+        lambda store: store.put_report("20260105T000000Z-00000001", b"{}"),
+        lambda store: store.load(1000),
+        lambda store: store.age(),
+        lambda store: store.set_aside("spare"),
+    ],
+    ids=["save", "put", "put_report", "load", "age", "set_aside"],
+)
+def test_bucket_of_another_account_is_neither_read_nor_written(
+    cloud: LocalAws, use: Callable[[S3Store], object]
+) -> None:
+    """Names of buckets can be guessed: each call says whose bucket it expects, and S3 refuses any other."""
+    store_of(cloud).save(b"one", None)
+    environment = cloud.environment()
+    read = read_settings(environment)
+    one = RunContext("aws", read.engine, Lines(), cloud.clock, 900, RATES, translate, seed=1)
+    other = S3Store(read, "999999999999", warm_clients(read, environment), one)
+    other._bucket = store_of(cloud)._bucket
+    with pytest.raises(Denied):
+        use(other)
+    assert store_of(cloud).load(1000).data == b"one"

@@ -32,7 +32,7 @@ from _pytest.runner import runtestprotocol
 from tests.mutants.groups import ROOT
 from tests.mutants.mutate import Mutant, Place, place_of, replaced, with_inner
 
-MOST_SECONDS = 4.0  # of CPU, as measured without a mutant: longer lists of tests are cut
+MOST_SECONDS = 3.0  # of CPU, as measured without a mutant: longer lists of tests are cut
 CPU_FACTOR, CPU_SECONDS = 10, 3  # a test that takes so many times longer, plus these seconds, runs in circles
 HANG_SECONDS = 90  # of the clock, for a mutant that waits without end
 SURVIVED, KILLED = 0, 1

@@ -117,7 +117,7 @@ GUARDS = (
         "shared/guard.py",
         "action.observation is NOT_LOOKED_AT or ",
         "",
-        (f"{S}/test_guard.py",),
+        (f"{S}/test_guard.py", f"{S}/test_reconcile.py"),
     ),
     Guard(
         "write cap",
@@ -272,14 +272,14 @@ GUARDS = (
         "aws_lambda/resources/exports_api.py",
         'if one["ExportName"] == name',
         'if one["ExportName"].startswith(name)',
-        (f"{A}/resources/test_exports.py",),
+        (f"{A}/resources/test_exports_api.py",),
     ),
     Guard(
         "AWS, every page of exports",
         "aws_lambda/resources/exports_api.py",
         '            if not page.get("NextToken"):\n                return\n',
         "            return\n",
-        (f"{A}/resources/test_exports.py",),
+        (f"{A}/resources/test_exports_api.py",),
     ),
     Guard(
         "AWS, completeness: an empty listing of accounts is refused",

@@ -23,7 +23,7 @@ from shared.model import (
     Scope,
     ScopeState,
 )
-from shared.reconcile import _begin, _record_enumeration
+from shared.reconcile import _begin, _record_enumeration, _with_sound_scopes
 from shared.request import RunRequest
 from shared.state.document import VERSION, RunLock, ScopeRecord, dump, fresh
 from shared.state.store import STATE
@@ -800,3 +800,17 @@ def test_run_for_events_reports_problems_of_scopes_that_exist(
     _record_enumeration(found, RunRequest(scopes=asked, hints=hints), progress, run)
     assert (problem in progress.problems) is reported
     assert not progress.stopped
+
+
+def test_scope_with_an_impossible_id_makes_the_enumeration_incomplete() -> None:
+    """Something altered the listing, so it proves of no scope that it has left."""
+    listed = Enumeration("org-1", (Scope("s1"), Scope("s\n2")))
+    sound = _with_sound_scopes(listed)
+    assert [one.id for one in sound.scopes] == ["s1"]
+    assert not sound.complete
+    assert [(one.code, one.message) for one in sound.problems] == [
+        ("scope-id-odd", "the cloud listed 's\\n2', which cannot be a scope's id")
+    ]
+    assert sound.problems[0].remedy
+    assert _with_sound_scopes(Enumeration("org-1", (Scope("s1"),))).complete
+    assert not _with_sound_scopes(Enumeration("org-1", (Scope("s1"),), complete=False)).complete

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 import msgspec
 import pytest
@@ -15,6 +15,7 @@ from tests.shared.builders import DAY, HOUR, START, key, remembering
 from tests.shared.setting import Setting, actions
 
 YEARS = 3650 * DAY
+SECOND = timedelta(seconds=1)
 TIMES = ("since", "created_at", "applied_at", "awaited_since", "looked_at", "verified_at", "unseen_since",
          "delivered_at", "waiting_since", "not_before")  # fmt: skip
 SCOPE_TIMES = ("first_seen", "last_seen", "gone_at", "inactive_since")
@@ -123,3 +124,35 @@ def test_damaged_wait_does_not_prevent_the_creation_of_an_export() -> None:
     assert [one.key for one in actions(finished, "CREATE")] == [thing]
     assert setting.covered()
     assert len(setting.events("state-damaged")) == 1
+
+
+@pytest.mark.parametrize(("ahead", "kept"), [(DAY, True), (DAY + SECOND, False)])
+def test_time_may_be_a_day_ahead(ahead: timedelta, kept: bool) -> None:
+    """Clocks of hosts differ; one that is more than a day ahead is wrong."""
+    at = START + ahead
+    memory = fresh("memory")
+    memory.updated_at = at
+    memory.runs = [RunNote("run-1", at, "ok")]
+    memory.notices = Notices(at)
+    memory.notices.box = [Notice(id="n", at=at, event="failure.opened", title="t")]
+    memory.scopes["s1"] = ScopeRecord(at=at, targets={"export/daily": TargetState(at=at, looked_at=at)})
+    found = drop_times_ahead(memory, START)
+    assert (found == 0) is kept
+    assert (memory.updated_at == at) is kept
+    assert bool(memory.runs) is kept
+    assert (memory.notices.at == at) is kept
+    assert (memory.notices.box[0].at == at) is kept
+    assert (memory.scopes["s1"].at == at) is kept
+    entry = memory.scopes["s1"].targets["export/daily"]
+    assert (entry.looked_at == at) is kept
+
+
+@pytest.mark.parametrize(("day", "kept"), [("2026-01-06", True), ("2026-01-07", False)])
+def test_day_in_facts_and_arrivals_may_be_tomorrow(day: str, kept: bool) -> None:
+    """Here it is the night of January 5, and in other time zones it is the 6th."""
+    memory = fresh("memory")
+    entry = TargetState(at=START, arrivals=(date.fromisoformat(day),), remembered={"seen": f"{day}T01:02:03Z"})
+    memory.scopes["s1"] = ScopeRecord(at=START, targets={"export/daily": entry})
+    assert (drop_times_ahead(memory, START) == 0) is kept
+    left = memory.scopes["s1"].targets["export/daily"]
+    assert bool(left.arrivals) is bool(left.facts) is kept

@@ -595,3 +595,46 @@ def test_state_damaged_in_transit_is_read_again() -> None:
     assert list(storage.session().open().scopes) == ["s1"]
     assert storage.store.aside == {}
     assert "state-corrupt" not in storage.recorder.events()
+
+
+def test_state_that_could_not_be_read_again_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The former one stays as it is, and the error says what to do; one of exactly the limit is written."""
+    shared = SharedStore(owned(fresh("memory")))
+    session = shared.working()
+    learn(session.document, "s1")
+    size = len(dump(session.document, shared.clock.now()))
+    monkeypatch.setattr("shared.state.session.SIZE_LIMIT", size)
+    session.save()
+    assert "s1" in shared.stored().scopes
+    before = shared.store.data
+    monkeypatch.setattr("shared.state.session.SIZE_LIMIT", size - 1)
+    with pytest.raises(Permanent, match="the state has") as raised:
+        session.save()
+    assert raised.value.code == "state-too-large"
+    assert "more than once" in raised.value.remedy
+    assert shared.store.data == before
+
+
+def test_refused_run_is_shown_until_when_the_lock_is_held() -> None:
+    """By the store's clock: the age of the state, counted from now."""
+    shared = SharedStore(owned(fresh("memory")))
+    shared.working()
+    shared.clock.advance(60)
+    with pytest.raises(AnotherRun) as raised:
+        shared.session().open()
+    assert (START + LEASE).isoformat() in str(raised.value)
+
+
+def test_document_of_the_oldest_form_gets_the_cloud_of_its_function() -> None:
+    """It names none."""
+    shared = SharedStore(data=b'["s1"]')
+    assert shared.session().open().cloud == "memory"
+
+
+def test_saving_drops_what_is_too_old() -> None:
+    """Otherwise a document would only grow."""
+    shared = SharedStore(owned(fresh("memory")))
+    session = shared.working()
+    learn(session.document, "s1", at=-timedelta(days=91))
+    session.save()
+    assert shared.stored().scopes["s1"].targets == {}

@@ -6,8 +6,9 @@ import json
 
 from shared.errors import Manual, NotApplicable, Permanent
 from shared.model import ManualStep
-from shared.state.document import fresh
+from shared.state.document import RunLock, RunNote, ScopeRecord, fresh
 from shared.state.summary import remembered_status
+from tests.shared.builders import DAY, HOUR, START
 from tests.shared.setting import Setting
 
 
@@ -35,3 +36,23 @@ def test_counts_equal_those_of_the_last_report() -> None:
         setting.world.scopes.pop("s00004", None)
         setting.run()
     assert remembered_status(setting.memory())["scopes"]["total"] == 5
+
+
+def test_status_has_cloud_owner_times_and_the_last_run() -> None:
+    """The newest run counts, whatever their order; a lock shows the run that holds it."""
+    document = fresh("memory")
+    document.owner, document.updated_at = "org-1", START + HOUR
+    document.runs = [RunNote("run-2", START + HOUR, "degraded"), RunNote("run-1", START, "ok")]
+    document.running = RunLock("run-3", START + HOUR, START + DAY)
+    document.scopes["s1"] = ScopeRecord(at=START, targets={})
+    status = remembered_status(document)
+    counts = status.pop("scopes")
+    assert counts["deferred"] == counts["active"] == counts["total"] == 1
+    assert status == {
+        "cloud": "memory",
+        "owner": "org-1",
+        "updated_at": "2026-01-05T01:00:00+00:00",
+        "running": {"run_id": "run-3", "since": "2026-01-05T01:00:00+00:00"},
+        "last_run": {"run_id": "run-2", "at": "2026-01-05T01:00:00+00:00", "status": "degraded"},
+        "last_success": "2026-01-05T00:00:00+00:00",
+    }

@@ -16,6 +16,7 @@ from shared.model import (
     Enumeration,
     Health,
     Kind,
+    Observation,
     Outcome,
     Present,
     Result,
@@ -24,12 +25,21 @@ from shared.model import (
     Stage,
     Unknown,
     Verb,
+    Verdict,
 )
 from shared.runtime.log import Log
 from shared.state.document import StateDocument, fresh
-from shared.state.update import LONGEST_WAIT, compact, record_outcome, record_scopes, retire
+from shared.state.update import (
+    LONGEST_WAIT,
+    compact,
+    has_new_delivery,
+    record_coverage,
+    record_outcome,
+    record_scopes,
+    retire,
+)
 from shared.target_state import LastError, TargetState
-from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, known, outcome, remembering, target
+from tests.shared.builders import DAY, GUIDE, HOUR, START, action, enumeration, key, known, outcome, remembering, target
 
 NOW = START + DAY
 MINUTE = timedelta(minutes=1)
@@ -432,3 +442,73 @@ def test_former_target_is_removed_by_the_rule_of_its_kind(age: timedelta, is_tar
     assert (memory.state_of(old) is not None) is kept
     assert memory.state_of(today.key) is not None
     assert memory.state_of(export) is not None
+
+
+@pytest.mark.parametrize(
+    ("age", "kept"), [(FORGET_AFTER - timedelta(seconds=1), True), (FORGET_AFTER, False), (FORGET_AFTER + DAY, False)]
+)
+def test_target_of_no_run_for_ninety_days_is_forgotten(age: timedelta, kept: bool) -> None:
+    """The others of its scope stay."""
+    old, current = key("s1", name="old"), key("s1")
+    memory = remembering({old: TargetState(at=START - age), current: TargetState(at=START)})
+    compact(memory, START)
+    assert (memory.state_of(old) is not None) is kept
+    assert memory.state_of(current) is not None
+
+
+@pytest.mark.parametrize(
+    ("state", "coverage", "since"), [("active", "covered", START), ("active", "", None), ("gone", "covered", None)]
+)
+def test_time_at_which_a_served_scope_became_inactive_is_recorded(
+    state: str, coverage: str, since: datetime | None
+) -> None:
+    """Only of one that was active and had a class; after it, the time stays."""
+    memory = known(key("s2"))
+    memory.scopes["s2"].state, memory.scopes["s2"].coverage = state, coverage
+    history = History(memory)
+    history.enumerate_scopes(SUSPENDED, 2)
+    assert memory.scopes["s2"].inactive_since == since
+    history.enumerate_scopes(enumeration("s1", "s2"))
+    assert memory.scopes["s2"].inactive_since is None
+
+
+@pytest.mark.parametrize(("reason", "settled"), [("scope-inactive", False), ("not-applicable", True)])
+def test_skipped_target_is_settled_unless_its_scope_has_left(reason: str, settled: bool) -> None:
+    """What a scope waits for is still owed when it returns."""
+    entry = TargetState(at=START, waiting_since=START, attempts=2, error=LastError("denied", result="failed"))
+    left = updated(outcome(Result.SKIPPED, verb=Verb.SKIP, reason=reason), entry)
+    assert (left.waiting_since is None and left.error is None and left.attempts == 0) is settled
+
+
+@pytest.mark.parametrize(
+    ("seen", "entry", "new"),
+    [
+        (Present(delivered_at=START), None, True),
+        (Present(delivered_at=START), TargetState(at=START), True),
+        (Present(delivered_at=START), TargetState(at=START, delivered_at=START - HOUR), True),
+        (Present(delivered_at=START), TargetState(at=START, delivered_at=START), False),
+        (Present(), TargetState(at=START), False),
+        (Absent(), None, False),
+    ],
+)
+def test_delivery_is_new_if_it_is_later_than_the_recorded_one(
+    seen: Observation, entry: TargetState | None, new: bool
+) -> None:
+    """It counts in the report of the run."""
+    assert has_new_delivery(action(Verb.KEEP, observation=seen, state=entry)) is new
+
+
+def test_day_of_an_arrival_is_recorded() -> None:
+    """The rhythm of an export is learned from these days."""
+    entry = TargetState(at=START, arrivals=((START - DAY).date(),))
+    left = updated(outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present(delivered_at=START)), entry)
+    assert left.arrivals == ((START - DAY).date(), START.date())
+
+
+def test_class_of_an_unknown_scope_is_not_recorded_and_others_are() -> None:
+    """A verdict may be on a scope that the document does not have yet."""
+    memory = known(key("s2"))
+    newly = record_coverage(memory, {"s1": Verdict("excluded"), "s2": Verdict("excluded")}, NOW)
+    assert newly == ["s2"]
+    assert "s1" not in memory.scopes
+    assert record_coverage(memory, {"s2": Verdict("excluded")}, NOW) == []
