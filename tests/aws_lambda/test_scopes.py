@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from aws_lambda.scopes import scope_of
+from aws_lambda.clients import RATES
+from aws_lambda.errors import translate
+from aws_lambda.scopes import Scopes, scope_of
+from aws_lambda.settings import read_settings
 from localcloud.aws.cloud import LocalAws
+from shared.errors import Permanent
 from shared.model import Verb
 from shared.reconcile import RunResult
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import RunContext
+from shared.settings import EngineSettings
 from tests.aws_lambda.support import (
     EXPORT,
     HOUR,
@@ -260,3 +268,16 @@ def test_standalone_kind_makes_no_call_to_the_organization(kind: Any) -> None:
         assert {one.key.kind for one in finished.outcomes} == {"bucket", "export", "connector-role"}
         assert cloud.exports() == {EXPORT: "HEALTHY"}
         assert cloud.calls.count("organizations") == cloud.calls.count("cloudformation") == 0
+
+
+def test_listing_without_any_account_proves_nothing() -> None:
+    """An organization has at least its management account, so the state must not forget all others."""
+    clients: Any = SimpleNamespace(
+        organizations=SimpleNamespace(get_paginator=lambda _: None, list_accounts=lambda **_: {"Accounts": []})
+    )
+    context = RunContext("aws", EngineSettings(), lambda *_: None, VirtualClock(), 900, RATES, translate, seed=1)
+    scopes = Scopes(read_settings({"AWS_REGION": "eu-west-1"}), MANAGEMENT, clients, context)
+    with pytest.raises(Permanent, match="ListAccounts returned no accounts") as raised:
+        scopes.enumerate(())
+    assert raised.value.code == "no-accounts"
+    assert raised.value.remedy
