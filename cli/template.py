@@ -1,0 +1,67 @@
+"""`tailpipe-exports template`: prints a cloud's launch template, or the link that opens it in the cloud's console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from cli.clouds import Cloud
+from tailpipe_exports import FILES
+
+_PORTAL = "https://portal.azure.com/#create/Microsoft.Template"
+
+
+def _azure_link(base: str, template: str, form: str) -> str:
+    # "Use a deployment button to deploy remote templates", Microsoft Learn.
+    where, asked = (quote(f"{base.rstrip('/')}/{name}", safe="") for name in (template, form))
+    return f"{_PORTAL}/uri/{where}/createUIDefinitionUri/{asked}"
+
+
+@dataclass(frozen=True)
+class Template:
+    """A launch template below `infra/`: its file, the form of the console ("" for none), and what makes its link."""
+
+    file: str
+    form: str = ""
+    link: Callable[[str, str, str], str] | None = None
+
+
+# By cloud and name; the first one is the default.
+TEMPLATES: Mapping[str, Mapping[str, Template]] = {
+    "aws": {"deployment": Template("template.yaml")},
+    "azure": {
+        "subscription": Template("template.json", "createUiDefinition.json", _azure_link),
+        "management-group": Template("management-group.json", "management-group.form.json", _azure_link),
+    },
+}
+
+
+def write(cloud: Cloud, name: str, out: Path | None, link: str) -> int:
+    """Print or write a template, or print its link; returns the exit code."""
+    known = TEMPLATES.get(cloud.name, {})
+    chosen = known.get(name or next(iter(known), ""))
+    if chosen is None:
+        names = f"Name one of {', '.join(known)}." if known else f"Use: tailpipe-exports deploy {cloud.name}."
+        click.echo(f"{cloud.title} has no launch template {name}".rstrip() + f". {names}", err=True)
+        return 1
+    if link:
+        if chosen.link is None:
+            click.echo(f"{cloud.title}'s console opens no template by such a link. Use --out FILE.", err=True)
+            return 1
+        click.echo(chosen.link(link, chosen.file, chosen.form))
+        return 0
+    text = (FILES / "infra" / cloud.name / chosen.file).read_text(encoding="utf-8")
+    if out is None:
+        click.echo(text, nl=False)
+        return 0
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        click.echo(f"{out} cannot be written: {error.strerror}. Name a file in a folder that exists.", err=True)
+        return 1
+    click.echo(out)
+    return 0
