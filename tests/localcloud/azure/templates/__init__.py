@@ -1,0 +1,1 @@
+"""Tests of the templates of the local Azure: their language, and deployments."""
