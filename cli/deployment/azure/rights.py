@@ -28,6 +28,7 @@ OPTIONAL = {
     "storage_closed": "storage_closed = true",
     "delivery_events": "delivery_events = true",
     "fleet": "fleet = true",
+    "native": "--with native",
     "delete_exports": "--delete-exports",
 }
 SHOWN = 3
