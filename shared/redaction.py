@@ -12,6 +12,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
@@ -81,12 +82,17 @@ class _Finder(NamedTuple):
     """Finds one credential in use."""
 
     pattern: re.Pattern[str]  # the credential, or its beginning, in each notation
+    literals: tuple[str, ...]  # one of them is in each text that the pattern matches, both in folded case
     notations: str  # all notations in one text, to find pieces in
+
+    def spans(self, text: str, folded: str) -> Iterator[tuple[int, int]]:
+        """Yield where a text holds the credential; `folded` is the text in folded case."""
+        if any(one in folded for one in self.literals):  # many times faster than the pattern
+            yield from (run.span() for run in self.pattern.finditer(text))
 
 
 _lock = threading.Lock()
-# The credentials in use, each with its finder, which is built when it is first needed: most runs report no failure.
-_in_use: OrderedDict[str, _Finder | None] = OrderedDict()
+_in_use: OrderedDict[str, None] = OrderedDict()  # the credentials in use, the one used last is the last one
 # Mixed case: a resource name that a token happens to contain is not a piece of a secret.
 _LOOK = r"(?=[\w+/.~%-]*[A-Z])(?=[\w+/.~%-]*[a-z])"
 _RUN = re.compile(rf"{_LOOK}[\w+/.~%-]{{{PIECE},}}")
@@ -96,10 +102,11 @@ def remember_secret(*values: str | None) -> None:
     """Register credentials of the process, so that `redact` recognizes them by value; empty ones are ignored."""
     for value in values:
         value = printable(value or "").strip()
-        if len(value) < SHORTEST_SECRET or value in _in_use:
+        if len(value) < SHORTEST_SECRET:
             continue
         with _lock:
             _in_use[value] = None
+            _in_use.move_to_end(value)
             while len(_in_use) > KEPT:
                 _in_use.popitem(last=False)
 
@@ -109,15 +116,19 @@ def redact(text: str) -> str:
     if len(text) > LONGEST:
         # A secret that is cut in two is not recognized by its form.
         text = text[:LONGEST].rpartition(" ")[0] or text[:1024]
-    if finders := _finders():
-        text = _without([run.span() for finder in finders for run in finder.pattern.finditer(text)], text)
-        text = _RUN.sub(lambda run: MASK if any(run[0] in finder.notations for finder in finders) else run[0], text)
-    return _UNPRINTABLE.sub(" ", _without_forms(text))
+    with _lock:
+        known = tuple(_in_use)
+    return _redacted(text, known)
 
 
 @lru_cache(maxsize=64)  # a listing gives thousands of targets the same text, one after another
-def _without_forms(text: str) -> str:
-    return _FORMS.sub(_masked, text)
+def _redacted(text: str, known: tuple[str, ...]) -> str:
+    """Return a text without secrets; `known` are the credentials in use."""
+    if finders := [_finder(value) for value in known]:
+        folded = text.casefold()
+        text = _without([span for finder in finders for span in finder.spans(text, folded)], text)
+        text = _RUN.sub(lambda run: MASK if any(run[0] in finder.notations for finder in finders) else run[0], text)
+    return _UNPRINTABLE.sub(" ", _FORMS.sub(_masked, text))
 
 
 def printable(text: str) -> str:
@@ -140,22 +151,17 @@ def _without(spans: list[tuple[int, int]], text: str) -> str:
     return kept + text[at:]
 
 
-def _finders() -> list[_Finder]:
-    """Return the finder of each credential in use."""
-    with _lock:
-        _in_use.update({value: _finder(value) for value, finder in _in_use.items() if finder is None})
-        return [finder for finder in _in_use.values() if finder]
-
-
+@lru_cache(maxsize=KEPT)  # built when it is first needed: most runs report no failure
 def _finder(value: str) -> _Finder:
     notations = _notations(value)
-    encoded = base64.b64encode(value.encode()).decode(), value.encode().hex()
-    found = {re.escape(one) for one in (*notations, *encoded)}
-    if len(value) >= 2 * PREFIX:
-        # The beginning is enough if a proxy has cut off the rest.
-        found |= {re.escape(one) + r"[^\s\"'<>&]*" for one in _notations(value[:PREFIX])}
+    whole = {*notations, base64.b64encode(value.encode()).decode(), value.encode().hex()}
+    # The beginning is enough if a proxy has cut off the rest.
+    beginnings = _notations(value[:PREFIX]) if len(value) >= 2 * PREFIX else set()
+    found = {re.escape(one) for one in whole} | {re.escape(one) + r"[^\s\"'<>&]*" for one in beginnings}
     longest_first = "|".join(sorted(found, key=len, reverse=True))
-    return _Finder(re.compile(longest_first, re.IGNORECASE), "\n".join(notations))
+    literals = {one.casefold() for one in whole | beginnings}
+    shortest = tuple(one for one in literals if not any(other in one for other in literals - {one}))
+    return _Finder(re.compile(longest_first, re.IGNORECASE), shortest, "\n".join(notations))
 
 
 def _notations(value: str) -> set[str]:

@@ -118,8 +118,7 @@ class World:
             parts = resource.split("/")
             chain += ["/".join(parts[:size]) for size in range(len(parts) - 2, 0, -2)]
             # Some services use the project number where bindings use the project id.
-            numbered = next((one.id for one in self.projects.all.values() if one.number == parts[1]), "")
-            chain[-1] = f"projects/{numbered}" if numbered else chain[-1]
+            chain[-1] = f"projects/{self.projects.id_of(parts[1])}"
         elif kind == "billingAccounts":
             account = self.billing.accounts.get(rest)
             if account and account.master:

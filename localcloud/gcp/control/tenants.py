@@ -117,7 +117,7 @@ class TenantActions(DeployedActions):
         for one in made:
             world.billing.add(one)
         project = Project(names.project, organization, now, billing=made[0].id if made else "")
-        world.projects.all[project.id] = project
+        world.projects.add(project)
         world.iam.grant(OPERATOR, "roles/owner", organization, at_once=True)
         account = _service_account(names)
         world.platform.add(

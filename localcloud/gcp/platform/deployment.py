@@ -155,5 +155,4 @@ class Deployment(Names):
     def found(self, world: World) -> Project:
         """Create the project with every API enabled."""
         project = Project(self.project, ORGANIZATION, world.clock.now(), billing=account_id(0, world.seed))
-        world.projects.all[self.project] = project
-        return project
+        return world.projects.add(project)

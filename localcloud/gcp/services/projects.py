@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from localcloud.common.data_file import read_table
 from localcloud.gcp.services.billing import Billing
@@ -42,11 +44,23 @@ class Projects:
     """All projects; a deleted project is removed permanently thirty days after the request."""
 
     def __init__(self) -> None:
-        self.all: dict[str, Project] = {}
+        self._all: dict[str, Project] = {}
+        self._ids: dict[str, str] = {}  # by project number
+        self.all: Mapping[str, Project] = MappingProxyType(self._all)
+
+    def add(self, project: Project) -> Project:
+        """Add a project, or replace the one of the same id."""
+        self._all[project.id] = project
+        self._ids[project.number] = project.id
+        return project
+
+    def id_of(self, name: str) -> str:
+        """Return the id of the project with this number; any other name unchanged."""
+        return self._ids.get(name, name)
 
     def find(self, name: str, now: datetime) -> Project | None:
         """Return a project by its id or number, or None if it is unknown or permanently deleted."""
-        project = self.all.get(name) or next((item for item in self.all.values() if item.number == name), None)
+        project = self._all.get(self.id_of(name))
         if project and project.deleted and now >= project.deleted + KEPT:
             return None
         return project

@@ -50,7 +50,7 @@ def test_taken_bucket_name_is_409(gcp: Clients, clients: Callable[..., Clients])
     with pytest.raises(Conflict, match="you already own it"):
         gcp.storage.create_bucket(gcp.cloud.deployment.bucket, retry=None)
     world = gcp.cloud.world
-    world.projects.all["elsewhere"] = Project("elsewhere", "organizations/9", START, billing="its-own")
+    world.projects.add(Project("elsewhere", "organizations/9", START, billing="its-own"))
     world.iam.grant(OPERATOR, "roles/owner", "projects/elsewhere")
     clients(gcp.cloud, OPERATOR).storage.create_bucket("taken-already", project="elsewhere", retry=None)
     with pytest.raises(Conflict, match="not available"):
