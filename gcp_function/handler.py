@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import functions_framework
 import msgspec
 
+from gcp_function.claims import Claims
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.deliveries import announcer_of, stored_deliveries
 from gcp_function.errors import translate
@@ -207,8 +208,9 @@ def run_once(
     there are no credentials.
     """
     refuse_months(request, "Google delivers no past months once an export is switched on")
+    claims = Claims()
     if request.tenant and not environment.get(TENANT):
-        environment = Fleet(environment, sink, clock, seconds or 0, credentials).environment_of(request.tenant)
+        environment, claims = Fleet(environment, sink, clock, seconds or 0, credentials).enter(request.tenant)
     settings = read_settings(environment)
     request = msgspec.structs.replace(request, tenant=settings.tenant)
     lines = with_tenant(sink, settings.tenant)
@@ -220,7 +222,7 @@ def run_once(
     store = GcsStore(settings, own, run)
     announcer = announcer_of(settings, clients, run, secret)
     publishing = Publishing(WORDING, REACH, secret, announcer=announcer)
-    return run_to_its_end(GcpCloud(settings, clients, run, announcer), store, request, run, publishing)
+    return run_to_its_end(GcpCloud(settings, clients, run, announcer, claims), store, request, run, publishing)
 
 
 def open_state(

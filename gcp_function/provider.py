@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gcp_function.claims import Claims
 from gcp_function.clients import Clients
 from gcp_function.errors import tolerated
 from gcp_function.resources.billing_tables import BillingTables
@@ -28,19 +29,27 @@ from shared.runtime.context import RunContext
 
 
 class GcpCloud:
-    """GCP in one run, seen from the function's own project. With an `announcer`, new copies are announced at once."""
+    """GCP in one run, seen from the function's own project.
+
+    With an `announcer`, new copies are announced at once. `claims` are those of other tenants.
+    """
 
     name = "gcp"
     facts = FACTS
 
     def __init__(
-        self, settings: GcpSettings, clients: Clients, run: RunContext, announcer: Announcer | None = None
+        self,
+        settings: GcpSettings,
+        clients: Clients,
+        run: RunContext,
+        announcer: Announcer | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
         project = Project(settings, clients, run)
-        self._scopes = Scopes(settings, clients, project.read, run)
+        self._scopes = Scopes(settings, clients, project.read, run, claims or Claims())
         dataset = Dataset(settings, clients, run, project)
         bucket = Bucket(settings, clients, run, project, dataset)
         tables = BillingTables(settings, clients, run)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from gcp_function.claims import Claims, claims_beside
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.errors import translate
 from gcp_function.secrets import WebhookSecret
@@ -62,9 +63,14 @@ class Fleet:
         self._secret = Secret(read, local) if settings.notify_url else None
         self.documents = GcsFleet(settings, self._clients, self._run)
 
-    def environment_of(self, tenant: str) -> dict[str, str]:
-        """Return the environment of a tenant's run. Raises RequestError, RegistryError, CloudError."""
-        return environment_of(read_registry(self.documents, RULES).tenant(tenant), self._environment, RULES)
+    def enter(self, tenant: str) -> tuple[dict[str, str], Claims]:
+        """Return the environment of a tenant's run, and what other tenants claim.
+
+        Raises RequestError, RegistryError, CloudError.
+        """
+        registry = read_registry(self.documents, RULES)
+        environment = environment_of(registry.tenant(tenant), self._environment, RULES)
+        return environment, claims_beside(tenant, registry.tenants.values())
 
     def begin(self, scheduled: str = "") -> dict[str, Any]:
         """Enqueue a task for each tenant of a new round, in their order, and one for its end.

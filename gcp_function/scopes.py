@@ -2,7 +2,7 @@
 
 The project is a scope of its own: the dataset, the bucket and the APIs belong to it, not to an account. Each scope has
 a trait ``standing``: PROJECT, ACCOUNT, SUB_ACCOUNT (whose trait ``master`` names its master account) or OUTSIDE, an
-account of an organization other than the one in the settings (whose trait ``parent`` names it).
+account of an organization other than the one in the settings, or of another tenant.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gcp_function.claims import Claims, overlap
 from gcp_function.clients import Clients
 from gcp_function.refusals import CREDENTIALS_REMEDY, RIGHTS_REMEDY, UNAUTHORIZED
 from gcp_function.settings import ACCOUNT, GcpSettings
@@ -24,7 +25,6 @@ PROJECT = "project"
 ACCOUNT_STANDING = "account"
 SUB_ACCOUNT = "sub-account"
 OUTSIDE = "outside"
-PARENT = "parent"
 
 ASK_ONE_BY_ONE = 20  # requested accounts up to which one call each costs no more than the pages of the listing
 PAGE = 100  # the most accounts that Cloud Billing returns in a page
@@ -35,17 +35,23 @@ PREFIX = "billingAccounts/"
 class Scopes:
     """Lists the billing accounts that the function's identity may see.
 
-    `read_project` reads the project; it raises RunStopped if that is missing.
+    `read_project` reads the project; it raises RunStopped if that is missing. `claims` are those of other tenants.
     """
 
     def __init__(
-        self, settings: GcpSettings, clients: Clients, read_project: Callable[[], object], run: RunContext
+        self,
+        settings: GcpSettings,
+        clients: Clients,
+        read_project: Callable[[], object],
+        run: RunContext,
+        claims: Claims,
     ) -> None:
         self._settings = settings
         self._clients = clients
         self._read_project = read_project
         self._run = run
-        self._parents: dict[str, str] = {}
+        self._claims = claims
+        self._not_served: dict[str, Observation] = {}
 
     def enumerate(self, requested: Sequence[str]) -> Enumeration:
         """Return the project and the selected accounts, of all or of the requested ones.
@@ -79,13 +85,8 @@ class Scopes:
         )
 
     def outside(self, account: str) -> Observation:
-        """Return why an enumerated account of another organization is not served."""
-        parent = self._parents.get(account, "another organization")
-        detail = (
-            f"account {account} belongs to {parent}, not to {self._settings.organization}; add it to INCLUDE_ACCOUNTS "
-            "to serve it, or to EXCLUDE_ACCOUNTS to exclude it"
-        )
-        return Present(health=Health.INACTIVE, code="outside-organization", detail=detail)
+        """Return why an enumerated account of another organization or tenant is not served."""
+        return self._not_served[account]
 
     def _wanted(self, account: str, requested: Sequence[str]) -> bool:
         if requested and account not in requested:
@@ -97,9 +98,9 @@ class Scopes:
         master = str(account.get("masterBillingAccount") or "").removeprefix(PREFIX)
         is_open = bool(account.get("open"))  # the API omits it if it is false
         traits = {STANDING: SUB_ACCOUNT, MASTER: master} if master else {STANDING: ACCOUNT_STANDING}
-        if parent := self._outside(account, parents):
-            traits = {STANDING: OUTSIDE, PARENT: parent}
-            self._parents[_id(account)] = parent
+        if why := self._outside(account, parents) or self._taken(account, parents):
+            traits = {STANDING: OUTSIDE}
+            self._not_served[_id(account)] = why
         return Scope(
             id=_id(account),
             name=str(account.get("displayName", "")),
@@ -119,8 +120,8 @@ class Scopes:
                 return
             parameters["pageToken"] = page["nextPageToken"]
 
-    def _outside(self, account: Mapping[str, Any], parents: Mapping[str, str]) -> str:
-        """Return the organization of an account if it is not the one in the settings, else "".
+    def _outside(self, account: Mapping[str, Any], parents: Mapping[str, str]) -> Observation | None:
+        """Return that an account is in another organization than the one in the settings, or None.
 
         The API's own filter by parent would silently omit accounts with another parent or none. An account without a
         parent, or below a master account that is not visible (a reseller's), shows no organization: it is visible
@@ -128,10 +129,26 @@ class Scopes:
         """
         wanted = self._settings.organization
         if not wanted or _id(account) in self._settings.include_accounts:
-            return ""
-        master = str(account.get("masterBillingAccount") or "")
-        parent = parents.get(master, "") if master else str(account.get("parent") or "")
-        return parent if parent.startswith(("organizations/", "folders/")) and parent != wanted else ""
+            return None
+        parent = top_parent(account, parents)
+        if not parent.startswith(("organizations/", "folders/")) or parent == wanted:
+            return None
+        detail = (
+            f"account {_id(account)} belongs to {parent}, not to {wanted}; add it to INCLUDE_ACCOUNTS to serve it, or "
+            "to EXCLUDE_ACCOUNTS to exclude it"
+        )
+        return Present(health=Health.INACTIVE, code="outside-organization", detail=detail)
+
+    def _taken(self, account: Mapping[str, Any], parents: Mapping[str, str]) -> Observation | None:
+        """Return that an account is another tenant's, or None."""
+        identifier, named = _id(account), bool(self._settings.organization)
+        if identifier in self._settings.include_accounts:
+            return None
+        other = self._claims.tenant_of(identifier, top_parent(account, parents), named=named)
+        if not other:
+            return None
+        detail = overlap(identifier, self._settings.tenant, other)
+        return Present(health=Health.INACTIVE, code="other-tenant", detail=detail)
 
     def _one_by_one(self, requested: Sequence[str]) -> tuple[list[Mapping[str, Any]], list[Problem]]:
         found: list[Mapping[str, Any]] = []
@@ -159,6 +176,15 @@ class Scopes:
 def _parents(accounts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return each account's parent, by full name."""
     return {str(one.get("name")): str(one.get("parent") or "") for one in accounts}
+
+
+def top_parent(account: Mapping[str, Any], parents: Mapping[str, str]) -> str:
+    """Return the organization that an account is in, or its master account; "" if it is not visible.
+
+    `parents` are those of all visible accounts, by full name.
+    """
+    master = str(account.get("masterBillingAccount") or "")
+    return parents.get(master, "") if master else str(account.get("parent") or "")
 
 
 def _id(account: Mapping[str, Any]) -> str:

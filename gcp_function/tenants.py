@@ -8,8 +8,10 @@ for a service account", IAM documentation). Calls count against the quotas of th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
+from gcp_function.claims import PREFIX, named_accounts, organization_of
 from gcp_function.settings import (
     ACCOUNT,
     BUCKET,
@@ -21,7 +23,7 @@ from gcp_function.settings import (
     read_settings,
 )
 from shared.errors import SettingsError
-from shared.tenants.registry import Field, Rules, Tenant, environment_of
+from shared.tenants.registry import Extent, Field, Rules, Tenant, environment_of
 
 ENTRY = {
     "service_account": Field(
@@ -63,10 +65,18 @@ OWN = frozenset({"DELIVERY_TOPIC", "EVENTS_SUBSCRIPTION", "EXCLUDE_ACCOUNTS"})
 
 def _identity(tenant: Tenant) -> str:
     """Return what only one tenant may enter: an organization as a whole, or else the service account of a group."""
-    organization = tenant.entry.get("organization", "").removeprefix("organizations/")
-    if organization and not tenant.entry.get("billing_accounts"):
-        return f"organization {organization}"
+    organization = organization_of(tenant)
+    if organization and not named_accounts(tenant):
+        return f"organization {organization.removeprefix(PREFIX)}"
     return tenant.entry["service_account"]
+
+
+def _extent(tenant: Tenant) -> Extent | None:
+    """Return the organization that an entry names, and which of its billing accounts it serves."""
+    organization, named = organization_of(tenant), named_accounts(tenant)
+    left_out = re.split(r"[,\s]+", tenant.settings.get("EXCLUDE_ACCOUNTS", ""))
+    whole = f"organization {organization.removeprefix(PREFIX)}"
+    return Extent(whole, frozenset(named) if named else None, frozenset(left_out)) if organization else None
 
 
 def _exclusive(tenant: Tenant) -> Mapping[str, str]:
@@ -74,11 +84,13 @@ def _exclusive(tenant: Tenant) -> Mapping[str, str]:
     project = tenant.destination["project"]
     dataset = tenant.destination.get("dataset", "billing_export")
     bucket = tenant.destination.get("bucket", f"tailpipe-billing-export-{project}").replace("{project}", project)
-    accounts = filter(None, tenant.entry.get("billing_accounts", "").split(","))
     return {
         f"dataset {project}.{dataset}": "each tenant needs a dataset of its own",
         f"bucket {bucket}": "each tenant needs a bucket of its own, or one would replace the other's copies",
-        **{f"billing account {one}": "Google exports a billing account to one dataset only" for one in accounts},
+        **{
+            f"billing account {one}": "Google exports a billing account to one dataset only"
+            for one in named_accounts(tenant)
+        },
     }
 
 
@@ -101,4 +113,6 @@ RULES = Rules(
     unique=("service_account",),
     further=_further,
     exclusive=_exclusive,
+    extent=_extent,
+    extent_advice="leave these billing accounts out of the whole with EXCLUDE_ACCOUNTS, or keep one of the entries",
 )

@@ -1,4 +1,4 @@
-"""Billing accounts of another organization, which are visible to the function but not served."""
+"""Billing accounts of another organization or tenant, which are visible to the function but not served."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.resources import BulkOnly, ReadOnly
 
 
 class OutsideAccounts(BulkOnly, ReadOnly):
-    """Explains, for each account of another organization, why it is not served."""
+    """Explains, for each account of another organization or tenant, why it is not served."""
 
     kinds = (ACCOUNT,)
 

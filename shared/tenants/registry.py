@@ -14,6 +14,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -60,14 +61,24 @@ class Tenant(msgspec.Struct, frozen=True):
     labels: Mapping[str, str] = {}
 
 
-class Rules(msgspec.Struct, frozen=True):
+class Extent(msgspec.Struct, frozen=True):
+    """How much of something a tenant serves: all of it but what is `left_out`, or if `parts` are given, only these."""
+
+    whole: str
+    parts: frozenset[str] | None = None
+    left_out: frozenset[str] = frozenset()
+
+
+class Rules(msgspec.Struct, frozen=True, eq=False):
     """What one cloud allows in an entry.
 
     `settings` are those that an entry may override. `own` are settings of the deployment that no tenant inherits.
     `identity` returns what only one tenant may enter, such as a payer's account id, for messages. `unique` are fields
     of `entry` whose values no two tenants may share. `exclusive` returns what else only one tenant may have, each with
-    the reason. `further` returns what else is wrong with a valid entry. `known_as` returns under what a cloud lists a
-    tenant: a proposal is not new if it shares any of these with an entry, also with one that is not valid.
+    the reason. `extent` returns how much a tenant serves of what several tenants may have parts of, such as an
+    organization, and `extent_advice` says what to do where one tenant serves a part of another one's whole. `further`
+    returns what else is wrong with a valid entry. `known_as` returns under what a cloud lists a tenant: a proposal is
+    not new if it shares any of these with an entry, also with one that is not valid.
     """
 
     cloud: str
@@ -80,6 +91,8 @@ class Rules(msgspec.Struct, frozen=True):
     further: Callable[[Tenant], Iterable[str]] = lambda _: ()
     exclusive: Callable[[Tenant], Mapping[str, str]] = lambda _: {}
     known_as: Callable[[Tenant], Iterable[str]] = lambda _: ()
+    extent: Callable[[Tenant], Extent | None] = lambda _: None
+    extent_advice: str = ""
 
 
 class TenantRegistry(msgspec.Struct, frozen=True):
@@ -111,10 +124,12 @@ class TenantRegistry(msgspec.Struct, frozen=True):
             raise RegistryError(faults)
 
 
+@lru_cache(maxsize=1)  # each run of a round reads the same document, whose check grows with the number of tenants
 def parse_registry(data: bytes, rules: Rules) -> TenantRegistry:
     """Return the tenants of the cloud of `rules`; entries of other clouds are left out.
 
-    Raises RegistryError if the document as a whole cannot be used.
+    The same document is parsed once, as long as no other one is. Raises RegistryError if the document as a whole cannot
+    be used.
     """
     entries = read_document(data)
     places: dict[str, list[int]] = defaultdict(list)
@@ -134,7 +149,7 @@ def parse_registry(data: bytes, rules: Rules) -> TenantRegistry:
             refused[name] += [fault for fault in faults if fault not in refused[name]]
         else:
             tenants[name] = tenant
-    for one, fault in _shared_values(tenants.values(), rules):
+    for one, fault in (*_shared_values(tenants.values(), rules), *_shared_parts(tenants.values(), rules)):
         refused[one].append(fault)
     usable = {name: one for name, one in tenants.items() if name not in refused}
     return TenantRegistry(rules.cloud, usable, {name: tuple(faults) for name, faults in refused.items()})
@@ -284,6 +299,22 @@ def _shared_values(tenants: Iterable[Tenant], rules: Rules) -> Iterator[tuple[st
         for one in ids:
             others = ", ".join(other for other in ids[:6] if other != one)
             yield one, f"{what} ({others}); {advice}"
+
+
+def _shared_parts(tenants: Iterable[Tenant], rules: Rules) -> Iterator[tuple[str, str]]:
+    """Yield (id, fault) for each tenant that serves a part of what another one serves as a whole, and for that one."""
+    extents = [(tenant.id, extent) for tenant in tenants if (extent := rules.extent(tenant)) is not None]
+    wholes = defaultdict[str, list[tuple[str, Extent]]](list)
+    for tenant, extent in extents:
+        if extent.parts is None:
+            wholes[extent.whole].append((tenant, extent))
+    for tenant, extent in extents:
+        for other, whole in wholes.get(extent.whole, ()) if extent.parts is not None else ():
+            both = sorted((extent.parts or frozenset()) - whole.left_out)
+            if both:
+                shown = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
+                yield tenant, f"serves {shown} of {whole.whole}, as {other} does; {rules.extent_advice}"
+                yield other, f"serves all of {whole.whole}, of which {tenant} serves {shown}; {rules.extent_advice}"
 
 
 def _claims(tenant: Tenant, rules: Rules) -> Iterator[tuple[str, str, str, str]]:

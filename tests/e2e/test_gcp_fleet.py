@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +16,9 @@ from cli.deployment.gcp.operator import GcpOperator
 from cli.local.gcp import runtime
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.control.tenants import TOKEN_CREATOR
+from localcloud.gcp.runtime.framework import FunctionsFramework
+from shared.runtime.clock import VirtualClock
+from tailpipe_exports import CODE
 from tests.gcp_function.fleet import Killed, deployed
 from tests.limits import HANG_S
 
@@ -196,6 +199,53 @@ def test_the_function_impersonates_only_accounts_that_admitted_it(opened: Opener
     bucket = "storage/v1/b/tailpipe-billing-export-{}-exports/o"
     assert call(cloud, accounts["acme"], bucket.format("acme")).status_code == 200
     assert call(cloud, accounts["acme"], bucket.format("bolt")).status_code == 403
+
+
+@pytest.mark.slow
+def test_a_process_killed_in_the_middle_of_a_task_is_replaced_and_writes_nothing_twice() -> None:
+    """SIGKILL during a tenant's first extract job, and during another's first manifest; each task arrives twice.
+
+    The write takes effect and its response reaches nobody. The function is that of the archive, in Google's own
+    framework and over HTTP, on the local cloud's clock.
+    """
+    started: list[FunctionsFramework] = []
+
+    def timed(environment: Mapping[str, str]) -> FunctionsFramework:
+        started.append(
+            FunctionsFramework("cli.demo.gcp_app:reconcile", environment, source=CODE, timeout_s=HANG_S, grace_s=2)
+        )
+        return started[-1]
+
+    killed: list[str] = []
+
+    def kill() -> None:
+        killed.append("killed")
+        started[-1].kill()
+
+    with LocalGcp(0, clock=VirtualClock(), done=0, runtime=timed) as cloud:
+        entries = [cloud.add_tenant(tenant, **FEW) for tenant in ("acme", "bolt")]
+        cloud.enable_tenants()
+        cloud.write_registry(entries)
+        cloud.task_faults(copies=2)
+        cloud.faults.before("bigquery.jobs.insert", kill, path="*/acme-exports/*")
+        cloud.faults.before("storage.objects.insert", kill, path="*billing-export-bolt-exports*")
+        round_id = begin(cloud)["round"]
+        answers: list[int | None] = []
+        while cloud.world.tasks.queue(cloud.deployment.tenants_queue).tasks:
+            done = cloud.task_delivery.deliver()
+            answers += [status for name, status in done if "-end-" not in name]
+            if not done:
+                cloud.advance(10)
+        report = json.loads(cloud.read_object(f"runs/rounds/{round_id}.json", cloud.deployment.state_bucket))
+        assert len(killed) == 2
+        assert answers.count(503) == 2
+        assert set(answers) == {503, 409, 200}  # 409: the lock of the killed run
+        assert report["tenants"]["not_run"] == 0
+        assert {row["run_complete"] for row in report["rows"]} == {True}
+        for tenant in ("acme", "bolt"):
+            jobs = [one for one in cloud.world.jobs.of(f"{tenant}-exports") if one.kind == "extract"]
+            copies = cloud.objects(f"tailpipe-billing-export-{tenant}-exports")
+            assert len(jobs) == sum(one.endswith("manifest.json") for one in copies) > 0
 
 
 @pytest.mark.slow

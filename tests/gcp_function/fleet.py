@@ -89,6 +89,18 @@ class FleetFunction:
         """Return the status of each tenant's row."""
         return {tenant: row["status"] for tenant, row in self.cloud.rows().items()}
 
+    def newest_report(self, tenant: str) -> dict[str, Any]:
+        """Return the stored report of a tenant's newest run."""
+        bucket = self.cloud.deployment.state_bucket
+        newest = self.cloud.objects(bucket, f"runs/tenants/{tenant}/")[-1]
+        found: dict[str, Any] = json.loads(self.cloud.read_object(newest, bucket))
+        return found
+
+    def served(self, tenant: str) -> set[str]:
+        """Return the billing accounts for whose exports a tenant's newest run had a plan."""
+        actions = self.newest_report(tenant)["actions"]
+        return {one["scope"] for one in actions if one["kind"] == "export" and one["verb"] != "SKIP"}
+
     def runs(self, tenant: str) -> int:
         """Return the number of stored reports of a tenant."""
         return len(self.cloud.objects(self.cloud.deployment.state_bucket, f"runs/tenants/{tenant}/"))

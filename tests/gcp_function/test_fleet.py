@@ -200,6 +200,36 @@ def test_a_tenant_under_another_id_adopts_what_exists(function: FleetFunction) -
     assert len([one for one in function.cloud.world.jobs.of("acme-exports") if one.kind == "extract"]) == jobs > 0
 
 
+def test_a_billing_account_of_two_entries_is_served_for_the_closer_one(cloud: LocalGcp) -> None:
+    """An entry that names the account wins over one of its organization, and that over one that names nothing."""
+    function = FleetFunction(cloud, {"acme": {**FEW, "accounts": 3}, "bolt": FEW, "coal": FEW})
+    entries = function.entries
+    first, second, third = cloud.accounts_of("acme")
+    cloud.grant("roles/billing.viewer", f"billingAccounts/{second}", entries["coal"]["entry"]["service_account"])
+    cloud.grant("roles/billing.viewer", f"billingAccounts/{first}", entries["bolt"]["entry"]["service_account"])
+    for one in ("bolt", "coal"):
+        del entries[one]["entry"]["organization"]
+    entries["bolt"]["entry"]["billing_accounts"] = first
+    function.register()
+    function.round()
+    served = {tenant: function.served(tenant) for tenant in entries}
+    assert served["acme"] == {second, third}
+    assert served["bolt"] == {first}
+    assert served["coal"] == set(cloud.accounts_of("coal"))
+    for tenant, account, other in (("acme", first, "bolt"), ("coal", second, "acme")):
+        report = function.newest_report(tenant)
+        (excluded,) = [one for one in report["excluded"] if one["reason"] == "other-tenant"]
+        assert excluded["examples"] == [account]
+        (action,) = [one for one in report["actions"] if one["scope"] == account]
+        assert f"belongs to tenant {other}" in action["message"]
+        assert "EXCLUDE_ACCOUNTS" in action["message"]
+    entries["acme"]["settings"] = {"EXCLUDE_ACCOUNTS": first}
+    function.register()
+    cloud.advance(3600)
+    function.round()
+    assert not [one for one in function.newest_report("acme")["excluded"] if one["reason"] == "other-tenant"]
+
+
 def test_the_state_of_another_organization_is_left_alone(function: FleetFunction) -> None:
     """An id that another organization had before: the run fails and writes nothing there."""
     function.round()

@@ -92,3 +92,21 @@ def test_two_tenants_share_no_organization_account_or_destination() -> None:
     assert f"billing account {OTHER} is also that of another tenant" in faults(*organization)
     organization[1]["entry"]["billing_accounts"] = "111111-222222-333333"
     assert faults(*organization) == ""
+
+
+def test_an_organization_and_accounts_of_it_are_two_tenants_only_if_it_leaves_them_out() -> None:
+    """The registry alone shows the overlap; with EXCLUDE_ACCOUNTS both are sound."""
+    whole, part = entry("acme"), entry("bolt")
+    whole["entry"]["organization"] = "organizations/7"
+    part["entry"] |= {"organization": "7", "billing_accounts": f"{ACCOUNT},{OTHER}"}
+    found = parse_registry(encode_registry([whole, part]), RULES).refused
+    assert set(found) == {"acme", "bolt"}
+    assert f"serves all of organization 7, of which bolt serves {ACCOUNT}, {OTHER}; leave" in found["acme"][0]
+    assert f"serves {ACCOUNT}, {OTHER} of organization 7, as acme does" in found["bolt"][0]
+    whole["settings"] = {"EXCLUDE_ACCOUNTS": ACCOUNT}
+    assert f"serves {OTHER} of organization 7" in faults(whole, part)
+    whole["settings"] = {"EXCLUDE_ACCOUNTS": f"{ACCOUNT}, {OTHER}"}
+    assert faults(whole, part) == ""
+    assert faults(entry("acme"), part) == ""
+    del part["entry"]["organization"]
+    assert faults({**whole, "settings": {}}, part) == ""  # only the cloud knows where these accounts are

@@ -7,12 +7,16 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from cli.deployment.gcp.rest import Google, signed_in
 from cli.deployment.gcp.tenant_rights import Right, rights_of
 from cli.deployment.model import Finding
 from cli.deployment.tenants import Invitation
+from gcp_function.claims import claims_beside, named_accounts, organization_of
 from gcp_function.clients import RATES, Clients
 from gcp_function.errors import translate
+from gcp_function.scopes import top_parent
 from gcp_function.settings import GcpSettings, read_settings
 from gcp_function.state_store import GcsFleet
 from gcp_function.tenant_clients import TenantClients
@@ -92,6 +96,7 @@ def check(
         found = [Finding(f"entry of {tenant.id}", ok=True, detail=f"{settings.service_account} can be impersonated")]
         found.append(_policy(tenant, own.project))
         found += [_held(settings, right, entered, run) for right in rights_of(tenant) if right.testable]
+        found.append(_sole(tenant, settings, [one for one in others if one.id != tenant.id], entered, clients, run))
         return found + [_stranger(settings, other, entered, run) for other in others if other.id != tenant.id]
     finally:
         entered.close()
@@ -141,6 +146,60 @@ def _held(settings: GcpSettings, right: Right, clients: Clients, run: RunContext
         remedy = "Have the tenant run the script of tailpipe-exports tenants invite again."
         return Finding(title, ok=False, detail=f"lacks {', '.join(missing)}", remedy=remedy)
     return Finding(title, ok=True, detail=right.why)
+
+
+def _sole(
+    tenant: Tenant, settings: GcpSettings, others: Sequence[Tenant], entered: Clients, own: Clients, run: RunContext
+) -> Finding:
+    """Check that no billing account of the tenant is also another one's.
+
+    An entry that names neither an organization nor accounts serves what its service account sees: those are entered.
+    """
+    title = f"no other tenant has a billing account of {tenant.id}"
+    claims = claims_beside(tenant.id, others)
+    shared: dict[str, str] = {}
+    try:
+        mine = _served(settings, entered, run)
+        for account, organization in mine.items():
+            if account not in settings.include_accounts:
+                other = claims.tenant_of(account, organization, named=bool(settings.organization))
+                shared |= {account: other} if other else {}
+        for one in others:
+            if named_accounts(one) or organization_of(one):
+                continue
+            theirs = msgspec.structs.replace(
+                read_settings(environment_of(one, _home(settings.at_home()), RULES)), endpoints=settings.endpoints
+            )
+            clients = TenantClients(theirs, own)
+            try:
+                clients.enter(run)
+                shared |= dict.fromkeys(sorted(mine.keys() & _served(theirs, clients, run).keys()), one.id)
+            except Unreachable:
+                continue  # its own check reports it
+            finally:
+                clients.close()
+    except CloudError as error:
+        return Finding(title, ok=False, detail=error.message, remedy=error.remedy)
+    if not shared:
+        return Finding(title, ok=True, detail=f"{len(mine)} billing accounts are this tenant's only")
+    (account, other), more = next(iter(shared.items())), len(shared) - 1
+    detail = f"billing account {account}" + (f" and {more} more" if more else "") + f": also of tenant {other}"
+    remedy = "Leave it out of one of them with EXCLUDE_ACCOUNTS (tenants add --set), or name it in one entry only."
+    return Finding(title, ok=False, detail=detail, remedy=remedy)
+
+
+def _served(settings: GcpSettings, clients: Clients, run: RunContext) -> dict[str, str]:
+    """Return the open billing accounts that a tenant's run would serve, each with its organization if it is visible."""
+    listed = list(_visible(clients, run))
+    parents = {str(one["name"]): str(one.get("parent") or "") for one in listed}
+    found = {str(one["name"]).rpartition("/")[2]: top_parent(one, parents) for one in listed}
+    named = settings.include_accounts
+    return {
+        account: organization
+        for account, organization in found.items()
+        if account not in settings.exclude_accounts
+        and (account in named if named else settings.organization in ("", organization) or not organization)
+    }
 
 
 def _stranger(settings: GcpSettings, other: Tenant, clients: Clients, run: RunContext) -> Finding:

@@ -141,6 +141,11 @@ class TenantActions(DeployedActions):
             "destination": {"project": project.id},
         }
 
+    def accounts_of(self, tenant: str) -> list[str]:
+        """Return the billing accounts of a tenant's organization."""
+        organization = self._project(f"{tenant}-exports").parent
+        return [one.id for one in self.world.billing.of_parent.get(organization, ())]
+
     def write_registry(self, entries: list[dict[str, Any]]) -> None:
         """Write the tenant registry, as an operator does."""
         text = json.dumps({"version": 1, "tenants": entries})

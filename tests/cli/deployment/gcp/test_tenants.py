@@ -61,6 +61,26 @@ def test_a_sound_tenant_passes_every_check(function: FleetFunction) -> None:
     assert found["acme cannot read bolt"].detail.endswith("tailpipe-billing-export-bolt-exports")
 
 
+def test_a_billing_account_of_two_tenants_is_found(function: FleetFunction) -> None:
+    """An entry names an account of another's organization, or two that name nothing see the same one."""
+    cloud, entries = function.cloud, function.entries
+    title = "no other tenant has a billing account of {}"
+    account = cloud.accounts_of("acme")[0]
+    cloud.grant("roles/billing.viewer", f"billingAccounts/{account}", entries["bolt"]["entry"]["service_account"])
+    del entries["bolt"]["entry"]["organization"]
+    found = checked(function, "bolt")[title.format("bolt")]
+    assert (found.ok, found.detail) == (False, f"billing account {account}: also of tenant acme")
+    assert "EXCLUDE_ACCOUNTS" in found.remedy
+    del entries["acme"]["entry"]["organization"]
+    for one, other in (("acme", "bolt"), ("bolt", "acme")):
+        found = checked(function, one)[title.format(one)]
+        assert (found.ok, found.detail) == (False, f"billing account {account}: also of tenant {other}")
+    entries["bolt"]["entry"]["billing_accounts"] = account
+    assert checked(function, "acme")[title.format("acme")].ok is False
+    entries["acme"]["settings"] = {"EXCLUDE_ACCOUNTS": account}
+    assert [checked(function, one)[title.format(one)].ok for one in entries] == [True, True]
+
+
 def test_a_revoked_entry_a_missing_right_and_a_confused_deputy_are_found(function: FleetFunction) -> None:
     """Each is reported with its remedy."""
     cloud = function.cloud
