@@ -44,6 +44,63 @@ locals {
   ]
 }
 
+# Tenants, by the line that the end of each round writes for each of them. The label `group` of the registry groups them.
+locals {
+  tenant_lines = "${local.log_filter} AND jsonPayload.event=\"tenant-row\""
+  tenant_round = "increase(logging_googleapis_com:user_tailpipe_exports_tenants{monitored_resource=\"cloud_run_revision\"}[${var.fleet_minutes}m])"
+
+  tenant_widgets = [for widget in [
+    jsonencode({
+      title = "Tenants by status"
+      xyChart = {
+        dataSets = [{
+          plotType        = "STACKED_BAR"
+          timeSeriesQuery = { prometheusQuery = "sum by (status) (${local.tenant_round})" }
+        }]
+      }
+    }),
+    jsonencode({
+      title = "Tenants of the last round"
+      timeSeriesTable = {
+        dataSets = [{ timeSeriesQuery = { prometheusQuery = "sum by (tenant_group, tenant, status) (${local.tenant_round}) > 0" } }]
+      }
+    }),
+    jsonencode({
+      title     = "Tenants that are not ok"
+      logsPanel = { filter = "${local.tenant_lines} AND jsonPayload.status!=\"ok\"", resourceNames = ["projects/${var.project_id}"] }
+    }),
+  ] : widget if var.dashboard && var.fleet]
+}
+
+resource "google_logging_metric" "tenants" {
+  count = var.dashboard && var.fleet ? 1 : 0
+
+  project     = var.project_id
+  name        = "tailpipe_exports_tenants"
+  description = "Tenants of rounds, by their status"
+  filter      = local.tenant_lines
+  label_extractors = {
+    tenant       = "EXTRACT(jsonPayload.tenant)"
+    status       = "EXTRACT(jsonPayload.status)"
+    tenant_group = "EXTRACT(jsonPayload.labels.group)"
+  }
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+    unit        = "1"
+    dynamic "labels" {
+      for_each = ["tenant", "status", "tenant_group"]
+      content {
+        key        = labels.value
+        value_type = "STRING"
+      }
+    }
+  }
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}
+
 resource "google_logging_metric" "measured" {
   for_each = local.measured
 
@@ -71,24 +128,24 @@ resource "google_monitoring_dashboard" "this" {
     labels      = local.labels
     mosaicLayout = {
       columns = 48
-      tiles = [for place, tile in local.dashboard_tiles : {
+      tiles = [for place, widget in concat([for tile in local.dashboard_tiles : jsonencode({
+        title = tile.title
+        xyChart = {
+          dataSets = [for legend, query in tile.queries : {
+            plotType        = "LINE"
+            legendTemplate  = legend
+            timeSeriesQuery = { prometheusQuery = query }
+          }]
+        }
+        })], local.tenant_widgets) : {
         xPos   = place % 2 * 24
         yPos   = floor(place / 2) * 16
         width  = 24
         height = 16
-        widget = {
-          title = tile.title
-          xyChart = {
-            dataSets = [for legend, query in tile.queries : {
-              plotType        = "LINE"
-              legendTemplate  = legend
-              timeSeriesQuery = { prometheusQuery = query }
-            }]
-          }
-        }
+        widget = jsondecode(widget)
       }]
     }
   })
 
-  depends_on = [google_logging_metric.measured, google_logging_metric.runs]
+  depends_on = [google_logging_metric.measured, google_logging_metric.runs, google_logging_metric.tenants]
 }

@@ -68,6 +68,7 @@ EVENTS = {
     "tenant-grants-failed": "the policy of the shared bucket could not be written: new payers cannot deliver yet",
     "row-unread": "the result of a tenant's last run could not be read: its next run replaces it",
     "round-figures": "the metrics of a round over all tenants, once at its end",
+    "tenant-row": "the result of one tenant in a round, at the round's end",
     "round-late": "a round was due while the one before it was still running: none was begun",
     "row-unsaved": "the result of a tenant's run could not be stored: its round counts it as not run",
 }

@@ -20,7 +20,7 @@ from shared.request import round_start
 from shared.runtime.clock import Clock
 from shared.runtime.log import Sink
 from shared.state.store import JSON
-from shared.tenants.registry import MAX_BYTES, Rules, TenantRegistry, parse_registry, too_large
+from shared.tenants.registry import MAX_BYTES, Rules, Tenant, TenantRegistry, parse_registry, too_large
 from shared.tenants.rows import (
     REFUSED,
     REGISTRY,
@@ -87,8 +87,8 @@ def end_round(
     Keys: `round`, `cloud`, `started_at`, `ended_at`, `duration_s`, `status`; `tenants` counts {total, ok, degraded,
     failed, unreachable, refused, paused, not_run}, which add up to `total`; `scopes` and `calls` are sums over the
     rows, `most_calls` is {quota: calls of the tenant with most of them}; `rows` has one row for each tenant that is not
-    paused: that of the round, or with the status ``not_run`` one without a run. Raises RegistryError, RequestError,
-    CloudError.
+    paused: that of the round, or with the status ``not_run`` one without a run. Each row is also logged, with the
+    tenant's labels, for dashboards. Raises RegistryError, RequestError, CloudError.
     """
     registry = read_registry(documents, rules)
     started, now = round_start(round_id), clock.now()
@@ -117,6 +117,8 @@ def end_round(
         "rows": rows,
     }
     documents.put(f"{ROUNDS}{round_id}.json", msgspec.json.encode(report), JSON)
+    for row in rows:
+        _log_row(row, registry.tenants.get(row["tenant"]), report, sink)
     return report
 
 
@@ -130,6 +132,21 @@ def metrics_of_round(report: Mapping[str, Any]) -> tuple[Metric, ...]:
     """Return the metrics of a round: its tenants by status, and how long it took."""
     counts = (Metric(f"tenants_{name}", number) for name, number in report["tenants"].items())
     return (*counts, Metric("round_duration", report["duration_s"], Unit.SECONDS))
+
+
+def _log_row(row: Mapping[str, Any], tenant: Tenant | None, report: Mapping[str, Any], sink: Sink) -> None:
+    scopes = row["scopes"]
+    fields = {
+        "cloud": report["cloud"],
+        "round": report["round"],
+        "tenant": row["tenant"],
+        "status": row["status"],
+        "code": row["failures"][0]["code"] if row["failures"] else "",
+        **{name: scopes.get(name, 0) for name in ("active", "covered")},
+        "duration_s": row["duration_s"],
+        "labels": dict(tenant.labels) if tenant else {},
+    }
+    sink("info", "tenant-row", fields)
 
 
 def _in_round(tenant: str, row: Row | None, round_id: str, started: datetime) -> dict[str, Any]:

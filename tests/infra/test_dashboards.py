@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ from aws_lambda.handler import NAMESPACE, metric_name
 from aws_lambda.log import SERVICE
 from gcp_function.clients import RATES as GCP_RATES
 from shared.metrics import CALLS_BY_QUOTA, metrics_of
+from shared.runtime.clock import VirtualClock
+from shared.tenants.rounds import end_round
 from tests.infra import terraform
 from tests.infra.planning import REPOSITORY, Workspace, stand_in_providers
 from tests.infra.standin.roots import Applied, apply
 from tests.limits import HANG_S
 from tests.shared.builders import START
 from tests.shared.setting import Setting
+from tests.shared.tenants.memory import RULES, MemoryDocuments, entry
 from tools import modules
 
 REQUIRED = {"covered", "missing", "excluded", "manual", "freshness_lag_hours"}
@@ -75,6 +78,39 @@ def gcp_fields(made: Applied) -> set[str]:
     quotas = {name.partition(".")[2].strip('"') for name in fields if name.startswith(f"{CALLS_BY_QUOTA}.")}
     assert quotas == set(GCP_RATES)
     return {name for name in fields if not name.startswith(f"{CALLS_BY_QUOTA}.")}
+
+
+def test_gcp_dashboard_shows_each_tenant_of_a_round(tmp_path: Path) -> None:
+    """With `fleet`, by the fields that the end of a round logs for each tenant, and the label that groups them."""
+    with stand_in_providers(Workspace(tmp_path, "gcp")) as workspace:
+        made = apply(workspace, "complete")
+    assert {step: done.code for step, done in made.steps.items()} == {"validate": 0, "apply": 0, "again": 0}
+    fields = set(logged_row())
+    (dashboard,) = made.of("google_monitoring_dashboard")
+    widgets = {
+        one["widget"]["title"]: one["widget"]
+        for one in json.loads(dashboard["dashboard_json"])["mosaicLayout"]["tiles"]
+    }
+    (metric,) = [one for one in made.of("google_logging_metric") if one["name"] == "tailpipe_exports_tenants"]
+    labels = {one["key"] for one in metric["metric_descriptor"][0]["labels"]}
+    assert labels == set(metric["label_extractors"])
+    read = {re.fullmatch(r"EXTRACT\(jsonPayload\.(\w+).*\)", one)[1] for one in metric["label_extractors"].values()}  # type: ignore[index]  # all match
+    assert read <= fields
+    (series,) = widgets["Tenants of the last round"]["timeSeriesTable"]["dataSets"]
+    assert "sum by (tenant_group, tenant, status)" in series["timeSeriesQuery"]["prometheusQuery"]
+    assert 'jsonPayload.status!="ok"' in widgets["Tenants that are not ok"]["logsPanel"]["filter"]
+
+
+def logged_row() -> dict[str, Any]:
+    """Return the fields of a tenant in the log of a round's end."""
+    lines: list[tuple[str, dict[str, Any]]] = []
+    documents = MemoryDocuments(VirtualClock(), entry("acme"))
+
+    def sink(_: str, event: str, fields: Mapping[str, Any]) -> None:
+        lines.append((event, dict(fields)))
+
+    end_round(documents, RULES, "20260105T000000Z-0000002a", VirtualClock(), sink)
+    return next(fields for event, fields in lines if event == "tenant-row")
 
 
 def aws_dashboard(folder: Path) -> dict[str, Any]:

@@ -138,6 +138,20 @@ def test_short_report_has_the_tenants_that_need_someone() -> None:
     assert "ok" not in [row["tenant"] for row in short["rows"]]
 
 
+def test_each_row_is_logged_with_the_labels_of_its_tenant() -> None:
+    """Dashboards read these lines: also of a tenant without a run, and of one whose entry is wrong."""
+    LINES.clear()
+    documents = MemoryDocuments(
+        VirtualClock(), entry("a", labels={"group": "north"}), entry("b"), entry("c", entry={"role": "?"})
+    )
+    run(documents, "a")
+    end(documents)
+    found = {fields["tenant"]: fields for _, event, fields in LINES if event == "tenant-row"}
+    assert {tenant: one["status"] for tenant, one in found.items()} == {"a": "ok", "b": "not_run", "c": "refused"}
+    assert [found[one]["labels"] for one in "abc"] == [{"group": "north"}, {}, {}]
+    assert found["c"]["code"] == "refused"
+
+
 def test_metrics_count_the_tenants() -> None:
     """One metric for each count, and the duration in seconds."""
     documents = MemoryDocuments(VirtualClock(), entry("a"), entry("b"))
