@@ -34,18 +34,7 @@ class TaskQueue:
 
         Cloud Tasks refuses a task's name for up to 24 hours after its end (`CreateTaskRequest`). Raises CloudError.
         """
-        target = {
-            "url": self._settings.url,
-            "httpMethod": "POST",
-            "headers": {"Content-Type": "application/json"},
-            "body": base64.b64encode(json.dumps(payload).encode()).decode("ascii"),
-            "oidcToken": {"serviceAccountEmail": self._settings.caller, "audience": self._settings.url},
-        }
-        task: dict[str, Any] = {
-            "name": f"{self._settings.queue}/tasks/{name}",
-            "httpRequest": target,
-            "dispatchDeadline": DEADLINE,
-        }
+        task = task_of(self._settings.queue, self._settings.url, self._settings.caller, name, payload)
         if at is not None:
             task["scheduleTime"] = f"{at:%Y-%m-%dT%H:%M:%SZ}"
         try:
@@ -58,6 +47,18 @@ class TaskQueue:
             what = f"no task can be enqueued on {self._settings.queue}: {error.message}"
             raise type(error)(error.code, what, error.remedy or REMEDY) from error
         return True
+
+
+def task_of(queue: str, url: str, caller: str, name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ``Task`` that calls the function at `url` with `payload`, as the service account `caller`."""
+    target = {
+        "url": url,
+        "httpMethod": "POST",
+        "headers": {"Content-Type": "application/json"},
+        "body": base64.b64encode(json.dumps(payload).encode()).decode("ascii"),
+        "oidcToken": {"serviceAccountEmail": caller, "audience": url},
+    }
+    return {"name": f"{queue}/tasks/{name}", "httpRequest": target, "dispatchDeadline": DEADLINE}
 
 
 def task_name(round_id: str, what: str, number: int) -> str:

@@ -33,14 +33,15 @@ def invoke(session: Session, payload: Mapping[str, Any], tell: Tell, sleep: Slee
     if session.live is None:
         raise OperatorError(missing(session))
     asked = {name: value for name, value in payload.items() if value}
-    if session.live.get("serviceConfig", {}).get("ingressSettings", OPEN) == OPEN:
+    if not is_inside(session):
         return _Caller(session, tell, sleep).call(asked)
     if asked:
+        tenant = f" --tenant {asked['tenant']}" if asked.get("tenant") else ""
         raise OperatorError(
             Problem(
                 f"the function is called from inside its project only, which can pass on no {', '.join(asked)}",
                 "Deploy with --var ingress=ALLOW_ALL (a token is asked for all the same), "
-                "or use `tailpipe-exports run gcp`.",
+                f"or use `tailpipe-exports run gcp{tenant}`.",
             )
         )
     tell("the function is called from inside its project only: its schedule is made to call it")
@@ -50,6 +51,11 @@ def invoke(session: Session, payload: Mapping[str, Any], tell: Tell, sleep: Slee
     except ReportedError as error:
         raise refused(error) from error
     return _follow(session, known, tell, sleep)
+
+
+def is_inside(session: Session) -> bool:
+    """Return whether the deployed function can be called from inside its project only."""
+    return bool((session.live or {}).get("serviceConfig", {}).get("ingressSettings", OPEN) != OPEN)
 
 
 class _Caller:

@@ -35,7 +35,7 @@ def operator(cloud: LocalGcp) -> GcpOperator:
         cloud.task_delivery.deliver()
         cloud.advance(seconds * 10)
 
-    return GcpOperator.open({}, sleep=sleep)
+    return GcpOperator.open({}, sleep=sleep, now=lambda: cloud.clock.now().timestamp())
 
 
 def test_a_round_is_started_by_its_schedule_and_followed_to_its_report(cloud: LocalGcp) -> None:
@@ -49,6 +49,24 @@ def test_a_round_is_started_by_its_schedule_and_followed_to_its_report(cloud: Lo
     assert told[-1] == "2 tenants have a result"
     job = cloud.resource(cloud.resources("/jobs/tailpipe-exports-tenants")[0])
     assert job["status"] == {}
+
+
+def test_one_tenant_is_run_by_the_queue_where_the_function_takes_no_calls_from_outside(cloud: LocalGcp) -> None:
+    """The report is the tenant's own; one that cannot be entered, or is unknown, is an error with its remedy."""
+    assert cloud.resource(cloud.deployment.function)["serviceConfig"]["ingressSettings"] == "ALLOW_INTERNAL_ONLY"
+    told: list[str] = []
+    report = operator(cloud).invoke({"tenant": "acme", "scopes": []}, told.append)
+    assert (report["tenant"], report["run_complete"]) == ("acme", True)
+    assert "queue tailpipe-exports-tenants calls it" in told[0]
+    assert list(cloud.rows()) == ["acme"]
+    cloud.refuse_entry("bolt")
+    report = operator(cloud).invoke({"tenant": "bolt"}, told.append)
+    assert [one["code"] for one in report["failures"]] == ["tenant-unreachable"]
+    with pytest.raises(OperatorError, match=r"tenant coal is refused.*not in the registry"):
+        operator(cloud).invoke({"tenant": "coal"}, told.append)
+    with pytest.raises(OperatorError) as refused:
+        operator(cloud).invoke({"tenant": "acme", "dry_run": True}, told.append)
+    assert "tailpipe-exports run gcp --tenant acme" in refused.value.problems[0].remedy
 
 
 def test_a_round_in_progress_is_joined(cloud: LocalGcp) -> None:
