@@ -119,17 +119,12 @@ class TenantActions(DeployedActions):
         project = Project(names.project, organization, now, billing=made[0].id if made else "")
         world.projects.add(project)
         world.iam.grant(OPERATOR, "roles/owner", organization, at_once=True)
-        account = _service_account(names)
-        world.platform.add(
-            account, {"projectId": project.id, "email": names.identity, "uniqueId": number_of(f"{tenant} account")}
-        )
         if destination:
             self._destination(names, project)
             for one in made:
                 for kind in kinds:
                     world.exports.enable(one.id, kind, world.catalog.dataset(project.id, names.dataset))
-        names.bind(world.iam, names.identity, tenant_grants(names), organization=organization)
-        world.iam.grant(self.deployment.identity, TOKEN_CREATOR, account, at_once=True)
+        self._admit(names, project, names.identity)
         if history_days and destination:
             today = now.date()
             span = [today - timedelta(days=back) for back in range(history_days - 1, -1, -1)]
@@ -140,6 +135,14 @@ class TenantActions(DeployedActions):
             "entry": {"service_account": names.identity, "organization": organization},
             "destination": {"project": project.id},
         }
+
+    def replace_account(self, tenant: str, name: str) -> str:
+        """Let a tenant admit the function by another service account of its project; return its address."""
+        names, project = Deployment(project=f"{tenant}-exports"), self._project(f"{tenant}-exports")
+        identity = f"{name}@{project.id}.iam.gserviceaccount.com"
+        self._admit(names, project, identity)
+        self.world.iam.strip(names.identity)
+        return identity
 
     def accounts_of(self, tenant: str) -> list[str]:
         """Return the billing accounts of a tenant's organization."""
@@ -165,15 +168,21 @@ class TenantActions(DeployedActions):
         account = _service_account(Names(project=f"{tenant}-exports"))
         return self.world.iam.revoke(self.deployment.identity, TOKEN_CREATOR, account)
 
+    def _admit(self, names: Deployment, project: Project, identity: str) -> None:
+        """Create a service account with a tenant's grants, which the function may impersonate."""
+        world, granted = self.world, tenant_grants(names)
+        account = f"projects/{project.id}/serviceAccounts/{identity}"
+        world.platform.add(account, {"projectId": project.id, "email": identity, "uniqueId": number_of(identity)})
+        names.bind(world.iam, identity, granted, organization=project.parent)
+        for dataset in [one for one in world.catalog.datasets.values() if one.project == project.id]:
+            dataset.access += [
+                {"role": one.role_in(project.id), "userByEmail": identity} for one in granted if one.scope == "dataset"
+            ]
+        world.iam.grant(self.deployment.identity, TOKEN_CREATOR, account, at_once=True)
+
     def _destination(self, names: Deployment, project: Project) -> None:
         now, place = self.world.clock.now(), canonical_location(names.location)
-        dataset = Dataset(project.id, names.dataset, place, now, now, default_access(OPERATOR))
-        dataset.access += [
-            {"role": one.role_in(project.id), "userByEmail": names.identity}
-            for one in tenant_grants(names)
-            if one.scope == "dataset"
-        ]
-        self.world.catalog.add_dataset(dataset)
+        self.world.catalog.add_dataset(Dataset(project.id, names.dataset, place, now, now, default_access(OPERATOR)))
         names.make_bucket(self.world, names.bucket, LIFECYCLE)
 
 
