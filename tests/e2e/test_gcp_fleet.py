@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import google.auth.transport.requests
 import pytest
 import requests
+from click.testing import CliRunner
 from google.oauth2.credentials import Credentials
 
 from cli.deployment.gcp.operator import GcpOperator
 from cli.local.gcp import runtime
+from cli.main import main
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.control.tenants import TOKEN_CREATOR
 from localcloud.gcp.runtime.framework import FunctionsFramework
 from shared.runtime.clock import VirtualClock
 from tailpipe_exports import CODE
-from tests.gcp_function.fleet import Killed, deployed
+from tests.gcp_function.fleet import InProcess, Killed, deployed
 from tests.limits import HANG_S
 
 FEW = {"history_days": 1, "rows": 1, "kinds": ("standard", "detailed", "pricing", "focus")}
@@ -246,6 +251,34 @@ def test_a_process_killed_in_the_middle_of_a_task_is_replaced_and_writes_nothing
             jobs = [one for one in cloud.world.jobs.of(f"{tenant}-exports") if one.kind == "extract"]
             copies = cloud.objects(f"tailpipe-billing-export-{tenant}-exports")
             assert len(jobs) == sum(one.endswith("manifest.json") for one in copies) > 0
+
+
+@pytest.mark.slow
+def test_the_guide_for_google_cloud_takes_a_provider_to_the_second_tenant(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command of docs/fleet.md but `deploy`, in its order, on a local cloud whose tenants have its names."""
+    text = (repository / "docs" / "fleet.md").read_text(encoding="utf-8").partition("### The same on Google Cloud")[2]
+    blocks = re.findall(r"```\n(.*?)```", text.partition("\n## ")[0], re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    calls = [shlex.split(line)[1:] for line in lines]
+    assert [one[0] for one in calls] == ["deploy", "tenants", "tenants", "tenants", "invoke", "status"]
+    second = [[word.replace("acme", "globex").replace("0001", "0002") for word in one] for one in calls[1:4]]
+    runner = InProcess()
+    monkeypatch.chdir(tmp_path)
+    with LocalGcp(0, done=0, runtime=runner) as cloud:
+        runner.cloud = cloud
+        for tenant in ("acme", "globex"):
+            cloud.add_tenant(tenant, **FEW)
+        cloud.enable_tenants()
+        for name, value in cloud.environment().items():
+            monkeypatch.setenv(name, value)
+        for arguments in [*calls[1:], *second, ["invoke", "gcp", "--all"], ["status", "gcp", "--all-tenants"]]:
+            result = CliRunner().invoke(main, arguments)
+            assert result.exit_code in ((0, 2, 3) if arguments[0] != "tenants" else (0,)), (arguments, result.output)
+        assert {row["run_complete"] for row in cloud.rows().values()} == {True}
+        assert list(cloud.rows()) == ["acme", "globex"]
+    assert (tmp_path / "invitation" / "admit.sh").read_text(encoding="utf-8").startswith("#!/usr/bin/env bash")
 
 
 @pytest.mark.slow

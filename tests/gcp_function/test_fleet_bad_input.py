@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -132,6 +133,7 @@ def test_hostile_tenants_are_rows_and_change_no_other(cloud: LocalGcp) -> None:
         cloud.faults.add(service, 429, "rateLimitExceeded", times=None, path="*bolt-exports*", retry_after=3600)
         cloud.faults.before(service, hang, times=None, path="*coal-exports*")
     function.sent.clear()
+    rows: dict[str, Any] = {}
     for _ in range(8):
         report = function.round()
         rows = {row["tenant"]: row for row in report["rows"]}
