@@ -60,8 +60,9 @@ def test_one_tenant_is_run_by_the_queue_where_the_function_takes_no_calls_from_o
     assert "queue tailpipe-exports-tenants calls it" in told[0]
     assert list(cloud.rows()) == ["acme"]
     cloud.refuse_entry("bolt")
-    report = operator(cloud).invoke({"tenant": "bolt"}, told.append)
-    assert [one["code"] for one in report["failures"]] == ["tenant-unreachable"]
+    with pytest.raises(OperatorError, match="tenant bolt is unreachable") as unreachable:
+        operator(cloud).invoke({"tenant": "bolt"}, told.append)
+    assert "serviceAccountTokenCreator" in unreachable.value.problems[0].remedy
     with pytest.raises(OperatorError, match=r"tenant coal is refused.*not in the registry"):
         operator(cloud).invoke({"tenant": "coal"}, told.append)
     with pytest.raises(OperatorError) as refused:
