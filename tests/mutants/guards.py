@@ -343,7 +343,7 @@ GUARDS = (
         "azure_function/scopes.py",
         "if tenant and tenant != owner:",
         "if False:",
-        (f"{Z}/test_scopes.py", f"{Z}/test_handler.py"),
+        (f"{Z}/test_guards.py",),
     ),
     Guard(
         "Azure, create only on Absent: an unseen export is looked for first",
@@ -357,7 +357,7 @@ GUARDS = (
         "azure_function/resources/export_writer.py",
         "if seen.ownership is Ownership.FOREIGN and seen.manual_step:",
         "if False:",
-        (f"{Z}/resources/test_export_writer.py", f"{Z}/resources/test_exports.py"),
+        (f"{Z}/test_guards.py",),
     ),
     Guard(
         "Azure, a refused eTag: the export is read again",
