@@ -264,3 +264,13 @@ def test_plan_with_as_many_writes_as_the_cap_is_not_capped() -> None:
     plan = assemble([action(Verb.CREATE, f"s{number}") for number in range(3)])
     assert guard(plan, EngineSettings(max_writes=3), START, force=False).capped == 0
     assert guard(plan, EngineSettings(max_writes=2), START, force=False).capped == 1
+
+
+def test_targets_that_were_not_looked_at_do_not_dilute_the_share() -> None:
+    """With a budget of reads, most targets of a large cloud are only remembered: they prove nothing."""
+    gone = [action(Verb.CREATE, f"a{number:02}") for number in range(VANISHED_FLOOR)]
+    unseen = [action(Verb.KEEP, f"p{number:03}") for number in range(200)]
+    plan = assemble([*gone, *unseen])
+    guarded = guard(paired(plan, known(*(one.key for one in plan.actions))), DEFAULTS, START, force=False)
+    assert guarded.refusal is not None
+    assert guarded.refusal.message.startswith("10 of 10 known targets (100.0 %)")
