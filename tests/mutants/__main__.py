@@ -384,8 +384,8 @@ def record(rows: Sequence[Sequence[str]], commit: str, document: Path = DOCUMENT
     """Write the table into the documentation, between its marks. Raises ValueError without them."""
     text = document.read_text(encoding="utf-8")
     before, _, rest = text.partition(f"{BEGIN}\n")
-    _, _, after = rest.partition(f"{END}\n")
-    if not after:
+    _, found, after = rest.partition(f"{END}\n")
+    if not found:
         raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
     head = ["| group | modules | mutants | killed | score |", "| --- | --- | --- | --- | --- |"]
     lines = [*head, *(f"| {' | '.join(one)} |" for one in rows), "", f"Recorded at commit {commit}."]

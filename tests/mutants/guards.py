@@ -515,7 +515,7 @@ ANSWERS = (
         "localcloud/azure/services/export_rules.py",
         "if (start.year, start.month) != (end.year, end.month):",
         "if False:",
-        (f"{L}/azure/services/test_exports.py",),
+        (f"{L}/azure/services/test_export_deliveries.py",),
     ),
     Guard(
         "Azure: a creation answers 201",
@@ -529,14 +529,14 @@ ANSWERS = (
         "localcloud/azure/services/exports_api.py",
         'if registration_state(owner, _PROVIDER, self._world.clock.monotonic()) == "NotRegistered":',
         "if False:",
-        (f"{L}/azure/services/test_exports.py",),
+        (f"{L}/azure/services/test_tenant.py",),
     ),
     Guard(
         "Azure: exports need a key or an identity",
         "localcloud/azure/services/exports_api.py",
         "if not account.shared_key:",
         "if False:",
-        (f"{L}/azure/services/test_exports.py",),
+        (f"{L}/azure/services/test_export_deliveries.py",),
     ),
     Guard(
         "Azure: without a billing role the list is empty, with status 200",
@@ -592,6 +592,6 @@ ANSWERS = (
         "localcloud/gcp/services/extract.py",
         "if not found.shows_all(self._context.identity):",
         "if False:",
-        (f"{L}/gcp/services/test_extract.py",),
+        (f"{L}/gcp/control/test_obstacles.py",),
     ),
 )

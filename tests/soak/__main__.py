@@ -129,8 +129,8 @@ def record(lines: Sequence[str], document: Path = DOCUMENT) -> None:
     """Write the table into the documentation, between its marks. Raises ValueError without them."""
     text = document.read_text(encoding="utf-8")
     before, _, rest = text.partition(f"{BEGIN}\n")
-    _, _, after = rest.partition(f"{END}\n")
-    if not after:
+    _, found, after = rest.partition(f"{END}\n")
+    if not found:
         raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
     document.write_text("\n".join([before + BEGIN, *lines, END, after]), encoding="utf-8")
 
