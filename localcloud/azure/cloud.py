@@ -316,7 +316,7 @@ class LocalAzure(LocalCloud):
         self.world.quotas.limits = self._limits
         self.world.emulated = dict.fromkeys(self._names, KEY)
         self.world.host_site = self._created
-        self.identity = Identity(self.tenant, function_principal(), self.world.entra)
+        self.identity = Identity(self.tenant, function_principal(), self.world.entra, self.world.assigned_identities)
         deliveries = self._deliveries = Deliveries(self.world)
         self._actions = AzureActions(self.world, deliveries, self.identity)
         self._fill()
@@ -446,7 +446,7 @@ class LocalAzure(LocalCloud):
     def _started(self, environment: Mapping[str, str]) -> AzureWorker:
         """Start the function's code. An account that a deployment names lies in the emulator, not in Azure."""
         account = environment.get("STATE_ACCOUNT", "")
-        own = {} if "://" in account else {"STATE_ACCOUNT": f"{environment['BLOB_ENDPOINT']}/{account}"}
+        own = {} if "://" in account else {"STATE_ACCOUNT": f"{self.blob_endpoint}/{account}"}
         if self._start is None:
             raise RuntimeError("this local Azure runs no code")
         return self._start({**environment, **own})

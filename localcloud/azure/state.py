@@ -137,6 +137,12 @@ class World:
         self.directory_copy = DirectoryCopy(self.directory)
         self.rights = Rights(self.directory, self.clock.monotonic)
 
+    def assigned_identities(self) -> dict[str, str]:
+        """Return the object ids of the apps' user-assigned identities by their client ids."""
+        with self.lock:
+            found = [ids for site in self.sites.values() for ids in site.assigned.values()]
+        return {one["clientId"]: one["principalId"] for one in found}
+
     def note(self, operation: str, resource: str, caller: str = "") -> None:
         """Write a change to the activity log; without a `caller`, it is attributed to an administrator."""
         self.activity.add(self.clock.now(), operation, resource, caller or "admin@example.com")

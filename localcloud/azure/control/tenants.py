@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from localcloud.azure.control.events import EventActions
-from localcloud.azure.iam.entra import REFUSALS
+from localcloud.azure.iam.entra import LOGIN, REFUSALS, FederatedCredential
 from localcloud.azure.services.export_deliveries import Deliveries
 from localcloud.azure.state import World
 
@@ -39,6 +39,17 @@ class TenantActions(EventActions):
             {"id": name, "cloud": "azure", "entry": one.entry(), "destination": one.destination()}
             for name, one in self.customers.items()
         ]
+
+    def trust_identity(self, client: str) -> None:
+        """Let the multi-tenant application trust a deployed identity, by its client id; see "Tenants" in docs/azure.md.
+
+        As `az ad app federated-credential create` does it.
+        """
+        principal = self._world.assigned_identities().get(client)
+        if principal is None:
+            raise ValueError(f"no app has an identity with the client id {client!r}")
+        for application in self._world.entra.applications.values():
+            application.trust(FederatedCredential(f"{LOGIN}/{self._world.tenant}/v2.0", principal))
 
     def consent_tenant(self, tenant: str, roles: bool = True) -> str:
         """Admit the application again and, with `roles`, assign it its roles; return its new object ID."""

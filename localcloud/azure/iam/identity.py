@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from localcloud.azure.iam.caller import Caller, expired, token_for, wrong_tenant
@@ -23,11 +24,18 @@ Mode = Literal["well", "unavailable", "wrong-tenant", "expired"]
 class Identity:
     """The function's system-assigned identity; `mode` sets how its tokens fail, including those already issued.
 
-    `assigned` maps the client IDs of the user-assigned identities that the function also has to their object IDs.
+    `assigned` maps the client IDs of the user-assigned identities that the function also has to their object IDs;
+    `deployed` returns those of the deployed apps.
     """
 
-    def __init__(self, tenant: str, principal: str, entra: Entra | None = None) -> None:
-        self._tenant = tenant
+    def __init__(
+        self,
+        tenant: str,
+        principal: str,
+        entra: Entra | None = None,
+        deployed: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._tenant, self._deployed = tenant, deployed
         self._entra = entra or Entra()
         self.principal = principal
         self.assigned: dict[str, str] = {}
@@ -48,11 +56,12 @@ class Identity:
         if not resource:
             return Answer({"statusCode": 400, "message": "The resource parameter is required."}, 400)
         client = request.query.get("client_id", "").lower()
-        if self.mode == "unavailable" or (client and client not in self.assigned):
+        assigned = {**self.assigned, **self._deployed()}
+        if self.mode == "unavailable" or (client and client not in assigned):
             return Answer({"statusCode": 400, "message": "No managed identity was found for this app."}, 400)
         tenant = made_up_id("another tenant") if self.mode == "wrong-tenant" else self._tenant
         # The SDK must accept the token as valid; only Resource Manager detects that it has expired.
-        principal, life_s = self.assigned.get(client, self.principal), -60.0 if self.mode == "expired" else 86400.0
+        principal, life_s = assigned.get(client, self.principal), -60.0 if self.mode == "expired" else 86400.0
         if resource.rstrip("/") == EXCHANGE:
             token = self._entra.assertion(tenant, principal, EXCHANGE, life_s)
         else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -31,3 +34,23 @@ def sign_in(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
 def tailpipe(*arguments: str) -> Result:
     """Run the tool in this process."""
     return CliRunner().invoke(main, arguments)
+
+
+def template_variables(folder: Path) -> list[str]:
+    """Return the arguments of a deployment by templates, whose accounts the emulator has."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        for name in ("host.json", "function_app.py", ".python_packages/lib/site-packages/one.py"):
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o644 << 16
+            opened.writestr(entry, "{}")
+    (folder / "given.zip").write_bytes(archive.getvalue())
+    given = {
+        "environment": "prod",
+        "location": "westeurope",
+        "storage_account_name": "tailpipedataexport00",
+        "host_storage_account_name": "tailpipehost",
+        "package": str(folder / "given.zip"),
+        "settings": '{BACKFILL_MONTHS = "0"}',
+    }
+    return [part for name, value in given.items() for part in ("--var", f"{name}={value}")]

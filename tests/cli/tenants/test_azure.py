@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from click.testing import CliRunner
 from azure_function.clients import drop_clients
 from cli.main import main
 from localcloud.azure.cloud import LocalAzure
-from tests.cli.support.azure import sign_in, tailpipe, tenant
+from localcloud.azure.platform.deployment import TAILPIPE_APP
+from tests.cli.support.azure import sign_in, tailpipe, template_variables, tenant
 from tests.limits import HANG_S
 
 
@@ -107,3 +109,30 @@ def test_deployed_function_serves_tenants_over_http(fleet: LocalAzure) -> None:
     listed = json.loads(tailpipe("status", "azure", "--all-tenants", "--json").stdout)["clouds"][0]["list"]
     assert {each["id"]: each["status"] for each in listed} == {one: "ok", other: "ok"}
     assert "2 of 2 covered" in tailpipe("status", "azure", "--tenant", other).output
+
+
+@pytest.mark.slow
+def test_deployment_with_a_fleet_serves_a_tenant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From nothing: deploy with `fleet`, trust the identity that this made, add a tenant, check and run it."""
+    with tenant(bare=True, customers=1) as cloud:
+        cloud.world.service_principals[TAILPIPE_APP] = "00000000-0000-0000-0000-00000000c0de"
+        sign_in(cloud, monkeypatch)
+        monkeypatch.delenv("DESTINATION", raising=False)
+        monkeypatch.delenv("TENANTS_IDENTITY")
+        monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", cloud.subscription_ids[0])
+        deployed = tailpipe(
+            "deploy", "azure", "--with", "native", "--yes", *template_variables(tmp_path), "--var", "fleet=true"
+        )
+        assert deployed.exit_code == 0, deployed.output
+        name = add(cloud, 0)
+        (refused,) = json.loads(tailpipe("tenants", "check", "azure", name, "--json").stdout)["tenants"][0]["findings"]
+        assert "AADSTS700213" in refused["detail"], "the application does not trust this deployment yet"
+        cloud.trust_identity(cloud.site.settings["TENANTS_IDENTITY"])
+        checked = tailpipe("tenants", "check", "azure", name)
+        assert checked.exit_code == 0, checked.output
+        ran = tailpipe("invoke", "azure", "--tenant", name)
+        assert ran.exit_code == 0, ran.output
+        assert len(cloud.customers[0].actions.exports()) == 2
+        every = tailpipe("invoke", "azure", "--all", "--json")
+        assert json.loads(every.stdout)["tenants"]["ok"] == 1, every.output
+        drop_clients()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pytest
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
 from localcloud.azure.platform.deployment import CONTAINER, TAILPIPE_APP
-from tests.cli.support.azure import sign_in, tailpipe, tenant
+from tests.cli.support.azure import sign_in, tailpipe, template_variables, tenant
 
 TAILPIPE = "00000000-0000-0000-0000-00000000c0de"
 DATA = "tailpipedataexport00"
@@ -38,22 +36,7 @@ def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
 @pytest.fixture
 def variables(tmp_path: Path) -> list[str]:
     """Return the arguments of a deployment whose accounts the emulator has."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as opened:
-        for name in ("host.json", "function_app.py", ".python_packages/lib/site-packages/one.py"):
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = 0o644 << 16
-            opened.writestr(entry, "{}")
-    (tmp_path / "given.zip").write_bytes(archive.getvalue())
-    given = {
-        "environment": "prod",
-        "location": "westeurope",
-        "storage_account_name": "tailpipedataexport00",
-        "host_storage_account_name": "tailpipehost",
-        "package": str(tmp_path / "given.zip"),
-        "settings": '{BACKFILL_MONTHS = "0"}',
-    }
-    return [part for name, value in given.items() for part in ("--var", f"{name}={value}")]
+    return template_variables(tmp_path)
 
 
 def said(result: Any) -> str:
