@@ -17,6 +17,7 @@ from localcloud.gcp.faults import Faults
 from localcloud.gcp.gateway import Gateway
 from localcloud.gcp.iam.federation import ISSUER, Federation
 from localcloud.gcp.iam.policies import Iam
+from localcloud.gcp.infra_manager.api import InfraManager
 from localcloud.gcp.methods import methods
 from localcloud.gcp.platform.deployed import AUDIENCE
 from localcloud.gcp.platform.deployment import OPERATOR, TENANT, Deployment
@@ -45,6 +46,7 @@ _PATHS = {
             "cloudresourcemanager",
             "cloudscheduler",
             "cloudtasks",
+            "config",
             "iam",
             "iamcredentials",
             "logging",
@@ -225,11 +227,13 @@ class LocalGcp(LocalCloud):
         self.deployment.grant(world)
         identity = self.deployment.identity
         self.task_delivery = TaskDelivery(world, functions.dispatch)
-        self.handlers = methods(world, functions, federation, self.task_delivery.run_now)
+        infra_manager = InfraManager(world, self.environment)
+        self.handlers = methods(world, functions, federation, self.task_delivery.run_now, infra_manager)
         gateway = Gateway(
             world,
             self.handlers,
             federation,
+            infra_manager,
             MetadataServer(identity, self.project, number, world.faults),
             ControlApi(self._actions, GoogleError),
             identity,
@@ -242,6 +246,7 @@ class LocalGcp(LocalCloud):
             self._open_accounts(world)
         self._server.start()
         # Callers stop before the services they call: the function's address, the function, then the local cloud.
+        self._stack.callback(infra_manager.close)
         self._stack.callback(functions.close)
         self.delivery = EventDelivery(world, functions.push)
         self._stack.callback(self.delivery.close)

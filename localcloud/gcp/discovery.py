@@ -30,6 +30,7 @@ DOCUMENTS = (
     "cloudscheduler.v1",
     "cloudtasks.v2",
     "compute.v1",
+    "config.v1",
     "iam.v1",
     "iamcredentials.v1",
     "logging.v2",

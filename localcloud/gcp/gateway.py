@@ -35,6 +35,7 @@ from localcloud.gcp.errors import (
 )
 from localcloud.gcp.field_mask import parse_mask, select
 from localcloud.gcp.iam.federation import Federation
+from localcloud.gcp.infra_manager.api import InfraManager
 from localcloud.gcp.platform.audited import change_of
 from localcloud.gcp.runtime.metadata_server import MetadataServer
 from localcloud.gcp.services.jobs_api import UNLOCKED
@@ -62,6 +63,7 @@ class Gateway:
         world: World,
         handlers: Mapping[str, Handler],
         federation: Federation,
+        infra_manager: InfraManager,
         metadata: MetadataServer,
         control: ControlApi,
         default_identity: str,
@@ -69,6 +71,7 @@ class Gateway:
         self._world = world
         self._handlers = handlers
         self._federation = federation
+        self._infra_manager = infra_manager
         self._metadata = metadata
         self._control = control
         self._default = default_identity
@@ -82,6 +85,8 @@ class Gateway:
             return _document(200, described("bigquery.v2", request.headers.get("host", "")))
         if self._metadata.owns(request):
             return self._metadata.answer(request)
+        if self._infra_manager.owns(request):
+            return self._infra_manager.signed(request)
         if self._federation.owns(request):
             return self._federation.answer(request)
         if request.path.startswith("/batch"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from localcloud.gcp.context import Handler
 from localcloud.gcp.iam.federation import Federation
+from localcloud.gcp.infra_manager.api import InfraManager
 from localcloud.gcp.platform.compute_stub import ComputeStub
 from localcloud.gcp.platform.functions import Functions
 from localcloud.gcp.platform.resources_api import ResourcesApi
@@ -18,10 +19,13 @@ from localcloud.gcp.services.tasks_api import RunNow, TasksApi
 from localcloud.gcp.state import World
 
 
-def methods(world: World, functions: Functions, federation: Federation, run_now: RunNow) -> dict[str, Handler]:
+def methods(
+    world: World, functions: Functions, federation: Federation, run_now: RunNow, infra_manager: InfraManager
+) -> dict[str, Handler]:
     """Return the handlers by method, spelled as in Google's discovery documents."""
     return {
         **ProjectsApi().handlers,
+        **infra_manager.handlers,
         **ResourcesApi().handlers,
         **functions.handlers,
         **federation.handlers,

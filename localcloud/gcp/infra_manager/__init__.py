@@ -1,0 +1,1 @@
+"""Infrastructure Manager of the local Google Cloud, which runs this machine's Terraform."""
