@@ -227,7 +227,7 @@ class LocalGcp(LocalCloud):
         self.deployment.grant(world)
         identity = self.deployment.identity
         self.task_delivery = TaskDelivery(world, functions.dispatch)
-        infra_manager = InfraManager(world, self.environment)
+        infra_manager = self.infra_manager = InfraManager(world, self.environment)
         self.handlers = methods(world, functions, federation, self.task_delivery.run_now, infra_manager)
         gateway = Gateway(
             world,

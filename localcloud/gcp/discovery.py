@@ -24,13 +24,14 @@ DOCUMENTS = (
     "serviceusage.v1",
     "cloudresourcemanager.v1",
     "cloudresourcemanager.v3",
+    # One server answers for all APIs: of two with the same path, such as that of an operation, the first one listed.
+    "config.v1",
     # The APIs of the deployed resources.
     "artifactregistry.v1",
     "cloudfunctions.v2",
     "cloudscheduler.v1",
     "cloudtasks.v2",
     "compute.v1",
-    "config.v1",
     "iam.v1",
     "iamcredentials.v1",
     "logging.v2",

@@ -18,7 +18,7 @@ from lark import Token, Tree
 # The blocks of each block. None: the provider's schema decides, and `terraform validate` checks it.
 BLOCKS: dict[str, frozenset[str] | None] = {
     "": frozenset(
-        "check data import locals module moved output provider resource terraform variable".split()  # noqa: SIM905 - as below
+        "check data import locals module moved output provider resource terraform variable".split()  # noqa: SIM905 - a list of words, one line
     ),
     # Without backend and cloud: Infrastructure Manager keeps the state.
     "terraform": frozenset({"required_providers", "provider_meta"}),

@@ -14,6 +14,7 @@ import requests
 
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.discovery import DOCUMENTS, described
+from localcloud.gcp.infra_manager.records import Deployment, Preview
 from localcloud.gcp.platform.deployment import OPERATOR
 from localcloud.gcp.platform.names import ORGANIZATION, REGION
 from shared.runtime.clock import VirtualClock
@@ -33,6 +34,20 @@ PAGED = {
     "cloudscheduler.projects.locations.jobs.list": ("/v1/projects/P/locations/REGION/jobs", "jobs"),
     "cloudtasks.projects.locations.queues.list": ("/v2/projects/P/locations/REGION/queues", "queues"),
     "cloudtasks.projects.locations.queues.tasks.list": ("/v2/projects/P/locations/REGION/queues/Q/tasks", "tasks"),
+    "config.projects.locations.deployments.list": ("/v1/projects/P/locations/REGION/deployments", "deployments"),
+    "config.projects.locations.deployments.revisions.list": (
+        "/v1/projects/P/locations/REGION/deployments/one/revisions",
+        "revisions",
+    ),
+    "config.projects.locations.deployments.revisions.resources.list": (
+        "/v1/projects/P/locations/REGION/deployments/one/revisions/r-0/resources",
+        "resources",
+    ),
+    "config.projects.locations.previews.list": ("/v1/projects/P/locations/REGION/previews", "previews"),
+    "config.projects.locations.previews.resourceChanges.list": (
+        "/v1/projects/P/locations/REGION/previews/one/resourceChanges",
+        "resourceChanges",
+    ),
     "iam.projects.serviceAccounts.list": ("/v1/projects/P/serviceAccounts", "accounts"),
     "monitoring.projects.alertPolicies.list": ("/v3/projects/P/alertPolicies", "alertPolicies"),
     "monitoring.projects.dashboards.list": ("/v1/projects/P/dashboards", "dashboards"),
@@ -55,7 +70,23 @@ def cloud() -> Iterator[LocalGcp]:
             call(opened, "POST", f"/bigquery/v2/projects/{opened.project}/queries", query(number))
         place = f"projects/{opened.project}/locations/{REGION}"
         call(opened, "POST", f"/v2/{place}/queues", {"name": f"{place}/queues/Q"})
+        infra_manager(opened, place)
         yield opened
+
+
+def infra_manager(cloud: LocalGcp, place: str) -> None:
+    """Put two deployments and two previews into the records, which otherwise only Terraform makes."""
+    records = cloud.infra_manager.records
+    for name in ("one", "two"):
+        deployment = f"{place}/deployments/{name}"
+        revisions = [{"name": f"{deployment}/revisions/r-{number}", "state": "APPLIED"} for number in range(2)]
+        resources = [{"name": f"{revisions[0]['name']}/resources/{number}"} for number in range(2)]
+        records.deployments[deployment] = Deployment(
+            {"name": deployment, "state": "ACTIVE"}, revisions=revisions, resources={revisions[0]["name"]: resources}
+        )
+        preview = f"{place}/previews/{name}"
+        changes = [{"name": f"{preview}/resourceChanges/{number}", "intent": "CREATE"} for number in range(2)]
+        records.previews[preview] = Preview({"name": preview, "state": "SUCCEEDED"}, changes=changes)
 
 
 def query(number: int) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from cli.deployment.gcp.rest import refused
 from cli.deployment.gcp.session import Session
@@ -10,6 +13,9 @@ from cli.deployment.model import Backend, OperatorError, Problem
 from cli.deployment.operator import Tell
 from gcp_function.targets import MANAGED_BY, MANAGER
 from shared.errors import Denied, Permanent, ReportedError
+
+PREFIX = "tailpipe-exports"
+STATE = f"{PREFIX}/default.tfstate"  # as Terraform's backend gcs names the default workspace
 
 
 def bucket_of(session: Session) -> str:
@@ -20,7 +26,7 @@ def bucket_of(session: Session) -> str:
 def backend(session: Session) -> Backend:
     """Return the backend."""
     bucket = bucket_of(session)
-    return Backend("gcs", {"bucket": bucket, "prefix": "tailpipe-exports"}, f"bucket {bucket}")
+    return Backend("gcs", {"bucket": bucket, "prefix": PREFIX}, f"bucket {bucket}")
 
 
 def exists(session: Session) -> bool:
@@ -35,6 +41,35 @@ def exists(session: Session) -> bool:
     if found is not None and str(found.get("projectNumber")) != session.number:
         raise OperatorError(_foreign(bucket))
     return found is not None
+
+
+def state(session: Session) -> str | None:
+    """Return Terraform's state file, None if there is none or the caller may not read it. Raises ReportedError."""
+    path = f"storage/v1/b/{bucket_of(session)}/o/{quote(STATE, safe='')}"
+    try:
+        return session.google.text("storage", path, alt="media")
+    except Denied:
+        return None
+
+
+def write_state(session: Session, document: Mapping[str, Any], name: str = STATE) -> None:
+    """Write a state file, which replaces Terraform's unless `name` is another object's. Raises ReportedError."""
+    session.google.upload(bucket_of(session), name, json.dumps(document, indent=2).encode())
+
+
+def holds_resources(session: Session) -> bool:
+    """Return whether Terraform's state has resources. Raises ReportedError, and OperatorError for a damaged state."""
+    content = state(session)
+    try:
+        document = json.loads(content) if content else {}
+        return any(one.get("mode") == "managed" for one in document.get("resources", ()))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise OperatorError(
+            Problem(
+                f"Terraform's state gs://{bucket_of(session)}/{STATE} is damaged",
+                "Restore an older version of the object, which the bucket keeps.",
+            )
+        ) from error
 
 
 def make(session: Session, tell: Tell) -> None:

@@ -22,6 +22,7 @@ from cli.deployment.gcp import (
     surroundings,
     verify,
 )
+from cli.deployment.gcp.infra_manager import InfraManager
 from cli.deployment.gcp.session import Session, open_session, refreshed, translated
 from cli.deployment.log_lines import LogLine, LogSearch
 from cli.deployment.operator import Tell
@@ -83,6 +84,16 @@ class GcpOperator:
 
     def module_providers(self) -> dict[str, str]:
         return {}
+
+    def native_engine(self) -> InfraManager:
+        return InfraManager(self._session, self._sleep)
+
+    def held_by_native(self) -> bool:
+        return InfraManager(self._session, self._sleep).held()
+
+    @translated()
+    def held_by_terraform(self) -> bool:
+        return backend.holds_resources(self._session)
 
     def backend(self) -> model.Backend:
         return backend.backend(self._session)

@@ -38,11 +38,13 @@ SERVICES = (
     "cloudresourcemanager",
     "cloudscheduler",
     "cloudtasks",
+    "config",
     "iam",
     "iamcredentials",
     "logging",
     "monitoring",
     "oauth2",
+    "pubsub",
     "run",
     "serviceusage",
     "storage",
@@ -92,16 +94,39 @@ class Google:
         """Return the JSON response to a POST."""
         return self._json("POST", service, path, json=dict(body or {}), params=parameters)
 
-    def patch(self, service: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def patch(self, service: str, path: str, body: Mapping[str, Any], **parameters: Any) -> dict[str, Any]:
         """Return the JSON response to a PATCH."""
-        return self._json("PATCH", service, path, json=dict(body))
+        return self._json("PATCH", service, path, json=dict(body), params=parameters)
 
-    def delete(self, service: str, path: str) -> None:
-        """Send a DELETE; a resource that does not exist is ignored. A page in place of the answer proves nothing."""
+    def delete(self, service: str, path: str, **parameters: Any) -> dict[str, Any]:
+        """Return the JSON response to a DELETE, empty for a resource that does not exist.
+
+        A page in place of the answer proves nothing, and is raised as NotUnderstood.
+        """
         try:
-            self._json("DELETE", service, path)
+            return self._json("DELETE", service, path, params=parameters)
         except NotFound:
-            return
+            return {}
+
+    def upload(self, bucket: str, name: str, content: bytes) -> dict[str, Any]:
+        """Write an object, and return its metadata."""
+        path = f"upload/storage/v1/b/{bucket}/o"
+        headers = {"Content-Type": "application/octet-stream"}
+        parameters = {"uploadType": "media", "name": name}
+        return self._json("POST", "storage", path, data=content, params=parameters, headers=headers)
+
+    def signed(self, verb: str, uri: str, content: bytes | None = None) -> bytes:
+        """Return the body of the answer to a signed address, which takes no credentials.
+
+        Raises OperatorError for an address that is not Google's.
+        """
+        if urlsplit(uri).scheme != "https" and not (self.local and is_loopback(uri)):
+            raise OperatorError(Problem("a signed address is not one of Google's", ANSWERS))
+        try:
+            with requests.request(verb, uri, data=content, timeout=TIMEOUT_S, allow_redirects=False) as answer:
+                return bytes(_checked(answer).content)
+        except (GoogleAPICallError, RequestException, OSError) as error:
+            raise translate(error) from error
 
     def text(self, service: str, path: str, **parameters: Any) -> str | None:
         """Return the body of a GET, None if the resource does not exist."""

@@ -10,13 +10,18 @@ import yaml
 from cli.deployment.gcp.rest import Google
 from cli.deployment.gcp.session import Session
 from cli.deployment.grants import OPERATOR_FILE, grants
-from cli.deployment.model import Finding
+from cli.deployment.model import Finding, OperatorError, Problem
 from cli.deployment.terraform.root_module import INFRA
 from shared.errors import Permanent, ReportedError
 
 FOLDER = INFRA / "gcp"
 ROLE = "tailpipeOperator"
 # By scope: the file of the custom role.
+NATIVE_FILE, NATIVE_ROLE_FILE, NATIVE_ROLE = (
+    "operator-native.yaml",
+    "operator-native-role.yaml",
+    "tailpipeNativeOperator",
+)
 ROLE_FILES = {"project": "operator-role.yaml", "organization": "operator-organization-role.yaml"}
 AT_ONCE = 100  # permissions in one request ("Testing permissions", IAM documentation)
 
@@ -35,6 +40,39 @@ def role(scope: str) -> dict[str, Any]:
         "stage": "GA",
         "includedPermissions": actions(scope),
     }
+
+
+def native_actions() -> list[str]:
+    """Return the permissions on the project that Infrastructure Manager needs besides those of operator.yaml."""
+    return sorted({action for one in grants("gcp", NATIVE_FILE)["native"] for action in one["actions"]})
+
+
+def native_role() -> dict[str, Any]:
+    """Return their custom role as ``gcloud iam roles create --file`` takes it."""
+    return {
+        "title": "Tailpipe Exports: operator (Infrastructure Manager)",
+        "description": "Deploys and removes Tailpipe Exports; made of operator-native.yaml, for the project.",
+        "stage": "GA",
+        "includedPermissions": native_actions(),
+    }
+
+
+def require_native(session: Session) -> None:
+    """Raise OperatorError for missing permissions of `native_actions`. Raises ReportedError if they cannot be read."""
+    path = f"v3/{session.parent}:testIamPermissions"
+    missing = [
+        name for name, held in _asked(session.google, "cloudresourcemanager", path, native_actions()) if not held
+    ]
+    if missing:
+        file = FOLDER.relative_to(INFRA.parent) / NATIVE_ROLE_FILE
+        raise OperatorError(
+            Problem(
+                f"permissions for Infrastructure Manager are missing on {session.parent}: {', '.join(missing)}",
+                f"Run: gcloud iam roles create {NATIVE_ROLE} --project={session.project} --file={file} && "
+                f"gcloud projects add-iam-policy-binding {session.project} --member={session.member} "
+                f"--role=projects/{session.project}/roles/{NATIVE_ROLE} --condition=None",
+            )
+        )
 
 
 def rights(session: Session) -> Iterator[Finding]:
@@ -114,7 +152,7 @@ def command(session: Session, scope: str, resource: str) -> str:
     )
 
 
-def written(document: Mapping[str, Any]) -> str:
+def written(document: Mapping[str, Any], file: str = OPERATOR_FILE) -> str:
     """Return a role's file."""
-    head = "# Made of operator.yaml; a test holds them equal.\n"
+    head = f"# Made of {file}; a test holds them equal.\n"
     return head + yaml.safe_dump(dict(document), sort_keys=False, width=120)

@@ -49,11 +49,7 @@ class TerraformEngine:
             found = self._operator.adoptions(created, wanted.tell) if created else []
             if not found:
                 return plan
-            wanted.say(f"{len(found):,} existing resources are adopted:")
-            for one in found[: None if wanted.everything else ADOPTIONS_SHOWN]:
-                wanted.tell(f"{one.address.removeprefix(root_module.ADDRESS)} ← {one.what or one.id}")
-            if not wanted.everything and len(found) > ADOPTIONS_SHOWN:
-                wanted.tell(f"and {len(found) - ADOPTIONS_SHOWN:,} more; --all shows each")
+            show_adoptions(wanted, found)
             # The names of parts of adopted resources appear only in the next plan, and these may exist too.
             adopted += found
             root_module.add_imports(wanted.folder, adopted)
@@ -126,6 +122,15 @@ class TerraformEngine:
 
     def _stored(self) -> Backend:
         return self._backend or state_of(self._operator, self._local_state, make=False)
+
+
+def show_adoptions(wanted: Planning, found: Sequence[Adoption]) -> None:
+    """Show which existing resources the next plan adopts."""
+    wanted.say(f"{len(found):,} existing resources are adopted:")
+    for one in found[: None if wanted.everything else ADOPTIONS_SHOWN]:
+        wanted.tell(f"{one.address.removeprefix(root_module.ADDRESS)} ← {one.what or one.id}")
+    if not wanted.everything and len(found) > ADOPTIONS_SHOWN:
+        wanted.tell(f"and {len(found) - ADOPTIONS_SHOWN:,} more; --all shows each")
 
 
 def _addresses(held: Sequence[str], kept: Sequence[Kept]) -> list[str]:

@@ -20,6 +20,7 @@ ADDRESS = f"module.{MODULE}."
 INFRA = FILES / "infra"
 STATE_FILE = "terraform.tfstate"
 RULES = "rules"
+IMPORTS = "imports.tf.json"
 LOCKS_IN_S3 = (1, 10)
 
 
@@ -103,7 +104,12 @@ def _write(
 
 def add_imports(folder: Path, adoptions: Sequence[Adoption]) -> None:
     """Make the next plan import these resources instead of creating them."""
-    _save(folder, {"import": [{"to": one.address, "id": one.id} for one in adoptions]}, "imports.tf.json")
+    _save(folder, imports(adoptions), IMPORTS)
+
+
+def imports(adoptions: Sequence[Adoption]) -> dict[str, Any]:
+    """Return the import blocks of these resources in Terraform's JSON syntax, for the file `IMPORTS`."""
+    return {"import": [{"to": one.address, "id": one.id} for one in adoptions]}
 
 
 def write_empty(folder: Path, backend: Backend, providers: Mapping[str, Any]) -> None:

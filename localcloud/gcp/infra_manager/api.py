@@ -6,7 +6,6 @@ Manager. Git sources, worker pools, deployment groups and quota validation answe
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from localcloud.common.http_server import Request, Response
 from localcloud.gcp.context import Answer, Context, Handler, page
 from localcloud.gcp.errors import GoogleError, invalid, unimplemented
 from localcloud.gcp.field_mask import parse_mask
-from localcloud.gcp.infra_manager.records import Deployment, Preview, Records
+from localcloud.gcp.infra_manager.records import Deployment, Preview, Records, is_state
 from localcloud.gcp.infra_manager.runs import Environment, Runs
 from localcloud.gcp.services.objects import rfc3339
 from localcloud.gcp.state import World
@@ -177,7 +176,7 @@ class InfraManager:
         _need(context, "config.deployments.lock", name)
         found = self.records.deployment(name)
         _require_unlocked(found)
-        found.lock = str(secrets.randbelow(10**15) + 10**15)
+        found.lock, found.locked_by = str(secrets.randbelow(10**15) + 10**15), context.identity
         found.document["lockState"] = "LOCKED"
         return self.runs.start("lock", name, lambda: dict(found.document))
 
@@ -188,7 +187,7 @@ class InfraManager:
 
         def unlock() -> Mapping[str, Any]:
             with self._world.lock:
-                if found.draft and not _is_state(found.draft):
+                if found.draft and not is_state(found.draft):
                     found.document["lockState"] = "UNLOCK_FAILED"
                     raise _precondition("The uploaded state file is not valid.")
                 found.state, found.draft, found.lock = found.draft or found.state, b"", ""
@@ -203,7 +202,7 @@ class InfraManager:
         found = self.records.deployment(name)
         if not found.lock:
             raise _precondition(f"Deployment {name} is not locked.")
-        return {"lockId": found.lock, "who": context.identity}
+        return {"lockId": found.lock, "who": found.locked_by}
 
     def _export_state(self, context: Context) -> Answer:
         name = _name(context)
@@ -347,11 +346,3 @@ def _require_unlocked(found: Deployment) -> None:
 
 def _precondition(message: str) -> GoogleError:
     return GoogleError(400, "failedPrecondition", message)
-
-
-def _is_state(content: bytes) -> bool:
-    try:
-        document = json.loads(content)
-    except ValueError:
-        return False
-    return isinstance(document, dict) and document.get("version") == 4 and isinstance(document.get("resources"), list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,12 +23,16 @@ _INTENTS = {
 
 @dataclass
 class Deployment:
-    """One deployment: its document, Terraform's state, and the state that an operator imported under a lock."""
+    """One deployment: its document, Terraform's state, and the state that an operator imported under a lock.
+
+    `lock` is the id of the lock of `locked_by`, "" without one.
+    """
 
     document: dict[str, Any]
     state: bytes = b""
     draft: bytes = b""
     lock: str = ""
+    locked_by: str = ""
     revisions: list[dict[str, Any]] = field(default_factory=list)
     # By the full name of a revision.
     resources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -126,6 +131,15 @@ def changes_of(preview: str, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
         for one in plan.get("resource_changes", ())
         if one["address"] in intents(plan)
     ]
+
+
+def is_state(content: bytes) -> bool:
+    """Return whether a file is a state of Terraform's current format."""
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("version") == 4 and isinstance(document.get("resources"), list)
 
 
 def _type(address: str) -> str:

@@ -197,6 +197,7 @@ class Runs:
             content = self._blueprint(blueprint, account)
             token = secrets.token_urlsafe(24)
             self._world.iam.issue(token, account, self._world.clock.now() + TOKEN_LIFE)
+        # difference: GCP-25
         values = {name: one.get("inputValue") for name, one in blueprint.get("inputValues", {}).items()}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OTHERS)}
         given = {name: value for name, value in self._environment().items() if not name.startswith(_OTHERS)}

@@ -40,6 +40,7 @@ class Provider:
             "ValidateResourceTypeConfig": ("NamedConfig", "Diagnostics", _no_diagnostics),
             "ValidateDataSourceConfig": ("NamedConfig", "Diagnostics", _no_diagnostics),
             "UpgradeResourceState": ("UpgradeRequest", "State", _upgraded),
+            "ImportResourceState": ("ImportRequest", "ImportResponse", self._imported),
             "ReadResource": ("ReadRequest", "State", lambda request: message("State")(state=request.current_state)),
             "PlanResourceChange": ("PlanRequest", "PlanResponse", self._planned),
             "ApplyResourceChange": ("ApplyRequest", "ApplyResponse", self._applied),
@@ -82,6 +83,12 @@ class Provider:
             entries.append(message("NamedSchema")(key=type_name, value=_schema(block)))
         return response
 
+    def _imported(self, request: Any) -> Any:
+        """Return a resource of which only the id is known; the next plan updates it."""
+        value = _empty(self._blocks[f"resource.{request.type_name}"]) | {"id": request.id}
+        one = message("Imported")(type_name=request.type_name, state=encode(value))
+        return message("ImportResponse")(imported=[one])
+
     def _planned(self, request: Any) -> Any:
         value = decode(request.proposed_new_state)
         if value is not None:
@@ -107,6 +114,13 @@ class Provider:
                 if values.get(name) is None and _is_computed(name, entry):
                     values[name] = assigned(request.type_name, name, _type(entry), value)
         return message("State")(state=encode(value))
+
+
+def _empty(block: Json) -> Json:
+    blocks: Json = {
+        name: None if one["nesting_mode"] == "single" else [] for name, one in block.get("block_types", {}).items()
+    }
+    return {**dict.fromkeys(block.get("attributes", {})), **blocks}
 
 
 def _prepared(request: Any) -> Any:

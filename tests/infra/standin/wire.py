@@ -48,6 +48,9 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "ReadRequest": {"type_name": (1, "string"), "current_state": (2, "Value")},
     # The responses of UpgradeResourceState, ReadResource and ReadDataSource all begin with the value.
     "State": {"state": (1, "Value")},
+    "ImportRequest": {"type_name": (1, "string"), "id": (2, "string")},
+    "Imported": {"type_name": (1, "string"), "state": (2, "Value")},
+    "ImportResponse": {"imported": (1, "Imported*")},
     "PlanRequest": {"type_name": (1, "string"), "prior_state": (2, "Value"), "proposed_new_state": (3, "Value")},
     "PlanResponse": {"planned_state": (1, "Value"), "legacy_type_system": (5, "bool")},
     "ApplyRequest": {"type_name": (1, "string"), "prior_state": (2, "Value"), "planned_state": (3, "Value")},

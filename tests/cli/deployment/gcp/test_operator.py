@@ -241,6 +241,15 @@ def test_shipped_role_has_exactly_the_permissions_of_the_list(scope: str, file: 
     assert yaml.safe_load(path.read_text(encoding="utf-8"))["includedPermissions"] == gcp_rights.actions(scope)
 
 
+def test_shipped_role_of_infrastructure_manager_has_exactly_the_permissions_of_its_list() -> None:
+    """None of them is in the roles of Terraform's operator, except those on objects of the state's bucket."""
+    path = gcp_rights.FOLDER / gcp_rights.NATIVE_ROLE_FILE
+    written = gcp_rights.written(gcp_rights.native_role(), gcp_rights.NATIVE_FILE)
+    assert path.read_text(encoding="utf-8") == written
+    assert yaml.safe_load(written)["includedPermissions"] == gcp_rights.native_actions()
+    assert not [one for one in gcp_rights.actions("project") if one.startswith("config.")]
+
+
 # For each resource type, its prefix in permissions and the verbs besides create, get and delete.
 PREFIXES = {
     "google_artifact_registry_repository": "artifactregistry.repositories",

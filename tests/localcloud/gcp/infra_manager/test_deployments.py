@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from localcloud.gcp.platform.deployment import OPERATOR
+from localcloud.gcp.services.objects import Conditions
 from shared.runtime.clock import SystemClock
 from tests.infra import terraform
 from tests.limits import HANG_S
@@ -63,7 +64,8 @@ def blueprint(operator: Clients, text: str, name: str = "blueprint.zip") -> str:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("main.tf", text)
-    operator.cloud.put_object(name, buffer.getvalue(), bucket=BUCKET)
+    bucket = operator.cloud.world.buckets.all[BUCKET]
+    bucket.objects.put(name, buffer.getvalue(), {}, Conditions(), operator.cloud.clock.now())
     return f"gs://{BUCKET}/{name}"
 
 

@@ -1,0 +1,110 @@
+"""The tutorial of Cloud Shell: its directives, its commands and the link to it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from urllib.parse import parse_qs, urlsplit
+
+import click
+import pytest
+import yaml
+
+from cli.deployment.gcp import rights
+from cli.deployment.gcp.infra_manager_rest import ACCOUNT
+from cli.deployment.gcp.preflight import APIS
+from cli.main import main
+from tests.infra.planning import REPOSITORY
+
+TUTORIAL = REPOSITORY / "infra" / "gcp" / "tutorial.md"
+TEXT = TUTORIAL.read_text(encoding="utf-8")
+# "Write a Cloud Shell tutorial", the directives that the tutorial uses.
+DIRECTIVES = {
+    "walkthrough-project-id",
+    "walkthrough-project-setup",
+    "walkthrough-trophy",
+    "walkthrough-tutorial-duration",
+}
+PROJECT = "tailpipe-dataexport"
+
+
+def commands() -> list[str]:
+    """Return the commands of the tutorial with the project filled in, as Cloud Shell does."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    filled = "".join(blocks).replace("<walkthrough-project-id/>", PROJECT)
+    return [line for line in filled.splitlines() if line]
+
+
+def of(tool: str) -> list[list[str]]:
+    """Return the words of each command of a tool, with the project's id in place of its variable."""
+    lines = [line.replace("$GOOGLE_CLOUD_PROJECT", PROJECT) for line in commands()]
+    return [shlex.split(line) for line in lines if line.startswith(f"{tool} ")]
+
+
+def test_directives_are_known_and_closed() -> None:
+    """Cloud Shell shows an unknown or open directive as text."""
+    opened = re.findall(r"<(walkthrough-[\w-]+)[^>]*(/?)>", TEXT)
+    assert {name for name, _ in opened} == DIRECTIVES
+    for name in DIRECTIVES:
+        single = len(re.findall(f"<{name}[^>]*/>", TEXT))
+        assert len(re.findall(f"<{name}[^>/]*>", TEXT)) == TEXT.count(f"</{name}>"), name
+        assert single or f"</{name}>" in TEXT
+
+
+def test_tutorial_has_one_title_and_steps() -> None:
+    """Each step is a heading of the second level, as Cloud Shell divides a tutorial."""
+    assert re.findall(r"^# (.+)$", TEXT, re.MULTILINE) == ["Deploy Tailpipe Exports"]
+    assert len(re.findall(r"^## ", TEXT, re.MULTILINE)) >= 5
+
+
+def test_variables_are_set_before_they_are_used() -> None:
+    """Nothing that a command reads is left to the reader."""
+    known = {"PWD", "PATH"}
+    for line in commands():
+        assert set(re.findall(r"\$(\w+)", line)) <= known, line
+        known |= set(re.findall(r"(?:^export |\s)(\w+)=", line)) if line.startswith("export ") else set()
+
+
+@pytest.mark.parametrize("words", of("tailpipe-exports"), ids=" ".join)
+def test_commands_of_this_tool_are_valid(words: list[str]) -> None:
+    """Each is parsed by the tool with its arguments and options."""
+    command = main.commands[words[1]]
+    context = command.make_context(words[1], words[2:], parent=click.Context(main))
+    assert context.params["cloud"].name == "gcp"
+
+
+def test_account_gets_the_operators_roles_and_the_agents() -> None:
+    """The account has the name that `deploy --with native` uses, and nothing else is granted."""
+    (created,) = [words for words in of("gcloud") if words[1:4] == ["iam", "service-accounts", "create"]]
+    assert created[4] == f"tailpipe-{ACCOUNT}"
+    bound = [words for words in of("gcloud") if "add-iam-policy-binding" in words]
+    assert [(words[1], words[-2].removeprefix("--role=").rpartition("/")[2]) for words in bound] == [
+        ("projects", "config.agent"),
+        ("projects", rights.ROLE),
+        ("organizations", rights.ROLE),
+    ]
+    assert {words[4] for words in bound} == {"--member=serviceAccount:$DEPLOYER"}
+    for words in of("gcloud"):
+        if words[1:4] == ["iam", "roles", "create"]:
+            file = REPOSITORY / words[-1].removeprefix("--file=")
+            scope = words[5].removeprefix("--").partition("=")[0]
+            assert words[4] == rights.ROLE
+            permissions = yaml.safe_load(file.read_text(encoding="utf-8"))["includedPermissions"]
+            assert permissions == rights.actions(scope)
+
+
+def test_apis_are_those_that_an_apply_needs_first() -> None:
+    """The module enables all others."""
+    (line,) = [words for words in of("gcloud") if words[1:3] == ["services", "enable"]]
+    enabled = {name.removesuffix(".googleapis.com") for name in line[3:]}
+    assert "config" in enabled
+    assert enabled - {"config"} <= set(APIS)
+
+
+def test_guide_links_to_the_tutorial() -> None:
+    """The link opens this file of the repository in Cloud Shell."""
+    guide = (REPOSITORY / "docs" / "gcp.md").read_text(encoding="utf-8")
+    (link,) = re.findall(r"https://shell\.cloud\.google\.com/\S+", guide)
+    query = parse_qs(urlsplit(link).query)
+    assert set(query) == {"cloudshell_git_repo", "cloudshell_tutorial"}
+    assert REPOSITORY / query["cloudshell_tutorial"][0] == TUTORIAL
