@@ -8,12 +8,14 @@ from dataclasses import replace
 from typing import Any, Self
 
 from cli.deployment import model
+from cli.deployment.engine import Engine, Planning
 from cli.deployment.gcp import (
     adopt,
     backend,
     functions,
     invoke,
     logs,
+    migrate,
     onboarding,
     preflight,
     remove,
@@ -94,6 +96,12 @@ class GcpOperator:
     @translated()
     def held_by_terraform(self) -> bool:
         return backend.holds_resources(self._session)
+
+    def to_native(self, wanted: Planning) -> None:
+        migrate.to_native(self._session, self.native_engine(), wanted)
+
+    def to_terraform(self, wanted: Planning, terraform: Engine) -> None:  # noqa: ARG002 - the port's signature; only the state moves
+        migrate.to_terraform(self._session, self.native_engine(), wanted.tell)
 
     def backend(self) -> model.Backend:
         return backend.backend(self._session)

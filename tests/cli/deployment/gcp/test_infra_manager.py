@@ -222,6 +222,16 @@ def test_state_moves_to_terraform_and_back_without_a_change(cloud: LocalGcp, com
     assert "the deployment is managed by Infrastructure Manager already" in commands.lines
 
 
+def test_move_of_nothing_is_refused(cloud: LocalGcp, commands: Commands) -> None:
+    """The operator's methods say what is missing, in either direction; an empty state of Terraform is nothing."""
+    del cloud
+    operator = GcpOperator.open({})
+    with pytest.raises(OperatorError, match="holds nothing to move"):
+        operator.to_native(commands.planning())
+    with pytest.raises(OperatorError, match="has no deployment tailpipe-exports"):
+        operator.to_terraform(commands.planning(), commands.engine())
+
+
 def test_move_with_other_values_moves_nothing(cloud: LocalGcp, commands: Commands) -> None:
     """The problem names the resources that would change; Terraform still holds all of them."""
     _moved_to_terraform(cloud, commands)
