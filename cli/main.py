@@ -332,13 +332,14 @@ def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
 @main.command(examples=["tailpipe-exports template aws", "tailpipe-exports template azure --name management-group"])
 @click.argument("cloud", type=CloudName())
 @click.option("--name", default="", metavar="NAME", help="Which one, if the cloud has several; default: the first.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it to this file.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="Write it to this file; on gcp, folder.")
 @click.option("--link", default="", metavar="URL", help="Print the console's link to it, published below this address.")
 @click.pass_context
 def template(ctx: click.Context, cloud: Cloud, name: str, out: Path | None, link: str) -> None:
     """Print the template that deploys without Terraform.
 
-    The cloud's own service deploys it, from its console or command line: CloudFormation or Azure Resource Manager.
+    The cloud's own service deploys it, from its console or command line: CloudFormation, Azure Resource Manager, or
+    Infrastructure Manager, whose template is a folder with the function's package: --out names it.
     Azure has one for a subscription and one for a management group. Exits with 1 if there is none.
     """
     from cli.template import write

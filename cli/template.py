@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import quote
 import click
 
 from cli.clouds import Cloud
+from cli.packaging import PackagingError, build
 from tailpipe_exports import FILES
 
 _PORTAL = "https://portal.azure.com/#create/Microsoft.Template"
@@ -40,8 +42,20 @@ TEMPLATES: Mapping[str, Mapping[str, Template]] = {
 }
 
 
+def _write_blueprint(folder: Path, package: bytes) -> None:
+    from cli.deployment.gcp import blueprint
+
+    blueprint.write(folder, blueprint.files(package))
+
+
+# By cloud: what writes a template that is a folder with the function's package inside. Raises OSError.
+FOLDERS: Mapping[str, Callable[[Path, bytes], None]] = {"gcp": _write_blueprint}
+
+
 def write(cloud: Cloud, name: str, out: Path | None, link: str) -> int:
     """Print or write a template, or print its link; returns the exit code."""
+    if cloud.name in FOLDERS and not name and not link:
+        return _write_folder(cloud, out)
     known = TEMPLATES.get(cloud.name, {})
     chosen = known.get(name or next(iter(known), ""))
     if chosen is None:
@@ -62,6 +76,24 @@ def write(cloud: Cloud, name: str, out: Path | None, link: str) -> int:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         click.echo(f"{out} cannot be written: {error.strerror}. Name a file in a folder that exists.", err=True)
+        return 1
+    click.echo(out)
+    return 0
+
+
+def _write_folder(cloud: Cloud, out: Path | None) -> int:
+    """Write a template that is a folder, with the package, which is built for it."""
+    if out is None:
+        click.echo(f"{cloud.title}'s template is a folder with the function's package. Name it: --out DIR.", err=True)
+        return 1
+    try:
+        with tempfile.TemporaryDirectory(prefix="tailpipe-package-") as folder:
+            FOLDERS[cloud.name](out, build(cloud.name, Path(folder)).path.read_bytes())
+    except PackagingError as error:
+        click.echo(f"{cloud.title}'s function is not packaged: {'; '.join(error.problems)}", err=True)
+        return 1
+    except OSError as error:
+        click.echo(f"{out} cannot be written: {error.strerror}. Name a folder that you may write to.", err=True)
         return 1
     click.echo(out)
     return 0

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
+from cli.packaging import Package, PackagingError
 from cli.template import TEMPLATES
 from tests.infra.planning import REPOSITORY
 
@@ -47,7 +48,8 @@ def test_link_opens_template_and_form_in_the_portal(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("gcp",), "has no launch template. Use: tailpipe-exports deploy gcp."),
+        (("gcp",), "is a folder with the function's package. Name it: --out DIR."),
+        (("gcp", "--name", "other"), "has no launch template other. Use: tailpipe-exports deploy gcp."),
         (("azure", "--name", "tenant"), "Name one of subscription, management-group."),
         (("aws", "--link", "https://example.com"), "Use --out FILE."),
         (("azure", "--out", "/no/such/folder/one"), "cannot be written: No such file or directory."),
@@ -58,3 +60,30 @@ def test_what_there_is_not_is_said_with_a_remedy(arguments: tuple[str, ...], sai
     code, shown, problem = run(*arguments)
     assert (code, shown) == (1, "")
     assert said in problem
+
+
+def test_template_of_google_cloud_is_a_folder_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a root module, the module and the package; its path is printed."""
+    package = tmp_path / "made.zip"
+    package.write_bytes(b"PK")
+    monkeypatch.setattr("cli.template.build", lambda *_: Package(package, "", ()))
+    out = tmp_path / "new" / "blueprint"
+    assert run("gcp", "--out", str(out)) == (0, f"{out}\n", "")
+    assert (out / "tailpipe-exports-gcp.zip").read_bytes() == b"PK"
+    assert (out / "main.tf").is_file()
+    module = {path.name for path in (REPOSITORY / "infra" / "gcp").glob("*.tf")}
+    assert {path.name for path in (out / "module").glob("*.tf")} == module
+    code, _, problem = run("gcp", "--out", str(package))
+    assert (code, "cannot be written: File exists. Name a folder" in problem) == (1, True)
+
+
+def test_failed_package_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written then."""
+
+    def fail(*_: object) -> Package:
+        raise PackagingError(["no index"])
+
+    monkeypatch.setattr("cli.template.build", fail)
+    out = tmp_path / "blueprint"
+    assert run("gcp", "--out", str(out)) == (1, "", "GCP's function is not packaged: no index\n")
+    assert not out.exists()
