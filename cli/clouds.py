@@ -10,14 +10,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import click
 
     from cli.demo.fleet import Ground
     from cli.demo.runner import Scenario
-    from cli.deployment.operator import Operator
+    from cli.deployment.engine import Variable
+    from cli.deployment.operator import Operator, Tell
     from cli.deployment.tenants import TenantPort
     from shared.deliveries.chain import StoredDeliveries
     from shared.monitor.months import Reach
@@ -51,6 +54,17 @@ class OpenDeliveries(Protocol):
     ) -> tuple[StoredDeliveries, RunContext]: ...
 
 
+class Upload(Protocol):
+    """Upload an archive and the native templates to an address, and return titled links that create the deployment.
+
+    Raises OperatorError. The links have the `values` of the module's `variables`, without those that are sensitive.
+    """
+
+    def __call__(
+        self, archive: Path, address: str, variables: Mapping[str, Variable], values: Mapping[str, Any], tell: Tell
+    ) -> list[tuple[str, str]]: ...
+
+
 class SupportCase(Protocol):
     """The text of a support case that requests these months, by dataset, for one scope's exports."""
 
@@ -71,7 +85,8 @@ class Cloud:
     settings that select it. `environment` adds variables that the platform would set, from the operator's
     configuration; `demo_scopes` is the demonstration's default number of scopes. `reach` returns how far back the cloud
     can deliver months. If the function cannot request them, `support_case` returns the function that writes a support
-    case, and `no_backfill` says why nothing can be done. `tenants` returns the port for the tenants of a deployment,
+    case, and `no_backfill` says why nothing can be done. `upload` returns the function that puts the archive and
+    the native templates where the cloud reads them. `tenants` returns the port for the tenants of a deployment,
     `fleet` opens the local cloud of the demonstration of many tenants.
     """
 
@@ -97,6 +112,7 @@ class Cloud:
     demo_scopes: int = 40
     support_case: Callable[[], SupportCase] | None = None
     no_backfill: str = ""
+    upload: Callable[[], Upload] | None = None
 
 
 def _aws_run_once() -> RunOnce:
@@ -133,6 +149,12 @@ def _aws_operator() -> type[Operator]:
     from cli.deployment.aws.operator import AwsOperator
 
     return AwsOperator
+
+
+def _aws_upload() -> Upload:
+    from cli.deployment.aws.launch import upload
+
+    return upload
 
 
 def _aws_tenants() -> TenantPort:
@@ -366,6 +388,7 @@ CLOUDS: dict[str, Cloud] = {
             reach=_aws_reach,
             support_case=_aws_support_case,
             tenants=_aws_tenants,
+            upload=_aws_upload,
         ),
         Cloud(
             name="azure",

@@ -308,24 +308,52 @@ def destroy(
     ctx.exit(command(cloud, removal, confirm, local_state, dry_run, function))
 
 
-@main.command(examples=["tailpipe-exports package aws --out dist"])
+@main.command(
+    examples=[
+        "tailpipe-exports package aws --out dist",
+        "tailpipe-exports package aws --upload s3://my-bucket/tailpipe-exports/",
+    ]
+)
 @click.argument("cloud", type=CloudName())
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="DIR",
     help="The folder for the archive; created if it does not exist.",
 )
+@click.option(
+    "--upload",
+    "address",
+    metavar="ADDRESS",
+    help="Upload archive and native templates, and print the links that deploy them: s3://BUCKET/FOLDER/ on AWS.",
+)
+@click.option(
+    "--var", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable to fill in on the links; may be repeated."
+)
+@click.option("--var-file", "files", multiple=True, type=FILE, help="A file of such variables; may be repeated.")
 @click.pass_context
-def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
+def package(
+    ctx: click.Context,
+    cloud: Cloud,
+    out: Path | None,
+    address: str | None,
+    pairs: Sequence[str],
+    files: Sequence[Path],
+) -> None:
     """Write the function's archive and print its path.
 
     It contains only what the function imports; the same version produces the same bytes. Wheels come from your
-    configured package index. Exits with 1 if no archive is made.
+    configured package index. With --upload, the links that deploy it are printed instead, without secrets. Exits with
+    1 if no archive is made or uploaded.
     """
-    from cli.package import write
+    from cli.package import upload, write
 
+    if address is not None:
+        ctx.exit(upload(cloud, out, address, pairs, files))
+    if out is None:
+        raise click.UsageError("name the folder for the archive: --out DIR", ctx)
+    if pairs or files:
+        raise click.UsageError("--var and --var-file fill in links: add --upload ADDRESS", ctx)
     ctx.exit(write(cloud, out))
 
 

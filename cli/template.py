@@ -34,7 +34,8 @@ class Template:
 
 # By cloud and name; the first one is the default.
 TEMPLATES: Mapping[str, Mapping[str, Template]] = {
-    "aws": {"deployment": Template("template.yaml")},
+    # The second one forwards events to the function's region, from the region where the partition reports them.
+    "aws": {"deployment": Template("template.yaml"), "home-events": Template("home-events.yaml")},
     "azure": {
         "subscription": Template("template.json", "createUiDefinition.json", _azure_link),
         "management-group": Template("management-group.json", "management-group.form.json", _azure_link),

@@ -199,7 +199,7 @@ def test_every_documented_command_exists(repository: Path) -> None:
 
 # Global options of the AWS CLI, one that it renames (Endpoint of SNS), and its commands that combine several calls.
 AWS_CLI = {"--cli-read-timeout", "--cli-binary-format", "--region", "--notification-endpoint"}
-AWS_CLI_ONLY = {("logs", "tail")}
+AWS_CLI_ONLY = {("logs", "tail"), ("s3", "mb")}
 
 
 def test_every_documented_aws_cli_command_exists(repository: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from aws_lambda.clients import EXPORT_REGIONS, RATES, Clients, own_account, warm_clients
 from aws_lambda.errors import NOT_IN_ORGANIZATION, translate
@@ -13,6 +12,7 @@ from aws_lambda.settings import AwsSettings, read_settings
 from aws_lambda.state_store import S3Fleet
 from aws_lambda.tenants import PAYER_LABEL, RULES, TRANSFER_LABEL, is_shared, payer_of
 from cli.deployment.aws import tenant_check, tenant_role
+from cli.deployment.aws.launch import quick_create
 from cli.deployment.model import Finding
 from cli.deployment.tenants import Invitation
 from shared.errors import Permanent
@@ -29,11 +29,6 @@ __all__ = ["RULES", "check", "discover", "documents", "invite", "registry_store"
 READ_SECONDS = 120.0
 LINK_SECONDS = 7 * 24 * 3600  # the longest life of a presigned link; it also ends with the operator's session
 TEMPLATE_KEY = f"registry/{tenant_role.FILE}"
-CONSOLES = {
-    "aws": "console.aws.amazon.com",
-    "aws-us-gov": "console.amazonaws-us-gov.com",
-    "aws-cn": "console.amazonaws.cn",
-}
 
 
 class _Deployment:
@@ -239,14 +234,7 @@ def _bucket_of(tenant: Tenant, payer: str) -> str:
 
 
 def _link(settings: AwsSettings, environment: Mapping[str, str], provider: str, given: Mapping[str, str]) -> str:
-    """Return the quick-create link. The template is read by a link that is signed here, without a call.
-
-    Source: "Create quick-create links for stacks", AWS CloudFormation User Guide.
-    """
+    """Return the quick-create link. The template is read by a link that is signed here, without a call."""
     where = {"Bucket": settings.home_of(provider), "Key": TEMPLATE_KEY}
     signed = warm_clients(settings, environment).s3.generate_presigned_url("get_object", where, LINK_SECONDS)
-    query = {"templateURL": signed, "stackName": "tailpipe-exports-tenant"}
-    query |= {f"param_{name}": value for name, value in given.items()}
-    console = CONSOLES.get(settings.partition, CONSOLES["aws"])
-    page = f"https://{console}/cloudformation/home?region={settings.region}#/stacks/quickcreate"
-    return f"{page}?{urlencode(query, quote_via=quote)}"
+    return quick_create(settings.partition, settings.region, signed, "tailpipe-exports-tenant", given)
