@@ -1,4 +1,7 @@
-"""The tutorial of Cloud Shell: its directives, its commands and the link to it."""
+"""The tutorial of Cloud Shell: its directives, its commands and the link to it.
+
+`tests/e2e/test_gcp_native.py` deploys, invokes and removes with the account and the roles of these commands.
+"""
 
 from __future__ import annotations
 
