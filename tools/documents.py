@@ -79,7 +79,7 @@ def with_rights(text: str, root: Path) -> str:
     """Return a document with every table of rights made anew. Raises KeyError for an unknown holder."""
 
     def made(found: re.Match[str]) -> str:
-        source = "operator.yaml" if found["holder"] in ("deploy", "destroy") else "rights.yaml"
+        source = "operator.yaml" if found["holder"] in ("deploy", "destroy", "native") else "rights.yaml"
         granted = yaml.safe_load((root / "infra" / found["cloud"] / source).read_text(encoding="utf-8"))
         return f"{found['begin']}{_rights(granted[found['holder']])}{found['end']}"
 

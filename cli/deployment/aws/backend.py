@@ -19,6 +19,11 @@ def bucket_of(session: Session) -> str:
     return f"tailpipe-terraform-{session.place.id}"
 
 
+def artifacts_of(session: Session) -> str:
+    """Return the name of the bucket for packages and templates; Lambda reads packages in its own region only."""
+    return f"tailpipe-artifacts-{session.place.id}-{session.place.region}"
+
+
 def backend(session: Session) -> Backend:
     """Return the backend. Raises OperatorError if the bucket belongs to another account."""
     bucket = bucket_of(session)
@@ -26,7 +31,7 @@ def backend(session: Session) -> Backend:
         "bucket": bucket,
         "key": f"tailpipe-exports/{session.place.region}.tfstate",
         # The bucket is in the region of the first deployment.
-        "region": _region(session) or session.place.region,
+        "region": _region(session, bucket) or session.place.region,
         "encrypt": True,
         "use_lockfile": True,
     }
@@ -39,10 +44,31 @@ def backend(session: Session) -> Backend:
 
 def exists(session: Session) -> bool:
     """Return whether the bucket is complete: its tag is set last. Raises OperatorError as `backend` does."""
-    if _region(session) is None:
+    return _is_complete(session, bucket_of(session))
+
+
+def holds_resources(session: Session) -> bool:
+    """Return whether Terraform's state is there and has resources. Raises OperatorError as `backend` does."""
+    if _region(session, bucket_of(session)) is None:
+        return False
+    key = f"tailpipe-exports/{session.place.region}.tfstate"
+    try:
+        answer = session.aws.client("s3").get_object(**session.owned(bucket_of(session)), Key=key)
+        state = json.loads(answer["Body"].read())
+    except ClientError as error:
+        if code_of(error) in ("404", "NoSuchKey"):
+            return False
+        raise OperatorError(Problem(message_of(error), "See tailpipe-exports doctor aws.")) from error
+    except ValueError:
+        return True  # a state that cannot be read is not an empty one
+    return any(one.get("mode") == "managed" for one in state.get("resources", []))
+
+
+def _is_complete(session: Session, bucket: str) -> bool:
+    if _region(session, bucket) is None:
         return False
     try:
-        answer = session.aws.client("s3").get_bucket_tagging(**session.owned(bucket_of(session)))
+        answer = session.aws.client("s3").get_bucket_tagging(**session.owned(bucket))
     except ClientError as error:
         if code_of(error) == "NoSuchTagSet":
             return False
@@ -50,9 +76,11 @@ def exists(session: Session) -> bool:
     return any(tag["Value"] == MARK["Value"] for tag in answer["TagSet"])
 
 
-def make(session: Session, tell: Tell) -> None:
-    """Create the bucket, or complete an unfinished one. Raises ClientError."""
-    bucket, client = bucket_of(session), session.aws.client("s3")
+def make(session: Session, tell: Tell, artifacts: str = "") -> None:
+    """Create the bucket, or complete an unfinished one; that of `artifacts` only once. Raises ClientError."""
+    bucket, client = artifacts or bucket_of(session), session.aws.client("s3")
+    if artifacts and _is_complete(session, artifacts):
+        return
     of = session.owned(bucket)
     where = (
         {}
@@ -71,12 +99,12 @@ def make(session: Session, tell: Tell) -> None:
     client.put_bucket_encryption(**of, ServerSideEncryptionConfiguration={"Rules": [encrypted]})
     client.put_bucket_policy(**of, Policy=json.dumps(_tls_only(session.aws.partition, bucket)))
     client.put_bucket_tagging(**of, Tagging={"TagSet": [MARK]})
-    tell(f"bucket {bucket} is created for Terraform's state: private, versioned, encrypted")
+    purpose = "packages and templates" if artifacts else "Terraform's state"
+    tell(f"bucket {bucket} is created for {purpose}: private, versioned, encrypted")
 
 
-def _region(session: Session) -> str | None:
-    """Return the region of the bucket, or None if it does not exist."""
-    bucket = bucket_of(session)
+def _region(session: Session, bucket: str) -> str | None:
+    """Return the region of a bucket of ours, or None if it does not exist."""
     try:
         answer = session.aws.client("s3").head_bucket(**session.owned(bucket))
     except ClientError as error:

@@ -25,6 +25,7 @@ from cli.deployment.aws import (
 )
 from cli.deployment.aws.account_kind import VARIABLE, account_kind, is_alone
 from cli.deployment.aws.session import FUNCTION, Session, local_endpoint, open_session, translated
+from cli.deployment.aws.stack import StackEngine
 from cli.deployment.log_lines import LogLine, LogSearch
 from cli.deployment.operator import Tell
 
@@ -42,6 +43,7 @@ class AwsOperator:
         self._sleep = sleep
         self._kind = os.environ.get(VARIABLE, "")  # the account_kind of the deployment, "" if unknown
         self._fleet = False
+        self._native = False
 
     @classmethod
     def open(cls, given: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep) -> Self:
@@ -64,7 +66,8 @@ class AwsOperator:
 
     @translated()
     def rights(self) -> list[model.Finding]:
-        return rights.rights(self._session, alone=is_alone(self.place, self._kind), fleet=self._fleet)
+        alone = is_alone(self.place, self._kind)
+        return rights.rights(self._session, alone=alone, fleet=self._fleet, native=self._native)
 
     @translated()
     def surroundings(self, given: Mapping[str, Any]) -> list[model.Finding]:  # noqa: ARG002 - the port's signature
@@ -92,6 +95,17 @@ class AwsOperator:
     @translated()
     def make_backend(self, tell: Tell) -> None:
         backend.make(self._session, tell)
+
+    def native_engine(self) -> StackEngine:
+        self._native = True  # its rights are needed from here on
+        return StackEngine(self._session, self._sleep)
+
+    @translated()
+    def held_by_native(self) -> bool:
+        return StackEngine(self._session, self._sleep).exists()
+
+    def held_by_terraform(self) -> bool:
+        return backend.holds_resources(self._session)
 
     @translated()
     def adoptions(self, changes: Sequence[model.Change], tell: Tell) -> list[model.Adoption]:  # noqa: ARG002 - the port's signature

@@ -10,18 +10,20 @@ from cli.deployment.aws.session import Session, message_of
 from cli.deployment.grants import OPERATOR_FILE, grants
 from cli.deployment.model import Finding
 
-POLICIES = ("infra/aws/operator-deploy-policy.json", "infra/aws/operator-destroy-policy.json")
+PURPOSES = ("deploy", "destroy", "native")
+POLICIES = tuple(f"infra/aws/operator-{purpose}-policy.json" for purpose in PURPOSES)
 ACTIONS_A_CALL = 100  # the maximum of one simulation, by botocore's model
 
 
-def rights(session: Session, *, alone: bool = False, fleet: bool = True) -> list[Finding]:
+def rights(session: Session, *, alone: bool = False, fleet: bool = True, native: bool = False) -> list[Finding]:
     """Check each action of the operator with IAM's simulator, on the resources that it will be used on.
 
-    `alone`: nothing is deployed to other accounts; `fleet`: tenants are served. Actions that only the other case needs
-    are left out.
+    `alone`: nothing is deployed to other accounts; `fleet`: tenants are served; `native`: CloudFormation deploys.
+    Actions that only the other case needs are left out.
     """
     source = _principal(session)
-    without = {name for name, left_out in {"members": alone, "fleet": not fleet}.items() if left_out}
+    cases = {"members": alone, "fleet": not fleet, "native": not native}
+    without = {name for name, left_out in cases.items() if left_out}
     wanted = _wanted(session, without)
     if not source:
         return [Finding(action, True, "this is the account's root user") for action in sorted(wanted)]
@@ -106,7 +108,7 @@ def _grant(source: str) -> str:
         return f"Attach {' and '.join(POLICIES)} to {source}."
     account = source.split(":")[4]
     made = []
-    for purpose, file in zip(("deploy", "destroy"), POLICIES, strict=True):
+    for purpose, file in zip(PURPOSES, POLICIES, strict=True):
         policy = f"{':'.join(source.split(':')[:2])}:iam::{account}:policy/tailpipe-{purpose}"
         made.append(f"aws iam create-policy --policy-name tailpipe-{purpose} --policy-document file://{file}")
         made.append(f"aws iam attach-{kind}-policy --{kind}-name {name} --policy-arn {policy}")

@@ -1,0 +1,193 @@
+"""The CloudFormation template of a deployment: its parameters' rules, and which resources and grants it makes.
+
+CloudFormation itself evaluates the template. Here only its conditions are evaluated, with the functions that they use,
+so that a plan can be shown before anything is created.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import yaml
+
+from cli.deployment.grants import grants
+from cli.deployment.model import Problem
+from tailpipe_exports import FILES
+
+FOLDER = FILES / "infra" / "aws"
+MAIN, HOME = "template.yaml", "home-events.yaml"
+# The holders in rights.yaml that a condition of the template decides about; the template has no rounds.
+HOLDERS = {"function": "", "connector": "Connector", "collector": "Collector"}
+
+
+class _Loader(yaml.SafeLoader):
+    """A YAML loader that supports CloudFormation's short forms."""
+
+
+def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True) if isinstance(node, yaml.MappingNode) else None
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+_Loader.add_multi_constructor("!", _short_form)
+
+
+@cache
+def text(name: str = MAIN) -> str:
+    """Return a template of this version."""
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+@cache
+def document(name: str = MAIN) -> dict[str, Any]:
+    """Return a template as data, with functions in their long form."""
+    found: dict[str, Any] = yaml.load(text(name), _Loader)  # noqa: S506 - a SafeLoader's subclass
+    return found
+
+
+def refused(given: Mapping[str, str]) -> list[Problem]:
+    """Return a problem for each value that a parameter of the template refuses, and for each missing one."""
+    problems = []
+    for name, about in document()["Parameters"].items():
+        if name.startswith("Package"):
+            continue  # filled in by the command
+        if name not in given:
+            if "Default" not in about:
+                problems.append(Problem(f"parameter {name} is required", f"Add --var {_variable(name)}=VALUE."))
+            continue
+        values = given[name].split(",") if about["Type"] == "CommaDelimitedList" else [given[name]]
+        if any(_is_refused(about, value) for value in values):
+            problems.append(Problem(f"{_variable(name)} is not valid", str(about.get("ConstraintDescription", ""))))
+    problems += [
+        Problem(f"the template has no parameter {name}", "Remove the variable.")
+        for name in given
+        if name not in document()["Parameters"]
+    ]
+    return problems
+
+
+def _variable(parameter: str) -> str:
+    """Return the variable of a parameter: external_id for ExternalId."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", parameter).lower()
+
+
+def _is_refused(about: Mapping[str, Any], value: str) -> bool:
+    if "AllowedValues" in about and value not in [_plain(one) for one in about["AllowedValues"]]:
+        return True
+    if "AllowedPattern" in about and not re.fullmatch(str(about["AllowedPattern"]), value):
+        return True
+    if not int(about.get("MinLength", 0)) <= len(value) <= int(about.get("MaxLength", len(value))):
+        return True
+    if about["Type"] != "Number":
+        return False
+    try:
+        number = float(value)
+    except ValueError:
+        return True
+    return not float(about.get("MinValue", number)) <= number <= float(about.get("MaxValue", number))
+
+
+def resources(given: Mapping[str, str], pseudo: Mapping[str, str], name: str = MAIN) -> dict[str, str]:
+    """Return the types of the resources that a template makes with these parameters, by logical id."""
+    scope = _Scope(document(name), given, pseudo)
+    return {
+        logical: str(about["Type"])
+        for logical, about in document(name)["Resources"].items()
+        if "Condition" not in about or scope.holds(about["Condition"])
+    }
+
+
+def granted(given: Mapping[str, str], pseudo: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the ids of the grants that the template makes with these parameters, by holder."""
+    scope = _Scope(document(), given, pseudo)
+    known = document()["Conditions"]
+
+    def holds(condition: str) -> bool:
+        name = "".join(part.capitalize() for part in condition.split("_"))
+        return name in known and scope.holds(name)  # what only Terraform's module makes has no condition
+
+    return {
+        holder: [one["id"] for one in grants("aws")[holder] if "when" not in one or holds(one["when"])]
+        for holder, condition in HOLDERS.items()
+        if not condition or scope.holds(condition)
+    }
+
+
+def retained(body: str, logicals: Mapping[str, str]) -> str:
+    """Return a template in which the given resources, types by logical id, are retained by a deletion of the stack.
+
+    Raises ValueError for a template that is not written as ours.
+    """
+    for logical, kind in logicals.items():
+        head = f"  {logical}:\n    Type: {kind}\n"
+        if body.count(head) != 1:
+            raise ValueError(logical)
+        body = body.replace(head, f"{head}    DeletionPolicy: Retain\n")
+    return body
+
+
+def subset(logicals: Mapping[str, str]) -> dict[str, Any]:
+    """Return a template of some resources only, for their import: with what they refer to, and without outputs."""
+    whole = document()
+    kept = ("AWSTemplateFormatVersion", "Parameters", "Mappings", "Conditions")
+    chosen = {logical: json.loads(json.dumps(whole["Resources"][logical])) for logical in logicals}
+    return {section: whole[section] for section in kept if section in whole} | {"Resources": chosen}
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class _Scope:
+    """The parameters of a template, by which its conditions are evaluated."""
+
+    def __init__(self, whole: Mapping[str, Any], given: Mapping[str, str], pseudo: Mapping[str, str]) -> None:
+        self._whole = whole
+        self._names: dict[str, Any] = dict(pseudo)
+        for name, about in whole["Parameters"].items():
+            value = given.get(name, _plain(about.get("Default", "")))
+            self._names[name] = value.split(",") if about["Type"] == "CommaDelimitedList" else value
+
+    def holds(self, condition: str) -> bool:
+        return bool(self.value(self._whole["Conditions"][condition]))
+
+    def value(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [self.value(one) for one in node]
+        if not isinstance(node, dict):
+            return node
+        name, body = next(iter(node.items()))
+        if name == "Ref":
+            return self._names[body]
+        if name == "Condition":
+            return self.holds(body)
+        return _FUNCTIONS[name](self, self.value(body))
+
+    def filled(self, text: str) -> str:
+        return re.sub(r"\$\{([^!}]+)\}", lambda match: str(self._names[match[1]]), text)
+
+    def found(self, mapping: str, top: str, second: str) -> Any:
+        return self._whole["Mappings"][mapping][top][second]
+
+
+_FUNCTIONS: dict[str, Callable[[_Scope, Any], Any]] = {
+    "Fn::Equals": lambda _scope, values: _plain(values[0]) == _plain(values[1]),
+    "Fn::And": lambda _scope, values: all(values),
+    "Fn::Or": lambda _scope, values: any(values),
+    "Fn::Not": lambda _scope, values: not values[0],
+    "Fn::Join": lambda _scope, values: str(values[0]).join(values[1]),
+    "Fn::Split": lambda _scope, values: str(values[1]).split(str(values[0])),
+    "Fn::Select": lambda _scope, values: values[1][int(values[0])],
+    "Fn::Sub": lambda scope, text: scope.filled(text),
+    "Fn::FindInMap": lambda scope, values: scope.found(*values),
+}

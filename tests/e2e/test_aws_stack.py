@@ -1,0 +1,344 @@
+"""A deployment with CloudFormation on the local AWS: create, run, damage, heal, update, delete, and bad input."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from cli.deployment.aws import stack, template
+from cli.deployment.aws.rights import PURPOSES
+from localcloud.aws.cloud import LocalAws
+from tests.canaries import EXTERNAL_ID
+from tests.cli.support.aws import assume, built, sign_in, stderr_of, tailpipe
+from tests.e2e.aws_deployment import OPERATOR, REPOSITORY, organization
+from tests.localcloud.aws.iam.sessions import document
+
+MEMBERS = 3
+NAME = "tailpipe-exports"
+NATIVE = ("deploy", "aws", "--with", "native", "--var", "environment=prod")
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask for a stack's status more often than on AWS."""
+    monkeypatch.setattr(stack, "POLL_S", 0.05)
+
+
+def operator(cloud: LocalAws) -> str:
+    """Create a role with the shipped policies of the operator and nothing else; return its ARN."""
+    iam = cloud.client("iam")
+    trust = document({"Principal": {"AWS": f"arn:aws:iam::{cloud.account}:root"}, "Action": "sts:AssumeRole"})
+    role = str(iam.create_role(RoleName=OPERATOR, AssumeRolePolicyDocument=trust)["Role"]["Arn"])
+    for purpose in PURPOSES:
+        text = (REPOSITORY / "infra" / "aws" / f"operator-{purpose}-policy.json").read_text(encoding="utf-8")
+        policy = iam.create_policy(PolicyName=f"tailpipe-{purpose}", PolicyDocument=text)["Policy"]["Arn"]
+        iam.attach_role_policy(RoleName=OPERATOR, PolicyArn=policy)
+    return role
+
+
+def roles(cloud: LocalAws) -> list[str]:
+    """Return the names of the account's roles, without the operator's own."""
+    return sorted(one["RoleName"] for one in cloud.client("iam").list_roles()["Roles"] if one["RoleName"] != OPERATOR)
+
+
+def buckets(cloud: LocalAws) -> set[str]:
+    """Return the names of the account's buckets."""
+    return {one["Name"] for one in cloud.client("s3").list_buckets()["Buckets"]}
+
+
+def stack_status(cloud: LocalAws, name: str = NAME) -> str:
+    """Return a stack's status, "" without one."""
+    listed = cloud.client("cloudformation").list_stacks()["StackSummaries"]
+    return next((one["StackStatus"] for one in listed if one["StackName"] == name and "DeletionTime" not in one), "")
+
+
+def settled(cloud: LocalAws, identity: str) -> Mapping[str, Any]:
+    """Return a stack once no operation is in progress. Raises TimeoutError after a minute."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        found: Mapping[str, Any] = cloud.client("cloudformation").describe_stacks(StackName=identity)["Stacks"][0]
+        if not found["StackStatus"].endswith("_IN_PROGRESS"):
+            return found
+        time.sleep(0.02)
+    raise TimeoutError(identity)
+
+
+def drifted(cloud: LocalAws, name: str = NAME) -> dict[str, str]:
+    """Return the resources of a stack that differ from its template, each with its status."""
+    client = cloud.client("cloudformation")
+    identity = client.detect_stack_drift(StackName=name)["StackDriftDetectionId"]
+    while True:
+        found = client.describe_stack_drift_detection_status(StackDriftDetectionId=identity)["DetectionStatus"]
+        if found != "DETECTION_IN_PROGRESS":
+            break
+        time.sleep(0.02)
+    assert found == "DETECTION_COMPLETE"
+    answer = client.describe_stack_resource_drifts(
+        StackName=name, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], MaxResults=100
+    )
+    return {one["LogicalResourceId"]: one["StackResourceDriftStatus"] for one in answer["StackResourceDrifts"]}
+
+
+def test_template_is_created_in_sync_and_deleted_with_its_data_retained() -> None:
+    """The shipped template, with the longest of its conditions, makes every resource and leaves only the bucket."""
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("aws_lambda/handler.py", "def handler(event, context): return {}")
+    given = {
+        "Environment": "prod",
+        "ExternalId": EXTERNAL_ID,
+        "DeliveryEvents": "true",
+        "Dashboard": "true",
+        "PackageBucket": "artifacts",
+        "PackageKey": "package.zip",
+    }
+    with LocalAws(bare=True) as cloud:
+        organization(cloud, 1)
+        client, s3 = cloud.client("cloudformation"), cloud.client("s3")
+        client.activate_organizations_access()
+        s3.create_bucket(Bucket="artifacts", CreateBucketConfiguration={"LocationConstraint": cloud.region})
+        s3.put_object(Bucket="artifacts", Key="package.zip", Body=package.getvalue())
+        s3.put_object(Bucket="artifacts", Key="template.yaml", Body=template.text().encode())
+        made = client.create_stack(
+            StackName=NAME,
+            TemplateURL=f"{cloud.endpoint}/artifacts/template.yaml",
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )["StackId"]
+        assert settled(cloud, made)["StackStatus"] == "CREATE_COMPLETE"
+        listed = client.describe_stack_resources(StackName=NAME)["StackResources"]
+        pseudo = {"AWS::Partition": "aws", "AWS::AccountId": cloud.account, "AWS::Region": cloud.region}
+        assert {one["LogicalResourceId"]: one["ResourceType"] for one in listed} == template.resources(given, pseudo)
+        assert drifted(cloud) == {}
+        client.delete_stack(StackName=NAME)
+        assert settled(cloud, made)["StackStatus"] == "DELETE_COMPLETE"
+        assert buckets(cloud) == {"artifacts", f"tailpipe-dataexport-{cloud.account}"}
+        assert cloud.client("lambda").list_functions()["Functions"] == []
+        assert cloud.client("iam").list_roles()["Roles"] == []
+
+
+@dataclass
+class Scenario:
+    """The result of each step by name, and what the cloud contained afterwards."""
+
+    steps: dict[str, Result] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
+    """Play the life of a deployment once, without Terraform on the PATH; the tests check its steps."""
+    folder = tmp_path_factory.mktemp("stack")
+    package = folder / "package.zip"
+    package.write_bytes(built())
+    deploy = (*NATIVE, "--var", f"package={package}", "--yes")
+    with LocalAws(bare=True) as cloud, pytest.MonkeyPatch.context() as patch:
+        organization(cloud, MEMBERS)
+        sign_in(cloud, patch)
+        assume(cloud, operator(cloud), patch)
+        patch.setenv("PATH", str(folder))
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        patch.setattr(stack, "POLL_S", 0.05)
+        made = Scenario()
+        steps, facts = made.steps, made.facts
+        steps["preview"] = tailpipe(*deploy[:-1], "--dry-run")
+        facts["after preview"] = (buckets(cloud), stack_status(cloud))
+        cloud.deny("scheduler:CreateSchedule")
+        steps["refused"] = tailpipe(*deploy)
+        cloud.allow("scheduler:CreateSchedule")
+        facts["after refusal"] = (
+            stack_status(cloud),
+            buckets(cloud),
+            roles(cloud),
+            cloud.client("sqs").list_queues().get("QueueUrls", []),
+        )
+        steps["deploy"] = tailpipe(*deploy)
+        facts["drift after deploy"] = drifted(cloud)
+        steps["again"] = tailpipe(*deploy)
+        (export,) = cloud.client("bcm-data-exports").list_exports()["Exports"]
+        cloud.client("bcm-data-exports").delete_export(ExportArn=export["ExportArn"])
+        cloud.client("s3").delete_bucket_policy(Bucket=f"tailpipe-dataexport-{cloud.account}")
+        facts["drift after damage"] = drifted(cloud)
+        steps["heal"] = tailpipe("invoke", "aws", "--json")
+        facts["exports after healing"] = len(cloud.client("bcm-data-exports").list_exports()["Exports"])
+        facts["drift after healing"] = drifted(cloud)
+        with zipfile.ZipFile(package, "a") as archive:
+            archive.writestr("VERSION", "next")
+        before = cloud.client("lambda").get_function_configuration(FunctionName=NAME)["CodeSha256"]
+        steps["update"] = tailpipe(*deploy)
+        after = cloud.client("lambda").get_function_configuration(FunctionName=NAME)["CodeSha256"]
+        facts["code changed"] = before != after
+        steps["rename"] = tailpipe(*deploy, "--var", "bucket_name=another-bucket-of-mine")
+        steps["with terraform"] = _with_terraform(folder, patch, deploy)
+        steps["doctor"] = tailpipe("doctor", "aws")
+        steps["onboarding"] = tailpipe("onboarding", "aws", "--show-secret")
+        bucket = f"tailpipe-dataexport-{cloud.account}"
+        cloud.client("s3").put_object(Bucket=bucket, Key="dataexport/kept", Body=b"cost data")
+        steps["preview of removal"] = tailpipe("destroy", "aws", "--dry-run")
+        steps["destroy"] = tailpipe("destroy", "aws", "--confirm", cloud.account, "--keep-identity")
+        facts["after removal"] = (
+            stack_status(cloud),
+            cloud.client("s3").get_object(Bucket=bucket, Key="dataexport/kept")["Body"].read(),
+            roles(cloud),
+        )
+        yield made
+
+
+def _with_terraform(folder: Path, patch: pytest.MonkeyPatch, deploy: tuple[str, ...]) -> Result:
+    """Deploy over the stack with Terraform, of which only the name is needed for a refusal."""
+    binary = folder / "terraform"
+    binary.write_text("#!/bin/sh\nexit 1\n")
+    binary.chmod(0o755)
+    patch.setenv("PATH", str(folder))
+    return tailpipe(*[one for one in deploy if one not in ("--with", "native")])
+
+
+slow = pytest.mark.slow
+
+
+@slow
+def test_preview_creates_nothing_and_shows_the_plan(scenario: Scenario) -> None:
+    """Not even a bucket or a stack under review; the permissions that would be granted are listed."""
+    result = scenario.steps["preview"]
+    assert result.exit_code == 0, result.stderr
+    text = stderr_of(result)
+    assert "create 2 AWS::Lambda::Function: Function, Collector" in text
+    assert "The function may:" in text
+    assert "nothing was created: this was a dry run" in text
+    assert scenario.facts["after preview"] == (set(), "")
+
+
+@slow
+def test_creation_that_fails_is_rolled_back_and_the_same_command_continues(scenario: Scenario) -> None:
+    """The message names the missing right; nothing is left but the package's bucket."""
+    result = scenario.steps["refused"]
+    assert result.exit_code == 1
+    text = stderr_of(result)
+    assert "RunSchedule: " in text
+    assert "not authorized to perform: scheduler:CreateSchedule" in text
+    assert "it was rolled back, and nothing is left of it" in text
+    status, left, held, queues = scenario.facts["after refusal"]
+    assert (status, held, queues) == ("ROLLBACK_COMPLETE", [], [])
+    assert {one.partition("-1")[0] for one in left} == {"tailpipe-artifacts"}
+    assert scenario.steps["deploy"].exit_code == 0, scenario.steps["deploy"].stderr
+
+
+@slow
+def test_deployment_runs_and_is_in_sync(scenario: Scenario) -> None:
+    """The first run follows, and nothing differs from the template; a second call changes nothing."""
+    text = stderr_of(scenario.steps["deploy"])
+    for step in (
+        "StackSets' access to the organization is switched on",
+        "RunSchedule: create complete",
+        "run 1 created",
+    ):
+        assert step in text
+    assert scenario.facts["drift after deploy"] == {}
+    again = scenario.steps["again"]
+    assert again.exit_code == 0, again.stderr
+    assert "nothing to change: the deployment matches the plan" in stderr_of(again)
+
+
+@slow
+def test_damage_is_seen_as_drift_and_healed_by_a_run(scenario: Scenario) -> None:
+    """The export and the bucket's policy are back."""
+    assert scenario.facts["drift after damage"] == {"ExportBucketPolicy": "DELETED"}
+    assert scenario.steps["heal"].exit_code == 0, scenario.steps["heal"].stderr
+    assert scenario.facts["exports after healing"] == 1
+    assert scenario.facts["drift after healing"] == {}
+
+
+@slow
+def test_new_package_changes_only_the_functions(scenario: Scenario) -> None:
+    """Its key has its hash, so that CloudFormation sees the change."""
+    result = scenario.steps["update"]
+    assert result.exit_code == 0, result.stderr
+    text = stderr_of(result)
+    assert "change 2 AWS::Lambda::Function: Function, Collector" in text or "Collector, Function" in text
+    assert "Function: update complete" in text
+    assert scenario.facts["code changed"]
+
+
+@slow
+def test_plan_that_would_replace_the_bucket_is_refused(scenario: Scenario) -> None:
+    """Another bucket name does not move the data."""
+    result = scenario.steps["rename"]
+    assert result.exit_code == 1
+    assert "ExportBucket holds data and would be deleted" in stderr_of(result)
+
+
+@slow
+def test_terraform_over_a_stack_is_refused(scenario: Scenario) -> None:
+    """The remedy is one command."""
+    result = scenario.steps["with terraform"]
+    assert result.exit_code == 1
+    text = stderr_of(result)
+    assert "is managed by the cloud's own service" in text
+    assert "tailpipe-exports migrate aws --to terraform" in text
+
+
+@slow
+def test_other_commands_work_on_a_stack(scenario: Scenario) -> None:
+    """Doctor and onboarding need neither Terraform nor a flag."""
+    assert scenario.steps["doctor"].exit_code == 0, scenario.steps["doctor"].stderr
+    shown = json.loads(scenario.steps["onboarding"].stdout)
+    assert shown["tailpipe"]["externalId"] == EXTERNAL_ID
+    assert shown["childAccounts"]["count"] == MEMBERS
+
+
+@slow
+def test_removal_keeps_the_data_and_what_was_requested(scenario: Scenario) -> None:
+    """The bucket and Tailpipe's role outlive the stack."""
+    preview = scenario.steps["preview of removal"]
+    assert preview.exit_code == 2, preview.stderr
+    assert "to be kept: bucket" in stderr_of(preview)
+    assert scenario.steps["destroy"].exit_code == 0, scenario.steps["destroy"].stderr
+    assert scenario.facts["after removal"] == ("", b"cost data", ["tailpipe-connector-role"])
+
+
+@slow
+@pytest.mark.usefixtures("fast")
+def test_bad_input_is_one_sentence_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value of the wrong form, no package, another region's bucket, a function of Terraform's, a lost right."""
+    package = tmp_path / "package.zip"
+    package.write_bytes(b"PK")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    deploy = (*NATIVE, "--var", f"package={package}", "--yes")
+    with LocalAws(accounts=2, package=built) as cloud:
+        sign_in(cloud, monkeypatch)
+        cases = {
+            ("--var", "memory_mb=12"): "Set memory_mb to a whole number from 256 to 10240.",
+            ("--var", f"package={tmp_path / 'missing.zip'}"): "Name a file.",
+            ("--var", "fleet=true"): "use --with terraform",
+            ("--local-state", str(tmp_path)): "Remove it.",
+            (): "tailpipe-exports migrate aws --to native",
+        }
+        for given, remedy in cases.items():
+            result = tailpipe(*deploy, *given)
+            assert (result.exit_code, remedy in stderr_of(result)) == (1, True), (given, result.stderr)
+        assert stack_status(cloud) == ""
+        assert not [one for one in buckets(cloud) if one.startswith("tailpipe-artifacts")]
+
+
+@slow
+@pytest.mark.usefixtures("fast")
+def test_member_account_is_refused_before_anything_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy names both ways: the management account, or this account's own costs."""
+    package = tmp_path / "package.zip"
+    package.write_bytes(b"PK")
+    with LocalAws(accounts=3, kind="member") as cloud:
+        sign_in(cloud, monkeypatch)
+        monkeypatch.delenv("ACCOUNT_KIND", raising=False)
+        result = tailpipe(*NATIVE, "--var", f"package={package}", "--var", "account_kind=management", "--yes")
+        assert result.exit_code == 1, result.stderr
+        assert "standalone" in stderr_of(result)
+        assert stack_status(cloud) == ""
