@@ -308,6 +308,24 @@ def destroy(
     ctx.exit(command(cloud, removal, confirm, local_state, dry_run, function))
 
 
+@main.command(examples=["tailpipe-exports migrate aws --to native --var environment=prod"])
+@click.argument("cloud", type=CloudName())
+@click.option("--to", type=click.Choice(["terraform", "native"]), required=True, help="What manages it from now on.")
+@click.option("--var", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable of the module; may be repeated.")
+@click.option("--var-file", "files", multiple=True, type=FILE, help="A file of variables; may be repeated.")
+@click.option("--yes", is_flag=True, help="Move it without asking.")
+@click.pass_context
+def migrate(ctx: click.Context, cloud: Cloud, to: str, pairs: Sequence[str], files: Sequence[Path], yes: bool) -> None:
+    """Move a deployment from Terraform to the cloud's own service, or back.
+
+    No resource is deleted or replaced. Give the same variables as for `deploy`. The command may be called again after
+    an interruption. Exit codes: 0 moved, 1 not, or not wholly.
+    """
+    from cli.deployment.commands.migrate import migrate as command
+
+    ctx.exit(command(cloud, to, pairs, files, yes))
+
+
 @main.command(
     examples=[
         "tailpipe-exports package aws --out dist",

@@ -11,7 +11,19 @@ import pytest
 from cli.main import main
 
 VIEW = ("status", "history", "months", "deliveries", "backfill", "page", "logs", "explain")
-COMMANDS = ("deploy", "invoke", "tenants", "plan", "run", "doctor", "onboarding", "package", "destroy", *VIEW)
+COMMANDS = (
+    "deploy",
+    "invoke",
+    "tenants",
+    "plan",
+    "run",
+    "doctor",
+    "onboarding",
+    "package",
+    "destroy",
+    "migrate",
+    *VIEW,
+)
 ROW = re.compile(r"^\| `tailpipe-exports (\w+) [^`]+` \|", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
@@ -26,6 +38,7 @@ SECTIONS = {
     "onboarding": "Doctor, onboarding, package",
     "package": "Doctor, onboarding, package",
     "destroy": "Destroy",
+    "migrate": "Migrate",
     **dict.fromkeys(VIEW, "Status, history, months, deliveries, page, logs"),
 }
 

@@ -124,3 +124,19 @@ class HasNativeEngine(Protocol):
     def held_by_terraform(self) -> bool:
         """Return whether the state in this cloud holds resources; Terraform itself is not needed for it."""
         ...
+
+
+@runtime_checkable
+class Migrates(Protocol):
+    """An operator that moves a deployment from one engine to the other, without a change of its resources.
+
+    Each method continues after an interruption, and raises OperatorError where there is nothing to move.
+    """
+
+    def to_native(self, wanted: Planning) -> None:
+        """Give the deployment to the cloud's own engine, then empty Terraform's state, of which a copy is kept."""
+        ...
+
+    def to_terraform(self, wanted: Planning, terraform: Engine) -> None:
+        """Give the deployment to Terraform, then end the cloud's own engine's hold on it."""
+        ...

@@ -47,6 +47,36 @@ def exists(session: Session) -> bool:
     return _is_complete(session, bucket_of(session))
 
 
+def empty(session: Session, tell: Tell) -> None:
+    """Remove every resource from Terraform's state, after a copy is kept beside it. Raises ClientError."""
+    client, of = session.aws.client("s3"), session.owned(bucket_of(session))
+    key = f"tailpipe-exports/{session.place.region}.tfstate"
+    content = client.get_object(**of, Key=key)["Body"].read()
+    state = json.loads(content)
+    copy = f"{key}.{state.get('serial', 0)}.moved"
+    client.put_object(**of, Key=copy, Body=content)
+    state |= {"serial": int(state.get("serial", 0)) + 1, "resources": [], "outputs": {}, "check_results": None}
+    client.put_object(**of, Key=key, Body=json.dumps(state, indent=2).encode())
+    tell(f"Terraform's state is empty; a copy is in bucket {bucket_of(session)} as {copy}")
+
+
+def require_unlocked(session: Session) -> None:
+    """Raise OperatorError while Terraform holds the lock of its state. Raises ClientError."""
+    key = f"tailpipe-exports/{session.place.region}.tfstate.tflock"
+    try:
+        session.aws.client("s3").head_object(**session.owned(bucket_of(session)), Key=key)
+    except ClientError as error:
+        if code_of(error) in ("404", "NoSuchKey"):
+            return
+        raise
+    raise OperatorError(
+        Problem(
+            f"Terraform's state in bucket {bucket_of(session)} is locked: Terraform is running",
+            f"Wait until it ends; if none runs, delete the object {key}.",
+        )
+    )
+
+
 def holds_resources(session: Session) -> bool:
     """Return whether Terraform's state is there and has resources. Raises OperatorError as `backend` does."""
     if _region(session, bucket_of(session)) is None:

@@ -6,7 +6,6 @@ function's name, else by the function as one of its resources, for a stack that 
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
-from cli.deployment.aws import backend, template
+from cli.deployment.aws import backend, imports, template
 from cli.deployment.aws.functions import environment_of
 from cli.deployment.aws.parameters import parameters, salted_hash
 from cli.deployment.aws.session import Session, code_of, gone, local_endpoint, message_of, refused, translated
@@ -39,6 +38,10 @@ CANCELLED = "Resource creation cancelled"
 SUFFIXES = {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}
 
 
+# The identifiers of existing resources by logical id.
+Adopts = Mapping[str, Mapping[str, str]]
+
+
 @dataclass(frozen=True)
 class _Part:
     """One stack of a deployment: the function's, or the one that forwards events from the partition's home region."""
@@ -54,7 +57,7 @@ class _Part:
 class StackPlan:
     """A plan: the change sets by stack, or with `removing` the deletion of all stacks.
 
-    `adopts` are the physical ids of existing resources that the stack imports first.
+    `adopts` are the existing resources that a new stack imports first.
     """
 
     changes: Sequence[Change]
@@ -62,7 +65,7 @@ class StackPlan:
     granted: Mapping[str, Sequence[str]] | None = None
     parts: Sequence[_Part] = ()
     change_sets: Mapping[str, str] = field(default_factory=dict)
-    adopts: Mapping[str, str] = field(default_factory=dict)
+    adopts: Adopts = field(default_factory=dict)
     removing: bool = False
     keeps: Mapping[str, str] = field(default_factory=dict)
 
@@ -143,9 +146,8 @@ class StackEngine:
     @translated()
     def plan(self, wanted: Planning) -> Plan:
         self._access = str(wanted.values.get("organizations_access") or "activate")
-        given = {**parameters(wanted.values), **self._hash(wanted.values)}
-        given |= {"PackageBucket": self._bucket(), "PackageKey": self._key(wanted)}
-        parts = self._parts(given, {str(k): str(v) for k, v in (wanted.values.get("tags") or {}).items()})
+        given = self._given(wanted)
+        parts = self._parts(given, self._tags(wanted))
         for part in parts:
             self._settle(part, wanted)
         kinds = template.resources(given, self._pseudo())
@@ -178,6 +180,14 @@ class StackEngine:
             if wanted.dry_run and name:
                 self._client(part.region).delete_change_set(StackName=part.name, ChangeSetName=name)
         return StackPlan(changes, list(kinds.values()), granted, parts, made)
+
+    def _given(self, wanted: Planning) -> dict[str, str]:
+        """Return the parameters of the main stack."""
+        found = {**parameters(wanted.values), **self._hash(wanted.values)}
+        return found | {"PackageBucket": self._bucket(), "PackageKey": self._key(wanted)}
+
+    def _tags(self, wanted: Planning) -> dict[str, str]:
+        return {str(key): str(value) for key, value in (wanted.values.get("tags") or {}).items()}
 
     def _pseudo(self, region: str | None = None) -> dict[str, str]:
         aws = self._session.aws
@@ -216,18 +226,20 @@ class StackEngine:
                 remedy = f"aws cloudformation continue-update-rollback --stack-name {part.name} --region {part.region}"
             raise OperatorError(Problem(f"stack {part.name} is in {status} and cannot be updated", remedy))
 
-    def _adoptable(self, given: Mapping[str, str]) -> dict[str, str]:
+    def _adoptable(self, given: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """Return the existing bucket and policy, which a new stack imports: they were retained by a removal."""
-        name = given.get("BucketName") or f"tailpipe-dataexport-{self._session.place.id}"
-        client, found = self._session.aws.client("s3"), {}
-        for logical, read in (("ExportBucket", "head_bucket"), ("ExportBucketPolicy", "get_bucket_policy")):
-            try:
-                getattr(client, read)(**self._session.owned(name))
-            except ClientError as error:
-                if gone(error):
-                    break
-                raise
-            found[logical] = name
+        part = _Part("", self._session.aws.region, template.MAIN, given, {})
+        return self._existing(part, DATA)
+
+    def _existing(self, part: _Part, only: Collection[str] | None = None) -> dict[str, dict[str, str]]:
+        """Return the resources of a part that exist, each with the identifier by which a stack imports it."""
+        pseudo, found = self._pseudo(part.region), {}
+        kinds = template.resources(part.given, pseudo, part.file)
+        for logical, name in template.names(part.given, pseudo, part.file).items():
+            if only is None or logical in only:
+                identifier = imports.identifier(self._session, part.region, kinds[logical], name)
+                if identifier:
+                    found[logical] = identifier
         return found
 
     # Files
@@ -266,21 +278,20 @@ class StackEngine:
 
     # Change sets
 
-    def _change_set(self, part: _Part, adopts: Mapping[str, str] | None = None) -> tuple[str, list[Mapping[str, Any]]]:
+    def _change_set(self, part: _Part, adopts: Adopts | None = None) -> tuple[str, list[Mapping[str, Any]]]:
         """Return a change set's name and changes; "" if there is nothing to change. Raises OperatorError."""
         client, name = self._client(part.region), f"tailpipe-{secrets.token_hex(6)}"
         more: dict[str, Any] = {}
         if adopts:
-            kinds = {logical: DATA[logical] for logical in adopts}
-            source = self._source(json.dumps(template.subset(kinds)))
-            identifiers = {"ExportBucket": "BucketName", "ExportBucketPolicy": "Bucket"}
+            kinds = template.resources(part.given, self._pseudo(part.region), part.file)
+            source = self._source(template.subset(adopts, part.file))
             more["ResourcesToImport"] = [
                 {
                     "ResourceType": kinds[logical],
                     "LogicalResourceId": logical,
-                    "ResourceIdentifier": {identifiers[logical]: physical},
+                    "ResourceIdentifier": dict(identifier),
                 }
-                for logical, physical in adopts.items()
+                for logical, identifier in adopts.items()
             ]
             kind = "IMPORT"
         else:
@@ -477,32 +488,68 @@ class StackEngine:
         identities = {one: kind for one, kind in IDENTITY.items() if one in plan.keeps}
         if identities:
             self._retain(name, region, identities, tell)
-        for _, one, place in self._stacks():
-            if self._status(one, place) is not None:
-                self._delete(one, place, tell)
+        self._delete_stacks(tell)
         if bucket and "ExportBucket" not in plan.keeps:
             self._session.aws.client("s3").delete_bucket(**self._session.owned(str(bucket)))
             tell(f"bucket {bucket} is deleted")
 
-    def _retain(self, name: str, region: str, wanted: Mapping[str, str], tell: Tell) -> None:
-        """Change the stack's template so that its deletion leaves Tailpipe's identity and access in place."""
-        held = {one["LogicalResourceId"] for one in self._resources(name, region)}
-        chosen = {logical: kind for logical, kind in wanted.items() if logical in held}
-        client = self._client(region)
-        body = str(client.get_template(StackName=name)["TemplateBody"])
-        if not chosen or all(
-            f"  {one}:\n    Type: {kind}\n    DeletionPolicy: Retain\n" in body for one, kind in chosen.items()
-        ):
-            return
-        try:
-            body = template.retained(body, chosen)
-        except ValueError as error:
-            raise OperatorError(
-                Problem(
-                    f"stack {name} is not of our template: {error} is defined differently",
-                    f"Set DeletionPolicy: Retain on {', '.join(chosen)} in its template, update it, and call again.",
+    def _delete_stacks(self, tell: Tell) -> None:
+        for _, name, region in self._stacks():
+            if self._status(name, region) is not None:
+                self._delete(name, region, tell)
+
+    # Moves
+
+    @translated()
+    def take_over(self, wanted: Planning) -> None:
+        """Import everything that exists into the stacks, then create what cannot be imported. May be repeated.
+
+        Raises OperatorError, with nothing changed in a resource, if that would delete or replace one.
+        """
+        given = self._given(wanted)
+        self._upload(wanted, given["PackageKey"])
+        for part in self._parts(given, self._tags(wanted)):
+            self._settle(part, wanted)
+            if self._status(part.name, part.region) == "IMPORT_ROLLBACK_COMPLETE" and not self._resources(
+                part.name, part.region
+            ):
+                self._delete(part.name, part.region, wanted.tell)
+            if self._status(part.name, part.region) in (None, REVIEW):
+                existing = self._existing(part)
+                wanted.say(f"{len(existing):,} resources are imported into stack {part.name}")
+                self._execute(part, self._change_set(part, existing)[0], wanted.tell)
+            name, changes = self._change_set(part)
+            lost = [one["LogicalResourceId"] for one in changes if _change(one, "").deletes]
+            if lost:
+                self._client(part.region).delete_change_set(StackName=part.name, ChangeSetName=name)
+                raise OperatorError(
+                    Problem(
+                        f"these values would delete or replace {', '.join(lost)}",
+                        "Give the values that are deployed, and call again: nothing was changed.",
+                    )
                 )
-            ) from error
+            self._execute(part, name, wanted.tell)
+
+    @translated()
+    def hand_over(self, tell: Tell) -> None:
+        """Retain every resource of the stacks, so that their deletion changes nothing. May be repeated."""
+        for _, name, region in self._stacks():
+            if self._status(name, region) is not None:
+                self._retain(name, region, None, tell)
+
+    @translated()
+    def disband(self, tell: Tell) -> None:
+        """Delete the stacks after `hand_over`; their resources stay."""
+        self._delete_stacks(tell)
+
+    def _retain(self, name: str, region: str, wanted: Collection[str] | None, tell: Tell) -> None:
+        """Change the stack's template so that its deletion leaves these resources in place, or all with None."""
+        held = [str(one["LogicalResourceId"]) for one in self._resources(name, region)]
+        chosen = [logical for logical in held if wanted is None or logical in wanted]
+        client = self._client(region)
+        if not chosen:
+            return
+        body = template.retained(str(client.get_template(StackName=name)["TemplateBody"]), chosen)
         found = self._found(name, region) or {}
         previous = [
             {"ParameterKey": one["ParameterKey"], "UsePreviousValue": True} for one in found.get("Parameters", [])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,26 @@ from tailpipe_exports import FILES
 
 FOLDER = FILES / "infra" / "aws"
 MAIN, HOME = "template.yaml", "home-events.yaml"
+# The properties with a resource's name, and those that refer to the resource that another one belongs to.
+NAMED = {
+    "AWS::CloudFormation::StackSet": "StackSetName",
+    "AWS::CloudWatch::Alarm": "AlarmName",
+    "AWS::CloudWatch::Dashboard": "DashboardName",
+    "AWS::Events::Rule": "Name",
+    "AWS::IAM::Role": "RoleName",
+    "AWS::Lambda::Function": "FunctionName",
+    "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::S3::Bucket": "BucketName",
+    "AWS::SNS::Topic": "TopicName",
+    "AWS::SQS::Queue": "QueueName",
+    "AWS::Scheduler::Schedule": "Name",
+    "AWS::Scheduler::ScheduleGroup": "Name",
+}
+BELONGING = {
+    "AWS::S3::BucketPolicy": "Bucket",
+    "AWS::Lambda::EventInvokeConfig": "FunctionName",
+    "AWS::Lambda::EventSourceMapping": "EventSourceArn",
+}
 # The holders in rights.yaml that a condition of the template decides about; the template has no rounds.
 HOLDERS = {"function": "", "connector": "Connector", "collector": "Collector"}
 
@@ -36,6 +56,8 @@ def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[s
         value = loader.construct_sequence(node, deep=True)
     else:
         value = loader.construct_mapping(node, deep=True) if isinstance(node, yaml.MappingNode) else None
+    if suffix == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
     return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
 
 
@@ -123,25 +145,71 @@ def granted(given: Mapping[str, str], pseudo: Mapping[str, str]) -> dict[str, li
     }
 
 
-def retained(body: str, logicals: Mapping[str, str]) -> str:
-    """Return a template in which the given resources, types by logical id, are retained by a deletion of the stack.
-
-    Raises ValueError for a template that is not written as ours.
-    """
-    for logical, kind in logicals.items():
-        head = f"  {logical}:\n    Type: {kind}\n"
-        if body.count(head) != 1:
-            raise ValueError(logical)
-        body = body.replace(head, f"{head}    DeletionPolicy: Retain\n")
-    return body
+def retained(body: str, logicals: Collection[str] | None = None) -> str:
+    """Return a template, as JSON, in which these resources (None: all) are retained by a deletion of the stack."""
+    whole: dict[str, Any] = yaml.load(body, _Loader)  # noqa: S506 - a SafeLoader's subclass
+    for logical, about in whole["Resources"].items():
+        if logicals is None or logical in logicals:
+            about["DeletionPolicy"] = "Retain"
+    return json.dumps(whole)
 
 
-def subset(logicals: Mapping[str, str]) -> dict[str, Any]:
-    """Return a template of some resources only, for their import: with what they refer to, and without outputs."""
-    whole = document()
+def subset(logicals: Collection[str], name: str = MAIN) -> str:
+    """Return a template, as JSON, of some resources only, for their import: each has a deletion policy, as required."""
+    whole = document(name)
     kept = ("AWSTemplateFormatVersion", "Parameters", "Mappings", "Conditions")
-    chosen = {logical: json.loads(json.dumps(whole["Resources"][logical])) for logical in logicals}
-    return {section: whole[section] for section in kept if section in whole} | {"Resources": chosen}
+    waiting, chosen = list(logicals), dict[str, Any]()
+    while waiting:
+        logical = waiting.pop()
+        if logical in chosen or logical not in whole["Resources"]:
+            continue
+        about = {"DeletionPolicy": "Retain", **whole["Resources"][logical]}
+        needed = about.pop("DependsOn", [])
+        still = [one for one in ([needed] if isinstance(needed, str) else needed) if one in logicals]
+        chosen[logical] = {**about, **({"DependsOn": still} if still else {})}
+        # Under a condition, a resource may refer to one that is not made; it has to be in the template all the same.
+        waiting += _references(about)
+    return json.dumps({section: whole[section] for section in kept if section in whole} | {"Resources": chosen})
+
+
+def names(given: Mapping[str, str], pseudo: Mapping[str, str], name: str = MAIN) -> dict[str, str]:
+    """Return the names of the resources that a template makes with these parameters, by logical id.
+
+    A resource without a name of its own has that of the one that it belongs to: a policy its bucket's, a mapping its
+    queue's, settings of invocations their function's.
+    """
+    scope = _Scope(document(name), given, pseudo)
+    made = resources(given, pseudo, name)
+    found = {
+        logical: str(scope.value(document(name)["Resources"][logical]["Properties"][NAMED[kind]]))
+        for logical, kind in made.items()
+        if kind in NAMED
+    }
+    for logical, kind in made.items():
+        if kind in BELONGING:
+            owner = document(name)["Resources"][logical]["Properties"][BELONGING[kind]]
+            target = next(iter(owner.values()))
+            found[logical] = found[target[0] if isinstance(target, list) else target]
+    return found
+
+
+def _references(node: Any) -> Iterator[str]:
+    """Yield the names that a part of a template refers to."""
+    if isinstance(node, list):
+        for one in node:
+            yield from _references(one)
+    elif isinstance(node, dict):
+        for name, body in node.items():
+            if name == "Ref":
+                yield str(body)
+            elif name == "Fn::GetAtt":
+                yield str(body[0])
+            elif name == "Fn::Sub":
+                text_ = body[0] if isinstance(body, list) else body
+                yield from (one.partition(".")[0] for one in re.findall(r"\$\{([^!}]+)\}", str(text_)))
+                yield from _references(body)
+            else:
+                yield from _references(body)
 
 
 def _plain(value: Any) -> str:
@@ -171,6 +239,8 @@ class _Scope:
             return self._names[body]
         if name == "Condition":
             return self.holds(body)
+        if name == "Fn::If":
+            return self.value(body[1] if self.holds(body[0]) else body[2])
         return _FUNCTIONS[name](self, self.value(body))
 
     def filled(self, text: str) -> str:

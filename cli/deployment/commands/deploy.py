@@ -82,7 +82,7 @@ def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
     require_rights(session)
     _require_room(session, values)
     folder = stack.enter_context(root_module.working_folder())
-    values["package"] = _package(session, values, folder)
+    values["package"] = packaged(session, values, folder)
     plan = engine.plan(
         Planning(
             folder,
@@ -116,7 +116,7 @@ def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
         return FAILED
 
 
-def _package(session: Session, values: Mapping[str, Any], folder: Path) -> str:
+def packaged(session: Session, values: Mapping[str, Any], folder: Path) -> str:
     """Put the function's package into the folder: the given one, else one built now. Returns its name.
 
     The name is relative to the folder and the same for every deployment, so that it never appears in a plan.

@@ -306,9 +306,10 @@ class StacksApi:
             wanted = IMPORTABLE.get(kind)
             if wanted is None:
                 raise refuse(f"Resource type {kind} cannot be imported")
-            if set(identifier) != {wanted}:
+            keys = wanted.split("|")
+            if set(identifier) != set(keys):
                 raise refuse(f"Invalid resource identifier for {one['LogicalResourceId']}: {wanted} is required")
-            found[str(one["LogicalResourceId"])] = str(identifier[wanted])
+            found[str(one["LogicalResourceId"])] = "|".join(str(identifier[key]) for key in keys)
         return found
 
     def _check_import(self, stack: Stack, template: Template, imports: Mapping[str, str]) -> None:
@@ -450,7 +451,7 @@ class StacksApi:
         for name, about in document["Resources"].items():
             logical.setdefault(str(about["Type"]), []).append(name)
         identified = [
-            {"ResourceType": kind, "LogicalResourceIds": names, "ResourceIdentifiers": [IMPORTABLE[kind]]}
+            {"ResourceType": kind, "LogicalResourceIds": names, "ResourceIdentifiers": IMPORTABLE[kind].split("|")}
             for kind, names in logical.items()
             if kind in IMPORTABLE
         ]

@@ -249,7 +249,7 @@ class Engine:
                     raise ResourceError(
                         f"Resource of type '{resource.type}' with identifier '{imported}' was not found."
                     )
-                resource.physical = imported
+                resource.physical = kind.imported(imported)
             else:
                 taken = kind.taken(at, resource.props)
                 if taken:

@@ -39,8 +39,8 @@ class Context:
 class Kind:
     """A resource type. `name` is the property with the resource's name, `fixed` those whose change replaces it.
 
-    `identifier` is the property by which a resource is imported. The physical id is the identifier's value unless
-    `create` returns another one.
+    `identifier` is the property by which a resource is imported, several joined by "|". `create` returns the physical
+    id.
     """
 
     name: ClassVar[str] = ""
@@ -65,6 +65,10 @@ class Kind:
     def attributes(self, at: Context, physical: str) -> dict[str, Any]:
         """Return what GetAtt of the resource returns."""
         return {}
+
+    def imported(self, identifier: str) -> str:
+        """Return the physical id of an imported resource."""
+        return identifier
 
     def reference(self, at: Context, physical: str) -> str:
         """Return what Ref of the resource returns."""

@@ -187,6 +187,7 @@ class Function(Kind):
 class InvokeConfig(Kind):
     """AWS::Lambda::EventInvokeConfig."""
 
+    identifier = "FunctionName|Qualifier"
     known = frozenset(
         {"FunctionName", "Qualifier", "MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig"}
     )
@@ -340,6 +341,9 @@ class Rule(Kind):
         if props.get("Targets"):
             self._targets(at, str(props["Name"]), props["Targets"])
         return str(props["Name"])
+
+    def imported(self, identifier: str) -> str:
+        return identifier.rpartition("/")[2]
 
     def _put(self, at: Context, props: Props, tags: dict[str, str]) -> None:
         client = at.client("events")
