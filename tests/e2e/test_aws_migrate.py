@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +47,7 @@ def interrupted(*_arguments: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     """Play both moves once; the tests check their steps."""
     folder = tmp_path_factory.mktemp("moves")
     package = folder / "package.zip"
@@ -85,7 +84,7 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
         facts["after to terraform"] = identities(cloud)
         facts["stack"] = stack_status(cloud, NAME)
         steps["again"] = tailpipe("migrate", "aws", "--to", "terraform", *given)
-        yield made
+    return made
 
 
 def test_native_deployment_over_terraform_is_refused(scenario: Scenario) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ class Scenario:
 
 
 @pytest.fixture(scope="module")
-def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     """Play the life of a deployment once, without Terraform on the PATH; the tests check its steps."""
     folder = tmp_path_factory.mktemp("stack")
     package = folder / "package.zip"
@@ -153,8 +153,11 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
         steps["preview"] = tailpipe(*deploy[:-1], "--dry-run")
         facts["after preview"] = (buckets(cloud), stack_status(cloud))
         cloud.deny("scheduler:CreateSchedule")
-        steps["refused"] = tailpipe(*deploy)
+        steps["without a right"] = tailpipe(*deploy)
         cloud.allow("scheduler:CreateSchedule")
+        facts["without a right"] = (buckets(cloud), stack_status(cloud))
+        cloud.faults.add("scheduler", "CreateSchedule", "ServiceQuotaExceededException", message="no more schedules")
+        steps["refused"] = tailpipe(*deploy)
         facts["after refusal"] = (
             stack_status(cloud),
             buckets(cloud),
@@ -177,7 +180,9 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
         steps["update"] = tailpipe(*deploy)
         after = cloud.client("lambda").get_function_configuration(FunctionName=NAME)["CodeSha256"]
         facts["code changed"] = before != after
-        steps["rename"] = tailpipe(*deploy, "--var", "bucket_name=another-bucket-of-mine")
+        (export,) = cloud.client("bcm-data-exports").list_exports()["Exports"]
+        cloud.client("bcm-data-exports").delete_export(ExportArn=export["ExportArn"])
+        steps["rename"] = tailpipe(*deploy, "--var", "bucket_name=tailpipe-another")
         steps["with terraform"] = _with_terraform(folder, patch, deploy)
         steps["doctor"] = tailpipe("doctor", "aws")
         steps["onboarding"] = tailpipe("onboarding", "aws", "--show-secret")
@@ -190,7 +195,7 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
             cloud.client("s3").get_object(Bucket=bucket, Key="dataexport/kept")["Body"].read(),
             roles(cloud),
         )
-        yield made
+    return made
 
 
 def _with_terraform(folder: Path, patch: pytest.MonkeyPatch, deploy: tuple[str, ...]) -> Result:
@@ -218,13 +223,23 @@ def test_preview_creates_nothing_and_shows_the_plan(scenario: Scenario) -> None:
 
 
 @slow
+def test_missing_right_is_found_before_anything_is_created(scenario: Scenario) -> None:
+    """The remedy is the command that grants it."""
+    result = scenario.steps["without a right"]
+    assert result.exit_code == 1
+    assert "scheduler:CreateSchedule" in stderr_of(result)
+    assert "operator-native-policy.json" in stderr_of(result)
+    assert scenario.facts["without a right"] == (set(), "")
+
+
+@slow
 def test_creation_that_fails_is_rolled_back_and_the_same_command_continues(scenario: Scenario) -> None:
-    """The message names the missing right; nothing is left but the package's bucket."""
+    """The message has the reason of the call that failed; nothing is left but the package's bucket."""
     result = scenario.steps["refused"]
     assert result.exit_code == 1
     text = stderr_of(result)
     assert "RunSchedule: " in text
-    assert "not authorized to perform: scheduler:CreateSchedule" in text
+    assert "no more schedules" in text
     assert "it was rolled back, and nothing is left of it" in text
     status, left, held, queues = scenario.facts["after refusal"]
     assert (status, held, queues) == ("ROLLBACK_COMPLETE", [], [])
@@ -236,11 +251,8 @@ def test_creation_that_fails_is_rolled_back_and_the_same_command_continues(scena
 def test_deployment_runs_and_is_in_sync(scenario: Scenario) -> None:
     """The first run follows, and nothing differs from the template; a second call changes nothing."""
     text = stderr_of(scenario.steps["deploy"])
-    for step in (
-        "StackSets' access to the organization is switched on",
-        "RunSchedule: create complete",
-        "run 1 created",
-    ):
+    assert "StackSets' access to the organization is switched on" in stderr_of(scenario.steps["refused"])
+    for step in ("RunSchedule: create complete", "run 1 created"):
         assert step in text
     assert scenario.facts["drift after deploy"] == {}
     again = scenario.steps["again"]
@@ -313,20 +325,35 @@ def test_bad_input_is_one_sentence_with_a_remedy(tmp_path: Path, monkeypatch: py
     package.write_bytes(b"PK")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     deploy = (*NATIVE, "--var", f"package={package}", "--yes")
+    cases = {
+        ("--var", "memory_mb=12"): "Set memory_mb to a whole number from 256 to 10240.",
+        ("--var", f"package={tmp_path / 'missing.zip'}"): "Name a file.",
+        ("--var", "fleet=true"): "use --with terraform",
+        ("--local-state", str(tmp_path)): "Remove it.",
+    }
+    with LocalAws(bare=True) as cloud:
+        organization(cloud, 1)
+        sign_in(cloud, monkeypatch)
+        for given, remedy in cases.items():
+            refused(cloud, (*deploy, *given), remedy)
+        elsewhere = next(one for one in ("eu-central-1", "us-east-1") if one != cloud.region)
+        cloud.client("s3").create_bucket(
+            Bucket=f"tailpipe-dataexport-{cloud.account}",
+            CreateBucketConfiguration={"LocationConstraint": cloud.region},
+        )
+        monkeypatch.setenv("AWS_REGION", elsewhere)
+        refused(cloud, deploy, f"set AWS_REGION={cloud.region}")
     with LocalAws(accounts=2, package=built) as cloud:
         sign_in(cloud, monkeypatch)
-        cases = {
-            ("--var", "memory_mb=12"): "Set memory_mb to a whole number from 256 to 10240.",
-            ("--var", f"package={tmp_path / 'missing.zip'}"): "Name a file.",
-            ("--var", "fleet=true"): "use --with terraform",
-            ("--local-state", str(tmp_path)): "Remove it.",
-            (): "tailpipe-exports migrate aws --to native",
-        }
-        for given, remedy in cases.items():
-            result = tailpipe(*deploy, *given)
-            assert (result.exit_code, remedy in stderr_of(result)) == (1, True), (given, result.stderr)
-        assert stack_status(cloud) == ""
-        assert not [one for one in buckets(cloud) if one.startswith("tailpipe-artifacts")]
+        refused(cloud, deploy, "tailpipe-exports migrate aws --to native")
+
+
+def refused(cloud: LocalAws, arguments: tuple[str, ...], remedy: str) -> None:
+    """Expect that a command fails with a remedy and leaves neither a stack nor a bucket behind."""
+    result = tailpipe(*arguments)
+    assert (result.exit_code, remedy in stderr_of(result)) == (1, True), (arguments, result.stderr)
+    assert stack_status(cloud) == ""
+    assert not [one for one in buckets(cloud) if one.startswith("tailpipe-artifacts")]
 
 
 @slow

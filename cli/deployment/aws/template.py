@@ -147,7 +147,8 @@ def granted(given: Mapping[str, str], pseudo: Mapping[str, str]) -> dict[str, li
 
 def retained(body: str, logicals: Collection[str] | None = None) -> str:
     """Return a template, as JSON, in which these resources (None: all) are retained by a deletion of the stack."""
-    whole: dict[str, Any] = yaml.load(body, _Loader)  # noqa: S506 - a SafeLoader's subclass
+    # YAML's keys are limited in length, so that the JSON of an earlier call cannot be read as YAML.
+    whole: dict[str, Any] = json.loads(body) if body.lstrip().startswith("{") else yaml.load(body, _Loader)  # noqa: S506 - a SafeLoader's subclass
     for logical, about in whole["Resources"].items():
         if logicals is None or logical in logicals:
             about["DeletionPolicy"] = "Retain"
