@@ -8,7 +8,7 @@ locals {
   # The calls by quota stand in the line of the metrics, and cost nothing more there.
   quotas = ["bcm-data-exports", "billing", "cloudformation", "iam", "organizations", "s3", "secretsmanager", "sns", "sts"]
 
-  dashboard_widgets = [
+  dashboard_widgets = concat([
     {
       title   = "Accounts"
       metrics = [for name in ["Covered", "Missing", "Excluded"] : local.own_metrics[name]]
@@ -29,7 +29,22 @@ locals {
         local.own_metrics["Degraded"],
       ]
     },
+  ], [for metrics in [local.tenant_metrics] : { title = "Tenants by status", metrics = metrics } if var.fleet])
+
+  tenant_metrics = [for name in ["Ok", "Degraded", "Failed", "Unreachable", "Refused", "NotRun"] :
+    [local.namespace, "Tenants${name}", "service", local.service.service, { stat = "Maximum" }]
   ]
+  # By the lines of each round's end. The label `group` of the registry groups the tenants.
+  tenants_query = join(" | ", [
+    "SOURCE '${aws_cloudwatch_log_group.function.name}'",
+    "filter event = 'tenant-row'",
+    "stats latest(`labels.group`) as label_group, latest(status) as last_status, latest(code) as last_code, latest(covered) as scopes_covered, latest(active) as scopes_active, latest(duration_s) as seconds by tenant",
+    "sort label_group, tenant",
+  ])
+  log_widgets = concat(
+    [{ title = "Calls by quota", view = "bar", query = local.calls_query }],
+    [for query in [local.tenants_query] : { title = "Tenants of the last round", view = "table", query = query } if var.fleet],
+  )
 
   calls_query = join(" | ", [
     "SOURCE '${aws_cloudwatch_log_group.function.name}'",
@@ -57,18 +72,13 @@ resource "aws_cloudwatch_dashboard" "this" {
           yAxis  = { left = { min = 0 } }
         })
       }],
-      [{
-        type   = "log"
-        x      = 0
-        y      = 12
-        width  = 24
-        height = 6
-        properties = {
-          title  = "Calls by quota"
-          region = local.region
-          view   = "bar"
-          query  = local.calls_query
-        }
+      [for place, widget in local.log_widgets : {
+        type       = "log"
+        x          = 0
+        y          = ceil(length(local.dashboard_widgets) / 2) * 6 + place * 6
+        width      = 24
+        height     = 6
+        properties = merge(widget, { region = local.region })
       }],
     )
   })

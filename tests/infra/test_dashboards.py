@@ -19,7 +19,7 @@ from aws_lambda.log import SERVICE
 from gcp_function.clients import RATES as GCP_RATES
 from shared.metrics import CALLS_BY_QUOTA, metrics_of
 from shared.runtime.clock import VirtualClock
-from shared.tenants.rounds import end_round
+from shared.tenants.rounds import end_round, metrics_of_round
 from tests.infra import terraform
 from tests.infra.planning import REPOSITORY, Workspace, stand_in_providers
 from tests.infra.standin.roots import Applied, apply
@@ -113,8 +113,8 @@ def logged_row() -> dict[str, Any]:
     return next(fields for event, fields in lines if event == "tenant-row")
 
 
-def aws_dashboard(folder: Path) -> dict[str, Any]:
-    """Return the dashboard that Terraform renders from the module's expressions for a default deployment."""
+def aws_dashboard(folder: Path, *, fleet: bool = False) -> dict[str, Any]:
+    """Return the dashboard that Terraform renders from the module's expressions."""
     text = (REPOSITORY / "infra" / "aws" / "dashboard.tf").read_text(encoding="utf-8")
     made, _, resource = text.partition('resource "aws_cloudwatch_dashboard"')
     body = resource.partition("dashboard_body = ")[2].rstrip().removesuffix("}")
@@ -127,7 +127,8 @@ def aws_dashboard(folder: Path) -> dict[str, Any]:
     }
     made = made.replace("${aws_cloudwatch_log_group.function.name}", "/aws/lambda/tailpipe-exports")
     (folder / "main.tf").write_text(f'{made}\noutput "body" {{\n  value = {body}\n}}\n', encoding="utf-8")
-    named = {"variable": {"function_name": {"default": "tailpipe-exports"}}, "locals": given}
+    variables = {"function_name": {"default": "tailpipe-exports"}, "fleet": {"default": fleet}}
+    named = {"variable": variables, "locals": given}
     (folder / "given.tf.json").write_text(json.dumps(named), encoding="utf-8")
     output = ""
     for arguments in (["init", "-backend=false"], ["apply", "-auto-approve"], ["output", "-raw", "body"]):
@@ -155,6 +156,21 @@ def test_aws_dashboard_shows_published_metrics_and_every_quota(metrics: set[str]
     assert re.findall(rf"sum\(`{CALLS_BY_QUOTA}\.([\w-]+)`\)", query) == sorted(AWS_RATES)
     places = [(one["x"], one["y"]) for one in widgets]
     assert len(places) == len(set(places)) == 5
+
+
+def test_aws_dashboard_shows_each_tenant_of_a_round(tmp_path: Path) -> None:
+    """The metrics are those of a round, and the query reads what its end logs for each tenant."""
+    widgets = {one["properties"]["title"]: one for one in aws_dashboard(tmp_path, fleet=True)["widgets"]}
+    drawn = {one[1] for one in widgets["Tenants by status"]["properties"]["metrics"]}
+    documents, round_id = MemoryDocuments(VirtualClock()), "20260105T000000Z-0000002a"
+    report = end_round(documents, RULES, round_id, VirtualClock(), lambda *_: None)
+    assert drawn <= {metric_name(one.name) for one in metrics_of_round(report)}
+    query = widgets["Tenants of the last round"]["properties"]["query"]
+    read = set(re.findall(r"latest\(`?(\w+)", query))
+    assert read <= set(logged_row())
+    assert {"status", "labels"} <= read
+    places = [(one["x"], one["y"]) for one in widgets.values()]
+    assert len(places) == len(set(places)) == 7
 
 
 def test_dashboard_depends_on_its_variable() -> None:
