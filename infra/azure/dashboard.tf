@@ -15,6 +15,13 @@ locals {
       "Calls by quota" = "${local.figures} | mv-expand quota = bag_keys(f.calls_by_quota) to typeof(string) | summarize calls = sum(tolong(f.calls_by_quota[quota])) by bin(timestamp, 1h), quota"
     },
   )
+
+  # By the lines of each round's end, with `fleet`. The label `group` of the registry groups the tenants.
+  tenant_rows = "traces | where message has 'tenant-row' | extend f = parse_json(message) | where tostring(f.event) == 'tenant-row'"
+  tenant_queries = {
+    "Tenants by status"         = "${local.tenant_rows} | summarize tenants = dcount(tostring(f.tenant)) by bin(timestamp, 1h), status = tostring(f.status)"
+    "Tenants of the last round" = "${local.tenant_rows} | summarize arg_max(timestamp, f) by tenant = tostring(f.tenant) | project group = tostring(f.labels.group), tenant, status = tostring(f.status), code = tostring(f.code), covered = toint(f.covered), of = toint(f.active), seconds = todouble(f.duration_s), timestamp | order by group asc, status desc, tenant asc"
+  }
 }
 
 resource "azurerm_application_insights_workbook" "this" {
@@ -32,18 +39,21 @@ resource "azurerm_application_insights_workbook" "this" {
   data_json = jsonencode({
     "$schema" = "https://github.com/Microsoft/Application-Insights-Workbooks/blob/master/schema/workbook.json"
     version   = "Notebook/1.0"
-    items = [for title in ["Subscriptions", "Freshness lag in hours", "Manual steps", "Runs by status", "Calls by quota"] : {
+    items = [for title in concat(
+      ["Subscriptions", "Freshness lag in hours", "Manual steps", "Runs by status", "Calls by quota"],
+      var.fleet ? ["Tenants by status", "Tenants of the last round"] : [],
+      ) : {
       type = 3
       name = title
       content = {
         version       = "KqlItem/1.0"
         title         = title
-        query         = local.dashboard_queries[title]
+        query         = merge(local.dashboard_queries, local.tenant_queries)[title]
         queryType     = 0
         resourceType  = "microsoft.insights/components"
         size          = 0
         timeContext   = { durationMs = 604800000 }
-        visualization = contains(["Runs by status", "Calls by quota"], title) ? "barchart" : "timechart"
+        visualization = title == "Tenants of the last round" ? "table" : contains(["Runs by status", "Calls by quota", "Tenants by status"], title) ? "barchart" : "timechart"
       }
     }]
     fallbackResourceIds = [azurerm_application_insights.this.id]

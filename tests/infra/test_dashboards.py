@@ -22,7 +22,9 @@ from shared.runtime.clock import VirtualClock
 from shared.tenants.rounds import end_round, metrics_of_round
 from tests.infra import terraform
 from tests.infra.planning import REPOSITORY, Workspace, stand_in_providers
+from tests.infra.refused_azure import GOOD, ROOT
 from tests.infra.standin.roots import Applied, apply
+from tests.infra.test_standin_azure import FLEET
 from tests.limits import HANG_S
 from tests.shared.builders import START
 from tests.shared.setting import Setting
@@ -78,6 +80,19 @@ def gcp_fields(made: Applied) -> set[str]:
     quotas = {name.partition(".")[2].strip('"') for name in fields if name.startswith(f"{CALLS_BY_QUOTA}.")}
     assert quotas == set(GCP_RATES)
     return {name for name in fields if not name.startswith(f"{CALLS_BY_QUOTA}.")}
+
+
+def test_azure_workbook_shows_each_tenant_of_a_round(tmp_path: Path) -> None:
+    """With `fleet`, by the fields that the end of a round logs for each tenant, and the label that groups them."""
+    with stand_in_providers(Workspace(tmp_path, "azure")) as workspace:
+        made = apply(workspace, ROOT | {"module": {"tailpipe_exports": GOOD | FLEET}})
+    assert {step: done.code for step, done in made.steps.items()} == {"validate": 0, "apply": 0, "again": 0}
+    (workbook,) = made.of("azurerm_application_insights_workbook")
+    items = [one["content"] for one in json.loads(workbook["data_json"])["items"]]
+    queries = {one["title"]: one["query"] for one in items}
+    table = queries["Tenants of the last round"]
+    assert set(re.findall(r"\bf\.(\w+)", table + queries["Tenants by status"])) <= {*logged_row(), "event"}
+    assert "f.labels.group" in table
 
 
 def test_gcp_dashboard_shows_each_tenant_of_a_round(tmp_path: Path) -> None:

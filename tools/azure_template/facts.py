@@ -205,4 +205,6 @@ def _queries(module: modules.Module, text: Mapping[str, str]) -> dict[str, str]:
         " by bin(timestamp, 1h)"
         for title, names in module.locals["dashboard_metrics"].items()
     }
-    return {**hourly, **{title: _filled(query, text) for title, query in others.items()}}
+    others |= module.locals["tenant_queries"]
+    filled = {**text, "tenant_rows": str(module.locals["tenant_rows"])}
+    return {**hourly, **{title: _filled(query, filled) for title, query in others.items()}}

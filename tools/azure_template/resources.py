@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tools.azure_template.expressions import DEPLOYMENT_SCHEMA, OF, STORAGE, Json, copies, nested, template
@@ -112,7 +113,16 @@ def _variables(facts: Facts) -> Json:
             f"[concat({OF}.containerName, '/deltas/')]",
             {"delete": {"daysAfterModificationGreaterThan": f"[{OF}.deltaRetentionDays]"}},
         ),
-        "workbook": _serialized(facts),
+        "runItems": _workbook_items(
+            facts, ["Subscriptions", "Freshness lag in hours", "Manual steps", "Runs by status", "Calls by quota"]
+        ),
+        "tenantItems": _workbook_items(facts, ["Tenants by status", "Tenants of the last round"]),
+        "workbook": {
+            "$schema": "https://github.com/Microsoft/Application-Insights-Workbooks/blob/master/schema/workbook.json",
+            "version": "Notebook/1.0",
+            "items": f"[concat(variables('runItems'), if({OF}.fleet, variables('tenantItems'), createArray()))]",
+            "fallbackResourceIds": [f"[{_INSIGHTS}]"],
+        },
     }
 
 
@@ -479,10 +489,17 @@ def _workbook() -> Json:
     }
 
 
-def _serialized(facts: Facts) -> Json:
-    """Return the workbook's content."""
-    titles = ["Subscriptions", "Freshness lag in hours", "Manual steps", "Runs by status", "Calls by quota"]
-    items = [
+_VISUALIZATIONS = {
+    "Runs by status": "barchart",
+    "Calls by quota": "barchart",
+    "Tenants by status": "barchart",
+    "Tenants of the last round": "table",
+}
+
+
+def _workbook_items(facts: Facts, titles: Sequence[str]) -> list[Json]:
+    """Return the charts of the workbook with these titles."""
+    return [
         {
             "type": 3,
             "name": title,
@@ -494,17 +511,11 @@ def _serialized(facts: Facts) -> Json:
                 "resourceType": "microsoft.insights/components",
                 "size": 0,
                 "timeContext": {"durationMs": 604800000},
-                "visualization": "barchart" if title in titles[3:] else "timechart",
+                "visualization": _VISUALIZATIONS.get(title, "timechart"),
             },
         }
         for title in titles
     ]
-    return {
-        "$schema": "https://github.com/Microsoft/Application-Insights-Workbooks/blob/master/schema/workbook.json",
-        "version": "Notebook/1.0",
-        "items": items,
-        "fallbackResourceIds": [f"[{_INSIGHTS}]"],
-    }
 
 
 def _events() -> list[Json]:
