@@ -89,7 +89,8 @@ def refused(given: Mapping[str, str]) -> list[Problem]:
             continue
         values = given[name].split(",") if about["Type"] == "CommaDelimitedList" else [given[name]]
         if any(_is_refused(about, value) for value in values):
-            problems.append(Problem(f"{_variable(name)} is not valid", str(about.get("ConstraintDescription", ""))))
+            remedy = str(about.get("ConstraintDescription", "")).replace(name, _variable(name))
+            problems.append(Problem(f"{_variable(name)} is not valid", remedy))
     problems += [
         Problem(f"the template has no parameter {name}", "Remove the variable.")
         for name in given
