@@ -25,6 +25,7 @@ HOLDERS = {
     "rounds": "The engine of the rounds may",
     "registry_writer": "Operators of the registry may",
     "connector": "Tailpipe may",
+    "tenant_connector": "For a tenant, Tailpipe may",
     "policy": "The policy's identity may",
 }
 

@@ -42,6 +42,61 @@ resource "aws_iam_role_policy_attachments_exclusive" "connector" {
   policy_arns = []
 }
 
+# Tailpipe reads the exports of a tenant in this bucket by a role of the tenant's own, which sees no other tenant's files,
+# and no metrics of this account.
+locals {
+  tenant_connectors = { for tenant in nonsensitive(keys(var.tenant_connectors)) : tenant => "${var.connector_role_name}-${tenant}" }
+  tenant_prefixes   = nonsensitive({ for tenant, one in var.tenant_connectors : tenant => "${var.export_prefix}/${one.payer}/${tenant}" })
+  tenant_grants = {
+    for tenant, prefix in local.tenant_prefixes : "tenant_connector/${tenant}" => [
+      for grant in yamldecode(templatefile("${path.module}/rights.yaml", merge(local.names, { tenant_prefix = prefix }))).tenant_connector :
+      grant if contains(keys(grant), "when") ? local.conditions[grant.when] : true
+    ]
+  }
+}
+
+resource "aws_iam_role" "tenant_connector" {
+  for_each = local.tenant_connectors
+
+  name                 = each.value
+  description          = "Lets Tailpipe read the delivered cost exports of tenant ${each.key}."
+  permissions_boundary = var.permissions_boundary_arn
+  tags                 = local.tags
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "Tailpipe"
+      Effect    = "Allow"
+      Principal = { AWS = local.principal }
+      Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "sts:ExternalId" = var.tenant_connectors[each.key].external_id } }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "tenant_connector" {
+  for_each = local.tenant_connectors
+
+  name   = "tailpipe-read"
+  role   = aws_iam_role.tenant_connector[each.key].id
+  policy = local.policies["tenant_connector/${each.key}"]
+}
+
+resource "aws_iam_role_policies_exclusive" "tenant_connector" {
+  for_each = local.tenant_connectors
+
+  role_name    = aws_iam_role.tenant_connector[each.key].name
+  policy_names = [aws_iam_role_policy.tenant_connector[each.key].name]
+}
+
+resource "aws_iam_role_policy_attachments_exclusive" "tenant_connector" {
+  for_each = local.tenant_connectors
+
+  role_name   = aws_iam_role.tenant_connector[each.key].name
+  policy_arns = []
+}
+
 # The same trust in every member account, with metrics only. Its instances are the function's: it gives the role to
 # accounts that have none and repairs it, so none are declared here.
 resource "aws_cloudformation_stack_set" "members" {

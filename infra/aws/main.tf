@@ -90,15 +90,16 @@ locals {
     notify_secret  = var.notify_secret != null ? var.notify_secret : ""
     tenant_role    = var.tenant_role_name
     rounds         = local.rounds_name
+    tenant_prefix  = "${var.export_prefix}/PAYER/TENANT"
   }
   rights = yamldecode(templatefile("${path.module}/rights.yaml", local.names))
   grants = {
-    for identity in ["collector", "connector", "function", "rounds"] : identity => [
+    for identity in ["collector", "connector", "function", "rounds", "tenant_connector"] : identity => [
       for grant in local.rights[identity] : grant if contains(keys(grant), "when") ? local.conditions[grant.when] : true
     ]
   }
   policies = {
-    for identity, grants in local.grants : identity => jsonencode({
+    for identity, grants in merge(local.grants, local.tenant_grants) : identity => jsonencode({
       Version = "2012-10-17"
       Statement = [
         for grant in grants : merge(
@@ -153,6 +154,18 @@ resource "terraform_data" "inputs" {
     precondition {
       condition     = var.notify_secret == null || split(":", coalesce(var.notify_secret, ":"))[1] == local.partition
       error_message = "Set notify_secret to a secret of partition ${local.partition}."
+    }
+    precondition {
+      condition     = local.connector || length(local.tenant_connectors) == 0
+      error_message = "Set tailpipe_principal_arn to the role that Tailpipe reads as, since partition ${local.partition} has no principal of its own, or remove tenant_connectors."
+    }
+    precondition {
+      condition     = alltrue([for name in values(local.tenant_connectors) : length(name) <= 64])
+      error_message = "Set connector_role_name to fewer characters, since the role of a tenant in tenant_connectors is named after it, with - and the tenant's id, and a name has at most 64."
+    }
+    precondition {
+      condition     = nonsensitive(alltrue([for one in values(var.tenant_connectors) : !contains(local.external_ids, one.external_id)]))
+      error_message = "Set in tenant_connectors an External ID of its own for each tenant, not that of external_id or external_id_previous, which opens the whole prefix."
     }
     precondition {
       condition     = try(local.period_minutes >= 15 && local.period_minutes <= 1440, false)

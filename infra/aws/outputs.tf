@@ -53,6 +53,18 @@ output "connector" {
   } : null
 }
 
+output "tenant_connectors" {
+  description = "By tenant id, the role that Tailpipe reads this tenant's exports with, and where they are: role_arn, bucket, region, prefix."
+  value = {
+    for tenant, role in aws_iam_role.tenant_connector : tenant => {
+      role_arn = role.arn
+      bucket   = aws_s3_bucket.exports.bucket
+      region   = local.region
+      prefix   = local.tenant_prefixes[tenant]
+    }
+  }
+}
+
 output "logs" {
   description = "The log group that holds the function's log."
   value       = aws_cloudwatch_log_group.function.name
@@ -89,10 +101,10 @@ output "alarms" {
 }
 
 output "granted" {
-  description = "The grants of rights.yaml that this deployment makes, by holder: collector, connector, function, rounds."
+  description = "The grants of rights.yaml that this deployment makes, by holder: collector, connector, function, rounds, tenant_connector."
   value = {
     for identity, grants in local.grants : identity => [for grant in grants : grant.id]
-    if { collector = var.events || var.delivery_events, connector = local.connector, function = true, rounds = var.fleet }[identity]
+    if { collector = var.events || var.delivery_events, connector = local.connector, function = true, rounds = var.fleet, tenant_connector = length(local.tenant_connectors) > 0 }[identity]
   }
 }
 

@@ -183,6 +183,37 @@ variable "tenant_role_name" {
   }
 }
 
+variable "tenant_connectors" {
+  description = "The tenants whose exports in this bucket Tailpipe reads by a role of their own, by tenant id: payer is the account of the exports, external_id the External ID that Tailpipe gave for this tenant."
+  type = map(object({
+    payer       = string
+    external_id = string
+  }))
+  default   = {}
+  nullable  = false
+  sensitive = true
+
+  validation {
+    condition     = alltrue([for tenant in keys(var.tenant_connectors) : can(regex("^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$", tenant))])
+    error_message = "Set the keys of tenant_connectors to ids of tenants in the registry: 1 to 40 of a-z, 0-9 and -, no - at either end."
+  }
+
+  validation {
+    condition     = alltrue([for one in values(var.tenant_connectors) : can(regex("^\\d{12}$", one.payer))])
+    error_message = "Set payer in tenant_connectors to the account id of the tenant's exports, which has 12 digits."
+  }
+
+  validation {
+    condition     = alltrue([for one in values(var.tenant_connectors) : can(regex("^[\\w+=,.@:/-]{2,1224}$", one.external_id))])
+    error_message = "Set external_id in tenant_connectors to the External ID that Tailpipe gave you for the tenant: 2 to 1224 letters, digits or any of _+=,.@:/- without blanks."
+  }
+
+  validation {
+    condition     = length(distinct([for one in values(var.tenant_connectors) : one.external_id])) == length(var.tenant_connectors)
+    error_message = "Set external_id in tenant_connectors to another External ID for each tenant, since a shared one would open the files of several."
+  }
+}
+
 variable "registry_writers" {
   description = "The ARNs of the only roles and users that may write the tenant registry. Empty: everyone with rights on the bucket except the roles of this module."
   type        = list(string)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -22,6 +21,8 @@ from shared.reconcile import RunResult
 from shared.request import RunRequest
 from tests.aws_lambda.support import action, local_aws, messages, outcome, run
 from tests.aws_lambda.tenants import Provider, invoke
+from tests.e2e.test_aws_reader import other_role
+from tests.readers.aws import TAILPIPE_ACCOUNT, TAILPIPE_ROLE, assumed, client
 from tests.shared.notify.receiver import receiving
 
 
@@ -265,46 +266,49 @@ def test_hostile_payer_cannot_deliver_below_the_prefix_of_another(provider: Prov
 
 
 def test_connector_of_a_tenant_reads_its_own_prefix_only(provider: Provider) -> None:
-    """With the connector's grants on the prefix of one tenant, a role lists and reads nothing of another tenant."""
+    """Tailpipe enters each role with that tenant's External ID only, and reads nothing of another tenant or of ours."""
     cloud = provider.cloud
-    payers = {name: provider.add(name, shared=True) for name in ("acme", "bolt")}
+    prefixes = {name: f"dataexport/{provider.add(name, shared=True)}/{name}" for name in ("acme", "bolt")}
     provider.fleet().begin()
-    for name, payer in payers.items():
+    roles = {name: tenant_connector(cloud, name, prefix) for name, prefix in prefixes.items()}
+    for name in prefixes:
         provider.run(name)
-        cloud.deliver(account=payer)
-    names = cloud.deployment.names() | {"prefix": f"dataexport/{payers['acme']}/acme"}
-    role = connector(cloud, "reads-acme", policy("connector", names, {"connector"}))
-    s3 = entered(cloud, role).client("s3", endpoint_url=cloud.endpoint, region_name=cloud.region)
-    with closing(s3):
-        listed = s3.list_objects_v2(Bucket=provider.bucket, Prefix=f"dataexport/{payers['acme']}/acme/")["Contents"]
-        with s3.get_object(Bucket=provider.bucket, Key=listed[0]["Key"])["Body"] as body:
-            assert body.read()
-        for prefix in (f"dataexport/{payers['bolt']}/bolt/", "dataexport/", ""):
+        cloud.deliver(account=provider.payer(name))
+    tailpipe = other_role(cloud, TAILPIPE_ACCOUNT, TAILPIPE_ROLE)
+    for name, other in (("acme", "bolt"), ("bolt", "acme")):
+        for wrong in (f"connector-id-of-{other}", cloud.deployment.external_id, None):
             with pytest.raises(ClientError, match="AccessDenied"):
-                s3.list_objects_v2(Bucket=provider.bucket, Prefix=prefix)
-        others = [key for key in provider.stored() if not key.startswith(f"dataexport/{payers['acme']}/")]
-        assert any("/bolt/" in key for key in others)
-        for key in others:
+                assumed(cloud.endpoint, cloud.region, tailpipe, roles[name], wrong)
+        session = assumed(cloud.endpoint, cloud.region, tailpipe, roles[name], f"connector-id-of-{name}")
+        with closing(client(cloud.endpoint, cloud.region, "s3", session)) as s3:
+            listed = s3.list_objects_v2(Bucket=provider.bucket, Prefix=f"{prefixes[name]}/")["Contents"]
+            with s3.get_object(Bucket=provider.bucket, Key=listed[0]["Key"])["Body"] as body:
+                assert body.read()
+            for prefix in (f"{prefixes[other]}/", "dataexport/", ""):
+                with pytest.raises(ClientError, match="AccessDenied"):
+                    s3.list_objects_v2(Bucket=provider.bucket, Prefix=prefix)
+            others = [key for key in provider.stored() if not key.startswith(f"{prefixes[name]}/")]
+            assert any(f"/{other}/" in key for key in others)
+            for key in others:
+                with pytest.raises(ClientError, match="AccessDenied"):
+                    s3.get_object(Bucket=provider.bucket, Key=key)
             with pytest.raises(ClientError, match="AccessDenied"):
-                s3.get_object(Bucket=provider.bucket, Key=key)
+                s3.put_object(Bucket=provider.bucket, Key=f"{prefixes[name]}/x", Body=b"")
+        with closing(client(cloud.endpoint, cloud.region, "cloudwatch", session)) as metrics:
+            now = cloud.clock.now()
+            asked = {"Namespace": "AWS/EC2", "MetricName": "CPUUtilization", "Period": 300, "Statistics": ["Average"]}
+            with pytest.raises(ClientError, match="AccessDenied"):
+                metrics.get_metric_statistics(StartTime=now, EndTime=now, **asked)
 
 
-def connector(cloud: LocalAws, name: str, document: str) -> str:
-    """Create a role with this policy that the deployment's account may assume; return its ARN."""
-    trusted = {"AWS": f"arn:aws:iam::{cloud.account}:root"}
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": trusted, "Action": "sts:AssumeRole"}],
-    }
-    made = cloud.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
-    cloud.client("iam").put_role_policy(RoleName=name, PolicyName="read", PolicyDocument=document)
-    return str(made["Role"]["Arn"])
-
-
-def entered(cloud: LocalAws, role: str) -> boto3.session.Session:
-    """Return a session of a role."""
-    found = cloud.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
-    return boto3.session.Session(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+def tenant_connector(cloud: LocalAws, tenant: str, prefix: str) -> str:
+    """Create the role that the module makes for a tenant of `tenant_connectors`; return its ARN."""
+    iam, name = cloud.client("iam"), f"tailpipe-connector-role-{tenant}"
+    trust = json.dumps(cloud.deployment.trust(f"connector-id-of-{tenant}"))
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    document = policy("tenant_connector", cloud.deployment.names() | {"tenant_prefix": prefix}, ())
+    iam.put_role_policy(RoleName=name, PolicyName="tailpipe-read", PolicyDocument=document)
+    return str(arn)
 
 
 def test_missing_grant_is_one_sentence_with_a_remedy(provider: Provider) -> None:

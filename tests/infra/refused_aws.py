@@ -10,6 +10,7 @@ MEMBER, OTHER = "210000000001", "210000000002"
 UNIT = "ou-ab12-cdefgh34"
 PROVIDERS = {"aws": "aws", "aws.home": "aws.home"}
 GOOD: dict[str, Any] = {"environment": "prod", "external_id": EXTERNAL_ID, "providers": PROVIDERS}
+READ = {"payer": "444455556666", "external_id": "one"}
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/11111111-2222-3333-4444-555555555555"
 
 
@@ -49,6 +50,11 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "delivery_events": True,
         "events": False,
         "delta_retention_days": 3650,
+    },
+    "tenants": {
+        "fleet": True,
+        "kms_key_arn": KEY,
+        "tenant_connectors": {"acme": READ, "bolt": {**READ, "external_id": "two"}},
     },
     "china": {"providers": {"aws": "aws.china", "aws.home": "aws.china_home"}, "bucket_name": "elsewhere"},
 }
@@ -97,6 +103,16 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "notification_emails": ({"notification_emails": ["team"]}, "Set notification_emails to e-mail addresses"),
     "tags": ({"tags": {"aws:team": "x"}}, 'Set tags without "managed-by"'),
+    "tenant_id": ({"tenant_connectors": {"Acme": READ}}, "Set the keys of tenant_connectors to ids of tenants"),
+    "tenant_payer": ({"tenant_connectors": {"acme": READ | {"payer": "1"}}}, "Set payer in tenant_connectors"),
+    "tenant_external_id": (
+        {"tenant_connectors": {"acme": READ | {"external_id": "two words"}}},
+        "Set external_id in tenant_connectors to the External ID",
+    ),
+    "shared_external_id": (
+        {"tenant_connectors": {"acme": READ, "bolt": READ}},
+        "to another External ID for each tenant",
+    ),
 }
 
 COMBINATIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -139,6 +155,22 @@ COMBINATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "secret_of_another_partition": (
         {"notify_secret": "arn:aws-cn:secretsmanager:cn-north-1:111122223333:secret:webhook-AbCdEf"},
         "Set notify_secret to a secret of partition aws",
+    ),
+    "connectors_without_principal": (
+        {
+            "providers": {"aws": "aws.china", "aws.home": "aws.china_home"},
+            "account_kind": "standalone",
+            "tenant_connectors": {"acme": READ},
+        },
+        "Set tailpipe_principal_arn to the role that Tailpipe reads as, since partition aws-cn",
+    ),
+    "role_of_a_tenant_too_long": (
+        {"connector_role_name": "c" * 60, "tenant_connectors": {"acme": READ}},
+        "Set connector_role_name to fewer characters",
+    ),
+    "external_id_of_the_deployment": (
+        {"tenant_connectors": {"acme": READ | {"external_id": EXTERNAL_ID}}},
+        "Set in tenant_connectors an External ID of its own for each tenant",
     ),
     "cron_without_period": ({"schedule": "cron(15 * * * ? *)"}, "set schedule_period_minutes to the minutes between"),
     "rate_that_is_no_alarm": ({"schedule": "rate(2 days)"}, "Set schedule to a rate from 15 minutes to one day"),

@@ -124,6 +124,8 @@ def _roles(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     remedy = "Rename or remove that role, or add --var connector_role_name=NAME; it is not touched by this tool."
     yield _role(session, connector, trusted, remedy)
     yield from _external_id(session, connector, given)
+    for tenant in given.get("tenant_connectors") or ():
+        yield _role(session, f"{connector}-{tenant}", trusted, remedy)
 
 
 def _external_id(session: Session, name: str, given: Mapping[str, Any]) -> Iterator[Finding]:

@@ -97,6 +97,7 @@ class Deployment:
             "notify_secret": notify_secret,
             "tenant_role": TENANT_ROLE,
             "rounds": ROUNDS,
+            "tenant_prefix": f"{PREFIX}/PAYER/TENANT",
         }
 
     def settings(self) -> dict[str, str]:

@@ -74,9 +74,11 @@ def test_additional_permissions_are_listed(repository: Path) -> None:
     policies = {name for name in read.resources if name.startswith("aws_iam_role_policy.")}
     others = ("forward", "schedule", "round_schedule")
     holders = ("function", "connector", "collector", "rounds")
-    assert policies == {f"aws_iam_role_policy.{one}" for one in (*others, *holders)}
+    assert policies == {f"aws_iam_role_policy.{one}" for one in (*others, *holders, "tenant_connector")}
     for holder in holders:
         assert read.resources[f"aws_iam_role_policy.{holder}"]["policy"] == f"${{local.policies.{holder}}}"
+    of_tenant = read.resources["aws_iam_role_policy.tenant_connector"]["policy"]
+    assert of_tenant == '${local.policies["tenant_connector/${each.key}"]}'
 
 
 def test_additional_grant_is_detected(tmp_path: Path) -> None:
