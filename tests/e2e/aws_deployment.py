@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,11 @@ from tests.localcloud.aws.iam.sessions import document
 from tests.readers.aws import assumed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Two tenants whose exports Tailpipe reads by roles of their own.
+CONNECTORS = {
+    name: {"payer": payer, "external_id": f"{EXTERNAL_ID}-of-{name}"}
+    for name, payer in (("acme", "222233334444"), ("bolt", "333344445555"))
+}
 OPERATOR = "deployment-operator"
 
 
@@ -69,7 +75,8 @@ class Deployment:
 
     def tailpipe(self, *arguments: str) -> CommandResult:
         """Run the command with the permissions of the shipped policies, and wait for it."""
-        return self._call(arguments, self._environment | {"TF_VAR_external_id": self.external_id})
+        secrets = {"TF_VAR_external_id": self.external_id, "TF_VAR_tenant_connectors": json.dumps(CONNECTORS)}
+        return self._call(arguments, self._environment | secrets)
 
     def laptop(self, *arguments: str) -> CommandResult:
         """Run the command as an administrator without any of the function's settings, and wait for it."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 
 from aws_lambda.resources.bucket_policy import normal_statement
 from cli.deployment.aws import tenant_role
@@ -19,6 +22,7 @@ from cli.packaging import Target, build
 from localcloud.aws.cloud import LocalAws
 from tests.canaries import EXTERNAL_ID
 from tests.e2e.aws_deployment import (
+    CONNECTORS,
     REPOSITORY,
     CommandResult,
     Deployment,
@@ -26,6 +30,7 @@ from tests.e2e.aws_deployment import (
     status_of,
     terraform_init,
 )
+from tests.e2e.test_aws_reader import other_role
 from tests.localcloud.aws.helpers import (
     OTHER_MANAGEMENT,
     join_another_organization,
@@ -34,6 +39,7 @@ from tests.localcloud.aws.helpers import (
     members,
 )
 from tests.localcloud.aws.iam.sessions import document
+from tests.readers.aws import TAILPIPE_ACCOUNT, TAILPIPE_ROLE, assumed, client
 
 INIT = terraform_init()
 pytestmark = [
@@ -122,6 +128,27 @@ def deploy_again(scenario: Scenario, package: Path) -> None:
     scenario.facts["policy-again"] = cloud.bucket_policy()
     with cloud.client("s3").get_object(Bucket=bucket, Key="registry/tenant-role.yaml")["Body"] as body:
         scenario.facts["template"] = body.read().decode()
+    scenario.facts["read"] = read_by_connectors(cloud, bucket)
+
+
+def read_by_connectors(cloud: LocalAws, bucket: str) -> dict[str, list[str]]:
+    """Return whose files Tailpipe reads by the role of each tenant, with the External ID of each tenant."""
+    keys = {name: f"dataexport/{one['payer']}/{name}/file" for name, one in CONNECTORS.items()}
+    for key in keys.values():
+        cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=b"costs")
+    tailpipe, found = other_role(cloud, TAILPIPE_ACCOUNT, TAILPIPE_ROLE), dict[str, list[str]]()
+    for name, of in itertools.product(CONNECTORS, CONNECTORS):
+        role = f"arn:aws:iam::{cloud.account}:role/tailpipe-connector-role-{name}"
+        try:
+            session = assumed(cloud.endpoint, cloud.region, tailpipe, role, CONNECTORS[of]["external_id"])
+        except ClientError:
+            continue
+        with closing(client(cloud.endpoint, cloud.region, "s3", session)) as s3:
+            for other, key in keys.items():
+                with suppress(ClientError):
+                    s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+                    found.setdefault(f"{name} with the id of {of}", []).append(other)
+    return found
 
 
 def run_and_repair(scenario: Scenario) -> None:
@@ -404,6 +431,11 @@ def test_lost_terraform_state_is_rebuilt_by_import(scenario: Scenario) -> None:
     # SNS does not duplicate an existing subscription: it returns the first one.
     assert all("terraform_data" in line or "aws_sns_topic_subscription" in line for line in created), created
     assert json.loads(scenario.steps["onboarding"].out)["tailpipe"]["externalId"] == f"{EXTERNAL_ID}-next"
+
+
+def test_connector_of_a_tenant_reads_only_its_exports(scenario: Scenario) -> None:
+    """Each role that Terraform made opens with its own External ID, and reads the files of its own tenant."""
+    assert scenario.facts["read"] == {"acme with the id of acme": ["acme"], "bolt with the id of bolt": ["bolt"]}
 
 
 def test_deployment_detaches_foreign_policies_from_the_connector_role(scenario: Scenario) -> None:

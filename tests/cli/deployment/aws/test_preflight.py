@@ -261,6 +261,15 @@ def test_role_of_the_old_scripts_is_adopted_by_its_trust(bare: LocalAws) -> None
     assert details(bare, tailpipe_principal_arn=other)["role tailpipe-connector-role"][0] is False
 
 
+def test_foreign_role_with_the_name_of_a_tenants_connector_is_found(bare: LocalAws) -> None:
+    """It is checked like the connector's own, for each tenant that gets one."""
+    make_role(bare, "tailpipe-connector-role-acme")
+    name = "role tailpipe-connector-role-acme"
+    assert name not in details(bare)
+    given = {"acme": {"payer": "111122223333", "external_id": "of-acme"}}
+    assert details(bare, tenant_connectors=given)[name][0] is False
+
+
 @pytest.mark.parametrize("suffix", ["", "-schedule", "-forward"])
 def test_foreign_role_with_the_functions_name_is_refused(
     bare: LocalAws, terraform: TerraformDouble, suffix: str
