@@ -19,6 +19,7 @@ LISTED = {
     "aws_iam_role.forward": {"sts:AssumeRole"},
     "aws_iam_role.round_schedule": {"sts:AssumeRole"},
     "aws_iam_role.rounds": {"sts:AssumeRole"},
+    "aws_iam_role.tenant_connector": {"sts:AssumeRole"},
     "aws_iam_role_policy.schedule": {"lambda:InvokeFunction", "sqs:SendMessage"},
     "aws_iam_role_policy.forward": {"events:PutEvents"},
     "aws_iam_role_policy.round_schedule": {"states:StartExecution", "sqs:SendMessage"},
