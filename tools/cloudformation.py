@@ -29,7 +29,7 @@ LEFT_OUT = frozenset(
     {
         *("package", "tags", "organizations_access", "delete_data_on_destroy", "extra_bucket_policy", "settings"),
         *("fleet", "fleet_schedule", "fleet_concurrency", "fleet_tolerated_percent"),
-        *("tenant_role_name", "registry_writers"),
+        *("tenant_connectors", "tenant_role_name", "registry_writers"),
     }
 )
 # Minutes between two runs: a template cannot compute with numbers, so each has an entry of a mapping.
