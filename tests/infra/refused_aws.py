@@ -103,6 +103,11 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "notification_emails": ({"notification_emails": ["team"]}, "Set notification_emails to e-mail addresses"),
     "tags": ({"tags": {"aws:team": "x"}}, 'Set tags without "managed-by"'),
+    "fleet_schedule": ({"fleet_schedule": "hourly"}, 'Set fleet_schedule to "rate(1 hour)" or the like'),
+    "fleet_concurrency": ({"fleet_concurrency": 901}, "Set fleet_concurrency to a whole number from 1 to 900"),
+    "fleet_tolerated_percent": ({"fleet_tolerated_percent": 101}, "Set fleet_tolerated_percent to a number from 0"),
+    "tenant_role_name": ({"tenant_role_name": "a/b"}, "Set tenant_role_name to at most 64 letters"),
+    "registry_writers": ({"registry_writers": ["platform"]}, "Set registry_writers to ARNs of roles or users"),
     "tenant_id": ({"tenant_connectors": {"Acme": READ}}, "Set the keys of tenant_connectors to ids of tenants"),
     "tenant_payer": ({"tenant_connectors": {"acme": READ | {"payer": "1"}}}, "Set payer in tenant_connectors"),
     "tenant_external_id": (
