@@ -204,7 +204,7 @@ variable "tenant_connectors" {
   }
 
   validation {
-    condition     = alltrue([for one in values(var.tenant_connectors) : can(regex("^[\\w+=,.@:/-]{2,1224}$", one.external_id))])
+    condition     = alltrue([for one in values(var.tenant_connectors) : can(regex("^[\\w+=,.@:/-]{2,}$", one.external_id)) && length(one.external_id) <= 1224])
     error_message = "Set external_id in tenant_connectors to the External ID that Tailpipe gave you for the tenant: 2 to 1224 letters, digits or any of _+=,.@:/- without blanks."
   }
 
