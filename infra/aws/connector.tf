@@ -73,6 +73,14 @@ resource "aws_iam_role" "tenant_connector" {
       Condition = { StringEquals = { "sts:ExternalId" = var.tenant_connectors[each.key].external_id } }
     }]
   })
+
+  lifecycle {
+    # Here and not with the others: the provider refuses the name in its own words wherever this does not stop it.
+    precondition {
+      condition     = length(each.value) <= 64
+      error_message = "Set connector_role_name to fewer characters, since the role of a tenant in tenant_connectors is named after it, with - and the tenant's id, and a name has at most 64."
+    }
+  }
 }
 
 resource "aws_iam_role_policy" "tenant_connector" {

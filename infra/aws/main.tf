@@ -160,10 +160,6 @@ resource "terraform_data" "inputs" {
       error_message = "Set tailpipe_principal_arn to the role that Tailpipe reads as, since partition ${local.partition} has no principal of its own, or remove tenant_connectors."
     }
     precondition {
-      condition     = alltrue([for name in values(local.tenant_connectors) : length(name) <= 64])
-      error_message = "Set connector_role_name to fewer characters, since the role of a tenant in tenant_connectors is named after it, with - and the tenant's id, and a name has at most 64."
-    }
-    precondition {
       condition     = nonsensitive(alltrue([for one in values(var.tenant_connectors) : !contains(local.external_ids, one.external_id)]))
       error_message = "Set in tenant_connectors an External ID of its own for each tenant, not that of external_id or external_id_previous, which opens the whole prefix."
     }
