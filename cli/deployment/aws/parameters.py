@@ -15,7 +15,7 @@ ELSEWHERE = {
     **dict.fromkeys(
         (
             *("fleet", "fleet_schedule", "fleet_concurrency", "fleet_tolerated_percent"),
-            *("tenant_role_name", "registry_writers"),
+            *("tenant_connectors", "tenant_role_name", "registry_writers"),
         ),
         "Tenants are served by a deployment with Terraform: use --with terraform.",
     ),
@@ -41,7 +41,7 @@ def parameters(values: Mapping[str, Any]) -> dict[str, str]:
     problems = [
         Problem(f"{name}: the CloudFormation template has no such parameter", ELSEWHERE[name])
         for name, value in values.items()
-        if name in ELSEWHERE and value not in (None, False, [], "")
+        if name in ELSEWHERE and value not in (None, False, [], {}, "")
     ]
     if problems:
         raise OperatorError(*problems)
