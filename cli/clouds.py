@@ -157,6 +157,12 @@ def _aws_upload() -> Upload:
     return upload
 
 
+def _gcp_upload() -> Upload:
+    from cli.deployment.gcp.launch import upload
+
+    return upload
+
+
 def _aws_tenants() -> TenantPort:
     from cli.deployment.aws import tenants
 
@@ -441,6 +447,7 @@ CLOUDS: dict[str, Cloud] = {
             environment=_gcp_environment,
             fleet=_gcp_fleet,
             reach=_gcp_reach,
+            upload=_gcp_upload,
             no_backfill="Google delivers past months only the first time that an export is switched on, back to the "
             "start of the month before, and only to a multi-region dataset (US or EU).",
             demo_scopes=5,

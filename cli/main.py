@@ -343,7 +343,8 @@ def migrate(ctx: click.Context, cloud: Cloud, to: str, pairs: Sequence[str], fil
     "--upload",
     "address",
     metavar="ADDRESS",
-    help="Upload archive and native templates, and print the links that deploy them: s3://BUCKET/FOLDER/ on AWS.",
+    help="Upload archive and native templates, and print the links or commands that deploy them: s3://BUCKET/FOLDER/ "
+    "on AWS, gs://BUCKET/FOLDER/ on Google Cloud.",
 )
 @click.option(
     "--var", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable to fill in on the links; may be repeated."
@@ -361,8 +362,8 @@ def package(
     """Write the function's archive and print its path.
 
     It contains only what the function imports; the same version produces the same bytes. Wheels come from your
-    configured package index. With --upload, the links that deploy it are printed instead, without secrets. Exits with
-    1 if no archive is made or uploaded.
+    configured package index. With --upload, the links or commands that deploy it are printed instead, without
+    secrets. Exits with 1 if no archive is made or uploaded.
     """
     from cli.package import upload, write
 

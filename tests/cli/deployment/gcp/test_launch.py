@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
 from cli.deployment.gcp import blueprint, launch
 from cli.deployment.model import OperatorError
 from cli.deployment.terraform.variables import declared
+from cli.main import main
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.deployment import OPERATOR
 from localcloud.gcp.services.object_files import read
@@ -109,6 +112,20 @@ def test_operator_who_may_not_read_the_bucket_is_told_so(cloud: LocalGcp, archiv
     cloud.deny("storage.buckets.get", identity=OPERATOR)
     with pytest.raises(OperatorError, match="or you may not read it"):
         upload(archive, f"gs://{BUCKET}/")
+
+
+def test_package_prints_the_command_that_deploys_the_uploaded_blueprint(
+    cloud: LocalGcp, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the command is on standard output, so that a shell can run it."""
+    monkeypatch.setattr("cli.package._built", lambda *_: SimpleNamespace(path=archive))
+    words = ["package", "gcp", "--upload", f"gs://{BUCKET}/some/", "--var", "environment=prod"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.stderr
+    (name,) = cloud.objects(BUCKET)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("gcloud infra-manager deployments apply ")
+    assert f"gs://{BUCKET}/{name}#" in line
 
 
 @pytest.mark.slow

@@ -266,7 +266,7 @@ def test_resource_that_exists_already_fails_the_stack(cloud: LocalAws) -> None:
     ("resource", "why"),
     [
         ({"Type": "AWS::EC2::VPC"}, "does not carry out resources of type AWS::EC2::VPC"),
-        ({"Type": "AWS::SQS::Queue", "Properties": {"Colour": "red"}}, "unsupported property Colour"),
+        ({"Type": "AWS::SQS::Queue", "Properties": {"Paint": "red"}}, "unsupported property Paint"),
         (
             {
                 "Type": "AWS::Scheduler::Schedule",
@@ -274,10 +274,10 @@ def test_resource_that_exists_already_fails_the_stack(cloud: LocalAws) -> None:
                     "Name": "one",
                     "ScheduleExpression": "rate(1 hour)",
                     "FlexibleTimeWindow": {"Mode": "OFF"},
-                    "Target": {"Arn": "arn:aws:sqs:eu-west-1:111122223333:q", "RoleArn": "r", "Colour": "red"},
+                    "Target": {"Arn": "arn:aws:sqs:eu-west-1:111122223333:q", "RoleArn": "r", "Paint": "red"},
                 },
             },
-            "unsupported property Target.Colour",
+            "unsupported property Target.Paint",
         ),
     ],
 )
