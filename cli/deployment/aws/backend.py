@@ -53,7 +53,7 @@ def empty(session: Session, tell: Tell) -> None:
     key = f"tailpipe-exports/{session.place.region}.tfstate"
     content = client.get_object(**of, Key=key)["Body"].read()
     state = json.loads(content)
-    copy = f"{key}.{state.get('serial', 0)}.moved"
+    copy = f"{key.removesuffix('.tfstate')}-moved-{state.get('serial', 0)}.tfstate"
     client.put_object(**of, Key=copy, Body=content)
     state |= {"serial": int(state.get("serial", 0)) + 1, "resources": [], "outputs": {}, "check_results": None}
     client.put_object(**of, Key=key, Body=json.dumps(state, indent=2).encode())

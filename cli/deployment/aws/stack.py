@@ -6,6 +6,7 @@ function's name, else by the function as one of its resources, for a stack that 
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -549,10 +550,12 @@ class StackEngine:
         client = self._client(region)
         if not chosen:
             return
-        body = template.retained(str(client.get_template(StackName=name)["TemplateBody"]), chosen)
-        found = self._found(name, region) or {}
+        found = client.get_template(StackName=name)["TemplateBody"]
+        # botocore returns a template in JSON as data.
+        body = template.retained(found if isinstance(found, str) else json.dumps(found), chosen)
+        held_by = self._found(name, region) or {}
         previous = [
-            {"ParameterKey": one["ParameterKey"], "UsePreviousValue": True} for one in found.get("Parameters", [])
+            {"ParameterKey": one["ParameterKey"], "UsePreviousValue": True} for one in held_by.get("Parameters", [])
         ]
         change = f"tailpipe-{secrets.token_hex(6)}"
         client.create_change_set(
