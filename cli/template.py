@@ -65,7 +65,8 @@ def write(cloud: Cloud, name: str, out: Path | None, link: str) -> int:
         return 1
     if link:
         if chosen.link is None:
-            click.echo(f"{cloud.title}'s console opens no template by such a link. Use --out FILE.", err=True)
+            upload = f"package {cloud.name} --upload ADDRESS" if cloud.upload else "--out FILE"
+            click.echo(f"{cloud.title}'s console opens no template by such a link. Use {upload}.", err=True)
             return 1
         click.echo(chosen.link(link, chosen.file, chosen.form))
         return 0

@@ -51,7 +51,7 @@ def test_link_opens_template_and_form_in_the_portal(name: str) -> None:
         (("gcp",), "is a folder with the function's package. Name it: --out DIR."),
         (("gcp", "--name", "other"), "has no launch template other. Use: tailpipe-exports deploy gcp."),
         (("azure", "--name", "tenant"), "Name one of subscription, management-group."),
-        (("aws", "--link", "https://example.com"), "Use --out FILE."),
+        (("aws", "--link", "https://example.com"), "Use package aws --upload ADDRESS."),
         (("azure", "--out", "/no/such/folder/one"), "cannot be written: No such file or directory."),
     ],
 )
