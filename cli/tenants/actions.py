@@ -1,4 +1,7 @@
-"""What the commands of `tailpipe-exports tenants` do."""
+"""What the commands of `tailpipe-exports tenants` do.
+
+The module is over 350 lines because each command's problems and their remedies stand with it.
+"""
 
 from __future__ import annotations
 

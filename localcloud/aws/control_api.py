@@ -1,4 +1,7 @@
-"""The control actions of the local AWS: changes and failures in an organization that tests and demos trigger."""
+"""The control actions of the local AWS: changes and failures in an organization that tests and demos trigger.
+
+The module is over 350 lines because it lists every control action.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A resource is created, changed and deleted through the local AWS's own HTTP APIs, with the credentials of the caller or
 of the stack's role: local permissions, limits and faults apply to each call, and the call log shows it.
+
+The module is over 350 lines because creation, update, import, rollback and deletion are one procedure over resources.
 """
 
 from __future__ import annotations

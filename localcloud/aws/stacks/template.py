@@ -2,6 +2,8 @@
 
 Sources: "Intrinsic function reference", "Rule-specific intrinsic functions" and "CloudFormation template Parameters
 syntax" in the CloudFormation user guide. Transforms, macros and parameters of Systems Manager are refused.
+
+The module is over 350 lines because checking and evaluating need the same reading of a template.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ purge), all in Azure/azure-functions-durable-extension; DurableTask.Core (event 
 
 Not built: entities, external events, HTTP tasks, retries by the extension, suspension and rewinding. An orchestration
 that uses one of them fails and says so.
+
+The module is over 350 lines because all parts change one history.
 """
 
 from __future__ import annotations
