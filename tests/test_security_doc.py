@@ -94,7 +94,7 @@ def test_every_identity_with_permissions_has_a_table(text: str, repository: Path
         for holder in yaml.safe_load(path.read_text(encoding="utf-8"))
     }
     tables = [(found["cloud"], found["holder"]) for found in documents.RIGHTS.finditer(text)]
-    assert len(held) == 16
+    assert len(held) == 18
     assert sorted(tables) == sorted(held)
     assert stale(text, repository) == []
 

@@ -6,6 +6,7 @@ pages either pages here or answers 501.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +31,18 @@ COVERED = {
         "ListParents",
         "ListRoots",
     },
-    "cloudformation": {"ListStackInstances", "ListStackSetOperationResults", "ListStackSetOperations", "ListStackSets"},
+    "cloudformation": {
+        "DescribeStackEvents",
+        "DescribeStacks",
+        "ListChangeSets",
+        "ListExports",
+        "ListStackInstances",
+        "ListStackResources",
+        "ListStackSetOperationResults",
+        "ListStackSetOperations",
+        "ListStackSets",
+        "ListStacks",
+    },
     # Further lists need a state machine, which the tests of the local Step Functions create.
     "stepfunctions": {"ListStateMachines"},
 }
@@ -46,6 +58,19 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[LocalAws]:
         for name in ("one", "two", "three"):
             organizations.create_organizational_unit(ParentId=root(opened), Name=name)
         create_instances(opened)
+        queues = {name: {"Type": "AWS::SQS::Queue"} for name in ("One", "Two", "Three")}
+        output = {"Value": {"Ref": "One"}, "Export": {"Name": {"Ref": "AWS::StackName"}}}
+        template = json.dumps({"Resources": queues, "Outputs": {"One": output}})
+        for number in range(3):
+            stack = opened.client("cloudformation").create_stack(StackName=f"stack-{number}", TemplateBody=template)
+            opened.client("cloudformation").get_waiter("stack_create_complete").wait(
+                StackName=stack["StackId"], WaiterConfig={"Delay": 0}
+            )
+        changed = template.replace("Three", "Four")
+        for name in ("first", "second"):
+            opened.client("cloudformation").create_change_set(
+                StackName="stack-0", ChangeSetName=name, TemplateBody=changed
+            )
         opened.advance(3600)
         yield opened
 
@@ -57,6 +82,7 @@ def arguments(cloud: LocalAws, service: str, operation: str) -> dict[str, Any]:
         "ParentId": root(cloud),
         "ChildId": members(cloud)[0],
         "StackSetName": STACK_SET,
+        "StackName": "stack-0",
     }
     if "ExportArn" in shape.required_members:
         known["ExportArn"] = cloud.client("bcm-data-exports").list_exports()["Exports"][0]["ExportArn"]
@@ -95,7 +121,7 @@ def test_operation_that_is_not_covered_answers_501(cloud: LocalAws, service: str
     for operation in sorted(paged - COVERED[service]):
         with pytest.raises(ClientError) as refused:
             items(cloud, service, operation, None)
-        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 501), operation
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 404, 501), operation
 
 
 @pytest.mark.parametrize("service", ["bcm-data-exports", "cloudformation", "organizations"])

@@ -31,12 +31,12 @@ def upload(
     The given `values` of the module's `variables` are in the blueprint, without those that are sensitive. Raises
     OperatorError.
     """
+    bucket, folder = _parsed(address)
     session = open_session(values)
     given = {name: one for name, one in values.items() if not (name in variables and variables[name].sensitive)}
     given |= {"project_id": session.project, "region": session.region}
     content = blueprint.files(archive.read_bytes())
     content[VALUES] = json.dumps(given, indent=2).encode()
-    bucket, folder = _parsed(address)
     with translated():
         _check_bucket(session, bucket)
         with tempfile.TemporaryDirectory(prefix="tailpipe-blueprint-") as name:

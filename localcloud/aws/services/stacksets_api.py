@@ -24,7 +24,6 @@ NOT_ALL_FEATURES = (
 TRUSTED = "member.org.stacksets.cloudformation.amazonaws.com"
 
 
-# difference: AWS-20
 class StackSetsApi:
     """Maps operation names to handlers. An organization's StackSets belong to its management account."""
 

@@ -16,7 +16,8 @@ from uuid import uuid4
 from localcloud.azure.errors import ArmError
 from localcloud.azure.state import World
 from localcloud.azure.templates.expansion import NESTED, Expansion, Json, Place, Resource, expand
-from localcloud.azure.templates.expressions import Unknown, evaluate
+from localcloud.azure.templates.expressions import Unknown
+from localcloud.azure.templates.functions import evaluate
 
 API = "2022-09-01"
 _PROVIDER = "/providers/Microsoft.Resources/deployments/"

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from localcloud.azure.errors import ArmError
-from localcloud.azure.templates.expressions import Scope, Unknown, evaluate, invalid
+from localcloud.azure.templates.expressions import Scope, Unknown, invalid
+from localcloud.azure.templates.functions import evaluate
 
 Json = dict[str, Any]
 Reference = Callable[[str, str, bool], Any]

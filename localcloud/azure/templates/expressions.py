@@ -1,4 +1,4 @@
-"""The language of ARM templates: parsing of an expression, and its evaluation.
+"""The language of ARM templates: parsing of an expression.
 
 Source: "Template functions" and "Syntax and expressions in ARM templates", Microsoft Learn. A function that is not in
 `functions.FUNCTIONS` is refused.
@@ -144,24 +144,6 @@ class _Parser:
             raise invalid(f"expected '{wanted}' at '{self._text[token[2] :][:20]}' in '{self._text[:80]}'")
         self._at += 1
         return token
-
-
-def evaluate(value: Any, scope: Scope) -> Any:
-    """Return a value of a template with every expression in it evaluated. Raises ArmError 400 InvalidTemplate.
-
-    An expression that asks for something unknown is Unknown, and so is what depends on it.
-    """
-    from localcloud.azure.templates.functions import run
-
-    if isinstance(value, str):
-        if is_expression(value):
-            return run(parse(value[1:-1]), scope)
-        return value[1:] if value.startswith("[[") else value
-    if isinstance(value, list):
-        return [evaluate(one, scope) for one in value]
-    if isinstance(value, dict):
-        return {str(evaluate(name, scope)): evaluate(one, scope) for name, one in value.items()}
-    return value
 
 
 def holds_unknown(value: Any) -> bool:

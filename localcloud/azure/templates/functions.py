@@ -12,12 +12,37 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from localcloud.azure.errors import ArmError
-from localcloud.azure.templates.expressions import Call, Literal, Node, Scope, Unknown, holds_unknown, invalid
+from localcloud.azure.templates.expressions import (
+    Call,
+    Literal,
+    Node,
+    Scope,
+    Unknown,
+    holds_unknown,
+    invalid,
+    is_expression,
+    parse,
+)
 
 # The name space of guid(), a version 5 UUID of its arguments, joined by dashes.
 _GUIDS = UUID("11fb06fb-712d-4ddd-98c7-e71bbd588830")
-# difference: AZURE-24
 Function = Callable[[Scope, Sequence[Any]], Any]
+
+
+def evaluate(value: Any, scope: Scope) -> Any:
+    """Return a value of a template with every expression in it evaluated. Raises ArmError 400 InvalidTemplate.
+
+    An expression that asks for something unknown is Unknown, and so is what depends on it.
+    """
+    if isinstance(value, str):
+        if is_expression(value):
+            return run(parse(value[1:-1]), scope)
+        return value[1:] if value.startswith("[[") else value
+    if isinstance(value, list):
+        return [evaluate(one, scope) for one in value]
+    if isinstance(value, dict):
+        return {str(evaluate(name, scope)): evaluate(one, scope) for name, one in value.items()}
+    return value
 
 
 def run(node: Node, scope: Scope) -> Any:

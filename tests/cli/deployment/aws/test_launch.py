@@ -193,9 +193,9 @@ def test_missing_right_is_named(cloud: LocalAws, monkeypatch: pytest.MonkeyPatch
 
 def test_cloud_without_an_upload_is_refused() -> None:
     """With what to use instead."""
-    result = tailpipe("package", "gcp", "--upload", "s3://mine/")
+    result = tailpipe("package", "azure", "--upload", "s3://mine/")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "Use: tailpipe-exports deploy gcp" in stderr_of(result)
+    assert "Use: tailpipe-exports deploy azure" in stderr_of(result)
 
 
 def test_every_variable_has_a_parameter_or_a_replacement() -> None:

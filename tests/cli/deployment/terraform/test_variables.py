@@ -39,9 +39,13 @@ def test_variables_of_a_module_are_read(cloud: str) -> None:
 
 
 def test_external_ids_are_the_secrets_of_the_aws_module() -> None:
-    """The current and the previous id are secret."""
+    """The current and the previous id are secret, and those of tenants."""
     found = inputs.declared(INFRA / "aws")
-    assert {one.name for one in found.values() if one.sensitive} == {"external_id", "external_id_previous"}
+    assert {one.name for one in found.values() if one.sensitive} == {
+        "external_id",
+        "external_id_previous",
+        "tenant_connectors",
+    }
 
 
 def test_pairs_take_precedence_over_files_and_the_environment(tmp_path: Path) -> None:
