@@ -21,6 +21,7 @@ from tests.crash.operators import COMMANDS, opened
 from tests.crash.stage import Stage
 from tests.crash.stages import STAGES, open_stage
 from tests.crash.trial import ROUNDS, Case, Trials, Verdict, ways_of
+from tests.marks import write_between
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT, LINES = ROOT / "docs" / "reliability.md", ROOT / "build" / "crash.jsonl"
@@ -117,12 +118,7 @@ def summary(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def record(lines: Sequence[str], document: Path = DOCUMENT) -> None:
     """Write the table into the documentation, between its marks. Raises ValueError without them."""
-    text = document.read_text(encoding="utf-8")
-    before, _, rest = text.partition(f"{BEGIN}\n")
-    _, _, after = rest.partition(f"{END}\n")
-    if not after:
-        raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
-    document.write_text("\n".join([before + BEGIN, *lines, END, after]), encoding="utf-8")
+    write_between(document, BEGIN, END, lines)
 
 
 def _commit() -> str:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.hostile.readers import READERS, read
+from tests.marks import write_between
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT, BEGIN, END = ROOT / "docs" / "reliability.md", "<!-- hostile -->", "<!-- end of hostile -->"
@@ -95,12 +96,7 @@ def table(counted: Sequence[Counted]) -> list[str]:
 
 def record(lines: Sequence[str], document: Path = DOCUMENT) -> None:
     """Write the table into the documentation, between its marks. Raises ValueError without them."""
-    text = document.read_text(encoding="utf-8")
-    before, _, rest = text.partition(f"{BEGIN}\n")
-    _, found, after = rest.partition(f"{END}\n")
-    if not found:
-        raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
-    document.write_text("\n".join([before + BEGIN, *lines, END, after]), encoding="utf-8")
+    write_between(document, BEGIN, END, lines)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -28,6 +28,7 @@ from typing import Any
 
 import pytest
 
+from tests.marks import write_between
 from tests.mutants import collected
 from tests.mutants.collected import CPU_FACTOR, HANG_SECONDS, KILLED, OPTIONS, SURVIVED, Collected, Reach
 from tests.mutants.groups import GROUPS, ROOT, Group
@@ -382,14 +383,9 @@ def row(name: str, play: Play) -> tuple[list[str], dict[str, bool], float]:
 
 def record(rows: Sequence[Sequence[str]], commit: str, document: Path = DOCUMENT) -> None:
     """Write the table into the documentation, between its marks. Raises ValueError without them."""
-    text = document.read_text(encoding="utf-8")
-    before, _, rest = text.partition(f"{BEGIN}\n")
-    _, found, after = rest.partition(f"{END}\n")
-    if not found:
-        raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
     head = ["| group | modules | mutants | killed | score |", "| --- | --- | --- | --- | --- |"]
     lines = [*head, *(f"| {' | '.join(one)} |" for one in rows), "", f"Recorded at commit {commit}."]
-    document.write_text("\n".join([before + BEGIN, *lines, END, after]), encoding="utf-8")
+    write_between(document, BEGIN, END, lines)
 
 
 def main(arguments: list[str] | None = None) -> int:

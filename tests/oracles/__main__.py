@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from localcloud.common.oracles import FOLDER
+from tests.marks import write_between
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "testing.md"
@@ -64,11 +65,7 @@ def record(held: Counter[str], refused: Counter[str]) -> None:
     commit = subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     rows = [f"| {name} | {held[name]:,} | {refused[name]:,} |" for name in sorted(held | refused)]
     table = ["| oracle and what is held against it | held | refused |", "| --- | --- | --- |", *rows]
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    lines = [f"{before}{BEGIN}", *table, "", f"Recorded at commit {commit}.", f"{END}{after}"]
-    DOCUMENT.write_text("\n".join(lines), encoding="utf-8")
+    write_between(DOCUMENT, BEGIN, END, [*table, "", f"Recorded at commit {commit}."])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from tests.marks import write_between
 from tests.simulation.generate import story_of
 from tests.simulation.profiles import PROFILES
 from tests.simulation.regressions import regressions
@@ -130,12 +131,7 @@ def record(figures: Mapping[str, Any], document: Path = DOCUMENT) -> None:
         ("broken invariants", failed),
     )
     lines = ["| measure | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
-    text = document.read_text(encoding="utf-8")
-    before, _, rest = text.partition(f"{BEGIN}\n")
-    _, _, after = rest.partition(f"{END}\n")
-    if not after:
-        raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
-    document.write_text("\n".join([before + BEGIN, *lines, END, after]), encoding="utf-8")
+    write_between(document, BEGIN, END, lines)
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:

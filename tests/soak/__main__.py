@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.limits import HANG_S
+from tests.marks import write_between
 from tests.soak.worker import FUNCTIONS, Sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,12 +128,7 @@ def table(grown: Mapping[str, Grown]) -> list[str]:
 
 def record(lines: Sequence[str], document: Path = DOCUMENT) -> None:
     """Write the table into the documentation, between its marks. Raises ValueError without them."""
-    text = document.read_text(encoding="utf-8")
-    before, _, rest = text.partition(f"{BEGIN}\n")
-    _, found, after = rest.partition(f"{END}\n")
-    if not found:
-        raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
-    document.write_text("\n".join([before + BEGIN, *lines, END, after]), encoding="utf-8")
+    write_between(document, BEGIN, END, lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
