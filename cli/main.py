@@ -387,7 +387,7 @@ def template(ctx: click.Context, cloud: Cloud, name: str, out: Path | None, link
 
     The cloud's own service deploys it, from its console or command line: CloudFormation, Azure Resource Manager, or
     Infrastructure Manager, whose template is a folder with the function's package: --out names it.
-    Azure has one for a subscription and one for a management group. Exits with 1 if there is none.
+    Azure has one for a subscription and one for a management group. Exits with 1 without a template.
     """
     from cli.template import write
 

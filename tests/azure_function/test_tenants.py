@@ -114,7 +114,7 @@ def test_a_tenants_run_creates_exports_in_the_tenant_and_stores_everything_with_
 
 
 def test_no_credential_of_one_tenant_is_sent_to_another(fleet: LocalAzure) -> None:
-    """Runs alternate in one process; each tenant sees its own principal and nobody else, and refuses no token."""
+    """Runs alternate in one process; each tenant sees its own principal and no other, and refuses no token."""
     for _ in range(2):
         for customer in fleet.customers:
             assert run(fleet, customer.name).report["status"] == "ok"

@@ -210,7 +210,7 @@ def test_the_function_impersonates_only_accounts_that_admitted_it(opened: Opener
 def test_a_process_killed_in_the_middle_of_a_task_is_replaced_and_writes_nothing_twice() -> None:
     """SIGKILL during a tenant's first extract job, and during another's first manifest; each task arrives twice.
 
-    The write takes effect and its response reaches nobody. The function is that of the archive, in Google's own
+    The write takes effect and its response is lost. The function is that of the archive, in Google's own
     framework and over HTTP, on the local cloud's clock.
     """
     started: list[FunctionsFramework] = []

@@ -96,7 +96,7 @@ def _put(session: Session, archive: Path, address: str, tell: Tell) -> Uploaded:
         beside = f"{key.removesuffix('.zip')}-{name}"
         _put_one(session, bucket, beside, (FILES / "infra" / "aws" / name).read_bytes(), "text/yaml", digest)
         tell(f"s3://{bucket}/{beside} is uploaded")
-        addresses[name] = _url(session, bucket, beside)
+        addresses[name] = object_url(session, bucket, beside)
     return Uploaded(bucket, key, version if versioned else "", addresses)
 
 
@@ -109,7 +109,7 @@ def _parsed(address: str, digest: str) -> tuple[str, str]:
         )
     bucket, key = found[1], found[2] or ""
     if not key or key.endswith("/"):
-        return bucket, f"{key}tailpipe-exports-aws-{digest[:12]}.zip"
+        return bucket, f"{key}{package_name(digest)}"
     if not key.endswith(".zip"):
         raise OperatorError(
             Problem(f"--upload {address[:100]!r} does not end with .zip", "End it with .zip, or with / for a folder.")
@@ -181,7 +181,12 @@ def _put_one(session: Session, bucket: str, key: str, content: bytes, kind: str,
     return str(answer.get("VersionId") or "")
 
 
-def _url(session: Session, bucket: str, key: str) -> str:
+def package_name(digest: str) -> str:
+    """Return the name of an uploaded package, by its SHA-256: a stack sees new code as a new name."""
+    return f"tailpipe-exports-aws-{digest[:12]}.zip"
+
+
+def object_url(session: Session, bucket: str, key: str) -> str:
     """Return the address from which CloudFormation reads a template."""
     if local := local_endpoint():
         return f"{local}/{bucket}/{quote(key)}"

@@ -14,14 +14,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
-from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
 from cli.deployment.aws import backend, imports, template
 from cli.deployment.aws.functions import environment_of
+from cli.deployment.aws.launch import object_url, package_name
 from cli.deployment.aws.parameters import parameters, salted_hash
-from cli.deployment.aws.session import Session, code_of, gone, local_endpoint, message_of, refused, translated
+from cli.deployment.aws.session import Session, code_of, gone, message_of, refused, translated
 from cli.deployment.engine import Plan, Planning, Variable
 from cli.deployment.model import Change, Kept, OperatorError, Problem
 from cli.deployment.operator import Tell
@@ -38,8 +38,6 @@ POLL_S = 2.0
 LONGEST_S = 2 * 3600.0
 NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 CANCELLED = "Resource creation cancelled"
-SUFFIXES = {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}
-
 
 # The identifiers of existing resources by logical id.
 Adopts = Mapping[str, Mapping[str, str]]
@@ -252,7 +250,7 @@ class StackEngine:
 
     def _key(self, wanted: Planning) -> str:
         content = (wanted.folder / str(wanted.values["package"])).read_bytes()
-        return f"tailpipe-exports-aws-{sha256(content).hexdigest()[:12]}.zip"
+        return package_name(sha256(content).hexdigest())
 
     def _upload(self, wanted: Planning, key: str) -> None:
         """Put the package and the template into the bucket of artifacts, which is created if necessary."""
@@ -273,11 +271,7 @@ class StackEngine:
             return {"TemplateBody": body}
         key = f"template-{sha256(body.encode()).hexdigest()[:12]}.yaml"
         self._session.aws.client("s3").put_object(**self._session.owned(self._bucket()), Key=key, Body=body.encode())
-        if local := local_endpoint():
-            return {"TemplateURL": f"{local}/{self._bucket()}/{quote(key)}"}
-        aws = self._session.aws
-        host = f"s3.{aws.region}.{SUFFIXES.get(aws.partition, 'amazonaws.com')}"
-        return {"TemplateURL": f"https://{self._bucket()}.{host}/{quote(key)}"}
+        return {"TemplateURL": object_url(self._session, self._bucket(), key)}
 
     # Change sets
 

@@ -44,7 +44,7 @@ def exists(session: Session) -> bool:
 
 
 def state(session: Session) -> str | None:
-    """Return Terraform's state file, None if there is none or the caller may not read it. Raises ReportedError."""
+    """Return Terraform's state file, or None if none is readable to the caller. Raises ReportedError."""
     path = f"storage/v1/b/{bucket_of(session)}/o/{quote(STATE, safe='')}"
     try:
         return session.google.text("storage", path, alt="media")

@@ -108,15 +108,15 @@ class InfraManagerRest:
 
     def wait_until_idle(self, tell: Tell) -> None:
         """Wait for an operation of another command, such as one that was interrupted."""
-        waited, told = 0.0, False
+        waited, announced = 0.0, False
         while (found := self.find()) is not None and found.get("state") in BUSY:
             if waited >= LONGEST_S:
                 raise OperatorError(
                     Problem(f"deployment {self._session.function} is still {found['state']}", "Run the command again.")
                 )
-            if not told:
+            if not announced:
                 tell(f"waiting: an operation on deployment {self._session.function} is in progress ({found['state']})")
-                told = True
+                announced = True
             waited += self._pause()
 
     def preview(self, body: Mapping[str, Any], exists: bool) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class TaskHub:
         return self.activities.popleft() if activities and self.activities else None
 
     def give_back(self, work: Work) -> None:
-        """Make taken work visible again: whoever took it died, or could not run the function."""
+        """Make taken work visible again: its taker died, or could not run the function."""
         if work.task is not None:
             self.activities.append(work)
         elif (one := self._current(work)) is not None:

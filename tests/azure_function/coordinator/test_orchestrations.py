@@ -65,7 +65,7 @@ def test_a_tenant_that_asks_for_more_is_called_until_it_is_done(engine: Engine) 
 
 @pytest.mark.parametrize("failure", [DEAD, BUSY], ids=["failed", "busy"])
 def test_a_failed_call_is_repeated_after_all_other_tenants(engine: Engine, failure: Exception | dict[str, str]) -> None:
-    """A dead tenant delays nobody: its lane takes all others first."""
+    """A dead tenant delays no other: its lane takes all others first."""
     tenants = Tenants(TEN, {"tenant-1": [failure]}, parallel=1)
     assert engine(tenants)["state"] == "Completed"
     assert tenants.calls == [*TEN, "tenant-1"]
