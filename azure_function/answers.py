@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import ref
 
 import requests
 from azure.core.exceptions import DecodeError
@@ -80,15 +81,18 @@ class BoundedAdapter(HTTPAdapter):
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """Return the response of requests, whose body is read up to the limit."""
-        stream = resp.stream
         what = f"{req.method} {urlsplit(str(req.url)).path}"
+        # A reference to itself would keep a response that is not read to its end, and its socket, until the garbage is
+        # collected.
+        itself = ref(resp)
 
         def bounded(*arguments: Any, **options: Any) -> Iterator[bytes]:
+            body: Any = itself()
             left = LARGEST_BODY
-            for part in stream(*arguments, **options):
+            for part in type(body).stream(body, *arguments, **options):
                 left -= len(part)
                 if left < 0:
-                    resp.close()
+                    body.close()
                     raise NotUnderstood(what, f"it has more than {LARGEST_BODY:,} bytes")
                 yield part
 
