@@ -21,6 +21,7 @@ from localcloud.aws.cloud import LocalAws
 from localcloud.aws.runtime.function_code import PLACEHOLDER
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import STATE_CONTAINER
+from localcloud.azure.quotas import Quotas
 from localcloud.gcp.cloud import LocalGcp
 from shared.model import Verb
 from tests.cli.support.aws import LOADER
@@ -170,6 +171,8 @@ def laptop(served: Laptop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     monkeypatch.delenv("TAILPIPE_EXPORTS_FUNCTION_NAME", raising=False)
     monkeypatch.setattr("botocore.session.create_loader", LOADER)
     served.deploy()
+    if served.name == "azure":
+        served.cloud.world.quotas = Quotas()  # a fast machine makes the calls of several tests within a minute
     yield served
     served.cloud.clear_faults()
     if served.name == "gcp":
