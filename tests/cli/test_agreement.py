@@ -21,7 +21,7 @@ from localcloud.aws.cloud import LocalAws
 from localcloud.aws.runtime.function_code import PLACEHOLDER
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import STATE_CONTAINER
-from localcloud.azure.quotas import Quotas
+from localcloud.azure.quotas import UNLIMITED
 from localcloud.gcp.cloud import LocalGcp
 from shared.model import Verb
 from tests.cli.support.aws import LOADER
@@ -139,7 +139,7 @@ def started(name: str) -> Any:
     if name == "aws":
         return LocalAws(accounts=3, package=lambda: b"")
     if name == "azure":
-        return LocalAzure(subscriptions=3)
+        return LocalAzure(subscriptions=3, limits=UNLIMITED)
     return LocalGcp(accounts=3, done=3, history_days=1, rows=2)
 
 
@@ -171,8 +171,6 @@ def laptop(served: Laptop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     monkeypatch.delenv("TAILPIPE_EXPORTS_FUNCTION_NAME", raising=False)
     monkeypatch.setattr("botocore.session.create_loader", LOADER)
     served.deploy()
-    if served.name == "azure":
-        served.cloud.world.quotas = Quotas()  # a fast machine makes the calls of several tests within a minute
     yield served
     served.cloud.clear_faults()
     if served.name == "gcp":

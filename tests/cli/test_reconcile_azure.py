@@ -23,6 +23,7 @@ from cli.demo.runner import Step
 from cli.main import main
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import STATE_CONTAINER
+from localcloud.azure.quotas import UNLIMITED
 from shared.periods import month_before, month_of
 from tests.cli.support.processes import TAILPIPE, LocalCloud, call, local_cloud
 
@@ -30,7 +31,7 @@ from tests.cli.support.processes import TAILPIPE, LocalCloud, call, local_cloud
 @pytest.fixture(scope="module")
 def azure() -> Iterator[LocalAzure]:
     """Return a local tenant of four subscriptions."""
-    with LocalAzure(subscriptions=4) as cloud:
+    with LocalAzure(subscriptions=4, limits=UNLIMITED) as cloud:
         yield cloud
 
 

@@ -19,6 +19,7 @@ import msgspec
 from azure_function.targets import DESCRIPTION
 from cli.local.gcp import runtime
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.quotas import UNLIMITED
 from localcloud.common.local_cloud import LocalCloud
 from localcloud.common.wire_faults import WireFault
 from localcloud.gcp.cloud import LocalGcp
@@ -61,7 +62,7 @@ class Command:
 
 
 def _azure() -> LocalAzure:
-    return LocalAzure(subscriptions=2)
+    return LocalAzure(subscriptions=2, limits=UNLIMITED)
 
 
 def _exports(bench: Bench) -> None:

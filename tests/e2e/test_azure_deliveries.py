@@ -13,6 +13,7 @@ from azure.storage.blob import ContainerClient
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import TAILPIPE_APP
+from localcloud.azure.quotas import UNLIMITED
 from localcloud.azure.runtime.worker import AzureWorker
 from tests.readers.azure import blob_service
 from tests.readers.deltas import Changed, DeltaReader
@@ -23,7 +24,7 @@ APP = "azure_function.handler"
 @pytest.fixture(scope="module")
 def azure() -> Iterator[LocalAzure]:
     """Return a tenant of two subscriptions whose function announces deliveries."""
-    with LocalAzure(subscriptions=2, deliveries=True) as cloud:
+    with LocalAzure(subscriptions=2, deliveries=True, limits=UNLIMITED) as cloud:
         yield cloud
 
 
@@ -135,6 +136,7 @@ def test_failed_event_is_delivered_again(azure: LocalAzure, repository: Path) ->
     with LocalAzure(
         subscriptions=1,
         deliveries=True,
+        limits=UNLIMITED,
         start=lambda environment: AzureWorker(APP, {**environment, **cloud.keyless()}, task_root=repository),
     ) as cloud:
         assert cloud.tick("reconcile_timer")

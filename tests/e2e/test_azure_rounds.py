@@ -16,6 +16,7 @@ from cli.deployment.azure.operator import AzureOperator
 from cli.deployment.model import OperatorError
 from cli.local.azure import APP
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.quotas import UNLIMITED
 from localcloud.azure.runtime.durable_host import DurableHost
 from localcloud.azure.runtime.durable_task import TaskHub, Work
 from localcloud.azure.runtime.worker import AzureWorker
@@ -113,7 +114,7 @@ def test_operator_begins_a_round_and_returns_its_report(repository: Path, monkey
     def start(environment: Mapping[str, str]) -> AzureWorker:
         return AzureWorker(APP, environment, task_root=repository)
 
-    with LocalAzure(subscriptions=1, customers=2, start=start) as cloud:
+    with LocalAzure(subscriptions=1, customers=2, start=start, limits=UNLIMITED) as cloud:
         cloud.put_registry(json.dumps({"version": 1, "tenants": cloud.tenant_entries()}).encode())
         sign_in(cloud, monkeypatch)
         with pytest.raises(OperatorError, match="serves no tenants"):

@@ -15,6 +15,7 @@ from azure.core.exceptions import ResourceNotFoundError
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import STATE_CONTAINER
+from localcloud.azure.quotas import UNLIMITED
 from localcloud.azure.runtime.worker import AzureWorker, Invocation, Response
 
 APP = "azure_function.handler"
@@ -26,7 +27,7 @@ WRITE = "Microsoft.CostManagement/exports/write"
 @pytest.fixture(scope="module")
 def azure() -> Iterator[LocalAzure]:
     """Return a tenant of three subscriptions."""
-    with LocalAzure(subscriptions=3) as cloud:
+    with LocalAzure(subscriptions=3, limits=UNLIMITED) as cloud:
         yield cloud
 
 

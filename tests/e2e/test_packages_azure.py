@@ -12,6 +12,7 @@ import pytest
 
 from cli.packaging import Package, Target, build
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.quotas import UNLIMITED
 from localcloud.azure.runtime.worker import AzureWorker
 from tests.e2e.unpacked import Unpacked, imported_from_elsewhere, machine, native, pure, unpack
 
@@ -61,7 +62,7 @@ def unpacked(host_package: Package, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def azure() -> Iterator[LocalAzure]:
     """Return a tenant of three subscriptions."""
-    with LocalAzure(subscriptions=3) as cloud:
+    with LocalAzure(subscriptions=3, limits=UNLIMITED) as cloud:
         yield cloud
 
 

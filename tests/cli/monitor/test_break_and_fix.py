@@ -16,6 +16,7 @@ from cli.main import main
 from localcloud.aws.cloud import LocalAws
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import NOTIFY_SECRET as AZURE_SECRET
+from localcloud.azure.quotas import UNLIMITED
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.names import NOTIFY_SECRET as GCP_SECRET
 from shared.request import RunRequest
@@ -57,7 +58,7 @@ def on_aws(url: str) -> Iterator[Deployed]:
 @contextmanager
 def on_azure(url: str) -> Iterator[Deployed]:
     """Delete an export, and deny its creation by Azure Policy."""
-    with LocalAzure(subscriptions=2) as cloud:
+    with LocalAzure(subscriptions=2, limits=UNLIMITED) as cloud:
         cloud.world.secrets[AZURE_SECRET] = url
         scope = cloud.subscription_ids[1]
 

@@ -14,11 +14,13 @@ from click.testing import CliRunner, Result
 from cli.local.azure import _start
 from cli.main import main
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.quotas import UNLIMITED
 
 
 @contextmanager
 def tenant(subscriptions: int = 3, bare: bool = False, **options: object) -> Iterator[LocalAzure]:
     """Yield a local tenant whose function app runs the function of this checkout."""
+    options = {"limits": UNLIMITED, **options}
     with LocalAzure(subscriptions=subscriptions, bare=bare, start=_start, **options) as cloud:  # type: ignore[arg-type]  # passed to LocalAzure
         yield cloud
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +136,18 @@ def test_call_log_has_actions_and_no_tokens(azure: LocalAzure, sdk: Sdk, closing
         "Microsoft.CostManagement/exports/write": 2,
     }
     assert "very-secret-token" not in repr(list(azure.calls))
+
+
+def test_no_test_depends_on_how_fast_the_machine_uses_up_a_quota(repository: Path) -> None:
+    """A test's tenant follows a clock of the test or has limits of its own; these two make only a few calls."""
+    few = {"tests/localcloud/azure/test_cloud.py", "tests/localcloud/common/test_foreground.py"}
+    sources = {path: path.read_text(encoding="utf-8") for path in (repository / "tests").rglob("*.py")}
+    found = {
+        path.relative_to(repository).as_posix()
+        for path, source in sources.items()
+        if "LocalAzure(" in source
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "LocalAzure"
+        if not {"clock", "limits", None} & {one.arg for one in node.keywords}
+    }
+    assert found == few

@@ -23,6 +23,7 @@ from localcloud.azure.iam.identity import OPERATOR
 from localcloud.azure.iam.rights import BLOB_DATA_OWNER, BLOB_DATA_READER
 from localcloud.azure.platform.deployment import STATE_CONTAINER, TAILPIPE_APP
 from localcloud.azure.platform.resources_api import keep
+from localcloud.azure.quotas import UNLIMITED
 from localcloud.azure.runtime.worker import AzureWorker
 from localcloud.azure.services.directory import made_up_id
 from shared.runtime.clock import SystemClock, VirtualClock
@@ -283,7 +284,7 @@ def test_run_beyond_the_response_timeout_is_followed_by_its_status(monkeypatch: 
     def start(environment: Mapping[str, str]) -> AzureWorker:
         return AzureWorker(APP, environment, task_root=CODE, http_limit_s=1.5)
 
-    with LocalAzure(subscriptions=2, start=start) as cloud:
+    with LocalAzure(subscriptions=2, start=start, limits=UNLIMITED) as cloud:
         sign_in(cloud, monkeypatch)
         cloud.latency(0.6, "Microsoft.CostManagement/*")
         operator = AzureOperator.open({}, clock=Hasty())

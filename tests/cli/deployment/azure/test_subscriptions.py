@@ -14,6 +14,7 @@ from click.testing import Result
 from cli.deployment.azure.invoke import FunctionCaller
 from cli.deployment.azure.operator import AzureOperator
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.quotas import UNLIMITED
 from shared.report import LONGEST_LIST, cut_lists, was_cut
 from tests.cli.support.azure import sign_in, tailpipe
 
@@ -24,7 +25,7 @@ COMMANDS = (("plan",), ("run", "--yes"), ("invoke",), ("doctor",), ("onboarding"
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[LocalAzure]:
     """Return a tenant with three subscriptions, the first of which has the function."""
-    with LocalAzure(subscriptions=3) as cloud:
+    with LocalAzure(subscriptions=3, limits=UNLIMITED) as cloud:
         yield cloud
 
 

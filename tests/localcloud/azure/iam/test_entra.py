@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.customers import APPLICATION
 from localcloud.azure.iam.entra import EXCHANGE, LOGIN, Application, Entra, FederatedCredential, TokenRefused
+from localcloud.azure.quotas import UNLIMITED
 from localcloud.azure.services.directory import made_up_id
 from tests.limits import HANG_S
 
@@ -32,7 +33,7 @@ ENDPOINT = f"{LOGIN}/{OTHER}/oauth2/v2.0/token"
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalAzure]:
     """Return a provider's tenant with two customers' tenants."""
-    with LocalAzure(subscriptions=1, customers=2) as made:
+    with LocalAzure(subscriptions=1, customers=2, limits=UNLIMITED) as made:
         yield made
 
 
