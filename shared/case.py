@@ -34,12 +34,9 @@ class Case:
         self.state = state
         self.now = now
         self.waits = state is not None and state.not_before is not None and state.not_before > now and not requested
-        self.changes: tuple[str, ...] = ()
-        self.unmarked = False
-        if isinstance(seen, Present):
-            if seen.verified:
-                self.changes = drift(target, seen)
-            self.unmarked = seen.ownership is Ownership.UNMARKED and target.kind.writable
+        self.changes = drift(target, seen) if isinstance(seen, Present) and seen.verified else ()
+        unmarked = isinstance(seen, Present) and seen.ownership is Ownership.UNMARKED
+        self.unmarked = unmarked and target.kind.writable
 
     def act(self, verb: Verb, reason: str, detail: str = "", remedy: str = "") -> Action:
         """Return the action."""

@@ -203,7 +203,7 @@ class _Judge:
         last = last_delivery(outcome, entry)
         if last is None:
             return _AWAITED if outcome.result in (Result.DONE, Result.UNCHANGED, Result.PENDING) else _SILENT
-        return _SILENT if _is_late(outcome, last, self._now, self._settings, entry) else _ARRIVES
+        return _SILENT if _is_late(outcome, last, rhythm, self._now, self._settings, entry) else _ARRIVES
 
 
 def last_delivery(outcome: Outcome, entry: TargetState | None) -> datetime | None:
@@ -214,12 +214,16 @@ def last_delivery(outcome: Outcome, entry: TargetState | None) -> datetime | Non
 
 
 def _is_late(
-    outcome: Outcome, last: datetime, now: datetime, settings: EngineSettings, entry: TargetState | None
+    outcome: Outcome,
+    last: datetime,
+    rhythm: timedelta,
+    now: datetime,
+    settings: EngineSettings,
+    entry: TargetState | None,
 ) -> bool:
     seen = outcome.action.observation
     limit = seen.silent_after if isinstance(seen, Present) else None
-    usual = outcome.action.target.rhythm or timedelta(0)
-    return now - last >= (limit or stale_after(usual, settings, entry))
+    return now - last >= (limit or stale_after(rhythm, settings, entry))
 
 
 class Silence(msgspec.Struct, frozen=True, gc=False):
@@ -245,7 +249,7 @@ def find_silence(
         entry = document.state_of(outcome.key)
         last = last_delivery(outcome, entry)
         if last is not None:
-            if _is_late(outcome, last, now, settings, entry):
+            if _is_late(outcome, last, rhythm, now, settings, entry):
                 late.append(outcome)
         elif entry is not None and entry.present:
             # Counted from its creation: a target that is repaired repeatedly would otherwise never count as missing.

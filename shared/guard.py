@@ -64,12 +64,12 @@ def _vanished(plan: Plan, percent: int) -> Problem | None:
 
 def _remedy(lost: Counter[Key], gone: int) -> str:
     """Return the remedy: if all vanished together with one prerequisite, it names that prerequisite."""
-    need, together = lost.most_common(1)[0] if lost else (None, 0)
-    if need is not None and together >= gone - 1:  # the prerequisite itself is one of them
-        return (
-            f"All of them need {need}, which is gone, too. Check the cloud's audit log for who deleted it, and check "
-            "the setting that names it. To recreate it with everything in it, invoke once with force."
-        )
+    for need, together in lost.most_common(1):
+        if together >= gone - 1:  # the prerequisite itself is one of them
+            return (
+                f"All of them need {need}, which is gone, too. Check the cloud's audit log for who deleted it, and "
+                "check the setting that names it. To recreate it with everything in it, invoke once with force."
+            )
     return (
         "Check the credentials, the organization and the settings. If the targets were really removed, invoke once "
         "with force."

@@ -85,7 +85,6 @@ def _salvaged(data: bytes, cloud: str) -> StateDocument:
         raise CorruptState("its owner or its scopes are unreadable")
     document = _kept(raw, StateDocument, fresh(cloud), ("scopes", "runs"))
     document.runs = [note for one in _items(runs, list) if (note := _converted(one, RunNote)) is not None]
-    document.scopes = {}
     for name, one in scopes.items():
         moments = [entry for entry in _items(one, dict).values() if _converted(entry, Moment) is not None]
         blank = ScopeRecord(at=_converted(moments[0], Moment) if moments else LONG_AGO)

@@ -95,7 +95,7 @@ class Ledger:
 
     def oldest(self) -> str | None:
         """Return the oldest month of which anything is known, None of an empty ledger."""
-        numbers = (_key(rows, 0) for rows in self._rows.values() if len(rows))
+        numbers = (_first_key(rows) for rows in self._rows.values() if len(rows))
         return min((name[:7] for name in map(period_of, numbers) if number_of(name) is not None), default=None)
 
     def note(self, scope: str, dataset: str, periods: Mapping[str, Period], now: datetime) -> None:
@@ -167,7 +167,7 @@ class Ledger:
         months, days = (int(f"{now - kept:%Y%m%d}") for kept in (MONTHS_KEPT, DAYS_KEPT))
         for key, rows in list(self._rows.items()):
             # Most have nothing to drop, which the oldest row shows.
-            if not len(rows) or _key(rows, 0) >= (days if _key(rows, 0) % 100 else months):
+            if not len(rows) or _first_key(rows) >= (days if _first_key(rows) % 100 else months):
                 continue
             kept = [row for row in _ROW.iter_unpack(rows) if row[0] >= (days if row[0] % 100 else months)]
             self._rows[key] = b"".join(_ROW.pack(*row) for row in kept)
@@ -282,8 +282,8 @@ def _latest(now: datetime) -> int:
     return (now + SLACK - _EPOCH) // _SECOND
 
 
-def _key(rows: bytes | memoryview, place: int) -> int:
-    return int(_KEY.unpack_from(rows, place * WIDTH)[0])
+def _first_key(rows: bytes | memoryview) -> int:
+    return int(_KEY.unpack_from(rows)[0])
 
 
 def _merged(one: bytes | memoryview, other: bytes | memoryview, latest: int) -> tuple[bytes, bool]:

@@ -58,7 +58,6 @@ class DeliverySession:
     def save(self, owner: str) -> bool:
         """Merge what was noted into the stored ledger, and write it if that is news; return whether it has all."""
         noted, digest = self._noted, self.digest()
-        noted.owner = owner
         if not self._change(owner, lambda stored: stored.merge(noted, self._run.clock.now())):
             return False
         self._saved_digest = digest

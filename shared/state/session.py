@@ -80,7 +80,6 @@ class StateSession:
         return blob.version is None or blob.size > SIZE_LIMIT or is_document(blob.data)
 
     def _parsed(self, blob: Blob) -> StateDocument:
-        self._corrupt = False
         if blob.version is None:
             self._run.log("info", "state-missing")
             return fresh(self._run.cloud)

@@ -97,7 +97,12 @@ ONE_DAY = EscalationPolicy(longest=DAY)
         (Manual("off", GUIDE), None, Result.MANUAL, "off"),
         (NotApplicable("not-here", "m", 7 * DAY), None, Result.EXCLUDED, "not-here"),
         (Transient("busy", "m", retry_after=HOUR), None, Result.DEFERRED, "busy"),
-        (Transient("busy", "m", escalation=TRIES, manual_step=GUIDE), None, Result.DEFERRED, "busy"),
+        (
+            Transient("busy", "m", escalation=EscalationPolicy(tries=2), manual_step=GUIDE),
+            None,
+            Result.DEFERRED,
+            "busy",
+        ),
         (
             Transient("busy", "m", escalation=TRIES, manual_step=GUIDE),
             TargetState(at=START, attempts=1),
@@ -342,6 +347,12 @@ def test_nothing_is_written_after_the_deadline() -> None:
     assert {one.result for one in carried.outcomes} == {Result.DEFERRED}
 
 
+def test_write_begins_as_long_as_any_time_is_left() -> None:
+    """How long it takes is not known beforehand, and its quota refuses what comes too late."""
+    carried = carry_out([action(Verb.CREATE)], recorder=Recorder(seconds=0.5))
+    assert [one.result for one in carried.outcomes] == [Result.DONE]
+
+
 def test_run_that_ends_midway_has_an_outcome_for_every_action() -> None:
     """No later write starts, in this stage or another, and the outcomes have the reason."""
     stop = RunStopped("credentials", "they have expired", "Renew them.")
@@ -468,6 +479,7 @@ def test_duration_of_a_write_is_that_of_its_call_in_milliseconds() -> None:
             recorder.clock.advance(1.5)
             return super().apply(actions)
 
+    recorder.clock.advance(60)
     (outcome,) = carry_out([action(Verb.CREATE)], Slow(), recorder=recorder).outcomes
     assert outcome.duration_ms == 1500
 

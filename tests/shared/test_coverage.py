@@ -309,12 +309,21 @@ def test_first_of_equally_bad_targets_gives_the_code() -> None:
     assert verdicts(some, "s1")["s1"].code == "a"
 
 
-def test_blocked_write_is_as_bad_as_the_worst_that_it_needs() -> None:
+@pytest.mark.parametrize("kind", [DESTINATION, SWITCH])
+def test_blocked_write_is_as_bad_as_the_worst_that_it_needs(kind: Kind) -> None:
     """A failed prerequisite counts even if another one only waits for a person."""
-    bases = [outcome(result, target("owner", DESTINATION, result.value)) for result in (Result.MANUAL, Result.FAILED)]
+    bases = [outcome(result, target("owner", kind, result.value)) for result in (Result.MANUAL, Result.FAILED)]
     needs = tuple(one.key for one in bases)
     write = outcome(Result.BLOCKED, target("s1", EXPORT, "daily", needs=needs), Verb.BLOCK, code="rests-on")
     assert verdicts([*bases, write], "s1")["s1"].coverage == "failed"
+
+
+def test_skipped_target_depends_on_what_holds_its_costs_only() -> None:
+    """What its own export would need does not matter, since that export is not wanted."""
+    base = outcome(Result.FAILED, target("owner", DESTINATION, "data"), Verb.CREATE)
+    whole = outcome(Result.UNCHANGED, target("owner", EXPORT, "all"))
+    member = target("s1", EXPORT, "daily", needs=(base.key,), rests_on=(whole.key,), skip="it is in the owner's export")
+    assert verdicts([base, whole, outcome(Result.SKIPPED, member, Verb.SKIP)], "s1")["s1"].coverage == "covered"
 
 
 def test_only_an_awaited_first_delivery_makes_a_pending_target_covered() -> None:

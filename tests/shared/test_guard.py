@@ -11,7 +11,7 @@ from shared.model import Absent, Action, Key, Present, Result, Unknown, Verb
 from shared.plan import Plan, assemble
 from shared.settings import EngineSettings
 from shared.target_state import TargetState
-from tests.shared.builders import DESTINATION, EXPORT, HOUR, START, action, key, known, paired, remembering
+from tests.shared.builders import DESTINATION, EXPORT, HOUR, ROLE, START, action, key, known, paired, remembering
 from tests.shared.setting import Setting, actions
 
 DEFAULTS = EngineSettings()
@@ -191,6 +191,21 @@ def test_dependency_is_not_deferred_behind_its_dependents() -> None:
     plan = assemble([*exports, action(Verb.CREATE, "owner", DESTINATION, name="data")])
     guarded = guard(paired(plan, memory), capped(2), START, force=False)
     assert [one.key for one in guarded.plan.writes()] == [base, key("s0")]
+
+
+def test_wait_of_a_dependent_counts_for_all_that_it_needs_indirectly() -> None:
+    """Otherwise a long chain would be written one link a run, after everything that began to wait later."""
+    base, middle = Key("z", "destination", "data"), Key("z", "export", "daily")
+    chain = [
+        action(Verb.CREATE, "z", DESTINATION, name="data"),
+        action(Verb.CREATE, "z", needs=(base,)),
+        action(Verb.CREATE, "z", ROLE, name="reader", needs=(middle,)),
+    ]
+    others = [action(Verb.CREATE, f"a{number}") for number in range(3)]
+    waits = {one.key: HOUR for one in others} | {chain[-1].key: 2 * HOUR}
+    memory = remembering({one: TargetState(at=START, waiting_since=START - wait) for one, wait in waits.items()})
+    guarded = guard(paired(assemble([*chain, *others]), memory), capped(3), START, force=False)
+    assert {one.key for one in guarded.plan.writes()} == {one.key for one in chain}
 
 
 def test_dependents_of_a_deferred_write_are_held_back() -> None:

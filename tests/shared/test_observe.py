@@ -127,9 +127,11 @@ def test_failed_bulk_observation_makes_every_target_unknown() -> None:
     """No target is Absent because a listing was denied, and no single read is made."""
     cloud = ScriptedCloud()
     cloud.survey_error = Denied("denied", "no listing")
-    observations = observe(cloud, targets(3), fresh("memory"), Recorder().run, 0)
+    run = Recorder().run
+    observations = observe(cloud, targets(3), fresh("memory"), run, 0)
     assert list(observations.values()) == [Unknown("denied", "no listing")] * 3
     assert cloud.inspected == []
+    assert not run.cut_short
 
 
 def test_target_without_time_for_its_read_is_left_out() -> None:
@@ -145,6 +147,13 @@ def test_target_without_time_for_its_read_is_left_out() -> None:
     assert look([two]) == ({two.key: Present()}, False)
     cloud.survey_error = OutOfTime("too late")
     assert look([one, two]) == ({}, True)
+
+
+def test_target_is_read_as_long_as_any_time_is_left() -> None:
+    """How long a read takes is not known beforehand."""
+    recorder, cloud = Recorder(seconds=0.5), ScriptedCloud()
+    observe(cloud, targets(1), fresh("memory"), recorder.run, 0)
+    assert len(cloud.inspected) == 1
 
 
 def test_nothing_is_read_after_the_deadline() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shared.case import Case
-from shared.model import NOT_LOOKED_AT, Absent, Present
-from shared.rules import ANY, RULES, decide, table
+from shared.model import NOT_LOOKED_AT, Absent, Health, Present
+from shared.rules import ANY, RULES, Rule, decide, table
 from tests.shared.builders import START, with_state
 from tests.shared.test_plan import ROWS, Row
 
@@ -39,3 +39,20 @@ def test_docstring_contains_every_row_of_the_table() -> None:
     for rule, row in zip(RULES, rows, strict=True):
         assert rule.condition in row
         assert row in (decide.__doc__ or "")
+
+
+def test_table_has_aligned_columns_below_their_names() -> None:
+    """It is a table in reStructuredText, which the documentation shows."""
+    first, last = RULES[0], RULES[-1]
+    few = [
+        Rule(ANY, "scope not active", "SKIP (reason)", first.applies, first.action),
+        Rule((Health.HEALTHY, Health.BROKEN), "drift", "REPAIR", last.applies, last.action),
+    ]
+    assert table(few).splitlines() == [
+        "========================  ================  =============",
+        "observation               condition         verb (reason)",
+        "========================  ================  =============",
+        "any                       scope not active  SKIP (reason)",
+        "Present, HEALTHY, BROKEN  drift             REPAIR",
+        "========================  ================  =============",
+    ]

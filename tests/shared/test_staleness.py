@@ -42,6 +42,7 @@ def test_limit_is_bounded_by_the_settings() -> None:
     narrow = EngineSettings(stale_min_hours=72, stale_max_hours=96)
     assert stale_after(USUAL, narrow, None) == timedelta(hours=72)
     assert stale_after(USUAL, narrow, remembering(0, 30)) == timedelta(hours=96)
+    assert stale_after(HOUR, EngineSettings(stale_min_hours=2), None) == 2 * HOUR
 
 
 def test_listed_days_count_in_addition_to_remembered_ones() -> None:
@@ -55,6 +56,7 @@ def test_monthly_scope_is_not_silent_after_three_days() -> None:
     daily, monthly = remembering(*range(8)), remembering(0, 30, 61)
     last, now = START, START + 3 * DAY
     assert is_silent(last, now, USUAL, LIMITS, daily)
+    assert is_silent(last, last + USUAL, USUAL, LIMITS, daily)
     assert not is_silent(last, now, USUAL, LIMITS, monthly)
     assert is_silent(last, START + 46 * DAY, USUAL, LIMITS, monthly)
     assert not is_silent(None, now, USUAL, LIMITS, daily)

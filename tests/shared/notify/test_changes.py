@@ -502,6 +502,15 @@ def test_merge_keeps_each_message_once_and_its_sent_time(sent_first: bool) -> No
     assert merge_notices(None, one) == one
 
 
+def test_merge_keeps_the_later_week_of_a_digest() -> None:
+    """Otherwise a week would get a second digest."""
+    weeks = [Notices(START, digest="2026-W02"), Notices(START, digest="2026-W01")]
+    for pair in (weeks, weeks[::-1]):
+        merged = merge_notices(*pair)
+        assert merged is not None
+        assert merged.digest == "2026-W02"
+
+
 def test_number_of_kept_messages_is_limited() -> None:
     """If a webhook never answers, the oldest messages are dropped and the state does not grow."""
     many = [Notice(f"{number:03d}", START + number * DAY, "x", "t") for number in range(60)]

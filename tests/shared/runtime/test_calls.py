@@ -83,7 +83,7 @@ def test_transient_error_is_retried_with_growing_waits() -> None:
     waits = [later - before for before, later in zip(call.moments, call.moments[1:], strict=False)]
     assert [0.5 <= wait / expected <= 1.5 for wait, expected in zip(waits, (1, 2, 4), strict=True)] == [True] * 3
     assert recorder.run.calls.counts["read"] == 4
-    assert recorder.events() == ["call-retried"] * 3
+    assert [line[:2] for line in recorder.lines] == [("info", "call-retried")] * 3
     assert recorder.lines[0][2]["attempt"] == 1
 
 
@@ -127,6 +127,14 @@ def test_retries_are_limited_by_tries_and_seconds(errors: list[Transient], tries
     assert recorder.clock.monotonic() <= seconds
 
 
+def test_wait_as_long_as_the_budget_is_made() -> None:
+    """The budget is the longest wait that is allowed."""
+    recorder = Recorder()
+    call = Flaky(recorder.clock, busy(BUDGET_S))
+    assert recorder.run.calls("read", call) == "answer"
+    assert call.moments == [0, BUDGET_S]
+
+
 @pytest.mark.parametrize("error", [Denied("denied", "no"), Permanent("wrong", "no"), CloudError("other", "no")])
 def test_permanent_error_is_not_retried(error: CloudError) -> None:
     """A denied or invalid request raises its error immediately."""
@@ -166,7 +174,7 @@ def test_throttled_call_pauses_its_quota() -> None:
     recorder.run.calls("write", other)
     recorder.run.calls("read", same)
     assert (other.moments, same.moments) == ([0], [LONGEST_PAUSE_S])
-    assert recorder.events() == ["throttled"]
+    assert [line[:2] for line in recorder.lines] == [("warning", "throttled")]
     recorder.run.calls("read", call)
     assert call.moments[1] - call.moments[0] >= 30
 
@@ -230,6 +238,12 @@ def test_back_off_doubles_up_to_its_maximum(attempts: int, minutes: int) -> None
     for _ in range(20):
         wait = jittered(timedelta(minutes=5), attempts, timedelta(days=1), rng)
         assert 0.8 * minutes * 60 <= wait.total_seconds() <= 1.2 * minutes * 60 + 1
+
+
+def test_back_off_is_doubled_at_most_twenty_times() -> None:
+    """The number would otherwise become too large for a duration."""
+    wait = jittered(timedelta(seconds=1), 10**6, timedelta(days=365), random.Random(7))
+    assert 0.8 <= wait.total_seconds() / 2**20 <= 1.2
 
 
 def test_pause_past_the_deadline_does_not_prevent_saving() -> None:

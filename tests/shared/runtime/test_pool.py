@@ -67,10 +67,13 @@ def test_items_are_consumed_only_when_they_can_start() -> None:
             taken.append(number)
             yield number
 
-    answers = each(items(), lambda number: number, 2, always)
-    next(answers)
-    assert len(taken) <= 2
-    assert len(list(answers)) == 99
+    release = threading.Event()  # the first item is running the whole time
+    answers = each(items(), lambda number: number or release.wait(HANG_S), 2, always)
+    for returned in range(1, 51):
+        next(answers)
+        assert len(taken) <= returned + 1
+    release.set()
+    assert len(list(answers)) == 50
 
 
 def test_exception_is_raised_after_running_items_have_ended() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.errors import OutOfTime
 from shared.runtime.clock import Deadline, VirtualClock
-from shared.runtime.rate_limit import FLOOR, RECOVERY_S, Limiter, Rate
+from shared.runtime.rate_limit import FLOOR, RECOVERY_S, SAME_BURST_S, Limiter, Rate
 
 
 class LimiterOnClock:
@@ -102,6 +102,16 @@ def test_refusals_within_a_second_count_once() -> None:
     before = limiter.limiter.share()
     limiter.limiter.throttled(0)
     assert limiter.limiter.share() == pytest.approx(before / 2)
+
+
+@pytest.mark.parametrize(("seconds", "share"), [(SAME_BURST_S / 2, 0.5), (SAME_BURST_S, 0.25)])
+def test_refusal_after_a_second_counts_again(seconds: float, share: float) -> None:
+    """Until then, the calls may have been in flight together."""
+    limiter = LimiterOnClock(10)
+    limiter.limiter.throttled(60)
+    limiter.clock.advance(seconds)
+    limiter.limiter.throttled(0)
+    assert limiter.limiter.share() == share
 
 
 def test_rate_recovers_linearly_to_the_documented_rate() -> None:

@@ -469,6 +469,7 @@ def test_each_announced_period_is_marked_alone() -> None:
         ("2025-06-06", True),
         ("2025-06-05", True),
         ("2025-06-04", False),
+        ("2024-12-08", False),  # its number is a multiple of 101
     ],
 )
 def test_old_periods_are_dropped_by_their_sort(name: str, kept: bool) -> None:
@@ -479,6 +480,32 @@ def test_old_periods_are_dropped_by_their_sort(name: str, kept: bool) -> None:
         assert (name in made.periods("s1", "focus")) is kept
         assert "2026-07" in made.periods("s0", "focus")
         assert (("s1", "focus") in made.series()) is (kept or bool(more))
+
+
+def test_day_at_the_limit_is_kept_beside_an_older_one() -> None:
+    """The limit is the oldest day that is kept."""
+    made = ledger(("s1", "focus", {"2025-06-04": JUNE, "2025-06-05": JUNE}, NOW))
+    made.compact(NOW)
+    assert list(made.periods("s1", "focus")) == ["2025-06-05"]
+
+
+@pytest.mark.parametrize("at", [datetime(1960, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)])
+def test_time_of_observation_by_a_wrong_clock_is_recorded(at: datetime) -> None:
+    """A row has no room for it; the period is kept all the same."""
+    assert ledger(("s1", "focus", {"2026-06": JUNE}, at)).periods("s1", "focus") == {"2026-06": JUNE}
+
+
+def test_arrival_long_before_a_period_is_clamped() -> None:
+    """A row counts the minutes from the period's beginning."""
+    early = Period(first=datetime(1, 1, 1, tzinfo=UTC))
+    (found,) = ledger(("s1", "focus", {"9999-01": early}, NOW)).periods("s1", "focus").values()
+    assert found.first == datetime(9999, 1, 1, tzinfo=UTC) - (2**31 - 1) * MINUTE
+
+
+def test_observed_sizes_of_nothing_are_kept() -> None:
+    """No bytes are something else than an unknown number of them."""
+    nothing = Period(0, 0)
+    assert ledger(("s1", "focus", {"2026-06": nothing}, NOW)).periods("s1", "focus") == {"2026-06": nothing}
 
 
 def test_time_of_writing_is_stored_and_read() -> None:

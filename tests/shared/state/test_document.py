@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import RunStopped
-from shared.state.decoding import FACTS_DEPTH, CorruptState, parse
+from shared.state.decoding import FACTS_DEPTH, CorruptState, is_document, parse
 from shared.state.document import (
     RUNS_KEPT,
     VERSION,
@@ -75,7 +75,7 @@ def test_encoded_document_is_readable() -> None:
     """It is indented, sorted and without default values; equal content gives equal bytes."""
     memory = known(key("s2"), key("s1"))
     text = dump(memory, START).decode()
-    assert text.splitlines()[0] == "{"
+    assert text.splitlines()[:2] == ["{", ' "cloud": "memory",']
     assert text.index('"s1"') < text.index('"s2"')
     assert '"export/daily": {' in text
     assert "attempts" not in text
@@ -90,6 +90,8 @@ def test_large_document_is_not_indented(monkeypatch: pytest.MonkeyPatch) -> None
     readable = dump(memory, START)
     monkeypatch.setattr("shared.state.document.INDENTED", 100)
     compact = dump(memory, START)
+    monkeypatch.setattr("shared.state.document.INDENTED", len(compact))
+    assert dump(memory, START) == readable
     assert b"\n" not in compact
     assert parse(compact, "memory", START) == parse(readable, "memory", START)
 
@@ -520,6 +522,19 @@ def test_damage_of_a_value_is_reported_and_the_intact_parts_are_kept() -> None:
     assert found.scopes["s1"].targets == {}
     assert found.scopes["s2"].at == START + HOUR
     assert [one.run_id for one in found.runs] == ["run-1"]
+
+
+def test_damaged_value_is_not_guessed() -> None:
+    """A number in a text is damage like any other."""
+    assert parse(with_entry(b'"attempts":"3"'), "memory", START).scopes["s1"].targets == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "complete"), [(b"[]", True), (b'{"a":[7]}', True), (b'{"a":', False), (b"7", False), (b"", False)]
+)
+def test_complete_document_is_an_object_or_an_array(data: bytes, complete: bool) -> None:
+    """Whatever it holds; anything else may have been cut off in transit."""
+    assert is_document(data) is complete
 
 
 def test_time_of_a_damaged_scope_is_taken_from_what_is_intact_in_it() -> None:

@@ -156,3 +156,9 @@ def test_day_in_facts_and_arrivals_may_be_tomorrow(day: str, kept: bool) -> None
     assert (drop_times_ahead(memory, START) == 0) is kept
     left = memory.scopes["s1"].targets["export/daily"]
     assert bool(left.arrivals) is bool(left.facts) is kept
+
+
+def test_plausible_arrivals_are_kept_beside_others() -> None:
+    """Tomorrow's is one of them."""
+    days = tuple(START.date() + timedelta(days=ahead) for ahead in (0, 1, 2))
+    assert after(TargetState(at=START, arrivals=days)).arrivals == days[:2]

@@ -597,6 +597,54 @@ def test_state_damaged_in_transit_is_read_again() -> None:
     assert "state-corrupt" not in storage.recorder.events()
 
 
+@pytest.mark.parametrize("data", [None, dump(owned(known(key("s1"))), START)], ids=["none", "of the limit"])
+def test_intact_state_is_read_once(data: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second read is for what may have been damaged in transit; a state of exactly the limit is not too large."""
+    storage = SharedStore(data=data)
+    reads: list[int] = []
+    read = storage.store.load
+
+    def counted(limit: int, document: str = STATE) -> Blob:
+        reads.append(limit)
+        return read(limit, document)
+
+    monkeypatch.setattr(storage.store, "load", counted)
+    monkeypatch.setattr("shared.state.session.SIZE_LIMIT", len(data or b""))
+    assert bool(storage.session().open().scopes) is (data is not None)
+    assert len(reads) == 1
+
+
+def test_state_is_set_aside_once_even_if_others_write_it() -> None:
+    """What another run wrote in between is intact."""
+    storage = SharedStore(data=b"broken")
+    session = storage.working()
+    storage.change(lambda document: learn(document, "s1"))
+    session.save()
+    assert list(storage.store.aside.values()) == [b"broken"]
+    assert "s1" in storage.stored().scopes
+
+
+def test_fact_of_a_wrong_type_is_dropped_by_the_session() -> None:
+    """The provider says of which type each of its facts is."""
+    memory = known(key("s1"), remembered={"seen": 7, "other": 7})
+    storage = SharedStore(owned(memory))
+    session = StateSession(storage.store, storage.recorder.run, facts={"seen": str})
+    entry = session.open().state_of(key("s1"))
+    assert entry is not None
+    assert entry.facts == {"other": 7}
+
+
+def test_state_under_a_former_name_of_the_owner_is_adopted() -> None:
+    """Another owner's is refused."""
+    storage = SharedStore(owned(fresh("memory"), "org-0"))
+    session = storage.session()
+    session.open()
+    with pytest.raises(RunStopped, match="belongs to"):
+        session.lock(OWNER, ["org-9"])
+    session.lock(OWNER, ["org-0"])
+    assert storage.stored().owner == OWNER
+
+
 def test_state_that_could_not_be_read_again_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """The former one stays as it is, and the error says what to do; one of exactly the limit is written."""
     shared = SharedStore(owned(fresh("memory")))
@@ -623,6 +671,12 @@ def test_refused_run_is_shown_until_when_the_lock_is_held() -> None:
     with pytest.raises(AnotherRun) as raised:
         shared.session().open()
     assert (START + LEASE).isoformat() in str(raised.value)
+    storage = TwoClocks(timedelta(hours=1))
+    storage.working()
+    storage.advance(60)
+    with pytest.raises(AnotherRun) as raised:
+        storage.session().open()
+    assert (START + timedelta(hours=1) + LEASE).isoformat() in str(raised.value)
 
 
 def test_document_of_the_oldest_form_gets_the_cloud_of_its_function() -> None:

@@ -425,6 +425,14 @@ def test_state_of_a_long_gone_scope_is_compacted(gone_for: timedelta | None, kep
     assert FORGET_AFTER == 90 * DAY
 
 
+def test_state_of_a_scope_that_may_return_is_kept() -> None:
+    """Its targets were part of no run since it left: that says nothing about them."""
+    memory = known(key("s1"), at=START - 2 * FORGET_AFTER)
+    memory.scopes["s1"].gone_at = START - DAY
+    compact(memory, START)
+    assert memory.scopes["s1"].targets
+
+
 @pytest.mark.parametrize(
     ("age", "is_target", "kept"),
     [
