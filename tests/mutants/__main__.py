@@ -33,7 +33,7 @@ from tests.mutants import collected
 from tests.mutants.collected import CPU_FACTOR, HANG_SECONDS, KILLED, OPTIONS, SURVIVED, Collected, Reach
 from tests.mutants.groups import GROUPS, ROOT, Group
 from tests.mutants.guards import ANSWERS, GUARDS, Guard
-from tests.mutants.mutate import Mutant, mutants_of, replaced
+from tests.mutants.mutate import Mutant, mutants_of
 
 KEPT = ROOT / "build" / "mutants"
 LIST = Path(__file__).with_name("survivors.txt")
@@ -47,7 +47,7 @@ FILES = 4  # test files that are imported for a mutant of what a module executes
 
 
 class Results:
-    """Verdicts in a file: killed ones are valid while the module is the same, others while the tests are, too."""
+    """Verdicts in a file: killed ones are valid while what they change is the same, others while the tests are, too."""
 
     def __init__(self, name: str, tests: str) -> None:
         self.path, self.tests = KEPT / f"{name}.jsonl", tests
@@ -56,24 +56,24 @@ class Results:
             one = json.loads(line)
             self.found[one["name"]] = one
 
-    def get(self, mutant: Mutant, module: str) -> dict[str, Any] | None:
+    def get(self, mutant: Mutant) -> dict[str, Any] | None:
         """Return the verdict of an earlier run, if it is still valid."""
         one = self.found.get(mutant.name)
-        if one is None or one["module"] != module or not (one["killed"] or one["test_digest"] == self.tests):
+        if one is None or one["state"] != mutant.part or not (one["killed"] or one["test_digest"] == self.tests):
             return None
         return one
 
-    def add(self, mutant: Mutant, module: str, killed: bool, by: str, tests: int) -> None:
+    def add(self, mutant: Mutant, killed: bool, by: str, tests: int) -> None:
         """Keep the verdict of a mutant."""
-        self.keep(mutant.name, module, killed, by, tests)
+        self.keep(mutant.name, mutant.part, killed, by, tests)
 
     def state_of(self, name: str) -> str:
-        """Return for which state of the module, and of the tests, the verdict of a name is valid."""
-        return str(self.found.get(name, {}).get("module", ""))
+        """Return for which state of the source, and of the tests, the verdict of a name is valid."""
+        return str(self.found.get(name, {}).get("state", ""))
 
-    def keep(self, name: str, module: str, killed: bool, by: str, tests: int) -> None:
+    def keep(self, name: str, state: str, killed: bool, by: str, tests: int) -> None:
         """Keep a verdict."""
-        one = {"name": name, "module": module, "test_digest": self.tests, "killed": killed, "by": by, "tests": tests}
+        one = {"name": name, "state": state, "test_digest": self.tests, "killed": killed, "by": by, "tests": tests}
         self.found[name] = one
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(one) + "\n")
@@ -87,13 +87,13 @@ def digest_of(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def tests_digest(group: Group) -> str:
-    """Return the hash of the tests of a group, and of what all tests share."""
+def tests_of(group: Group) -> set[Path]:
+    """Return the files of the tests of a group, and those that all tests share."""
     files: set[Path] = set((ROOT / "tests").glob("*.py"))
     for one in group.tests:
         path = ROOT / one
         files |= set(path.rglob("*.py")) if path.is_dir() else {path}
-    return digest_of(files)
+    return files
 
 
 class Play:
@@ -101,19 +101,20 @@ class Play:
 
     def __init__(self, name: str, only: str, jobs: int) -> None:
         self.name, self.group, self.jobs = name, GROUPS[name], jobs
-        self.results = Results(name, tests_digest(self.group))
+        self.results = Results(name, digest_of(tests_of(self.group)))
         self.mutants: list[Mutant] = []
-        self.modules: dict[str, str] = {}
+        self.modules = self.group.files()
+        helpers = [one for one in tests_of(self.group) if not one.name.startswith("test_")]
+        self.shared = digest_of([*helpers, *(ROOT / one for one in self.modules)])
         self.originals: dict[str, CodeType] = {}
-        for path in self.group.files():
+        for path in self.modules:
             source = (ROOT / path).read_text(encoding="utf-8")
-            self.modules[path] = hashlib.sha256(source.encode()).hexdigest()[:16]
             self.originals[path] = compile(source, str(ROOT / path), "exec", dont_inherit=True)
             self.mutants += [one for one in mutants_of(path, source) if not only or fnmatch(one.name, only)]
 
     def waiting(self) -> list[Mutant]:
         """Return the mutants without a valid verdict."""
-        return [one for one in self.mutants if self.results.get(one, self.modules[one.path]) is None]
+        return [one for one in self.mutants if self.results.get(one) is None]
 
     def run(self) -> None:
         """Try all mutants that wait: those of functions in a process with all tests, the others by imports."""
@@ -125,17 +126,24 @@ class Play:
         self.results = Results(self.name, self.results.tests)
         if code != [0]:
             raise RuntimeError(f"pytest ended with {code[0]}: python -m pytest {' '.join(arguments)}")
-        self._play_imports(Reach(**_kept_reach(self.name)))
+        self._play_imports(collected.reach_in(self._folder(), self._state_of))
+
+    def _folder(self) -> Path:
+        """Return where it is kept which tests execute which lines, a file for each test file."""
+        folder = KEPT / f"{self.name}.reach"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _state_of(self, file: str) -> str:
+        """Return the hash of what the lines that a test file executes depend on; "" if it is gone."""
+        path = ROOT / file
+        return f"{self.shared} {digest_of([path])}" if path.exists() else ""
 
     def _reach(self, plugin: Collected) -> Reach:
-        """Return which tests execute which lines; it is measured again if a module or a test changed."""
-        path = KEPT / f"{self.name}.reach.json"
-        key = f"{self.results.tests} {sorted(self.modules.items())}"
-        if path.exists() and json.loads(path.read_bytes())["key"] == key:
-            return Reach(**_kept_reach(self.name))
+        """Return which tests execute which lines; it is measured again of what changed."""
         begun = time.monotonic()
-        reach = plugin.measure()
-        path.write_text(json.dumps({"key": key, **reach._asdict()}), encoding="utf-8")
+        plugin.measure(self._folder(), self._state_of)
+        reach = collected.reach_in(self._folder(), self._state_of)
         print(f"{self.name}: {len(reach.seconds):,} tests measured in {time.monotonic() - begun:.0f} s", flush=True)
         return reach
 
@@ -154,9 +162,7 @@ class Play:
                 if earlier in tests:
                     tests.sort(key=lambda test, earlier=earlier: test != earlier)  # type: ignore[misc]  # mypy: lambda with a default
                 if not tests:
-                    if replaced(self.originals[one.path], one.code(ROOT)) is not None:
-                        self.results.add(one, self.modules[one.path], killed=False, by="no test executes it", tests=0)
-                    continue
+                    continue  # if anything executes it, it is the import of the module
                 work = partial(self._try, plugin, reach, one, tests)
                 yield (one, tests), work, 0, HANG_SECONDS + 30 * reach.cost(tests)
 
@@ -166,7 +172,7 @@ class Play:
                 return
             killed = ended.code != SURVIVED
             by = ended.text or ("its time" if ended.code == -1 else "its exit") if killed else ""
-            self.results.add(mutant, self.modules[mutant.path], killed=killed, by=by, tests=len(tests))
+            self.results.add(mutant, killed=killed, by=by, tests=len(tests))
             progress.count(killed)
 
         collected.fork_all(works(), self.jobs, done)
@@ -194,7 +200,7 @@ class Play:
         def done(label: Any, ended: collected.Ended) -> None:
             mutant, tests = label
             killed = ended.code != SURVIVED
-            self.results.add(mutant, self.modules[mutant.path], killed=killed, by=ended.text, tests=len(tests))
+            self.results.add(mutant, killed=killed, by=ended.text, tests=len(tests))
             progress.count(killed)
 
         collected.fork_all(works(), self.jobs, done)
@@ -205,12 +211,6 @@ class Play:
 
 IMPORTED = 3
 _SPELLED = {name.replace(" ", "-"): name for name in LISTS}
-
-
-def _kept_reach(name: str) -> dict[str, Any]:
-    kept = json.loads((KEPT / f"{name}.reach.json").read_bytes())
-    lines = {path: {int(line): tests for line, tests in some.items()} for path, some in kept["lines"].items()}
-    return {"lines": lines, "seconds": kept["seconds"]}
 
 
 def _of_few_files(mutant: Mutant, reach: Reach) -> list[str]:
@@ -374,7 +374,7 @@ def differences(survived: Mapping[str, bool], known: Mapping[str, str], groups: 
 
 def row(name: str, play: Play) -> tuple[list[str], dict[str, bool], float]:
     """Return the group's row of the table, whether each mutant survived, and the score in per cent."""
-    verdicts = {one.name: play.results.get(one, play.modules[one.path]) for one in play.mutants}
+    verdicts = {one.name: play.results.get(one) for one in play.mutants}
     survived = {one: not verdict["killed"] for one, verdict in verdicts.items() if verdict}
     killed = len(survived) - sum(survived.values())
     score = 100 * killed / max(1, len(survived))

@@ -2,7 +2,7 @@
 
 First it measures which tests execute which lines, each test in a forked process of several. Then each mutant gets a
 process in which the code of the changed function is replaced, and which runs only the tests that execute the changed
-lines: those of the module's own test file first, then the fastest. The first one that fails ends it.
+lines: all of the module's own test file first, then the fastest. The first one that fails ends it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from _pytest.runner import runtestprotocol
 from tests.mutants.groups import ROOT
 from tests.mutants.mutate import Mutant, Place, place_of, replaced, with_inner
 
-MOST_SECONDS = 3.0  # of CPU, as measured without a mutant: longer lists of tests are cut
+MOST_SECONDS = 3.0  # of CPU, as measured without a mutant, for the tests of other files than the module's own
 CPU_FACTOR, CPU_SECONDS = 10, 3  # a test that takes so many times longer, plus these seconds, runs in circles
 HANG_SECONDS = 90  # of the clock, for a mutant that waits without end
 SURVIVED, KILLED = 0, 1
@@ -56,14 +56,14 @@ class Reach(NamedTuple):
     seconds: dict[str, float]
 
     def tests_for(self, path: str, lines: Sequence[int]) -> list[str]:
-        """Return the tests that execute one of the lines, the most promising ones first, within MOST_SECONDS."""
+        """Return tests that execute one of the lines: all of the module's own file, then the fastest of others."""
         covered = self.lines.get(path, {})
         found = {test for line in lines for test in covered.get(line, ())}
-        stem = Path(path).stem
-        ordered = sorted(found, key=lambda one: (f"test_{stem}.py" not in one, self.seconds.get(one, 0.0)))
-        chosen: list[str] = []
+        ordered = sorted(found, key=lambda one: self.seconds.get(one, 0.0))
+        file = f"/test_{Path(path).stem}.py"
+        chosen = [one for one in ordered if file in one]
         spent = 0.0
-        for one in ordered:
+        for one in (one for one in ordered if file not in one):
             spent += self.seconds.get(one, 0.0)
             if chosen and spent > MOST_SECONDS:
                 break
@@ -104,28 +104,25 @@ class Collected:
 
     # --- which tests execute which lines ----------------------------------------------------------------------------
 
-    def measure(self) -> Reach:
-        """Run all tests once and return what each of them executes; a test that fails is left out."""
-        modules: dict[str, list[str]] = defaultdict(list)
-        for name in self.items:
-            modules[name.split("::")[0]].append(name)
-        with tempfile.TemporaryDirectory() as folder:
-            jobs = [(Path(folder) / f"{number}.json", names) for number, names in enumerate(modules.values())]
-            in_forks((partial(self._measure_some, *job) for job in jobs), self.jobs)
-            reach = Reach(defaultdict(lambda: defaultdict(list)), {})
-            for path, names in jobs:
-                if not path.exists():
-                    raise RuntimeError(f"the tests of {names[0].split('::')[0]} ended their process")
-                measured = json.loads(path.read_bytes())
-                reach.seconds.update(measured["seconds"])
-                covered = (
-                    (file, int(line), tests) for file, of in measured["lines"].items() for line, tests in of.items()
-                )
-                for file, line, tests in covered:
-                    reach.lines[file][line].extend(tests)
-        return reach
+    def measure(self, folder: Path, state_of: Callable[[str], str]) -> None:
+        """Run the tests of each file, and write into `folder` what each test executes; one that fails is left out.
 
-    def _measure_some(self, path: Path, names: Sequence[str]) -> int:
+        A file whose `state_of` is that of the last time is not measured again.
+        """
+        files: dict[str, list[str]] = defaultdict(list)
+        for name in self.items:
+            files[name.split("::")[0]].append(name)
+        known = {one["file"] for one in _measured(folder, state_of)}
+        jobs = [
+            (folder / f"{file.replace('/', '+')}.json", names, {"file": file, "state": state_of(file)})
+            for file, names in files.items()
+            if file not in known
+        ]
+        in_forks((partial(self._measure_some, *job) for job in jobs), self.jobs)
+        if ended := {job[2]["file"] for job in jobs} - {one["file"] for one in _measured(folder, state_of)}:
+            raise RuntimeError(f"the tests of {', '.join(sorted(ended))} ended their process")
+
+    def _measure_some(self, path: Path, names: Sequence[str], head: Mapping[str, str]) -> int:
         with _quiet(self.items[names[0]].session), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that tests execute none of the modules
             measured = coverage.Coverage(
@@ -142,7 +139,7 @@ class Collected:
                 }
                 for file in data.measured_files()
             }
-        path.write_text(json.dumps({"seconds": seconds, "lines": lines}), encoding="utf-8")
+        path.write_text(json.dumps({**head, "seconds": seconds, "lines": lines}), encoding="utf-8")
         return 0
 
     def _run(self, names: Sequence[str], before: Callable[[str], object]) -> Iterator[tuple[str, float]]:
@@ -188,6 +185,25 @@ class Collected:
                         session._setupstate.teardown_exact(None)
                     return name
         return ""
+
+
+def _measured(folder: Path, state_of: Callable[[str], str]) -> Iterator[dict[str, Any]]:
+    """Yield what was measured of each test file that is still the same."""
+    for path in sorted(folder.glob("*.json")):
+        one = json.loads(path.read_bytes())
+        if one["state"] == state_of(one["file"]):
+            yield one
+
+
+def reach_in(folder: Path, state_of: Callable[[str], str]) -> Reach:
+    """Return which tests execute which lines, as measured before."""
+    reach = Reach(defaultdict(lambda: defaultdict(list)), {})
+    for one in _measured(folder, state_of):
+        reach.seconds.update(one["seconds"])
+        for file, of in one["lines"].items():
+            for line, tests in of.items():
+                reach.lines[file][int(line)].extend(tests)
+    return reach
 
 
 def quick_properties() -> None:

@@ -10,6 +10,7 @@ classes, and the `strict` of zip.
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -57,11 +58,16 @@ class Change(NamedTuple):
 
 
 class Mutant(NamedTuple):
-    """One changed place of a module: `lines` are the first and the last line of what is changed."""
+    """One changed place of a module.
+
+    `lines` are the first and the last line of what is changed, `part` the hash of the function, the class or the
+    statement of the module that it is in.
+    """
 
     name: str
     path: str
     lines: tuple[int, int]
+    part: str
     tree: ast.Module
     change: Change
 
@@ -74,6 +80,7 @@ class Mutant(NamedTuple):
 def mutants_of(path: str, source: str) -> list[Mutant]:
     """Return all mutants of a module, in the order of its source."""
     tree = ast.parse(source)
+    parts = [(one.end_lineno or 0, hashlib.sha256(ast.unparse(one).encode()).hexdigest()[:16]) for one in tree.body]
     seen: Counter[str] = Counter()
     found = []
     for change in _changes(tree, "", skip=_untouched(tree)):
@@ -81,7 +88,8 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
         seen[text] += 1
         name = text if seen[text] == 1 else f"{text} #{seen[text]}"
         lines = (getattr(change.old, "lineno", 1), getattr(change.old, "end_lineno", 1))
-        found.append(Mutant(name, path, lines, tree, change))
+        part = next(digest for end, digest in parts if end >= lines[0])
+        found.append(Mutant(name, path, lines, part, tree, change))
     return found
 
 
@@ -112,7 +120,7 @@ def _untouched(tree: ast.Module) -> set[int]:
                 skip.add(id(node))
             case ast.Raise(exc=ast.Call(args=args)):
                 skip |= {id(one) for one in args if not isinstance(one, ast.Constant)}
-            case ast.Expr(value=ast.Call(func=ast.Attribute(attr=attr))) if attr in LOGS:
+            case ast.Expr(value=ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name))) if name.strip("_") in LOGS:
                 skip.add(id(node))
             case ast.ClassDef():
                 skip |= {id(one) for one in node.keywords}  # how a class is stored, such as frozen=True

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants import __main__ as command
-from tests.mutants.collected import Reach, fork_all
+from tests.mutants.collected import MOST_SECONDS, Reach, fork_all
 from tests.mutants.groups import GROUPS, ROOT
 from tests.mutants.guards import ANSWERS, GUARDS, Guard
 from tests.mutants.mutate import mutants_of, replaced
@@ -107,13 +107,13 @@ def test_every_listed_survivor_has_a_reason_and_exists() -> None:
 
 
 def test_tests_of_the_module_itself_come_first() -> None:
-    """Then the fastest, as long as they are within the limit."""
+    """Then the fastest of other files, as long as they are within the limit."""
     tests = ["tests/shared/test_apply.py::a", "tests/shared/test_plan.py::b", "tests/shared/test_plan.py::c"]
     reach = Reach({"shared/plan.py": {7: tests, 9: ["other"]}}, dict(zip(tests, (0.1, 0.3, 0.2), strict=True)))
     assert reach.tests_for("shared/plan.py", range(6, 8)) == [tests[2], tests[1], tests[0]]
     assert reach.tests_for("shared/plan.py", [1]) == []
-    long = Reach(reach.lines, dict(zip(tests, (1.0, 0.3, 9.0), strict=True)))
-    assert long.tests_for("shared/plan.py", [7]) == [tests[1]]
+    long = Reach(reach.lines, dict(zip(tests, (MOST_SECONDS + 1, 0.3, 9.0), strict=True)))
+    assert long.tests_for("shared/plan.py", [7]) == [tests[1], tests[2]]
 
 
 def test_processes_end_with_their_code_and_their_text() -> None:
