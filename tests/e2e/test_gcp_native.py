@@ -32,8 +32,6 @@ VALUES = {
     "tailpipe_issuer": "https://issuer.example.com",
     "tailpipe_audience": "https://audience.example.com",
     "check_issuer": "false",
-    # Of Pub/Sub, the local cloud has only what the function calls, and an adoption reads topics.
-    "events": "false",
 }
 
 

@@ -28,7 +28,8 @@ class ProjectsApi:
             "serviceusage.services.get": self._service,
             "serviceusage.services.list": self._services,
             "serviceusage.services.batchGet": self._batch,
-            "serviceusage.services.batchEnable": self._enable,
+            "serviceusage.services.enable": self._enable,
+            "serviceusage.services.batchEnable": self._enable_all,
         }
 
     def _visible(self, context: Context, name: str) -> Project:
@@ -137,6 +138,13 @@ class ProjectsApi:
         return {"services": [_service(project, name.rpartition("/")[2]) for name in names]}
 
     def _enable(self, context: Context) -> Answer:
+        """Enable one service immediately and return a finished operation, as `gcloud services enable` expects it."""
+        project = self._project(context, "serviceusage.services.enable")
+        service = _service(project, context.ids[2])
+        project.services.add(context.ids[2])
+        return _finished({"service": service | {"state": "ENABLED"}})
+
+    def _enable_all(self, context: Context) -> Answer:
         """Enable services immediately and return a finished operation."""
         project = self._project(context, "serviceusage.services.enable")
         names = [str(one) for one in context.body.get("serviceIds") or ()]
@@ -144,8 +152,7 @@ class ProjectsApi:
             raise GoogleError(400, "badRequest", "A batch takes 1 to 20 names.")
         services = [_service(project, name) for name in names]
         project.services.update(names)
-        answer = {"services": [one | {"state": "ENABLED"} for one in services]}
-        return {"name": "operations/noop.DONE_OPERATION", "done": True, "response": answer}
+        return _finished({"services": [one | {"state": "ENABLED"} for one in services]})
 
     def _services(self, context: Context) -> Answer:
         project = self._project(context, "serviceusage.services.list")
@@ -157,6 +164,11 @@ class ProjectsApi:
         size = min(int(context.request.one("pageSize") or 50) or 50, 200)
         items, token = page(shown, context.request.one("pageToken"), size, f"services|{wanted}")
         return {"services": list(items)} | ({"nextPageToken": token} if token else {})
+
+
+def _finished(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an operation that is done, with the name that Google gives to one that needs no waiting."""
+    return {"name": "operations/noop.DONE_OPERATION", "done": True, "response": answer}
 
 
 def _service(project: Project, name: str) -> dict[str, Any]:

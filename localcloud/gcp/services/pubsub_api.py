@@ -1,4 +1,4 @@
-"""The Pub/Sub methods with which the function pulls events and publishes deliveries, and readers subscribe."""
+"""The Pub/Sub methods with which the function pulls and publishes, readers subscribe, and a deployment finds both."""
 
 from __future__ import annotations
 
@@ -12,27 +12,44 @@ from localcloud.gcp.services.pubsub import MOST, Subscription
 
 CONSUME = "pubsub.subscriptions.consume"
 PUBLISH = "pubsub.topics.publish"
+_DENIED = "User not authorized to perform this action."
 _LONGEST_LEASE = 600
 _LARGEST_MESSAGE, _MOST_ATTRIBUTES, _LONGEST_NAME, _LONGEST_VALUE = 10 * 1024 * 1024, 100, 256, 1024
 
 
 class PubSubApi:
-    """Publish, and create, pull, acknowledge and modifyAckDeadline of subscriptions."""
+    """Get and publish of topics, and get, create, pull, acknowledge and modifyAckDeadline of subscriptions."""
 
     def __init__(self) -> None:
         prefix = "pubsub.projects.subscriptions"
         self.handlers: dict[str, Handler] = {
+            "pubsub.projects.topics.get": self._topic,
             "pubsub.projects.topics.publish": self._publish,
+            f"{prefix}.get": self._subscription,
             f"{prefix}.create": self._create,
             f"{prefix}.pull": self._pull,
             f"{prefix}.acknowledge": self._acknowledge,
             f"{prefix}.modifyAckDeadline": self._modify,
         }
 
+    def _topic(self, context: Context) -> Answer:
+        project, name = context.ids
+        topic = f"projects/{project}/topics/{name}"
+        context.need("pubsub.topics.get", topic, _DENIED)
+        if topic not in context.world.pubsub.topics:
+            raise GoogleError(404, "notFound", f"Resource not found (resource={name}).")
+        return {"name": topic, "state": "ACTIVE"}
+
+    def _subscription(self, context: Context) -> Answer:
+        project, name = context.ids
+        full = f"projects/{project}/subscriptions/{name}"
+        context.need("pubsub.subscriptions.get", full, _DENIED)
+        return _described(context.world.pubsub.find(full))
+
     def _publish(self, context: Context) -> Answer:
         project, name = context.ids
         topic = f"projects/{project}/topics/{name}"
-        context.need(PUBLISH, topic, "User not authorized to perform this action.")
+        context.need(PUBLISH, topic, _DENIED)
         messages = [_parsed(one) for one in context.body.get("messages") or ()]
         if not messages:
             raise _invalid("The request must contain at least one message.")
@@ -42,10 +59,8 @@ class PubSubApi:
     def _create(self, context: Context) -> Answer:
         project, name = context.ids
         full, topic = f"projects/{project}/subscriptions/{name}", str(context.body.get("topic", ""))
-        context.need(
-            "pubsub.subscriptions.create", f"projects/{project}", "User not authorized to perform this action."
-        )
-        context.need("pubsub.topics.attachSubscription", topic, "User not authorized to perform this action.")
+        context.need("pubsub.subscriptions.create", f"projects/{project}", _DENIED)
+        context.need("pubsub.topics.attachSubscription", topic, _DENIED)
         pubsub = context.world.pubsub
         if topic not in pubsub.topics:
             raise GoogleError(404, "notFound", f"Resource not found (resource={topic.rpartition('/')[2]}).")
@@ -53,7 +68,7 @@ class PubSubApi:
             raise GoogleError(409, "alreadyExists", f"Resource already exists in the project (resource={name}).")
         ordered = bool(context.body.get("enableMessageOrdering"))
         pubsub.subscriptions[full] = Subscription(full, topic, ordered=ordered)
-        return {"name": full, "topic": topic, "enableMessageOrdering": ordered, "state": "ACTIVE"}
+        return _described(pubsub.subscriptions[full])
 
     def _pull(self, context: Context) -> Answer:
         name = _consumable(context)
@@ -75,6 +90,20 @@ class PubSubApi:
             raise GoogleError(400, "invalidArgument", f"Invalid ack deadline {seconds}: 0 to {_LONGEST_LEASE} seconds.")
         context.world.pubsub.modify(name, _ids(context), seconds)
         return {}
+
+
+def _described(found: Subscription) -> Answer:
+    """Return a subscription as ``Subscription`` of the REST reference."""
+    identity = {"oidcToken": {"serviceAccountEmail": found.identity}} if found.identity else {}
+    return {
+        "name": found.name,
+        "topic": found.topic,
+        "pushConfig": {"pushEndpoint": found.push, **identity} if found.push else {},
+        "ackDeadlineSeconds": int(found.ack_deadline.total_seconds()),
+        "messageRetentionDuration": f"{int(found.retention.total_seconds())}s",
+        "enableMessageOrdering": found.ordered,
+        "state": "ACTIVE",
+    }
 
 
 def _parsed(document: Mapping[str, Any]) -> tuple[bytes, str, dict[str, str]]:
@@ -106,7 +135,7 @@ def _consumable(context: Context) -> str:
     """Return the subscription's name. Raises GoogleError 403 unless the caller may consume it."""
     project, name = context.ids
     full = f"projects/{project}/subscriptions/{name}"
-    context.need(CONSUME, full, "User not authorized to perform this action.")
+    context.need(CONSUME, full, _DENIED)
     return full
 
 

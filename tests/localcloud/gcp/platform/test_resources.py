@@ -294,6 +294,18 @@ def test_apis_can_be_enabled_together_and_logs_searched(gcp: LocalGcp, api: Api)
     assert refused(entries.list(body={"resourceNames": [parent]}))[0] == 403
 
 
+def test_one_api_is_enabled_by_a_method_of_its_own(gcp: LocalGcp, api: Api) -> None:
+    """`gcloud services enable` calls it for a single API; an unknown one, or a denied caller, is refused."""
+    gcp.disable_api("run.googleapis.com")
+    services, name = api("serviceusage", "v1").services(), f"projects/{gcp.project}/services/run.googleapis.com"
+    operation = services.enable(name=name).execute()
+    assert (operation["done"], operation["response"]["service"]["state"]) == (True, "ENABLED")
+    assert services.get(name=name).execute()["state"] == "ENABLED"
+    assert refused(services.enable(name=f"projects/{gcp.project}/services/unknown.example.com"))[0] == 403
+    gcp.deny("serviceusage.services.enable", identity=OPERATOR)
+    assert refused(services.enable(name=name))[0] == 403
+
+
 def test_effective_constraint_is_the_projects_policy(gcp: LocalGcp, api: Api) -> None:
     """Without a policy everything is allowed; a policy can be read only with its permission, and can be removed."""
     projects = api("cloudresourcemanager", "v1").projects()

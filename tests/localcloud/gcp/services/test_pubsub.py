@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from localcloud.gcp.platform.deployment import EVENTS_KEPT
 from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import Clients
 
@@ -74,6 +75,23 @@ def test_a_reader_creates_a_subscription_to_an_existing_topic(announcing: Client
     assert base64.b64decode(message["data"]) == b"after"
     assert operator.cloud.world.pubsub.subscriptions[path.removeprefix("v1/")].ordered
     assert announcing.session.put(f"{url}-three", json=body, timeout=HANG_S).status_code == 403
+
+
+def test_topics_and_subscriptions_are_shown(announcing: Clients, operator: Clients) -> None:
+    """With their settings, to those who may read them; one that does not exist is 404."""
+    cloud = operator.cloud
+    topic, name = cloud.deployment.delivery_topic, f"projects/{cloud.project}/subscriptions/{SUBSCRIPTION}"
+    push = f"{cloud.deployment.subscription}-push"
+    assert operator.get(f"v1/{topic}").json() == {"name": topic, "state": "ACTIVE"}
+    shown = operator.get(f"v1/{name}").json()
+    assert (shown["topic"], shown["enableMessageOrdering"], shown["pushConfig"]) == (topic, True, {})
+    pushed = operator.get(f"v1/{push}").json()
+    assert pushed["pushConfig"]["oidcToken"] == {"serviceAccountEmail": cloud.deployment.events}
+    assert pushed["messageRetentionDuration"] == f"{int(EVENTS_KEPT.total_seconds())}s"
+    for path in (f"v1/{topic}-absent", f"v1/{name}-absent"):
+        assert operator.get(path).status_code == 404
+    for path in (f"v1/{topic}", f"v1/{name}"):
+        assert announcing.get(path).status_code == 403
 
 
 @pytest.mark.parametrize(
