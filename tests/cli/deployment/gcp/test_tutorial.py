@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import click
@@ -18,6 +23,7 @@ from cli.deployment.gcp.infra_manager_rest import ACCOUNT
 from cli.deployment.gcp.preflight import APIS
 from cli.main import main
 from tests.infra.planning import REPOSITORY
+from tests.limits import HANG_S
 
 TUTORIAL = REPOSITORY / "infra" / "gcp" / "tutorial.md"
 TEXT = TUTORIAL.read_text(encoding="utf-8")
@@ -74,6 +80,31 @@ def test_commands_of_this_tool_are_valid(words: list[str]) -> None:
     command = main.commands[words[1]]
     context = command.make_context(words[1], words[2:], parent=click.Context(main))
     assert context.params["cloud"].name == "gcp"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
+def test_commands_of_gcloud_are_valid(tmp_path: Path) -> None:
+    """Google's tool itself checks command, arguments and flags of each, also of the one in a substitution."""
+    values = {"$GOOGLE_CLOUD_PROJECT": PROJECT, "$DEPLOYER": "deployer@example.com", "$ORGANIZATION": "123456789012"}
+    text = "\n".join(commands())
+    for variable, value in values.items():
+        text = text.replace(variable, value)
+    lines = [*re.findall(r"^gcloud .+", text, re.MULTILINE), *re.findall(r"\$\((gcloud .+?) \|", text)]
+    assert len(lines) == len(of("gcloud")) + 1
+    wanted = [*lines, f"{lines[0]} --unknown"]
+    (tmp_path / "commands.json").write_text(json.dumps([{"command_string": one} for one in wanted]))
+    checked = subprocess.run(
+        ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={tmp_path / 'commands.json'}"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=True,
+    )
+    found = json.loads(checked.stdout)
+    assert [one["command_string"] for one in found] == wanted
+    assert [one["command_string"] for one in found if not one["success"]] == [wanted[-1]]
 
 
 def test_account_gets_the_operators_roles_and_the_agents() -> None:
