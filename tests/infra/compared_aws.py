@@ -176,6 +176,9 @@ ACCEPTED = {
     r"AWS::CloudFormation::StackSet OperationPreferences\.(FailureTolerance|MaxConcurrent)Count .*: Terraform 0,": (
         "the provider stores 0 for what is not set"
     ),
+    r"AWS::CloudFormation::StackSet AutoDeployment\.RetainStacks\w+ .*: Terraform false, template nothing": (
+        "without automatic deployment, the provider does not send it, and AWS refuses it"
+    ),
     r"AWS::S3::Bucket ForceDestroy": "the template retains the bucket in any case",
 }
 _DOCUMENTS = ("PolicyDocument", "AssumeRolePolicyDocument")
@@ -204,7 +207,7 @@ def from_terraform(resources: Iterable[Mapping[str, Any]], module: modules.Modul
             str(values[pair.key]).split(":function:")[-1] if pair.key == "function_name" else str(values[pair.key]),
             region,
         )
-        found.setdefault(key, {}).update(_flat(_normal(pair.shape(made))))
+        found.setdefault(key, {}).update(flat(_normal(pair.shape(made))))
     return found
 
 
@@ -216,7 +219,7 @@ def from_template(stack: Stack, region: str, tags: Mapping[str, str]) -> Flat:
         if "Tags" in properties:
             properties["Tags"] = {**properties["Tags"], **tags}
         name = properties[NAMES[resource.type]]
-        found[_key(resource.type, name[0] if isinstance(name, list) else name, region)] = _flat(properties)
+        found[_key(resource.type, name[0] if isinstance(name, list) else name, region)] = flat(properties)
     return found
 
 
@@ -271,7 +274,7 @@ def _normal(properties: Mapping[str, Any]) -> dict[str, Any]:
             made[name] = [one.rpartition("/")[2] for one in listed] if name == "Queues" else listed
         elif name in _JSON:
             document = json.loads(value) if isinstance(value, str) else value
-            made[name] = _rights(document) if name in _DOCUMENTS else document
+            made[name] = rights(document) if name in _DOCUMENTS else document
         else:
             made[name] = _normal(value) if isinstance(value, Mapping) and name not in ("Variables", "Tags") else value
     return made
@@ -285,9 +288,9 @@ def _second(one: Mapping[str, Any]) -> Any:
     return next(one[key] for key in ("Value", "ParameterValue") if key in one)
 
 
-def _rights(document: Mapping[str, Any]) -> dict[str, Any]:
+def rights(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the set of rights of a policy: principal, action, resource and condition of each statement, one by one."""
-    rights = {}
+    found = {}
     for statement in document["Statement"]:
         kept = {
             key: value
@@ -304,20 +307,20 @@ def _rights(document: Mapping[str, Any]) -> dict[str, Any]:
             for action in _listed(statement["Action"]):
                 for resource in _listed(statement.get("Resource", "")):
                     right = [kept, f"{kind} {principal}", action, resource, conditions]
-                    rights[json.dumps(right, sort_keys=True)] = "granted"
-    return {"rights": rights, "version": document["Version"]}
+                    found[json.dumps(right, sort_keys=True)] = "granted"
+    return {"rights": found, "version": document["Version"]}
 
 
 def _listed(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
-def _flat(value: Any, path: str = "") -> dict[str, str]:
+def flat(value: Any, path: str = "") -> dict[str, str]:
     """Return the leaves by path, as text: a parameter of a template is a text where Terraform has a number."""
     if isinstance(value, Mapping):
-        return {k: v for key, one in value.items() for k, v in _flat(one, f"{path}.{key}".lstrip(".")).items()}
+        return {k: v for key, one in value.items() for k, v in flat(one, f"{path}.{key}".lstrip(".")).items()}
     if isinstance(value, list):
-        return {k: v for place, one in enumerate(value) for k, v in _flat(one, f"{path}[{place}]").items()}
+        return {k: v for place, one in enumerate(value) for k, v in flat(one, f"{path}[{place}]").items()}
     return {path: _text(value)}
 
 

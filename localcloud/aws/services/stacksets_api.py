@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from localcloud.aws.errors import AwsError, invalid
@@ -110,7 +111,7 @@ class StackSetsApi:
             raise AwsError("NameAlreadyExistsException", f"StackSet {params['StackSetName']} already exists", 409)
         if "TemplateBody" not in params:
             raise invalid(SERVICE, "the local cloud supports only TemplateBody for templates")
-        automatic = params.get("AutoDeployment", {})
+        automatic = _automatic(params, enabled=False)
         made = StackSet(
             id=f"{params['StackSetName']}:{uuid.uuid4()}",
             name=params["StackSetName"],
@@ -134,6 +135,7 @@ class StackSetsApi:
         stack_set = self._find(caller, params)
         organization = self._require_access(stack_set.home[0])
         self._engine.check_idle(stack_set)
+        automatic = _automatic(params, enabled=stack_set.auto)
         if params.get("Accounts"):
             resolve(organization, params)
         before = (stack_set.body, stack_set.given, stack_set.tags, stack_set.capabilities)
@@ -158,7 +160,6 @@ class StackSetsApi:
             stack_set.load()
             raise
         stack_set.description = params.get("Description", stack_set.description)
-        automatic = params.get("AutoDeployment", {})
         stack_set.auto = bool(automatic.get("Enabled", stack_set.auto))
         stack_set.retain = bool(automatic.get("RetainStacksOnAccountRemoval", stack_set.retain))
         if "ManagedExecution" in params:
@@ -268,6 +269,18 @@ class StackSetsApi:
             for account in chosen
             if (account, region) in stack_set.instances
         }
+
+
+def _automatic(params: Mapping[str, Any], *, enabled: bool) -> Mapping[str, Any]:
+    """Return AutoDeployment of a request to a StackSet whose automatic deployment is `enabled` until now.
+
+    Raises AwsError for RetainStacksOnAccountRemoval where it is not enabled: "Specify only if Enabled is set to True"
+    (AutoDeployment, CloudFormation API Reference; hashicorp/terraform-provider-aws#19015).
+    """
+    found: Mapping[str, Any] = params.get("AutoDeployment", {})
+    if "RetainStacksOnAccountRemoval" in found and not found.get("Enabled", enabled):
+        raise invalid(SERVICE, "RetainStacksOnAccountRemoval can be specified only if automatic deployment is enabled")
+    return found
 
 
 def _regions(params: dict[str, Any]) -> list[str]:

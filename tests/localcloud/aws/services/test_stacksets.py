@@ -272,6 +272,15 @@ def test_joining_account_gets_no_instance_without_auto_deployment(cloud: LocalAw
     assert cloud.join_account("new") not in statuses(cloud)
 
 
+def test_leaving_accounts_are_a_setting_of_auto_deployment(cloud: LocalAws) -> None:
+    """Without automatic deployment, AWS refuses even the default of it."""
+    with pytest.raises(ClientError, match="only if automatic deployment is enabled"):
+        update(cloud, AutoDeployment={"Enabled": False, "RetainStacksOnAccountRemoval": False})
+    update(cloud, AutoDeployment={"Enabled": False})
+    found = cloud.client("cloudformation").describe_stack_set(StackSetName=STACK_SET)["StackSet"]
+    assert found["AutoDeployment"] == {"Enabled": False}
+
+
 def test_changed_template_outdates_all_and_updates_the_targeted_instances(cloud: LocalAws) -> None:
     """Instances outside the update's targets stay OUTDATED."""
     create_instances(cloud)
