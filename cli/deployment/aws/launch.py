@@ -24,10 +24,13 @@ STACK = "tailpipe-exports"
 TEMPLATE, HOME_TEMPLATE = "template.yaml", "home-events.yaml"
 # Parameters of the stack that forwards events from the partition's home region.
 HOME_PARAMETERS = ("AccountKind", "ConnectorRoleName", "FunctionName", "PermissionsBoundaryArn", "TailpipePrincipalArn")
+# Below the region. Sources: "AWS Management Console endpoints and quotas", AWS General Reference; for aws-eusc, "AWS
+# service endpoints", AWS European Sovereign Cloud General Reference (docs.aws.eu), where only this form is listed.
 CONSOLES = {
     "aws": "console.aws.amazon.com",
     "aws-us-gov": "console.amazonaws-us-gov.com",
     "aws-cn": "console.amazonaws.cn",
+    "aws-eusc": "console.amazonaws-eusc.eu",
 }
 SUFFIXES = {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}
 _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(\S*))?")
@@ -77,7 +80,7 @@ def quick_create(partition: str, region: str, template: str, stack: str, given: 
     """
     query = {"templateURL": template, "stackName": stack} | {f"param_{name}": value for name, value in given.items()}
     console = CONSOLES.get(partition, CONSOLES["aws"])
-    page = f"https://{console}/cloudformation/home?region={region}#/stacks/quickcreate"
+    page = f"https://{region}.{console}/cloudformation/home?region={region}#/stacks/quickcreate"
     return f"{page}?{urlencode(query, quote_via=quote)}"
 
 

@@ -58,7 +58,7 @@ def _bucket(session: Session, given: Mapping[str, Any]) -> Finding:
         return Finding(
             f"bucket {name}",
             False,
-            f"is in {region}, and Terraform works in {session.aws.region}",
+            f"is in {region}, and this deployment is for {session.aws.region}",
             f"Deploy there: set AWS_REGION={region}; or choose another name: --var bucket_name=NAME.",
         )
     return Finding(f"bucket {name}", True, "exists in this account and is adopted")

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from click.testing import Result
 
 from aws_lambda.settings import read_settings
-from cli.deployment.aws.launch import quick_create
+from cli.deployment.aws.launch import CONSOLES, quick_create
 from cli.deployment.aws.parameters import ELSEWHERE, OTHERWISE, parameter_of, parameters, salted_hash
 from cli.deployment.aws.session import Aws
 from cli.deployment.model import OperatorError
@@ -83,7 +83,9 @@ def test_package_and_templates_lie_where_the_link_says(cloud: LocalAws) -> None:
     """The key has the package's hash, so that the stack sees each new package; secrets are not in the link."""
     result = uploaded("s3://mine/releases/", "--var", "environment=uat", "--var", 'include_accounts=["111111111111"]')
     page, query = link(result)
-    assert page == f"console.aws.amazon.com/cloudformation/home?region={cloud.region}#/stacks/quickcreate"
+    assert (
+        page == f"{cloud.region}.console.aws.amazon.com/cloudformation/home?region={cloud.region}#/stacks/quickcreate"
+    )
     key = f"releases/tailpipe-exports-aws-{DIGEST[:12]}.zip"
     given = {name.removeprefix("param_"): one for name, one in query.items() if name.startswith("param_")}
     assert given == {
@@ -109,7 +111,7 @@ def test_package_and_templates_lie_where_the_link_says(cloud: LocalAws) -> None:
 def test_second_link_forwards_the_home_regions_events(cloud: LocalAws) -> None:
     """Outside us-east-1; where the function takes no events, there is one stack."""
     page, query = link(uploaded("s3://mine/", "--var", "function_name=costs"), 1)
-    assert page == "console.aws.amazon.com/cloudformation/home?region=us-east-1#/stacks/quickcreate"
+    assert page == "us-east-1.console.aws.amazon.com/cloudformation/home?region=us-east-1#/stacks/quickcreate"
     given = {name.removeprefix("param_"): one for name, one in query.items() if name.startswith("param_")}
     assert given == {"AccountKind": "management", "FunctionName": "costs", "FunctionRegion": cloud.region}
     assert set(given) <= set(read((INFRA / "home-events.yaml").read_text())["Parameters"])
@@ -230,8 +232,16 @@ def test_function_accepts_the_salted_hash() -> None:
 def test_console_is_that_of_the_partition() -> None:
     """A link to the wrong console would ask for other credentials."""
     made = quick_create("aws-cn", "cn-north-1", "https://b/t.yaml", "s", {"A": "x y"})
-    page = "https://console.amazonaws.cn/cloudformation/home?region=cn-north-1#/stacks/quickcreate"
+    page = "https://cn-north-1.console.amazonaws.cn/cloudformation/home?region=cn-north-1#/stacks/quickcreate"
     assert made == f"{page}?templateURL=https%3A%2F%2Fb%2Ft.yaml&stackName=s&param_A=x%20y"
+    sovereign = quick_create("aws-eusc", "eusc-de-east-1", "https://b/t.yaml", "s", {})
+    assert sovereign.startswith("https://eusc-de-east-1.console.amazonaws-eusc.eu/cloudformation/home?")
+
+
+def test_each_partition_with_exports_has_a_console() -> None:
+    """The template's rule lists the partitions in which it can be deployed."""
+    rule = json.dumps(read((INFRA / "template.yaml").read_text())["Rules"])
+    assert sorted(set(re.findall(r'"(aws(?:-[a-z]+)*)"', rule))) == sorted(CONSOLES)
 
 
 def commands(begin: str) -> list[str]:

@@ -203,7 +203,7 @@ def test_own_bucket_in_another_region_is_reported(bare: LocalAws, terraform: Ter
     elsewhere.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-north-1"})
     elsewhere.close()
     result = refused(bare, terraform)
-    assert f"bucket {bucket}: is in eu-north-1, and Terraform works in {bare.region}" in stderr_of(result)
+    assert f"bucket {bucket}: is in eu-north-1, and this deployment is for {bare.region}" in stderr_of(result)
     assert "AWS_REGION=eu-north-1" in stderr_of(result)
 
 
