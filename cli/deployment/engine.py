@@ -114,7 +114,10 @@ class HasNativeEngine(Protocol):
     """An operator of a cloud whose deployments can be made without Terraform."""
 
     def native_engine(self) -> Engine:
-        """Return the cloud's own engine for this deployment, whether it exists or not. No call is made."""
+        """Return the cloud's own engine for this deployment, whether it exists or not. No call is made.
+
+        From then on, `rights` also checks the permissions that it needs, where they are not those of Terraform.
+        """
         ...
 
     def held_by_native(self) -> bool:

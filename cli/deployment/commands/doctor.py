@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cli.deployment.engine import HasNativeEngine
+from cli.deployment.model import OperatorError
 from cli.deployment.operator import Cloud
 from cli.deployment.output import show_findings
 from cli.deployment.session import FAILED, OK, guarded, open_deployed
@@ -9,14 +11,25 @@ from cli.deployment.terraform.workspace import values_given
 from cli.terminal.console import print_document, say
 
 
+def _holds(operator: HasNativeEngine) -> bool:
+    """Return whether the cloud's own engine holds the deployment; False for a caller who may not read that."""
+    try:
+        return operator.held_by_native()
+    except OperatorError:
+        return False
+
+
 def doctor(cloud: Cloud, as_json: bool, function: str = "") -> int:
     """Check permissions and surroundings. Returns 0 if no problem is known, else 1."""
 
     def command() -> int:
         session = open_deployed(cloud, function)
-        found = session.operator.rights()
+        operator = session.operator
+        if isinstance(operator, HasNativeEngine) and _holds(operator):
+            operator.native_engine()  # from here on, its permissions are checked too
+        found = operator.rights()
         # The values that a deployment would take from the environment, such as the trusted issuer.
-        around = session.operator.surroundings(values_given(cloud.name, (), ())[1])
+        around = operator.surroundings(values_given(cloud.name, (), ())[1])
         if as_json:
             rights = [
                 {"right": one.what, "present": one.ok, "detail": one.detail, "remedy": one.remedy} for one in found
