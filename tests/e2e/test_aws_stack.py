@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import Result
 
 from cli.deployment.aws import stack, template
@@ -20,10 +21,13 @@ from localcloud.aws.cloud import LocalAws
 from tests.canaries import EXTERNAL_ID
 from tests.cli.support.aws import assume, built, sign_in, stderr_of, tailpipe
 from tests.e2e.aws_deployment import OPERATOR, REPOSITORY, organization
+from tests.e2e.live_aws import live
 from tests.localcloud.aws.iam.sessions import document
 
 MEMBERS = 3
 NAME = "tailpipe-exports"
+STACK_SET = "Tailpipe-CloudWatch-Child-StackSet"
+CONNECTOR = "tailpipe-connector-role"
 NATIVE = ("deploy", "aws", "--with", "native", "--var", "environment=prod")
 
 
@@ -156,14 +160,7 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
         steps["without a right"] = tailpipe(*deploy)
         cloud.allow("scheduler:CreateSchedule")
         facts["without a right"] = (buckets(cloud), stack_status(cloud))
-        cloud.faults.add("scheduler", "CreateSchedule", "ServiceQuotaExceededException", message="no more schedules")
-        steps["refused"] = tailpipe(*deploy)
-        facts["after refusal"] = (
-            stack_status(cloud),
-            buckets(cloud),
-            roles(cloud),
-            cloud.client("sqs").list_queues().get("QueueUrls", []),
-        )
+        _refuse_the_last(made, cloud, deploy)
         steps["deploy"] = tailpipe(*deploy)
         facts["drift after deploy"] = drifted(cloud)
         steps["again"] = tailpipe(*deploy)
@@ -184,7 +181,10 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
         cloud.client("bcm-data-exports").delete_export(ExportArn=export["ExportArn"])
         steps["rename"] = tailpipe(*deploy, "--var", "bucket_name=tailpipe-another")
         steps["with terraform"] = _with_terraform(folder, patch, deploy)
-        steps["doctor"] = tailpipe("doctor", "aws")
+        steps["doctor"] = tailpipe("doctor", "aws", "--json")
+        cloud.deny("cloudformation:GetTemplate")
+        steps["doctor without a right"] = tailpipe("doctor", "aws")
+        cloud.allow("cloudformation:GetTemplate")
         steps["onboarding"] = tailpipe("onboarding", "aws", "--show-secret")
         bucket = f"tailpipe-dataexport-{cloud.account}"
         cloud.client("s3").put_object(Bucket=bucket, Key="dataexport/kept", Body=b"cost data")
@@ -195,7 +195,66 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
             cloud.client("s3").get_object(Bucket=bucket, Key="dataexport/kept")["Body"].read(),
             roles(cloud),
         )
+        _adopt(made, cloud, deploy, patch)
     return made
+
+
+def _adopt(made: Scenario, cloud: LocalAws, deploy: tuple[str, ...], patch: pytest.MonkeyPatch) -> None:
+    """Deploy over the kept identity with a new External ID, first with a failure, and read what became of it."""
+    facts, stacks = made.facts, cloud.client("cloudformation")
+    facts["kept"] = _identity(cloud)
+    patch.setenv("TF_VAR_external_id", f"{EXTERNAL_ID}-next")
+    cloud.faults.add("lambda", "CreateEventSourceMapping", "ServiceException", message="no more event sources")
+    made.steps["adopt refused"] = tailpipe(*deploy)
+    facts["kept after refusal"] = _identity(cloud)
+    facts["template of the import"] = json.dumps(stacks.get_template(StackName=NAME)["TemplateBody"], default=str)
+    made.steps["adopt"] = tailpipe(*deploy)
+    facts["adopted"] = _identity(cloud)
+    facts["drift after adoption"] = drifted(cloud)
+
+
+def _identity(cloud: LocalAws) -> dict[str, Any]:
+    """Return the ids of the connector role and the StackSet, and everything that is live of both."""
+    found = live(cloud)
+    stack_set = cloud.client("cloudformation").describe_stack_set(StackSetName=STACK_SET)["StackSet"]
+    return {
+        "ids": (cloud.client("iam").get_role(RoleName=CONNECTOR)["Role"]["RoleId"], stack_set["StackSetId"]),
+        "live": [found["role", CONNECTOR], found["stack set", STACK_SET]],
+    }
+
+
+def _refuse_the_last(made: Scenario, cloud: LocalAws, deploy: tuple[str, ...]) -> None:
+    """Fail the creation at the last resource of each stack: in the function's region, then in the home region."""
+    steps, facts = made.steps, made.facts
+    own = rf"tailpipe-artifacts-.*|{OPERATOR}|StackSets"
+    facts["before"] = live(cloud, own)
+    cloud.faults.add("lambda", "CreateEventSourceMapping", "ServiceException", message="no more event sources")
+    steps["refused"] = tailpipe(*deploy)
+    facts["events"] = _events(cloud, NAME)
+    facts["after refusal"] = (stack_status(cloud), live(cloud, own))
+    steps["preview after refusal"] = tailpipe(*deploy[:-1], "--dry-run")
+    rule = f"{NAME}-accounts"
+    at_home = f"/{cloud.partition.home}/"
+    cloud.faults.add(
+        "events",
+        "PutRule",
+        "LimitExceededException",
+        message="no more rules",
+        when=lambda one: one.params.get("Name") == rule and at_home in one.headers.get("authorization", ""),
+    )
+    steps["refused at home"] = tailpipe(*deploy)
+    facts["events at home"] = _events(cloud, f"{NAME}-home", "@home")
+    facts["left at home"] = [key for key in live(cloud, own) if key[0].endswith("@home")]
+
+
+def _events(cloud: LocalAws, name: str, place: str = "") -> dict[str, str]:
+    """Return what CloudFormation reports first of each resource of a stack after the beginning, by logical id."""
+    pages = cloud.client(f"cloudformation{place}").get_paginator("describe_stack_events").paginate(StackName=name)
+    found: dict[str, str] = {}
+    for one in reversed([each for page in pages for each in page["StackEvents"]]):
+        if one["LogicalResourceId"] != name and not one["ResourceStatus"].endswith("_IN_PROGRESS"):
+            found.setdefault(one["LogicalResourceId"], one["ResourceStatus"])
+    return found
 
 
 def _with_terraform(folder: Path, patch: pytest.MonkeyPatch, deploy: tuple[str, ...]) -> Result:
@@ -233,17 +292,33 @@ def test_missing_right_is_found_before_anything_is_created(scenario: Scenario) -
 
 
 @slow
-def test_creation_that_fails_is_rolled_back_and_the_same_command_continues(scenario: Scenario) -> None:
-    """The message has the reason of the call that failed; nothing is left but the package's bucket."""
+def test_creation_that_fails_at_the_last_resource_leaves_nothing(scenario: Scenario) -> None:
+    """The message has the reason of the call that failed and the remedy; only the package's bucket is left."""
     result = scenario.steps["refused"]
     assert result.exit_code == 1
     text = stderr_of(result)
-    assert "RunSchedule: " in text
-    assert "no more schedules" in text
+    assert "EventsSource: no more event sources" in text
     assert "it was rolled back, and nothing is left of it" in text
-    status, left, held, queues = scenario.facts["after refusal"]
-    assert (status, held, queues) == ("ROLLBACK_COMPLETE", [], [])
-    assert {one.partition("-1")[0] for one in left} == {"tailpipe-artifacts"}
+    assert "run the same command again: it continues" in text
+    *others, last = scenario.facts["events"].items()
+    assert (last, {status for _, status in others}) == (("EventsSource", "CREATE_FAILED"), {"CREATE_COMPLETE"})
+    assert scenario.facts["after refusal"] == ("ROLLBACK_COMPLETE", scenario.facts["before"])
+    preview = scenario.steps["preview after refusal"]
+    assert preview.exit_code == 0, preview.stderr
+    assert "create 2 AWS::Lambda::Function: Function, Collector" in stderr_of(preview)
+
+
+@slow
+def test_creation_that_fails_in_the_home_region_continues(scenario: Scenario) -> None:
+    """The stack of the home region is rolled back, the other one stays, and the same command continues."""
+    result = scenario.steps["refused at home"]
+    assert result.exit_code == 1
+    text = stderr_of(result)
+    assert "AccountsEventRule: no more rules" in text
+    assert "run the same command again: it continues" in text
+    *others, last = scenario.facts["events at home"].items()
+    assert (last, {status for _, status in others}) == (("AccountsEventRule", "CREATE_FAILED"), {"CREATE_COMPLETE"})
+    assert scenario.facts["left at home"] == [key for key in scenario.facts["before"] if key[0].endswith("@home")]
     assert scenario.steps["deploy"].exit_code == 0, scenario.steps["deploy"].stderr
 
 
@@ -252,8 +327,9 @@ def test_deployment_runs_and_is_in_sync(scenario: Scenario) -> None:
     """The first run follows, and nothing differs from the template; a second call changes nothing."""
     text = stderr_of(scenario.steps["deploy"])
     assert "StackSets' access to the organization is switched on" in stderr_of(scenario.steps["refused"])
-    for step in ("RunSchedule: create complete", "run 1 created"):
+    for step in ("AccountsEventRule: create complete", "run 1 created"):
         assert step in text
+    assert "RunSchedule: create complete" in stderr_of(scenario.steps["refused at home"])
     assert scenario.facts["drift after deploy"] == {}
     again = scenario.steps["again"]
     assert again.exit_code == 0, again.stderr
@@ -302,6 +378,14 @@ def test_terraform_over_a_stack_is_refused(scenario: Scenario) -> None:
 def test_other_commands_work_on_a_stack(scenario: Scenario) -> None:
     """Doctor and onboarding need neither Terraform nor a flag."""
     assert scenario.steps["doctor"].exit_code == 0, scenario.steps["doctor"].stderr
+    source = yaml.safe_load((REPOSITORY / "infra" / "aws" / "operator.yaml").read_text(encoding="utf-8"))
+    needed = {action for grant in source["native"] for action in grant["actions"]}
+    checked = {one["right"]: one["present"] for one in json.loads(scenario.steps["doctor"].stdout)["rights"]}
+    assert {action for action in needed if checked.get(action) is not True} == set()
+    without = scenario.steps["doctor without a right"]
+    assert without.exit_code == 1
+    assert "✗ cloudformation:GetTemplate" in stderr_of(without)
+    assert "operator-native-policy.json" in stderr_of(without)
     shown = json.loads(scenario.steps["onboarding"].stdout)
     assert shown["tailpipe"]["externalId"] == EXTERNAL_ID
     assert shown["childAccounts"]["count"] == MEMBERS
@@ -314,7 +398,23 @@ def test_removal_keeps_the_data_and_what_was_requested(scenario: Scenario) -> No
     assert preview.exit_code == 2, preview.stderr
     assert "to be kept: bucket" in stderr_of(preview)
     assert scenario.steps["destroy"].exit_code == 0, scenario.steps["destroy"].stderr
-    assert scenario.facts["after removal"] == ("", b"cost data", ["tailpipe-connector-role"])
+    assert scenario.facts["after removal"] == ("", b"cost data", [CONNECTOR])
+
+
+@slow
+def test_kept_identity_is_adopted_by_a_new_stack(scenario: Scenario) -> None:
+    """Role, StackSet and instances stay the same ones, with the new External ID; a failed creation changes nothing."""
+    refused, adopted = scenario.steps["adopt refused"], scenario.steps["adopt"]
+    assert (refused.exit_code, adopted.exit_code) == (1, 0), adopted.stderr
+    kept, found = scenario.facts["kept"], scenario.facts["adopted"]
+    assert scenario.facts["kept after refusal"] == kept
+    assert EXTERNAL_ID not in scenario.facts["template of the import"]
+    assert found["ids"] == kept["ids"]
+    for before, after in zip(kept["live"], found["live"], strict=True):
+        changed = {path for path in before | after if before.get(path) != after.get(path)}
+        assert changed != set()
+        assert json.dumps(after) == json.dumps(before).replace(EXTERNAL_ID, f"{EXTERNAL_ID}-next")
+    assert scenario.facts["drift after adoption"] == {}
 
 
 @slow

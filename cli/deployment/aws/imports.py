@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from cli.deployment.aws.adopt import LOOKS
 from cli.deployment.aws.session import Session, code_of, gone
 
+HIDDEN = "****"  # in place of the value of a parameter with NoEcho
 # By resource type: Terraform's type and its arguments for the resource of a name, and the identifier of its import id.
 _Arguments = Callable[[Session, str, str], dict[str, Any]]
 _Identifier = Callable[[Session, str, str, str], dict[str, str]]
@@ -28,6 +29,50 @@ def identifier(session: Session, region: str, kind: str, name: str) -> dict[str,
             return {}
         raise
     return identified(session, region, name, found) if found else {}
+
+
+def live_role(session: Session, name: str) -> dict[str, Any]:
+    """Return a role as properties of AWS::IAM::Role, as it is now. Raises ClientError.
+
+    Without its path, which never changes and which the template does not set.
+    """
+    client = session.aws.client("iam")
+    role = client.get_role(RoleName=name)["Role"]
+    inline = client.list_role_policies(RoleName=name)["PolicyNames"]
+    documents = {one: client.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"] for one in inline}
+    attached = client.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+    found = {
+        "RoleName": name,
+        "AssumeRolePolicyDocument": role["AssumeRolePolicyDocument"],
+        "Description": role.get("Description"),
+        "PermissionsBoundary": role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
+        "Policies": [{"PolicyName": one, "PolicyDocument": document} for one, document in documents.items()],
+        "ManagedPolicyArns": [one["PolicyArn"] for one in attached],
+        "Tags": _tags(role.get("Tags", [])),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def live_stack_set(session: Session, name: str) -> dict[str, Any]:
+    """Return a StackSet as properties of AWS::CloudFormation::StackSet, as it is now. Raises ClientError.
+
+    Without the values that CloudFormation hides.
+    """
+    made = session.aws.client("cloudformation").describe_stack_set(StackSetName=name)["StackSet"]
+    kept = ("StackSetName", "Description", "PermissionModel", "Capabilities", "AutoDeployment", "ManagedExecution")
+    parameters = [
+        {key: one[key] for key in ("ParameterKey", "ParameterValue")}
+        for one in made.get("Parameters", [])
+        if one.get("ParameterValue", HIDDEN) != HIDDEN
+    ]
+    found = {key: made.get(key) for key in kept}
+    found |= {"Parameters": parameters, "TemplateBody": made["TemplateBody"], "Tags": _tags(made.get("Tags", []))}
+    return {key: value for key, value in found.items() if value}
+
+
+def _tags(listed: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return tags without those that AWS sets itself, which no template may set."""
+    return [one for one in listed if not one["Key"].startswith("aws:")]
 
 
 def _named(argument: str) -> _Arguments:

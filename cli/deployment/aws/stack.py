@@ -22,6 +22,7 @@ from cli.deployment.aws.functions import environment_of
 from cli.deployment.aws.launch import object_url, package_name
 from cli.deployment.aws.parameters import parameters, salted_hash
 from cli.deployment.aws.session import Session, code_of, gone, message_of, refused, translated
+from cli.deployment.aws.verify import external_ids
 from cli.deployment.engine import Plan, Planning, Variable
 from cli.deployment.model import Change, Kept, OperatorError, Problem
 from cli.deployment.operator import Tell
@@ -32,6 +33,8 @@ DATA = {"ExportBucket": "AWS::S3::Bucket", "ExportBucketPolicy": "AWS::S3::Bucke
 # The prefixes of Terraform's addresses by which a removal names what it keeps.
 KEPT = {"aws_s3_bucket": DATA, "aws_iam_role.connector": IDENTITY}
 REVIEW = "REVIEW_IN_PROGRESS"
+# A stack that holds nothing; one whose creation was rolled back is deleted before the next one.
+NEW = frozenset({None, REVIEW, "ROLLBACK_COMPLETE"})
 GOOD = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
 UPDATABLE = GOOD | {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
 POLL_S = 2.0
@@ -155,32 +158,29 @@ class StackEngine:
         granted = template.granted(given, self._pseudo())
         main = parts[0]
         wanted.say(f"CloudFormation stack: {main.name}")
-        if self._status(main.name) in (None, REVIEW):
-            adopts = self._adoptable(given)
-            changes = [
-                Change(logical, kind, ("no-op",), {}, importing=True)
-                if logical in adopts
-                else Change(logical, kind, ("create",), {})
-                for logical, kind in kinds.items()
-            ]
-            for part in parts[1:]:
-                found = template.resources(part.given, self._pseudo(part.region), part.file)
-                changes += [Change(f"{part.region}/{one}", kind, ("create",), {}) for one, kind in found.items()]
-            if not wanted.dry_run:
-                self._upload(wanted, self._key(wanted))
-            return StackPlan(changes, list(kinds.values()), granted, parts, {}, adopts)
+        new = {part.name for part in parts if self._status(part.name, part.region) in NEW}
+        adopts = self._adoptable(given) if main.name in new else {}
         if not wanted.dry_run:
             self._upload(wanted, self._key(wanted))
         changes, made = [], dict[str, str]()
         for part in parts:
             prefix = "" if part is main else f"{part.region}/"
+            if part.name in new:
+                found = template.resources(part.given, self._pseudo(part.region), part.file)
+                changes += [
+                    Change(logical, kind, ("no-op",), {}, importing=True)
+                    if part is main and logical in adopts
+                    else Change(f"{prefix}{logical}", kind, ("create",), {})
+                    for logical, kind in found.items()
+                ]
+                continue
             name, planned = self._change_set(part)
             if name:
                 made[part.name] = name
             changes += [_change(one, prefix) for one in planned]
             if wanted.dry_run and name:
                 self._client(part.region).delete_change_set(StackName=part.name, ChangeSetName=name)
-        return StackPlan(changes, list(kinds.values()), granted, parts, made)
+        return StackPlan(changes, list(kinds.values()), granted, parts, made, adopts)
 
     def _given(self, wanted: Planning) -> dict[str, str]:
         """Return the parameters of the main stack."""
@@ -228,9 +228,26 @@ class StackEngine:
             raise OperatorError(Problem(f"stack {part.name} is in {status} and cannot be updated", remedy))
 
     def _adoptable(self, given: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """Return the existing bucket and policy, which a new stack imports: they were retained by a removal."""
+        """Return what a removal retains and a new stack imports: bucket, bucket policy, connector role and StackSet."""
         part = _Part("", self._session.aws.region, template.MAIN, given, {})
-        return self._existing(part, DATA)
+        return self._existing(part, {*DATA, *IDENTITY})
+
+    def _live(self, adopts: Adopts) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the properties that the imported identities have now, and the External IDs in them by parameter.
+
+        The bucket has the template's properties in its import: a rollback must take nothing away from it.
+        """
+        found: dict[str, Any] = {}
+        if "ConnectorRole" in adopts:
+            found["ConnectorRole"] = imports.live_role(self._session, adopts["ConnectorRole"]["RoleName"])
+        if "MemberRoles" in adopts:
+            name = adopts["MemberRoles"]["StackSetId"].partition(":")[0]
+            found["MemberRoles"] = imports.live_stack_set(self._session, name)
+        ids = set(external_ids(found.get("ConnectorRole", {}).get("AssumeRolePolicyDocument", {})))
+        given = found.get("MemberRoles", {}).get("Parameters", [])
+        ids |= {one["ParameterValue"] for one in given if one["ParameterKey"].startswith("ExternalId")} - {""}
+        names = {one: f"LiveExternalId{number}" for number, one in enumerate(sorted(ids))}
+        return _referring(found, names), {name: one for one, name in names.items()}
 
     def _existing(self, part: _Part, only: Collection[str] | None = None) -> dict[str, dict[str, str]]:
         """Return the resources of a part that exist, each with the identifier by which a stack imports it."""
@@ -275,13 +292,21 @@ class StackEngine:
 
     # Change sets
 
-    def _change_set(self, part: _Part, adopts: Adopts | None = None) -> tuple[str, list[Mapping[str, Any]]]:
-        """Return a change set's name and changes; "" if there is nothing to change. Raises OperatorError."""
+    def _change_set(
+        self, part: _Part, adopts: Adopts | None = None, *, creating: bool = False
+    ) -> tuple[str, list[Mapping[str, Any]]]:
+        """Return a change set's name and changes; "" if there is nothing to change. Raises OperatorError.
+
+        With `adopts`, it imports these resources; `creating`: an update that may change them follows.
+        """
         client, name = self._client(part.region), f"tailpipe-{secrets.token_hex(6)}"
         more: dict[str, Any] = {}
+        given = dict(part.given)
         if adopts:
             kinds = template.resources(part.given, self._pseudo(part.region), part.file)
-            source = self._source(template.subset(adopts, part.file))
+            live, hidden = self._live(adopts) if creating else ({}, {})
+            given |= hidden
+            source = self._source(template.subset(adopts, part.file, live, hidden))
             more["ResourcesToImport"] = [
                 {
                     "ResourceType": kinds[logical],
@@ -302,7 +327,7 @@ class StackEngine:
             ChangeSetName=name,
             ChangeSetType=kind,
             Capabilities=CAPABILITIES,
-            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in part.given.items()],
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
             Tags=[{"Key": key, "Value": value} for key, value in sorted(part.tags.items())],
             **source,
             **more,
@@ -349,7 +374,7 @@ class StackEngine:
             name = plan.change_sets.get(part.name, "")
             if not name and self._status(part.name, part.region) in (None, REVIEW):
                 if plan.adopts and part is plan.parts[0]:
-                    self._execute(part, self._change_set(part, plan.adopts)[0], tell)
+                    self._execute(part, self._change_set(part, plan.adopts, creating=True)[0], tell)
                 name, changes = self._change_set(part)
                 lost = [
                     one["LogicalResourceId"]
@@ -579,6 +604,15 @@ class StackEngine:
 
 def _absent(error: ClientError) -> bool:
     return code_of(error) == "ValidationError" and "does not exist" in message_of(error)
+
+
+def _referring(node: Any, names: Mapping[str, str]) -> Any:
+    """Return a part of a template in which texts are references to the parameters that hold them."""
+    if isinstance(node, Mapping):
+        return {key: _referring(one, names) for key, one in node.items()}
+    if isinstance(node, list):
+        return [_referring(one, names) for one in node]
+    return {"Ref": names[node]} if isinstance(node, str) and node in names else node
 
 
 def _keeps(kept: Sequence[Kept]) -> dict[str, str]:

@@ -156,9 +156,20 @@ def retained(body: str, logicals: Collection[str] | None = None) -> str:
     return json.dumps(whole)
 
 
-def subset(logicals: Collection[str], name: str = MAIN) -> str:
-    """Return a template, as JSON, of some resources only, for their import: each has a deletion policy, as required."""
+def subset(
+    logicals: Collection[str],
+    name: str = MAIN,
+    live: Mapping[str, Mapping[str, Any]] | None = None,
+    hidden: Collection[str] = (),
+) -> str:
+    """Return a template, as JSON, of some resources only, for their import: each has a deletion policy, as required.
+
+    Those in `live` have these properties in place of the template's, so that the update which follows sees and makes
+    the difference, and a rollback restores them. `hidden` are names of additional parameters that are not shown.
+    """
     whole = document(name)
+    given = {one: {"Type": "String", "NoEcho": True} for one in hidden}
+    whole = {**whole, "Parameters": {**whole["Parameters"], **given}}
     kept = ("AWSTemplateFormatVersion", "Parameters", "Mappings", "Conditions")
     waiting, chosen = list(logicals), dict[str, Any]()
     while waiting:
@@ -166,6 +177,8 @@ def subset(logicals: Collection[str], name: str = MAIN) -> str:
         if logical in chosen or logical not in whole["Resources"]:
             continue
         about = {"DeletionPolicy": "Retain", **whole["Resources"][logical]}
+        if live and logical in live:
+            about = {"DeletionPolicy": "Retain", "Type": about["Type"], "Properties": live[logical]}
         needed = about.pop("DependsOn", [])
         still = [one for one in ([needed] if isinstance(needed, str) else needed) if one in logicals]
         chosen[logical] = {**about, **({"DependsOn": still} if still else {})}
