@@ -9,7 +9,7 @@ from uuid import UUID
 
 from localcloud.azure.answers import check_answer
 from localcloud.azure.calls import Call
-from localcloud.azure.errors import ArmError, authorization_failed, not_found, scope_locked
+from localcloud.azure.errors import ArmError, authorization_failed, scope_locked
 from localcloud.azure.faults import Attempt
 from localcloud.azure.iam.authorization_api import ASSIGNED, AuthorizationApi, role_attributes
 from localcloud.azure.iam.caller import MANAGEMENT, identify
@@ -166,17 +166,13 @@ class ResourceManager:
             )
 
     def _route(self, request: Request) -> Route:
-        allowed = False
         for route in self._routes:
             match = route.pattern.fullmatch(request.path)
-            if match:
-                allowed = True
-                if route.method == request.method:
-                    request.path_args = match.groups()
-                    return route
-        if allowed:
-            raise ArmError(405, "MethodNotAllowed", f"The method {request.method} is not allowed for this resource.")
-        raise not_found("InvalidResourceType", f"The local Azure has no resource at '{request.path}'.")
+            if match and route.method == request.method:
+                request.path_args = match.groups()
+                return route
+        # Azure may know the type or the method, so its 404 or 405 would be a guess.
+        raise ArmError(501, "NotImplemented", f"The local Azure does not answer {request.method} {request.path}.")
 
 
 def _scope(path: str) -> str:

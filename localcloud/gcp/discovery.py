@@ -46,7 +46,8 @@ IN_LIBRARY = Path("googleapiclient", "discovery_cache", "documents")
 EXTRACTED = Path(sys.prefix, "google-discovery")
 _COMMON = {"uploadType", "upload_id", "upload_protocol", "userProject"}
 # Undocumented parameters that Google's own client sends and BigQuery accepts.
-_TOLERATED = {("bigquery.jobs.get", "projection"), ("bigquery.jobs.insert", "projection")}
+_TOLERATED = {(f"bigquery.jobs.{verb}", "projection") for verb in ("cancel", "get", "insert")}
+_ANY_CASE = ("bigquery.jobs.list", "stateFilter")
 _PLACEHOLDER = re.compile(r"\{\+?([^}]+)\}")
 _INTEGER = re.compile(r"-?\d+")
 _TYPES: Mapping[str, Any] = {
@@ -179,7 +180,8 @@ def check_parameters(route: Route, query: Mapping[str, list[str]]) -> None:
         if len(values) > 1 and not spec.get("repeated"):
             raise _bad(f"Invalid value for {name}: it is given {len(values)} times")
         for value in values:
-            _check_parameter(name, spec, value)
+            # Google's client sends the states of jobs in capitals, which its description does not list.
+            _check_parameter(name, spec, value.lower() if (route.id, name) == _ANY_CASE else value)
 
 
 def _check_parameter(name: str, spec: Mapping[str, Any], value: str) -> None:

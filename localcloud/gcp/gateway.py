@@ -162,7 +162,7 @@ class Gateway:
     def _answer(self, found: Match, context: Context) -> Response:
         route, request = found.route, context.request
         handler = self._handlers.get(route.id)
-        if handler is None:
+        if handler is None:  # difference: GCP-26
             raise unimplemented(route.id)
         self._check_service(route.service, context)
         check_parameters(route, request.query)

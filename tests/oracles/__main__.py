@@ -17,6 +17,7 @@ from pathlib import Path
 
 from localcloud.common.oracles import FOLDER
 from tests.marks import write_between
+from tests.oracles import samples
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "testing.md"
@@ -60,12 +61,13 @@ def read(folder: Path) -> tuple[Counter[str], Counter[str]]:
 
 
 def record(held: Counter[str], refused: Counter[str]) -> None:
-    """Write the table into docs/testing.md, with the commit of the tree."""
+    """Write the tables of docs/testing.md, with the commit of the tree."""
     show = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     rows = [f"| {name} | {held[name]:,} | {refused[name]:,} |" for name in sorted(held | refused)]
     table = ["| oracle and what is held against it | held | refused |", "| --- | --- | --- |", *rows]
     write_between(DOCUMENT, BEGIN, END, [*table, "", f"Recorded at commit {commit}."])
+    write_between(DOCUMENT, samples.BEGIN, samples.END, samples.table())
 
 
 if __name__ == "__main__":

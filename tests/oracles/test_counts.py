@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from localcloud.azure.errors import ArmError
 from localcloud.common.oracles import FOLDER
 from tests.limits import HANG_S
+from tests.localcloud.test_differences import documented
+from tests.oracles import samples
 from tests.oracles.__main__ import BEGIN, DOCUMENT, END, read
 
 CHECKS = """
@@ -50,6 +53,26 @@ def test_document_has_a_row_for_each_oracle() -> None:
     for vendor in ("botocore", "Google discovery documents", "Azure SDK models"):
         for what in ("requests", "answers"):
             assert f"| {vendor}, {what} |" in table
+
+
+def test_document_lists_the_calls_that_are_not_covered() -> None:
+    """Each call of a sample that answers 501 is listed with the id of a difference, and a test makes it."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert text.split(f"{samples.BEGIN}\n")[1].split(samples.END)[0].splitlines() == samples.table()
+    assert set(samples.NOT_COVERED.values()) <= documented(DOCUMENT.parents[1])
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*_samples.py"))
+    assert [call for call in samples.NOT_COVERED if f'"{call}"' not in tests] == []
+
+
+def test_answered_call_in_the_list_is_an_error() -> None:
+    """A difference that has vanished, and one that is not listed, fail the test of the sample."""
+    call = next(iter(samples.NOT_COVERED))
+    with pytest.raises(AssertionError, match="is answered"), samples.not_covered(call):
+        pass
+    with pytest.raises(ArmError), samples.not_covered(call):
+        raise ArmError(404, "NotFound", "another status")
+    with pytest.raises(AssertionError, match="is not listed"), samples.not_covered("unheard.of"):
+        pass
 
 
 def _with_path() -> dict[str, str]:

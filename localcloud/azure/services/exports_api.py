@@ -117,7 +117,9 @@ class ExportsApi:
             reader = self._world.reads_billing(request.caller.principal)
             check_scope(self._world.billing, BILLING_ROOT + scope[len(BILLING_ROOT) :], reader, not request.caller.user)
         else:
-            raise bad_request(f"The scope '{scope}' is not supported for exports.")
+            # difference: AZURE-25
+            # Management groups: https://learn.microsoft.com/rest/api/cost-management/exports/create-or-update
+            raise ArmError(501, "NotImplemented", f"The local Azure has no exports at the scope '{scope}'.")
         return scope
 
     def _check_cost_rights(self, request: Request, scope: str) -> None:

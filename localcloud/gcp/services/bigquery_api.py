@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from localcloud.common.http_server import Response
@@ -31,7 +33,20 @@ _IGNORED = (
     "lastModifiedTime",
     "type",
 )
+_FILTER = re.compile(r"labels\.([^:]+)(?::(.*))?")
 _ENTRIES_RIGHT = "bigquery.datasets.getIamPolicy"
+
+
+def _labels(expression: str) -> Callable[[Mapping[str, str]], bool]:
+    """Return whether labels match a filter: ``labels.name`` or ``labels.name:value``, joined by spaces.
+
+    Source: the parameter ``filter`` of https://cloud.google.com/bigquery/docs/reference/rest/v2/datasets/list.
+    """
+    wanted = [_FILTER.fullmatch(part) for part in expression.split()]
+    if None in wanted:
+        raise invalid("The filter is invalid. Expected labels.<name>[:<value>].")
+    pairs = [one.groups() for one in wanted if one]
+    return lambda labels: all(name in labels and value in (None, labels[name]) for name, value in pairs)
 
 
 def denied(kind: str, name: str, permission: str) -> str:
@@ -111,6 +126,8 @@ class BigQueryApi:
     def _list_datasets(self, context: Context) -> Answer:
         project = context.ids[0]
         context.world.check_project(project)
+        wanted = context.request.one("filter")
+        labels = _labels(wanted)
         found = [
             {
                 "kind": "bigquery#dataset",
@@ -118,11 +135,15 @@ class BigQueryApi:
                 "datasetReference": {"datasetId": dataset.id, "projectId": project},
                 "location": dataset.location,
                 "type": "LINKED" if dataset.linked else "DEFAULT",
+                **{name: dataset.extra[name] for name in ("friendlyName", "labels") if dataset.extra.get(name)},
             }
             for (owner, _), dataset in sorted(context.world.catalog.datasets.items())
-            if owner == project and context.may("bigquery.datasets.get", f"projects/{project}/datasets/{dataset.id}")
+            if owner == project
+            and context.may("bigquery.datasets.get", f"projects/{project}/datasets/{dataset.id}")
+            and labels(dataset.extra.get("labels") or {})
         ]
-        items, token = page(found, context.request.one("pageToken"), self._size(context), f"datasets|{project}")
+        listing = f"datasets|{project}|{wanted}"
+        items, token = page(found, context.request.one("pageToken"), self._size(context), listing)
         answer: dict[str, Any] = {"kind": "bigquery#datasetList", "etag": str(len(found))}
         return answer | ({"datasets": list(items)} if items else {}) | ({"nextPageToken": token} if token else {})
 

@@ -138,9 +138,11 @@ def _merge(document: dict[str, Any], body: dict[str, Any], now: datetime) -> Non
             continue
         if value is None:
             document.pop(name, None)
-        elif isinstance(value, dict) and isinstance(document.get(name), dict) and name != "lifecycle":
-            merged = {key: item for key, item in (document[name] | value).items() if item is not None}
-            document[name] = merged
+        elif isinstance(value, dict) and name != "lifecycle":
+            merged = (document.get(name) or {}) | value
+            document[name] = {key: item for key, item in merged.items() if item is not None}
+            if not document[name]:
+                del document[name]
         else:
             document[name] = value
     _check(document)

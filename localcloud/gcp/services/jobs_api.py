@@ -54,6 +54,8 @@ class JobsApi:
 
     def _insert(self, context: Context) -> Answer:
         project = self._may_begin(context)
+        if context.media == "upload":
+            raise unimplemented("A load job with its data")
         reference, configuration = context.body.get("jobReference") or {}, context.body.get("configuration") or {}
         identifier = str(reference.get("jobId") or f"job_{secrets.token_hex(12)}")
         location = str(reference.get("location") or "")
@@ -158,7 +160,7 @@ class JobsApi:
             context.need("bigquery.jobs.listAll", f"projects/{project}", f"Access Denied: Project {project}")
         else:
             context.need("bigquery.jobs.create", f"projects/{project}", f"Access Denied: Project {project}")
-        states = context.request.query.get("stateFilter", [])
+        states = [state.lower() for state in context.request.query.get("stateFilter", [])]
         documents = [job.as_json() for job in self._jobs.of(project) if all_users or job.identity == context.identity]
         shown = [
             {name: value for name, value in document.items() if name not in _NOT_LISTED}

@@ -97,4 +97,4 @@ def test_unknown_type_fails_the_deployment(ask: Put) -> None:
     """It is no silent success."""
     ask({"type": "Microsoft.Nothing/here", "apiVersion": "2023-01-01", "name": "x"})
     found = ask(method="GET", expected=200)["properties"]
-    assert (found["provisioningState"], found["error"]["details"][0]["code"]) == ("Failed", "InvalidResourceType")
+    assert (found["provisioningState"], found["error"]["details"][0]["code"]) == ("Failed", "NotImplemented")
