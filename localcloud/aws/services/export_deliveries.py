@@ -11,6 +11,7 @@ import zipfile
 from datetime import datetime, timedelta
 
 from localcloud.aws.services.exports import Execution, Export, Exports
+from localcloud.common import focus
 from shared.runtime.clock import Clock
 
 _FAILED = ("QUERY_FAILURE", "DELIVERY_FAILURE")
@@ -116,13 +117,22 @@ def _data(export: Export, period: str, now: datetime) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(export.columns)
-    writer.writerow([_value(export, column, period, now) for column in export.columns])
+    writer.writerow(_row(export, period, now))
     if compression == "GZIP":
         return gzip.compress(text.getvalue().encode(), mtime=0)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{export.name}-00001.csv", text.getvalue())
     return packed.getvalue()
+
+
+def _row(export: Export, period: str, now: datetime) -> list[str]:
+    if not export.table.name.startswith("FOCUS_"):
+        return [_value(export, column, period, now) for column in export.columns]
+    accounts = dict.fromkeys(("BillingAccountId", "SubAccountId"), export.payer)
+    names = dict.fromkeys(("InvoiceIssuerName", "ProviderName", "PublisherName"), "AWS")
+    own = {"BillingAccountName": "Local organization", "x_Discounts": "{}", "x_CostCategories": "{}"}
+    return focus.row(export.columns, datetime.fromisoformat(f"{period}-01T00:00:00+00:00"), accounts | names | own)
 
 
 def _value(export: Export, column: str, period: str, now: datetime) -> str:

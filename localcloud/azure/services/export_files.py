@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Any
+
+from localcloud.common import focus
 
 COLUMNS = (
     "Date",
@@ -20,20 +23,47 @@ COLUMNS = (
 MAX_ROWS = 2
 
 
+def columns_of(definition: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns of an export's files: those of the FOCUS version that it asks for, or `COLUMNS`."""
+    if definition["type"] != "FocusCost":
+        return COLUMNS
+    configuration = (definition.get("dataSet") or {}).get("configuration") or {}
+    return (*focus.columns(str(configuration.get("dataVersion") or "1.0")), "x_ResourceGroupName")
+
+
 # difference: AZURE-3
 def csv_part(
-    scope: str, start: datetime, end: datetime, compressed: bool, max_rows: int = MAX_ROWS
+    scope: str,
+    start: datetime,
+    end: datetime,
+    compressed: bool,
+    max_rows: int = MAX_ROWS,
+    columns: Sequence[str] = COLUMNS,
 ) -> tuple[bytes, int]:
     """Return a CSV file with one row for each of the first `max_rows` days of the period, and its number of rows."""
-    subscription = scope.rsplit("/", 1)[-1]
     days = min((end - start).days + 1, max_rows)
-    lines = [",".join(COLUMNS)]
+    lines = [",".join(columns)]
     for number in range(days):
         day = start + timedelta(days=number)
-        resource = f"{scope}/resourceGroups/app/providers/Microsoft.Compute/virtualMachines/vm0"
-        lines.append(f"{day:%m/%d/%Y},{subscription},Virtual Machines,{resource},24,{1.25 + number},EUR")
+        lines.append(",".join(_row(scope, day, f"{1.25 + number}", columns)))
     data = ("\r\n".join(lines) + "\r\n").encode("utf-8-sig")
     return (gzip.compress(data, 1, mtime=0) if compressed else data), days
+
+
+def _row(scope: str, day: datetime, cost: str, columns: Sequence[str]) -> list[str]:
+    subscription = scope.rsplit("/", 1)[-1]
+    resource = f"{scope}/resourceGroups/app/providers/Microsoft.Compute/virtualMachines/vm0"
+    if columns is COLUMNS:
+        return [f"{day:%m/%d/%Y}", subscription, "Virtual Machines", resource, "24", cost, "EUR"]
+    names = dict.fromkeys(("InvoiceIssuerName", "ProviderName", "PublisherName"), "Microsoft")
+    accounts = {
+        "BillingAccountId": "1",
+        "BillingAccountName": "Local",
+        "SubAccountId": f"/subscriptions/{subscription}",
+    }
+    costs = dict.fromkeys(("BilledCost", "EffectiveCost", "ListCost", "ContractedCost"), cost)
+    other = {"BillingCurrency": "EUR", "ResourceId": resource, "x_ResourceGroupName": "app"}
+    return focus.row(columns, day, names | accounts | costs | other)
 
 
 # difference: AZURE-12

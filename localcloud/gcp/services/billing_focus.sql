@@ -7,4 +7,10 @@ SELECT account AS BillingAccountId, currency AS BillingCurrency, 'Usage' AS Char
     s.pricing_unit AS ConsumedUnit, region AS RegionId, region AS RegionName,
     '//compute.googleapis.com/projects/' || project_id AS ResourceId, project_id AS ResourceName,
     s.service AS ServiceName, s.id AS SkuId, project_id AS SubAccountId, project_id AS SubAccountName,
+    'Google Cloud' AS InvoiceIssuerName, 'Google Cloud' AS PublisherName, 'Usage-Based' AS ChargeFrequency,
+    s.price AS ListUnitPrice, s.price AS ContractedUnitPrice, amount AS PricingQuantity, s.pricing_unit AS PricingUnit,
+    'Standard' AS PricingCategory, 'Other' AS ServiceCategory, s.id || '.on-demand' AS SkuPriceId,
+    'Project' AS ResourceType, account AS BillingAccountName, NULL AS AvailabilityZone, NULL AS ChargeClass,
+    NULL AS CommitmentDiscountCategory, NULL AS CommitmentDiscountId, NULL AS CommitmentDiscountName,
+    NULL AS CommitmentDiscountStatus, NULL AS CommitmentDiscountType,
     [{'key': 'row', 'value': account || '/' || number}] AS Tags, export_time AS x_ExportTime

@@ -7,6 +7,7 @@ Specification that Google fills, plus Google's own columns with the prefix ``x_`
 
 from __future__ import annotations
 
+from localcloud.common.focus import columns
 from localcloud.gcp.services.schema import Field
 
 KINDS = ("standard", "detailed", "pricing", "focus")
@@ -115,15 +116,14 @@ _PRICING: list[Field] = [
     _field("billing_account_price", of=(_field("price_info", of=_strings("price_reason")), _AGGREGATION, _RATES)),
 ]
 
+# Texts in FOCUS, but another type in Google's tables.
+_FOCUS_TYPES = {"Cost": "NUMERIC", "Price": "NUMERIC", "Quantity": "NUMERIC", "Start": "TIMESTAMP", "End": "TIMESTAMP"}
 _FOCUS: list[Field] = [
-    *_strings("BillingAccountId", "BillingCurrency", "ChargeCategory", "ChargeDescription", "ProviderName"),
-    *_times("BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd"),
     *(
-        _field(name, "NUMERIC")
-        for name in ("BilledCost", "EffectiveCost", "ListCost", "ContractedCost", "ConsumedQuantity")
+        _field(name, next((kind for end, kind in _FOCUS_TYPES.items() if name.endswith(end)), "STRING"))
+        for name in columns("1.0")
+        if name != "Tags"
     ),
-    *_strings("ConsumedUnit", "RegionId", "RegionName", "ResourceId", "ResourceName", "ServiceName", "SkuId"),
-    *_strings("SubAccountId", "SubAccountName"),
     _field("Tags", many=True, of=_PAIR),
     _field("x_ExportTime", "TIMESTAMP"),
 ]
