@@ -1,7 +1,9 @@
 """Secrets of the tests that can be recognized, and a search for them wherever they must not appear.
 
 The tests' External IDs, webhook addresses and signing keys are the values below. This plugin searches for them, and for
-the access key of the local AWS, and fails the test in which one is found, or the session:
+what the local clouds issue: the access key of the local AWS, the tokens, storage keys, shared access signatures and
+function keys of the local Azure, and the access tokens of the local Google Cloud. It fails the test in which one is
+found, or the session:
 
 - in what a test logged, printed or raised (`log`, `stdout`, `stderr`, `exception`);
 - in each document that anything stores in a local cloud, functions in other processes included: state, reports, pages,
@@ -40,7 +42,13 @@ KINDS = {
     "shared access signature": (b"c2FzLWNhbmFyeS1zaWduYXR1cmU",),
     "token": (b"eyJjYW5hcnkiOiJ0b2tlbiJ9", b"CANARY33"),
     "access key": (b"local-cloud-has-no-secrets",),
+    "Azure access token": (b"signature-of-the-local-azure",),
+    "storage key": (b"o/buQrkFX4BW/G+6l/wCQ/rreiKG0x+jJRw3sGzw",),
+    "function key": (b"local-function-key-",),
+    "Google access token": (b"local-google-token.",),
 }
+# A signature of Azure Storage that the tests' storage key made: HMAC-SHA256 in base64.
+_SIGNED = re.compile(rb"\bsig=[A-Za-z0-9+/%]{43,}")
 # Files and stored documents that hold a secret by design, with the reason.
 ALLOWED = {
     r"\.tfstate(\.backup)?$": "Terraform's state holds the values of all variables; its bucket and folder are private",
@@ -61,7 +69,8 @@ _lock = threading.Lock()
 def found(text: bytes | str) -> list[str]:
     """Return the kinds of the secrets in a text."""
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
-    return [kind for kind, parts in KINDS.items() if any(part in data for part in parts)]
+    kinds = [kind for kind, parts in KINDS.items() if any(part in data for part in parts)]
+    return [*kinds, "storage signature"] if _SIGNED.search(data) else kinds
 
 
 def search(place: str, text: bytes | str) -> None:

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from localcloud.azure.cloud import KEY
+from localcloud.azure.iam.caller import token_for
+from localcloud.azure.platform.sites import Site
+from localcloud.azure.services.blobs import account_signature
+from localcloud.gcp.iam.policies import ISSUED
 from tests import canaries
 from tests.limits import HANG_S
 
@@ -126,3 +131,17 @@ def test_each_secret_is_of_one_kind() -> None:
     kinds = [canaries.found(f"a text with {secret} in it") for secret in secrets]
     assert kinds == [[kind] for kind in list(canaries.KINDS)[:5]]
     assert canaries.found("a text without") == []
+
+
+def test_what_the_local_clouds_issue_is_recognized() -> None:
+    """Tokens, keys and signatures that any test may meet are found, each as one kind."""
+    issued = {
+        "Azure access token": token_for("tenant", "principal", "https://management.azure.com"),
+        "storage key": KEY,
+        "storage signature": account_signature("account", KEY),
+        "function key": Site("app", "subscription", "group", "region", "principal", {}).key,
+        "Google access token": f"{ISSUED}function@example.com",
+    }
+    assert {kind: canaries.found(f"a text with {secret} in it") for kind, secret in issued.items()} == {
+        kind: [kind] for kind in issued
+    }

@@ -16,7 +16,7 @@ from localcloud.gcp.errors import GoogleError
 from localcloud.gcp.faults import Faults
 from localcloud.gcp.gateway import Gateway
 from localcloud.gcp.iam.federation import ISSUER, Federation
-from localcloud.gcp.iam.policies import Iam
+from localcloud.gcp.iam.policies import ISSUED, Iam
 from localcloud.gcp.infra_manager.api import InfraManager
 from localcloud.gcp.methods import methods
 from localcloud.gcp.platform.deployed import AUDIENCE
@@ -185,7 +185,7 @@ class LocalGcp(LocalCloud):
             # For APIs without an emulator variable: Cloud Billing, Resource Manager, Service Usage.
             "GOOGLE_API_ENDPOINT": self.endpoint,
             # Authenticates Terraform's provider and the operator's commands.
-            "GOOGLE_OAUTH_ACCESS_TOKEN": OPERATOR,
+            "GOOGLE_OAUTH_ACCESS_TOKEN": f"{ISSUED}{OPERATOR}",
             # gcloud authenticates with this file; without it, gcloud would send the user's own credentials.
             "PUBSUB_EMULATOR_HOST": host,
             "CLOUDSDK_CORE_PROJECT": self.project,
@@ -213,7 +213,7 @@ class LocalGcp(LocalCloud):
     def _open(self) -> None:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="local-gcp-")))
         self._token_file = folder / "operator-token"
-        self._token_file.write_text(OPERATOR, encoding="utf-8")
+        self._token_file.write_text(f"{ISSUED}{OPERATOR}", encoding="utf-8")
         world = World(self.clock, folder, self._behavior, self.project, self._seed)
         service = self.deployment.function.rpartition("/")[2]
         functions = Functions(world, self._runtime, self.function_environment, service)

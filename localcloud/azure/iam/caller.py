@@ -14,6 +14,7 @@ import msgspec
 from localcloud.azure.errors import ArmError
 
 _LIFE_S = 24 * 3600
+_SIGNATURE = "signature-of-the-local-azure"  # which tests recognize wherever a token must not appear
 # The audiences that each service accepts in a token, without the optional trailing slash.
 MANAGEMENT = ("https://management.azure.com", "https://management.core.windows.net")
 GRAPH = ("https://graph.microsoft.com",)
@@ -43,7 +44,7 @@ def token_for(tenant: str, principal: str, audience: str, user: bool = False, li
     claims: dict[str, Any] = {"aud": audience, "tid": tenant, "oid": principal, "sub": principal}
     claims |= {"iat": now, "nbf": now, "exp": now + int(life_s), "idtyp": "user" if user else "app"}
     head = {"alg": "none", "typ": "JWT"}
-    return ".".join((_encode(head), _encode(claims), "local"))
+    return ".".join((_encode(head), _encode(claims), _SIGNATURE))
 
 
 def identify(header: str, tenant: str, audiences: Sequence[str]) -> Caller:

@@ -31,7 +31,7 @@ class Site:
     principal: str
     settings: dict[str, str]
     tags: dict[str, str] = field(default_factory=dict)
-    key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    key: str = field(default_factory=lambda: f"local-function-key-{secrets.token_urlsafe(32)}", repr=False)
     assigned: dict[str, dict[str, str]] = field(default_factory=dict)
     functions: Callable[[], Mapping[str, list[dict[str, Any]]]] = dict
     modified: datetime | None = None

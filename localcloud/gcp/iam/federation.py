@@ -20,6 +20,7 @@ from localcloud.gcp.calls import Call
 from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.errors import GoogleError, invalid, unimplemented
 from localcloud.gcp.iam.conditions import holds
+from localcloud.gcp.iam.policies import ISSUED
 from localcloud.gcp.platform.resources_api import name_of
 from localcloud.gcp.state import World
 
@@ -108,7 +109,7 @@ class Federation:
         identity = f"principal://iam.googleapis.com/{pool}/subject/{mapped['google.subject']}"
         sets = {f"principalSet://iam.googleapis.com/{pool}/{name}/{value}" for name, value in mapped.items() if value}
         self._world.iam.members[identity] = frozenset({*sets, f"principalSet://iam.googleapis.com/{pool}/*"})
-        token = f"federated.{secrets.token_urlsafe(24)}"
+        token = f"{ISSUED}federated.{secrets.token_urlsafe(24)}"
         self._world.iam.issue(token, identity, now + LIFE)
         return identity, {
             "access_token": token,
@@ -151,7 +152,7 @@ class Federation:
         if not 0 < seconds <= LIFE.total_seconds():
             raise GoogleError(400, "badRequest", "The lifetime must be positive, and one hour at most.")
         until = self._world.clock.now() + timedelta(seconds=seconds)
-        token = f"impersonated.{secrets.token_urlsafe(24)}"
+        token = f"{ISSUED}impersonated.{secrets.token_urlsafe(24)}"
         self._world.iam.issue(token, name.rpartition("/")[2], until)
         return {"accessToken": token, "expireTime": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
 

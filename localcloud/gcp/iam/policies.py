@@ -17,6 +17,7 @@ from localcloud.common.data_file import read_table
 from localcloud.gcp.iam.conditions import holds, parse
 from shared.runtime.clock import Clock
 
+ISSUED = "local-google-token."  # begins access tokens; an identity follows, unless a token was issued for some time
 # The permissions of each role, limited to those that the local cloud checks
 # (https://cloud.google.com/iam/docs/understanding-roles). "*" stands for every permission.
 ROLES = read_table(__file__, "roles.json", dict[str, frozenset[str]])
@@ -173,12 +174,12 @@ class Iam:
         self._until[token] = until
 
     def identity_of(self, token: str) -> str | None:
-        """Return a registered token's owner, or else the token itself; None if it is expired or malformed."""
+        """Return a token's owner, or else the token itself; None if it is expired or malformed."""
         if token in self.expired or not token or " " in token:
             return None
         if token in self._until and self._until[token] <= self._clock.now():
             return None
-        return self.tokens.get(token, token)
+        return self.tokens.get(token, token.removeprefix(ISSUED))
 
 
 def member_of(identity: str) -> str:

@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any
 
 from localcloud.gcp.errors import GoogleError, unimplemented
+from localcloud.gcp.iam.policies import ISSUED
 from localcloud.gcp.infra_manager.records import Deployment, Preview, Records, changes_of, resources_of
 from localcloud.gcp.infra_manager.terraform_run import Run, binary, run
 from localcloud.gcp.services.buckets import Bucket, new_document
@@ -195,7 +196,7 @@ class Runs:
             blueprint = document["terraformBlueprint"]
             self._require_build(document, account)
             content = self._blueprint(blueprint, account)
-            token = secrets.token_urlsafe(24)
+            token = f"{ISSUED}terraform.{secrets.token_urlsafe(24)}"
             self._world.iam.issue(token, account, self._world.clock.now() + TOKEN_LIFE)
         # difference: GCP-25
         values = {name: one.get("inputValue") for name, one in blueprint.get("inputValues", {}).items()}

@@ -7,6 +7,7 @@ import json
 from localcloud.common.http_server import Request, Response
 from localcloud.gcp.errors import GoogleError
 from localcloud.gcp.faults import Faults
+from localcloud.gcp.iam.policies import ISSUED
 
 ROOT = "/computeMetadata/v1"
 _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
@@ -46,13 +47,18 @@ class MetadataServer:
             "/universe/universe-domain": "googleapis.com",
             f"{account}/email": self.identity,
         }
+        token = f"{ISSUED}{self.identity}"
         documents = {
             account: {
                 "aliases": ["default"],
                 "email": self.identity,
                 "scopes": ["https://www.googleapis.com/auth/cloud-platform"],
             },
-            f"{account}/token": {"access_token": self.identity, "expires_in": 3599, "token_type": "Bearer"},
+            f"{account}/token": {
+                "access_token": token,
+                "expires_in": 3599,
+                "token_type": "Bearer",
+            },
         }
         if path in documents:
             headers = _FLAVOR | {"Content-Type": "application/json"}

@@ -195,7 +195,8 @@ def test_metadata_server_failure_is_returned_once(gcp: Clients, status: int) -> 
     url = f"{gcp.cloud.endpoint}/computeMetadata/v1/instance/service-accounts/default/token"
     answers = [requests.get(url, headers={"Metadata-Flavor": "Google"}, timeout=HANG_S) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [status, 200]
-    assert answers[1].json()["access_token"] == gcp.cloud.deployment.identity
+    token = str(answers[1].json()["access_token"])
+    assert gcp.cloud.iam.identity_of(token) == gcp.cloud.deployment.identity
 
 
 def test_account_of_another_organization_is_listed(gcp: Clients) -> None:

@@ -237,6 +237,7 @@ def test_terraform_runs_as_the_service_account(operator: Clients, tmp_path: Any)
     seen = tmp_path / "seen"
     created(operator, blueprint(operator, PROVISIONED % ("", f"echo $GOOGLE_OAUTH_ACCESS_TOKEN > {seen}")))
     token = seen.read_text(encoding="utf-8").strip()
+    seen.unlink()  # no secret may be left in a file
     assert operator.cloud.iam.identity_of(token) == DEPLOYER
 
 
