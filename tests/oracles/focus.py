@@ -18,11 +18,12 @@ from typing import Any
 
 from localcloud.common.oracles import oracle
 
+COLUMNS, VALUES = (f"FinOps Foundation's rules for FOCUS, {what}" for what in ("columns", "values"))
 RULES: dict[str, dict[str, dict[str, Any]]] = json.loads(Path(__file__).with_name("focus.json").read_bytes())
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
-@oracle("FinOps Foundation's rules for FOCUS, columns")
+@oracle(COLUMNS)
 def check_columns(version: str, names: Iterable[str]) -> None:
     """Raise ValueError for a missing required column, and for one that is neither in the version nor custom."""
     found = set(names)
@@ -32,7 +33,7 @@ def check_columns(version: str, names: Iterable[str]) -> None:
         raise ValueError(f"FOCUS {version}: missing {sorted(missing)}, unknown {sorted(unknown)}")
 
 
-@oracle("FinOps Foundation's rules for FOCUS, values")
+@oracle(VALUES)
 def check_row(version: str, row: Mapping[str, str]) -> None:
     """Raise ValueError for the values of a row that break a rule; an empty value is null."""
     broken = [name for name, rule in RULES[version].items() if name in row and not _holds(rule, row[name])]

@@ -15,6 +15,7 @@ from tests.limits import HANG_S
 from tests.localcloud.test_differences import documented
 from tests.oracles import samples
 from tests.oracles.__main__ import BEGIN, DOCUMENT, END, read
+from tests.oracles.focus import COLUMNS, VALUES
 
 CHECKS = """
 from localcloud.common.oracles import oracle
@@ -53,6 +54,8 @@ def test_document_has_a_row_for_each_oracle() -> None:
     for vendor in ("botocore", "Google discovery documents", "Azure SDK models"):
         for what in ("requests", "answers"):
             assert f"| {vendor}, {what} |" in table
+    for name in (samples.GOOGLE, samples.MICROSOFT, COLUMNS, VALUES):
+        assert f"| {name} |" in table
 
 
 def test_document_lists_the_calls_that_are_not_covered() -> None:
