@@ -109,6 +109,18 @@ class Engine(Protocol):
         ...
 
 
+class StateEngine(Engine, Protocol):
+    """Terraform as a move between engines uses it."""
+
+    def held(self) -> list[str]:
+        """Return the addresses in Terraform's state; empty, and without a need for Terraform, if there is no state."""
+        ...
+
+    def forget(self) -> None:
+        """Empty the state that `held` has read. Nothing changes in the cloud, and `held` is empty afterwards."""
+        ...
+
+
 @runtime_checkable
 class HasNativeEngine(Protocol):
     """An operator of a cloud whose deployments can be made without Terraform."""
@@ -136,10 +148,10 @@ class Migrates(Protocol):
     Each method continues after an interruption, and raises OperatorError where there is nothing to move.
     """
 
-    def to_native(self, wanted: Planning) -> None:
+    def to_native(self, wanted: Planning, terraform: StateEngine) -> None:
         """Give the deployment to the cloud's own engine, then empty Terraform's state, of which a copy is kept."""
         ...
 
-    def to_terraform(self, wanted: Planning, terraform: Engine) -> None:
+    def to_terraform(self, wanted: Planning, terraform: StateEngine) -> None:
         """Give the deployment to Terraform, then end the cloud's own engine's hold on it."""
         ...

@@ -36,6 +36,11 @@ resource "azurerm_application_insights_workbook" "this" {
   source_id = lower(azurerm_application_insights.this.id)
   tags      = local.tags
 
+  lifecycle {
+    # One that a launch template made has another GUID, and keeps it.
+    ignore_changes = [name]
+  }
+
   data_json = jsonencode({
     "$schema" = "https://github.com/Microsoft/Application-Insights-Workbooks/blob/master/schema/workbook.json"
     version   = "Notebook/1.0"

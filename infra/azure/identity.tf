@@ -74,6 +74,9 @@ locals {
   }
 }
 
+# In the assignments below, an import of existing ones does not know the app's identity before `terraform_data.identity`
+# is created, and an unknown principal would replace them. A recreated app replaces them.
+
 # Custom roles with data actions cannot be made at a management group, so what concerns storage is made at its resource group.
 resource "azurerm_role_definition" "function" {
   for_each = local.roles
@@ -101,6 +104,11 @@ resource "azurerm_role_assignment" "function" {
   condition          = try(local.conditioned[each.value.role].condition.expression, null)
   condition_version  = try(local.conditioned[each.value.role].condition.version, null)
 
+  lifecycle {
+    ignore_changes       = [principal_id]
+    replace_triggered_by = [terraform_data.identity]
+  }
+
   depends_on = [azurerm_storage_account.destination, azurerm_storage_container.destination]
 }
 
@@ -111,4 +119,9 @@ resource "azurerm_role_assignment" "function_data" {
   role_definition_name = each.value.role
   principal_id         = terraform_data.identity.output
   principal_type       = "ServicePrincipal"
+
+  lifecycle {
+    ignore_changes       = [principal_id]
+    replace_triggered_by = [terraform_data.identity]
+  }
 }

@@ -13,7 +13,7 @@ from tools.azure_template.expressions import (
     assignment,
     built_in,
     copies,
-    definition_id,
+    existing,
     listed,
     role,
     template,
@@ -21,6 +21,8 @@ from tools.azure_template.expressions import (
 from tools.azure_template.facts import Facts
 
 Grant = Mapping[str, Any]
+# What the title of each custom role begins with; the function's name ends it.
+TITLE = "Tailpipe Exports, "
 WHO = "parameters('functionIdentity')"
 PRINCIPAL: Json = {"deployment": {"type": "object"}, "functionIdentity": {"type": "string"}}
 _ACCOUNT = "Microsoft.Storage/storageAccounts"
@@ -60,12 +62,21 @@ def permissions(grants: Sequence[Grant], at: str, group: bool = False) -> Json:
 
 def role_guid(at: str) -> str:
     """Return the expression of a custom role's GUID."""
-    return f"guid({OF}.functionId, '{at}')"
+    return f"{OF}.roles.{at}"
 
 
-def role_id(at: str, group: bool = False) -> str:
-    """Return the expression of a custom role's id."""
-    return definition_id(role_guid(at), group)
+def role_guids(titles: Mapping[str, str]) -> Json:
+    """Return the variable with the GUIDs of the custom roles with these titles, by place."""
+    return {
+        at: "["
+        + existing(
+            f"concat('{TITLE}{title} (', variables('functionName'), ')')",
+            f"guid(variables('functionId'), '{at}')",
+            "parameters('existingNames')",
+        )
+        + "]"
+        for at, title in titles.items()
+    }
 
 
 def made_here(at: str) -> str:
@@ -77,7 +88,7 @@ def custom_role(facts: Facts, at: str, scopes: Any, group: bool = False, **more:
     """Return the function's custom role at a place."""
     return role(
         role_guid(at),
-        f"[concat('Tailpipe Exports, {facts.role_titles[at]} (', {OF}.functionName, ')')]",
+        f"[concat('{TITLE}{facts.role_titles[at]} (', {OF}.functionName, ')')]",
         f"[concat('What the function ', {OF}.functionName, ' does there, and nothing more.')]",
         permissions(facts.rights["function"], at, group),
         scopes,
@@ -108,7 +119,7 @@ def access(facts: Facts) -> Json:
         *on_account(facts, each, f"{OF}.destinationNames"),
         assignment(
             documents,
-            role_id("delivery_documents"),
+            role_guid("delivery_documents"),
             WHO,
             condition=f"[{OF}.deliveryEvents]",
             dependsOn=[made_here("delivery_documents")],
@@ -136,10 +147,10 @@ def on_account(facts: Facts, account: str, of: str) -> Iterator[Json]:
     """Yield the assignments on each destination account: the function's two roles, and Tailpipe's on the container."""
     own = {"dependsOn": [made_here("destination")]} if of.endswith("Names") else {}
     delegated = {"dependsOn": [made_here("delegation")]} if own else {}
-    yield assignment(account, role_id("destination"), WHO, **copies("destinationAssignments", of), **own)
+    yield assignment(account, role_guid("destination"), WHO, **copies("destinationAssignments", of), **own)
     yield assignment(
         account,
-        role_id("delegation"),
+        role_guid("delegation"),
         WHO,
         condition=f"[{OF}.exportIdentity]",
         **copies("delegationAssignments", of),
@@ -175,11 +186,11 @@ def in_subscription(facts: Facts) -> Json:
         [
             assignment(
                 "",
-                role_id("destination_subscription"),
+                role_guid("destination_subscription"),
                 WHO,
                 condition="[parameters('holdsDestination')]",
             ),
-            assignment("", role_id("management_group"), WHO, condition="[parameters('isKept')]"),
+            assignment("", role_guid("management_group"), WHO, condition="[parameters('isKept')]"),
             assignment(
                 "",
                 built_in(monitoring["role"]),
@@ -200,7 +211,7 @@ def activity_log(facts: Facts) -> Json:
             custom_role(facts, "activity_log", [f"[first(split({OF}.activityLogWorkspaceId, '/providers/'))]"]),
             assignment(
                 f"{OF}.activityLogWorkspaceId",
-                role_id("activity_log"),
+                role_guid("activity_log"),
                 WHO,
                 dependsOn=[made_here("activity_log")],
             ),

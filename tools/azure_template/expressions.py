@@ -63,6 +63,16 @@ def listed(actions: Sequence[tuple[str, str]]) -> Any:
     return f"[union({', '.join(parts)})]"
 
 
+def existing(key: str, otherwise: str, names: str = f"{OF}.existingNames") -> str:
+    """Return the expression of a name: the one that the parameter existingNames has for a key, else another one.
+
+    A role, an assignment and a workbook have a GUID as their name, and Azure refuses a second role of the same title
+    (RoleDefinitionWithSameNameExists) and a second assignment of the same role (RoleAssignmentExists). The keys of an
+    object are compared without regard to case ("Object functions for ARM templates", Microsoft Learn).
+    """
+    return f"if(contains({names}, {key}), {names}[{key}], {otherwise})"
+
+
 def role(name: str, title: str, description: str, permissions: Json, scopes: Any, **more: Any) -> Json:
     """Return a custom role; `name` is the expression of its GUID, `title` that of its name in the tenant."""
     return {
@@ -80,19 +90,21 @@ def role(name: str, title: str, description: str, permissions: Json, scopes: Any
     }
 
 
-def assignment(scope: str, role_id: str, principal: str, **more: Any) -> Json:
+def assignment(scope: str, guid: str, principal: str, **more: Any) -> Json:
     """Return the assignment of a role; all three are expressions, and an empty scope is the deployment's own.
 
     Its name follows from all three, so that the identity of a new app gets an assignment of its own: Azure changes the
-    principal of none.
+    principal of none. An assignment that exists under another name keeps it.
     """
     where = scope or "variables('here')"
+    role_id = definition_id(guid, more.pop("group", False))
+    named = existing(f"concat({where}, '|', {guid}, '|', {principal})", f"guid({where}, {role_id}, {principal})")
     condition = more.pop("condition_of", None)
     made = {
         **more,
         "type": "Microsoft.Authorization/roleAssignments",
         "apiVersion": ROLES,
-        "name": f"[guid({where}, {role_id}, {principal})]",
+        "name": f"[{named}]",
         "properties": {
             "roleDefinitionId": f"[{role_id}]",
             "principalId": f"[{principal}]",
@@ -112,6 +124,6 @@ def definition_id(guid: str, group: bool = False) -> str:
     return f"{function}('Microsoft.Authorization/roleDefinitions', {guid})"
 
 
-def built_in(name: str, group: bool = False) -> str:
-    """Return the expression of a built-in role's id."""
-    return definition_id(f"'{BUILT_IN[name]}'", group)
+def built_in(name: str) -> str:
+    """Return the expression of a built-in role's GUID."""
+    return f"'{BUILT_IN[name]}'"

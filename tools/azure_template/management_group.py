@@ -13,7 +13,7 @@ from tools.azure_template.expressions import (
     Json,
     assignment,
     built_in,
-    definition_id,
+    existing,
     listed,
     nested,
     role,
@@ -37,7 +37,7 @@ _GROUP_DEPLOYED = (
     "concat(variables('functionName'), '-group'))"
 )
 _TITLE = "Subscriptions deliver their cost data to Tailpipe"
-_POLICY_ROLE = f"guid({OF}.functionId, 'policy_management_group')"
+_POLICY_ROLE = access.role_guid("policy_management_group")
 _POLICY_DESCRIPTION = "What the policy deploy-cost-export does there, instead of Contributor."
 _DEPLOYS = f"equals({OF}.policy, 'deploy')"
 
@@ -144,6 +144,7 @@ def _variables(facts: Facts) -> Json:
         "location",
         "connectorObjectId",
         "excludeSubscriptions",
+        "existingNames",
     )
     rule = "and(equals(parameters('policy'), 'deploy'), not(contains(parameters('exports'), 'actual')))"
     return {
@@ -167,6 +168,10 @@ def _variables(facts: Facts) -> Json:
         "deployment": {
             **{name: f"[parameters('{name}')]" for name in parameters},
             **{name: f"[variables('{name}')]" for name in names},
+            "roles": access.role_guids(
+                {"management_group": facts.role_titles["management_group"]}
+                | {f"policy_{at}": f"policy {facts.role_titles[at]}" for at in ("management_group", "destination")}
+            ),
         },
     }
 
@@ -187,19 +192,21 @@ def _in_group(facts: Facts) -> Json:
             access.custom_role(facts, "management_group", here, group=True),
             assignment(
                 "",
-                access.role_id("management_group", group=True),
+                access.role_guid("management_group"),
                 access.WHO,
+                group=True,
                 dependsOn=[made_here(access.role_guid("management_group"))],
             ),
             assignment(
                 "",
-                built_in(monitoring["role"], group=True),
+                built_in(monitoring["role"]),
                 f"{OF}.connectorObjectId",
+                group=True,
                 condition=f"[equals({OF}.monitoringAccess, 'management_group')]",
             ),
             role(
                 _POLICY_ROLE,
-                f"[concat('Tailpipe Exports, policy {facts.role_titles['management_group']} (', {OF}.functionName, ')')]",
+                f"[concat('{access.TITLE}policy {facts.role_titles['management_group']} (', {OF}.functionName, ')')]",
                 _POLICY_DESCRIPTION,
                 policy_permissions(facts, "management_group"),
                 here,
@@ -211,7 +218,12 @@ def _in_group(facts: Facts) -> Json:
                 "condition": f"[{_DEPLOYS}]",
                 "type": "Microsoft.Authorization/roleAssignments",
                 "apiVersion": ROLES,
-                "name": f"[guid({_ASSIGNED}, {_POLICY_ROLE})]",
+                # The identity is not known before the policy's assignment, and its name may not need it.
+                "name": "["
+                + existing(
+                    f"concat(variables('here'), '|', {_POLICY_ROLE}, '|policy')", f"guid({_ASSIGNED}, {_POLICY_ROLE})"
+                )
+                + "]",
                 "dependsOn": [f"[{_ASSIGNED}]", made_here(_POLICY_ROLE)],
                 "properties": {
                     "roleDefinitionId": f"[tenantResourceId('Microsoft.Authorization/roleDefinitions', {_POLICY_ROLE})]",
@@ -389,12 +401,12 @@ def _policy_deployment() -> Json:
 
 def _on_destination(facts: Facts) -> Json:
     """Return the template of the policy's right on the first destination account, in its resource group."""
-    name = f"guid({OF}.functionId, 'policy_destination')"
+    name = access.role_guid("policy_destination")
     where = f"{OF}.destination"
     conditioned = next(one["condition"] for one in facts.rights["policy"] if "condition" in one)
     made = assignment(
         where,
-        definition_id(name),
+        name,
         "parameters('policyIdentity')",
         dependsOn=[f"[resourceId('Microsoft.Authorization/roleDefinitions', {name})]"],
     )
@@ -408,7 +420,7 @@ def _on_destination(facts: Facts) -> Json:
         [
             role(
                 name,
-                f"[concat('Tailpipe Exports, policy {facts.role_titles['destination']} (', {OF}.functionName, ')')]",
+                f"[concat('{access.TITLE}policy {facts.role_titles['destination']} (', {OF}.functionName, ')')]",
                 _POLICY_DESCRIPTION,
                 policy_permissions(facts, "destination"),
                 [f"[{OF}.groupId]"],

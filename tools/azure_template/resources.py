@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tools.azure_template.expressions import DEPLOYMENT_SCHEMA, OF, STORAGE, Json, copies, nested, template
+from tools.azure_template.expressions import DEPLOYMENT_SCHEMA, OF, STORAGE, Json, copies, existing, nested, template
 from tools.azure_template.facts import Facts
 
 _ACCOUNT = "Microsoft.Storage/storageAccounts"
@@ -17,6 +17,7 @@ _WORKSPACE = f"resourceId('Microsoft.OperationalInsights/workspaces', {_NAME})"
 _INSIGHTS = f"resourceId('Microsoft.Insights/components', {_NAME})"
 _TOPIC = f"resourceId('Microsoft.EventGrid/topics', {_NAME})"
 _IDENTITY = f"resourceId('Microsoft.ManagedIdentity/userAssignedIdentities', concat({_NAME}, '-tenants'))"
+_WORKBOOK = f"concat('Tailpipe Exports: ', {_NAME})"
 _DEPLOYED = f"resourceId('Microsoft.Resources/deployments', {_NAME})"
 # The exceptions of the module, with its reasons.
 _HOST_EXCEPTIONS = {
@@ -475,12 +476,12 @@ def _workbook() -> Json:
         "type": "Microsoft.Insights/workbooks",
         "apiVersion": "2023-06-01",
         # The name of a workbook is a GUID. This one follows from what it is for.
-        "name": f"[guid({_INSIGHTS})]",
+        "name": "[" + existing(_WORKBOOK, f"guid({_INSIGHTS})") + "]",
         **_HERE,
         "kind": "shared",
         "dependsOn": [f"[{_INSIGHTS}]"],
         "properties": {
-            "displayName": f"[concat('Tailpipe Exports: ', {_NAME})]",
+            "displayName": f"[{_WORKBOOK}]",
             "category": "workbook",
             # Azure returns it in lower case, and compares it so.
             "sourceId": f"[toLower({_INSIGHTS})]",

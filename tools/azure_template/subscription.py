@@ -45,6 +45,15 @@ OWN: Json = {
             "function that it calls."
         },
     },
+    "existingNames": {
+        "type": "object",
+        "defaultValue": {},
+        "metadata": {
+            "description": "GUIDs that custom roles, role assignments and the workbook have already, for a deployment "
+            "that Terraform made: by the title of the role or workbook, and by `SCOPE|ROLE|PRINCIPAL` of the "
+            "assignment. `tailpipe-exports` fills it in. Empty: the GUIDs follow from what they are for."
+        },
+    },
 }
 # A rule is broken where its expression is true. Each belongs to a precondition of the module, in its order; None: it
 # concerns the policy, which management-group.json makes.
@@ -188,6 +197,7 @@ def _variables(facts: Facts) -> Json:
             "destinationSubscriptions": "[map(variables('destinationOwners'), lambda('one', concat('/subscriptions/', "
             "lambdaVariables('one'))))]",
             "keptScopes": "[map(variables('kept'), lambda('one', concat('/subscriptions/', lambdaVariables('one'))))]",
+            "roles": access.role_guids(facts.role_titles),
             "readsActivityLog": "[and(parameters('events'), not(empty(parameters('activityLogWorkspaceId'))))]",
         },
     }  # fmt: skip

@@ -27,7 +27,7 @@ from cli.deployment.aws import (
 from cli.deployment.aws.account_kind import VARIABLE, account_kind, is_alone
 from cli.deployment.aws.session import FUNCTION, Session, local_endpoint, open_session, translated
 from cli.deployment.aws.stack import StackEngine
-from cli.deployment.engine import Engine, Planning
+from cli.deployment.engine import Planning, StateEngine
 from cli.deployment.log_lines import LogLine, LogSearch
 from cli.deployment.operator import Tell
 
@@ -102,10 +102,10 @@ class AwsOperator:
         self._native = True  # its rights are needed from here on
         return StackEngine(self._session, self._sleep)
 
-    def to_native(self, wanted: Planning) -> None:
+    def to_native(self, wanted: Planning, terraform: StateEngine) -> None:  # noqa: ARG002 - the port's signature; the state is an object
         migrate.to_native(self._session, self.native_engine(), wanted)
 
-    def to_terraform(self, wanted: Planning, terraform: Engine) -> None:
+    def to_terraform(self, wanted: Planning, terraform: StateEngine) -> None:
         migrate.to_terraform(self._session, self.native_engine(), wanted, terraform)
 
     @translated()

@@ -11,6 +11,7 @@ from typing import Any
 
 from cli.deployment.azure.app import RESOURCES_API, SITES_API, FunctionApp
 from cli.deployment.azure.connector import Assignment, assignments, connector
+from cli.deployment.azure.existing import WORKBOOK, WORKBOOKS_API, workbook
 from cli.deployment.azure.functions import deployed
 from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
 from cli.deployment.azure.session import MANAGEMENT_GROUPS, Session
@@ -23,10 +24,10 @@ EVENT_GRID_API = "2025-02-15"
 # Type → the part of the resource's id between resource group and name, and the API version to read it with.
 IN_GROUP = {
     "azurerm_application_insights": ("Microsoft.Insights/components", "2020-02-02"),
-    "azurerm_application_insights_workbook": ("Microsoft.Insights/workbooks", "2022-04-01"),
     "azurerm_eventgrid_system_topic": ("Microsoft.EventGrid/systemTopics", EVENT_GRID_API),
     "azurerm_eventgrid_topic": ("Microsoft.EventGrid/topics", EVENT_GRID_API),
     "azurerm_log_analytics_workspace": ("Microsoft.OperationalInsights/workspaces", "2023-09-01"),
+    "azurerm_private_endpoint": ("Microsoft.Network/privateEndpoints", "2024-01-01"),
     "azurerm_monitor_action_group": ("Microsoft.Insights/actionGroups", "2023-01-01"),
     "azurerm_monitor_scheduled_query_rules_alert_v2": ("Microsoft.Insights/scheduledQueryRules", "2023-12-01"),
     "azurerm_resource_group_template_deployment": ("Microsoft.Resources/deployments", RESOURCES_API),
@@ -55,8 +56,9 @@ class Adopter:
         self._deployed = deployed
         self._changes = changes
         self._taken: set[str] = set()
-        self._held: dict[str, list[Assignment]] = {}
+        self._held: dict[tuple[str, str], list[Assignment]] = {}
         self._kinds: dict[str, Callable[[Change], str]] = {
+            "azurerm_application_insights_workbook": self._workbook,
             "azurerm_eventgrid_system_topic_event_subscription": self._event_subscription,
             "azurerm_resource_group": self._group,
             "azurerm_resource_provider_registration": self._provider,
@@ -89,6 +91,13 @@ class Adopter:
         kind, api = IN_GROUP[change.type]
         group = change.after.get("resource_group_name") or self._planned("azurerm_resource_group", "this")
         return self._there(f"{self._session.path}/resourceGroups/{group}/providers/{kind}/{change.after['name']}", api)
+
+    def _workbook(self, change: Change) -> str:
+        """Return the workbook of the planned name, else the one that a launch template made under another GUID."""
+        group = change.after.get("resource_group_name") or self._planned("azurerm_resource_group", "this")
+        where = f"{self._session.path}/resourceGroups/{group}"
+        named = self._there(f"{where}/providers/{WORKBOOK}/{change.after['name']}", WORKBOOKS_API)
+        return named or workbook(self._session, where, str(change.after.get("display_name", "")))
 
     def _event_subscription(self, change: Change) -> str:
         group = change.after.get("resource_group_name") or self._planned("azurerm_resource_group", "this")
@@ -127,7 +136,7 @@ class Adopter:
         if not role or not principal:
             return ""
         scope = str(change.after.get("scope") or "").lower()
-        for one in self._assignments(principal):
+        for one in self._assignments(principal, scope):
             if one.role == role and scope in ("", one.scope.lower()) and one.id not in self._taken:
                 self._taken.add(one.id)
                 return one.id
@@ -164,10 +173,13 @@ class Adopter:
             return connector(self._session, self._deployed).principal
         return ""
 
-    def _assignments(self, principal: str) -> list[Assignment]:
-        if principal not in self._held:
-            self._held[principal] = assignments(self._session, self._deployed, principal)
-        return self._held[principal]
+    def _assignments(self, principal: str, scope: str) -> list[Assignment]:
+        """Return a principal's assignments, also those in the subscription of a scope: a workspace, a secret."""
+        owner = scope.partition("/resourcegroups/")[0] if scope.startswith("/subscriptions/") else ""
+        if (principal, owner) not in self._held:
+            more = [owner] if owner not in ("", self._session.path) else []
+            self._held[principal, owner] = assignments(self._session, self._deployed, principal, more)
+        return self._held[principal, owner]
 
     def _account(self, change: Change) -> str:
         """Return the id of a resource's storage account; for one in the same plan it follows from the address."""

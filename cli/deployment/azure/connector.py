@@ -59,12 +59,14 @@ def connector(session: Session, deployed: FunctionApp) -> Connector:
     return next(iter([*readers, *found]), Connector("", "", ()))
 
 
-def assignments(session: Session, deployed: FunctionApp | None, principal: str) -> list[Assignment]:
-    """Return a principal's role assignments in the deployment's subscriptions and in the groups above them."""
+def assignments(
+    session: Session, deployed: FunctionApp | None, principal: str, more: Sequence[str] = ()
+) -> list[Assignment]:
+    """Return a principal's role assignments in the deployment's subscriptions and groups, and in `more` scopes."""
     paths = dict.fromkeys(
         [session.path, *(f"/subscriptions/{one.subscription}" for one in (deployed.destinations if deployed else ()))]
     )
-    paths |= dict.fromkeys(session.scopes)
+    paths |= dict.fromkeys((*session.scopes, *more))
     found: dict[str, Assignment] = {}
     for path in paths:
         url = f"{path}/providers/Microsoft.Authorization/roleAssignments"

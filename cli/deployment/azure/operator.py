@@ -14,6 +14,7 @@ from cli.deployment.azure import (
     functions,
     invoke,
     logs,
+    migrate,
     onboarding,
     preflight,
     remove,
@@ -23,7 +24,7 @@ from cli.deployment.azure import (
 )
 from cli.deployment.azure.app import NAME_VARIABLE
 from cli.deployment.azure.session import Session, open_session
-from cli.deployment.engine import Engine
+from cli.deployment.engine import Planning, StateEngine
 from cli.deployment.log_lines import LogLine, LogSearch
 from cli.deployment.operator import Tell
 from shared.runtime.clock import Clock, SystemClock
@@ -127,8 +128,14 @@ class AzureOperator:
     def clearing(self, removal: model.Removal) -> model.Clearing:
         return remove.clearing(self._session, removal)
 
-    def native_engine(self) -> Engine:
+    def native_engine(self) -> stack.AzureStack:
         return stack.AzureStack(self._session)
+
+    def to_native(self, wanted: Planning, terraform: StateEngine) -> None:
+        migrate.to_native(self._session, self.native_engine(), wanted, terraform)
+
+    def to_terraform(self, wanted: Planning, terraform: StateEngine) -> None:
+        migrate.to_terraform(self._session, self.native_engine(), wanted, terraform)
 
     def held_by_native(self) -> bool:
         return stack.held(self._session)

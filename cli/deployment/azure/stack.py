@@ -22,12 +22,13 @@ from typing import Any
 
 from cli.deployment.azure.app import SITES_API, FunctionApp
 from cli.deployment.azure.connector import assignments
+from cli.deployment.azure.existing import existing_names
 from cli.deployment.azure.functions import deployed
-from cli.deployment.azure.names import names
+from cli.deployment.azure.names import Names, names
 from cli.deployment.azure.preflight import PROVIDERS
 from cli.deployment.azure.rights import APP_IDS
 from cli.deployment.azure.session import MANAGEMENT_GROUPS, Session
-from cli.deployment.azure.stack_removal import Removed, removals, remove
+from cli.deployment.azure.stack_removal import Removed, placed, records, removals, remove
 from cli.deployment.engine import Plan, Planning, Variable
 from cli.deployment.model import Change, Kept, OperatorError, Problem
 from cli.deployment.operator import Tell
@@ -149,8 +150,18 @@ class AzureStack:
     def left(self) -> str:
         return ""
 
+    def disband(self, tell: Tell) -> None:
+        """Delete the records of the template's deployments, without the app's, which Terraform has too.
+
+        The record that `held` looks for is the last one.
+        """
+        group, function = placed(self._session, deployed(self._session))
+        start = f"{group}/providers/Microsoft.Resources/deployments/{function}"
+        found = [one for one in records(self._session, group, function) if one.id != start]
+        remove(self._session, sorted(found, key=lambda one: one.id == f"{start}-resources"), tell)
+
     @property
-    def _names(self) -> Any:
+    def _names(self) -> Names:
         return names(self._session.subscription, self._given)
 
     @property
@@ -173,7 +184,10 @@ class AzureStack:
             made["subscriptionId"] = {"value": self._session.subscription}
         if app is not None:
             made["functionsPublished"] = {"value": True}
-        return made
+        principals = (made["connectorObjectId"]["value"], *(values.get("registry_writers") or ()))
+        elsewhere = (values.get("activity_log_workspace_id"), values.get("notify_secret"))
+        found = existing_names(self._session, self._names, app, principals, [str(one) for one in elsewhere if one])
+        return made | ({"existingNames": {"value": found}} if found else {})
 
     def _tailpipe(self, environment: str) -> str:
         app = APP_IDS.get(environment, "")
@@ -268,11 +282,8 @@ class AzureStack:
 
 def held(session: Session) -> bool:
     """Return whether a launch template made this deployment, from the portal or by this command."""
-    name = names(session.subscription, {})
-    app = deployed(session)
-    group, function = (app.id.split("/")[4], app.name) if app else (name.group, name.function)
-    path = f"{session.path}/resourceGroups/{group}/providers/Microsoft.Resources/deployments/{function}-resources"
-    return session.rest.get(path, API) is not None
+    group, function = placed(session, deployed(session))
+    return session.rest.get(f"{group}/providers/Microsoft.Resources/deployments/{function}-resources", API) is not None
 
 
 def camel(name: str) -> str:
@@ -329,8 +340,13 @@ def _change(entry: Mapping[str, Any], app: FunctionApp | None, known: set[tuple[
         role = str((after.get("properties") or {}).get("roleDefinitionId", "")).rsplit("/", 1)[-1].lower()
         scope = identifier.lower().partition("/providers/microsoft.authorization/")[0].strip("/")
         actions = "" if (scope, role) in known else "create"
-    if actions == "update" and kind.lower() == _SITE:
-        actions = "update" if _settings_differ(after, app) or _other_delta(entry) else ""
+    if actions == "update":
+        delta = [str(one.get("path", "")) for one in entry.get("delta") or () if not is_noise(one)]
+        if kind.lower() == _SITE:
+            delta = [one for one in delta if not one.startswith("properties.siteConfig")]
+            actions = "update" if delta or _settings_differ(after, app) else ""
+        elif not delta:
+            actions = ""
     return Change(identifier, kind, (actions,), after) if actions else None
 
 
@@ -344,8 +360,14 @@ def _settings_differ(after: Mapping[str, Any], app: FunctionApp | None) -> bool:
     return set(values) != set(app.settings) or any(app.settings.get(name) != value for name, value in known.items())
 
 
-def _other_delta(entry: Mapping[str, Any]) -> bool:
-    return any(not str(one.get("path", "")).startswith("properties.siteConfig") for one in entry.get("delta") or ())
+def is_noise(delta: Mapping[str, Any]) -> bool:
+    """Return whether what-if reports a change that a deployment does not make.
+
+    A property that the template leaves to Azure's default is reported as deleted. Source: "ARM template deployment
+    what-if operation", Microsoft Learn (`PropertyChangeType`). A tag that is left out is deleted.
+    """
+    kind = delta.get("propertyChangeType")
+    return kind == "NoEffect" or (kind == "Delete" and not str(delta.get("path", "")).startswith("tags"))
 
 
 def _refusal(problem: Problem) -> Problem:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from cli.deployment.azure.app import SITES_API, TAG, TAGGED
+from cli.deployment.azure.app import SITES_API, TAG, TAGGED, FunctionApp
 from cli.deployment.azure.connector import assignments, connector, containers
+from cli.deployment.azure.existing import POLICY_API, custom_roles
 from cli.deployment.azure.functions import deployed
 from cli.deployment.azure.names import names
 from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
@@ -17,7 +18,7 @@ from cli.deployment.model import Kept
 from cli.deployment.operator import Tell
 from shared.errors import NotFound
 
-RESOURCES_API, POLICY_API = "2021-04-01", "2023-04-01"
+RESOURCES_API = "2021-04-01"
 DEPLOYMENTS_API = "2022-09-01"
 # In the order of their removal: what refers to a resource goes before it.
 TYPES = {
@@ -45,14 +46,20 @@ class Removed:
     api: str
 
 
+def placed(session: Session, app: FunctionApp | None) -> tuple[str, str]:
+    """Return the id of a deployment's resource group and the app's name; without an app, those of the defaults."""
+    name = names(session.subscription, {})
+    group, function = (app.id.split("/")[4], app.name) if app else (name.group, name.function)
+    return f"{session.path}/resourceGroups/{group}", function
+
+
 def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
     """Yield what a removal deletes, in its order."""
     held = {address for one in kept for address in one.addresses}
     keeps_data, keeps_identity = set(DATA) <= held, set(IDENTITY) <= held
     app = deployed(session)
+    where, function = placed(session, app)
     name = names(session.subscription, {})
-    group, function = (app.id.split("/")[4], app.name) if app else (name.group, name.function)
-    where = f"{session.path}/resourceGroups/{group}"
     tailpipe = None if app is None or keeps_identity else connector(session, app)
     granted = assignments(session, app, app.principal) if app else []
     if app is not None and tailpipe is not None:
@@ -81,23 +88,24 @@ def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
             stays = keeps_data and str(one["name"]).lower() in data and kind.endswith("storageAccounts")
             if tagged and not stays and str(one["type"]).lower() == kind.lower():
                 yield Removed(str(one["id"]), kind, api)
-    for scope in (where, session.path, *session.scopes):
-        path = f"{scope}/providers/Microsoft.Resources/deployments"
-        for one in session.rest.pages(path, DEPLOYMENTS_API):
-            if str(one["name"]) == function or str(one["name"]).startswith(f"{function}-"):
-                yield Removed(f"{path}/{one['name']}", "Microsoft.Resources/deployments", DEPLOYMENTS_API)
+    yield from records(session, where, function)
     if not keeps_data and session.rest.get(where, RESOURCES_API) is not None:
         yield Removed(where, "Microsoft.Resources/resourceGroups", RESOURCES_API)
 
 
 def _roles(session: Session, scope: str, function: str) -> Iterator[Removed]:
     path = f"{scope}/providers/Microsoft.Authorization/roleDefinitions"
-    for one in session.rest.pages(path, ROLES_API, _filter="type eq 'CustomRole'"):
-        properties = one.get("properties") or {}
-        title = str(properties.get("roleName", ""))
-        made_here = scope.lower() in {str(at).lower() for at in properties.get("assignableScopes") or ()}
-        if title.startswith("Tailpipe Exports, ") and title.endswith(f"({function})") and made_here:
-            yield Removed(f"{path}/{one['name']}", "Microsoft.Authorization/roleDefinitions", ROLES_API)
+    for one in custom_roles(session, scope, function):
+        yield Removed(f"{path}/{one['name']}", "Microsoft.Authorization/roleDefinitions", ROLES_API)
+
+
+def records(session: Session, group: str, function: str) -> Iterator[Removed]:
+    """Yield the records of a template's deployments, in its resource group, its subscription and its scopes."""
+    for scope in dict.fromkeys((group, session.path, *session.scopes)):
+        path = f"{scope}/providers/Microsoft.Resources/deployments"
+        for one in session.rest.pages(path, DEPLOYMENTS_API):
+            if str(one["name"]) == function or str(one["name"]).startswith(f"{function}-"):
+                yield Removed(f"{path}/{one['name']}", "Microsoft.Resources/deployments", DEPLOYMENTS_API)
 
 
 def remove(session: Session, gone: Sequence[Removed], tell: Tell) -> None:

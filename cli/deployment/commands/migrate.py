@@ -56,7 +56,7 @@ def _migrate(stack: ExitStack, cloud: Cloud, to: str, pairs: Sequence[str], file
     values["package"] = packaged(session, values, folder)
     wanted = Planning(folder, variables, values, False, False, lambda line: say(session.screen, line), session.tell)
     if to == NATIVE:
-        operator.to_native(wanted)
+        operator.to_native(wanted, terraform)
     else:
         operator.to_terraform(wanted, terraform)
     say(session.screen, (f"the deployment is managed by {NAMES[to]}", "bold"))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from cli.deployment import model
-from cli.deployment.engine import Engine, Planning
+from cli.deployment.engine import Planning, StateEngine
 from cli.deployment.gcp import (
     adopt,
     backend,
@@ -97,10 +97,10 @@ class GcpOperator:
     def held_by_terraform(self) -> bool:
         return backend.holds_resources(self._session)
 
-    def to_native(self, wanted: Planning) -> None:
+    def to_native(self, wanted: Planning, terraform: StateEngine) -> None:  # noqa: ARG002 - the port's signature; only the state moves
         migrate.to_native(self._session, self.native_engine(), wanted)
 
-    def to_terraform(self, wanted: Planning, terraform: Engine) -> None:  # noqa: ARG002 - the port's signature; only the state moves
+    def to_terraform(self, wanted: Planning, terraform: StateEngine) -> None:  # noqa: ARG002 - the port's signature, as in `to_native`
         migrate.to_terraform(self._session, self.native_engine(), wanted.tell)
 
     def backend(self) -> model.Backend:

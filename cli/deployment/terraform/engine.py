@@ -65,6 +65,17 @@ class TerraformEngine:
     def outputs(self) -> dict[str, Any]:
         return self._opened().outputs()
 
+    def held(self) -> list[str]:
+        """Return the addresses in the state; empty, and without a need for Terraform, if there is no state."""
+        if self._local_state is None and not self._operator.backend_exists():
+            return []
+        return self._held()
+
+    def forget(self) -> None:
+        """Empty the state that `held` has read. Nothing changes in the cloud."""
+        terraform = self._opened()
+        terraform.forget(terraform.addresses())
+
     def removal(self, kept: Sequence[Kept]) -> list[Change]:
         held = self._held()
         if not held and self._operator.deployed() is not None:

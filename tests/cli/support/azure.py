@@ -38,6 +38,11 @@ def tailpipe(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
+def said(result: Result) -> str:
+    """Return what a command said to people, in one line."""
+    return " ".join(result.stderr.split())
+
+
 def template_variables(folder: Path) -> list[str]:
     """Return the arguments of a deployment by templates, whose accounts the emulator has."""
     archive = io.BytesIO()

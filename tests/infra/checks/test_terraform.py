@@ -18,6 +18,7 @@ import pytest
 from tests.infra import terraform
 from tests.infra.planning import REPOSITORY, Workspace, stand_in_providers
 from tests.limits import HANG_S
+from tools import modules
 
 GOOD = """\
 resource "google_storage_bucket" "more" {
@@ -101,3 +102,15 @@ def test_every_file_is_formatted(tmp_path: Path) -> None:
     assert unformatted(REPOSITORY / "infra") == ""
     (tmp_path / "a.tf").write_text("locals {\n a=1\n}\n", encoding="utf-8")
     assert "a.tf" in unformatted(tmp_path)
+
+
+def test_import_replaces_no_assignment_of_the_app() -> None:
+    """Its identity is unknown until `terraform_data.identity` exists, and a new one still replaces each assignment."""
+    resources = modules.read(REPOSITORY / "infra" / "azure").resources
+    of_app = {
+        name: body["lifecycle"]
+        for name, body in resources.items()
+        if body.get("principal_id") == "${terraform_data.identity.output}"
+    }
+    rules = [{"ignore_changes": ["principal_id"], "replace_triggered_by": ["${terraform_data.identity}"]}]
+    assert of_app == dict.fromkeys(("azurerm_role_assignment.function", "azurerm_role_assignment.function_data"), rules)

@@ -18,7 +18,8 @@ from cli.deployment.azure.verify import TIMER
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
 from localcloud.azure.iam.rights import BLOB_DATA_READER, MONITORING_READER, Role, role_id
-from localcloud.azure.platform.deployment import CONTAINER
+from localcloud.azure.platform.deployment import CONTAINER, TAGS
+from localcloud.azure.platform.resources_api import keep
 from localcloud.azure.services.directory import made_up_id
 from localcloud.azure.services.storage import StorageAccount
 from tests.cli.support.azure import sign_in, tailpipe, tenant
@@ -229,6 +230,40 @@ def test_existing_resources_are_adopted_and_the_deployment_verified(
     assert terraform.calls("apply")[0].monotonic < min(one.at for one in azure.calls.select("*exports/write"))
     assert len(azure.exports()) == 3
     assert json.loads(result.stdout)["storage"]["accountName"] == account.name
+
+
+def test_resources_beside_the_group_are_adopted(azure: LocalAzure, terraform: TerraformDouble, package: str) -> None:
+    """A workbook of a launch template has a GUID of its own, and a secret may be in another subscription."""
+    world, group = azure.world, azure.site.id.partition("/providers/")[0]
+    vault = f"/subscriptions/{azure.subscription_ids[1]}/resourceGroups/keys/providers/Microsoft.KeyVault/vaults/kept"
+    secret, name = f"{vault}/secrets/webhook", made_up_id("assignment of the secret")
+    [reader] = [one.id for one in world.rights.roles.values() if one.name == "Key Vault Secrets User"]
+    world.rights.assign(secret, azure.principal, reader, name)
+    title, guid = f"Tailpipe Exports: {azure.site.name}", made_up_id("workbook of the template")
+    tagged = {"tags": dict(TAGS), "properties": {"displayName": title}}
+    endpoint = f"{group}/providers/Microsoft.Network/privateEndpoints/host-blob"
+    keep(world, f"{group}/providers/Microsoft.Insights/workbooks/{guid}", tagged)
+    keep(world, endpoint, {"tags": dict(TAGS)})
+    inside: dict[str, Any] = {"resource_group_name": azure.site.group}
+    terraform.plan(
+        [
+            change("azurerm_application_insights_workbook.this[0]", name=azure.tenant, display_name=title, **inside),
+            change('azurerm_private_endpoint.storage["host"]', name="host-blob", **inside),
+            change(
+                'azurerm_role_assignment.function_data["ReadSecret"]',
+                scope=secret,
+                role_definition_name="Key Vault Secrets User",
+            ),
+        ]
+    )
+    result = tailpipe("deploy", "azure", "--yes", "--var", "environment=prod", "--var", package)
+    assert terraform.calls("plan")[-1].imports == {
+        "azurerm_application_insights_workbook.this[0]": f"{group}/providers/Microsoft.Insights/workbooks/{guid}",
+        'azurerm_private_endpoint.storage["host"]': endpoint,
+        'azurerm_role_assignment.function_data["ReadSecret"]': (
+            f"{secret}/providers/Microsoft.Authorization/roleAssignments/{name}"
+        ),
+    }, result.stderr
 
 
 def test_destroy_stops_the_timer_first_and_keeps_exports_and_data(

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from cli.deployment.azure.stack import is_noise
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
 from localcloud.azure.platform.deployment import CONTAINER, TAILPIPE_APP
-from tests.cli.support.azure import sign_in, tailpipe, template_variables, tenant
+from tests.cli.support.azure import said, sign_in, tailpipe, template_variables, tenant
 
 TAILPIPE = "00000000-0000-0000-0000-00000000c0de"
 DATA = "tailpipedataexport00"
@@ -37,11 +38,6 @@ def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
 def variables(tmp_path: Path) -> list[str]:
     """Return the arguments of a deployment whose accounts the emulator has."""
     return template_variables(tmp_path)
-
-
-def said(result: Any) -> str:
-    """Return what a command said to people, in one line."""
-    return " ".join(str(result.stderr).split())
 
 
 def writes(azure: LocalAzure) -> list[str]:
@@ -159,3 +155,18 @@ def test_failure_of_the_last_resource_leaves_a_deployment_that_continues(
     assert "Run the same command again" in said(failed) or "run the same command again" in said(failed)
     again = tailpipe("deploy", "azure", *NATIVE, *variables)
     assert again.exit_code == 0, again.output
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "noise"),
+    [
+        ("properties.allowBlobPublicAccess", "Modify", False),
+        ("properties.encryption.services", "Delete", True),
+        ("properties.provisioningState", "NoEffect", True),
+        ("properties.emailReceivers", "Array", False),
+        ("tags.owner", "Delete", False),
+    ],
+)
+def test_defaults_of_azure_are_no_change(path: str, kind: str, noise: bool) -> None:
+    """What-if reports a default that no template sets as deleted; a tag that is left out is really deleted."""
+    assert is_noise({"path": path, "propertyChangeType": kind}) is noise

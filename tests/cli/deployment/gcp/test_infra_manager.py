@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cli.deployment.gcp.infra_manager_rest import InfraManagerRest
 from cli.deployment.gcp.operator import GcpOperator
 from cli.deployment.gcp.session import open_session
 from cli.deployment.model import Kept, OperatorError
+from cli.deployment.terraform.engine import TerraformEngine
 from cli.deployment.terraform.variables import declared
 from cli.main import main
 from localcloud.gcp.cloud import LocalGcp
@@ -226,10 +228,12 @@ def test_move_of_nothing_is_refused(cloud: LocalGcp, commands: Commands) -> None
     """The operator's methods say what is missing, in either direction; an empty state of Terraform is nothing."""
     del cloud
     operator = GcpOperator.open({})
-    with pytest.raises(OperatorError, match="holds nothing to move"):
-        operator.to_native(commands.planning())
-    with pytest.raises(OperatorError, match="has no deployment tailpipe-exports"):
-        operator.to_terraform(commands.planning(), commands.engine())
+    with ExitStack() as stack:
+        engine = TerraformEngine(stack, operator, None)
+        with pytest.raises(OperatorError, match="holds nothing to move"):
+            operator.to_native(commands.planning(), engine)
+        with pytest.raises(OperatorError, match="has no deployment tailpipe-exports"):
+            operator.to_terraform(commands.planning(), engine)
 
 
 def test_move_with_other_values_moves_nothing(cloud: LocalGcp, commands: Commands) -> None:
