@@ -263,7 +263,7 @@ _EVENT_OF = {
 
 def _log_outcome(outcome: Outcome, run: RunContext) -> None:
     action = outcome.action
-    level, event = _EVENT_OF.get(outcome.result, ("debug", ""))
+    level, event = _EVENT_OF.get(outcome.result, ("", ""))
     if outcome.result is Result.PENDING and action.verb in WRITES:
         level, event = "info", "write-pending"
     if event:

@@ -112,14 +112,15 @@ class Collected:
         files: dict[str, list[str]] = defaultdict(list)
         for name in self.items:
             files[name.split("::")[0]].append(name)
-        known = {one["file"] for one in _measured(folder, state_of)}
+        states = {file: state_of(file) for file in files}
+        known = {one["file"] for one in _measured(folder, states.get)}
         jobs = [
-            (folder / f"{file.replace('/', '+')}.json", names, {"file": file, "state": state_of(file)})
+            (folder / f"{file.replace('/', '+')}.json", names, {"file": file, "state": states[file]})
             for file, names in files.items()
             if file not in known
         ]
         in_forks((partial(self._measure_some, *job) for job in jobs), self.jobs)
-        if ended := {job[2]["file"] for job in jobs} - {one["file"] for one in _measured(folder, state_of)}:
+        if ended := set(files) - {one["file"] for one in _measured(folder, states.get)}:
             raise RuntimeError(f"the tests of {', '.join(sorted(ended))} ended their process")
 
     def _measure_some(self, path: Path, names: Sequence[str], head: Mapping[str, str]) -> int:
@@ -187,7 +188,7 @@ class Collected:
         return ""
 
 
-def _measured(folder: Path, state_of: Callable[[str], str]) -> Iterator[dict[str, Any]]:
+def _measured(folder: Path, state_of: Callable[[str], str | None]) -> Iterator[dict[str, Any]]:
     """Yield what was measured of each test file that is still the same."""
     for path in sorted(folder.glob("*.json")):
         one = json.loads(path.read_bytes())

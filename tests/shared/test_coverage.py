@@ -326,6 +326,11 @@ def test_skipped_target_depends_on_what_holds_its_costs_only() -> None:
     assert verdicts([base, whole, outcome(Result.SKIPPED, member, Verb.SKIP)], "s1")["s1"].coverage == "covered"
 
 
+def test_run_that_ended_before_its_plan_has_no_evidence() -> None:
+    """Its scopes are deferred, not excluded."""
+    assert verdicts([], "s1")["s1"] == Verdict("deferred", "run-stopped")
+
+
 def test_only_an_awaited_first_delivery_makes_a_pending_target_covered() -> None:
     """What was accepted and is not there yet is pending; one that exists and waits for data is covered."""
     for result, first_data, expected in (

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 
 import msgspec
 import pytest
 
-from shared.errors import AnotherRun, Denied, Manual, NotApplicable, Permanent, RunStopped, Throttled, Transient
+from shared.errors import (
+    AnotherRun,
+    Denied,
+    Manual,
+    NotApplicable,
+    Permanent,
+    RunStopped,
+    Throttled,
+    TooSoon,
+    Transient,
+)
 from shared.hints import Hints
 from shared.model import (
     FORGET_AFTER,
@@ -20,16 +31,24 @@ from shared.model import (
     ManualStep,
     Ownership,
     Problem,
+    Result,
     Scope,
     ScopeState,
+    Target,
 )
-from shared.reconcile import _begin, _record_enumeration, _with_sound_scopes
-from shared.request import RunRequest
+from shared.provider import KnownStates
+from shared.reconcile import SAVE_REMEDY, _begin, _log_outcome, _record_enumeration, _with_sound_scopes, reconcile
+from shared.request import RunRequest, hinted
+from shared.state.decoding import parse
+from shared.state.deliveries import DELIVERIES
 from shared.state.document import VERSION, RunLock, ScopeRecord, dump, fresh
+from shared.state.session import PAGE
 from shared.state.store import STATE
 from shared.target_state import TargetState
-from tests.inmemory import InMemoryCloud, Thing
-from tests.shared.setting import Setting, actions, document
+from tests.inmemory import InMemoryCloud, InMemoryStore, Thing
+from tests.shared.builders import EXPORT as BUILT_EXPORT
+from tests.shared.builders import START, Recorder, ScriptedCloud, enumeration, outcome, remembering, target
+from tests.shared.setting import QUIET, Setting, actions, document
 from tests.shared.test_report import KEYS, SCOPE_KEYS
 
 EXPORT = Key("s00001", "export", "daily")
@@ -724,6 +743,28 @@ def test_former_target_is_forgotten_by_a_run() -> None:
     assert "export/daily" in setting.memory().scopes["s00001"].targets
 
 
+def test_former_target_of_a_kind_that_changes_daily_is_forgotten_sooner() -> None:
+    """Its kind says when, as long as it has targets."""
+    daily = msgspec.structs.replace(BUILT_EXPORT, forget_after=timedelta(days=7))
+    now, store, recorder = START, InMemoryStore(), Recorder()
+
+    class Daily(ScriptedCloud):
+        def enumerate(self, scopes: Sequence[str]) -> Enumeration:
+            del scopes
+            return enumeration("s1")
+
+        def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:
+            del enumeration, known
+            return [target("s1", daily, "today")]
+
+    names = (("today", 8), ("last-week", 7), ("this-week", 6))
+    stored = remembering({Key("s1", "export", name): TargetState(at=now - timedelta(days=age)) for name, age in names})
+    store.replace(dump(stored, now))
+    reconcile(Daily(), store, RunRequest(), recorder.run)
+    left = parse(store.data or b"", "memory", now).scopes["s1"].targets
+    assert sorted(left) == ["export/this-week", "export/today"]
+
+
 def test_verifying_everything_ignores_the_budget_of_reads() -> None:
     """A person who asks for it gets all targets looked at in one run."""
     setting = Setting(6, call_budget=2)
@@ -814,3 +855,150 @@ def test_scope_with_an_impossible_id_makes_the_enumeration_incomplete() -> None:
     assert sound.problems[0].remedy
     assert _with_sound_scopes(Enumeration("org-1", (Scope("s1"),))).complete
     assert not _with_sound_scopes(Enumeration("org-1", (Scope("s1"),), complete=False)).complete
+
+
+class Idle:
+    """An announcer that announces nothing."""
+
+    def catch_up(self, session: object) -> int:
+        del session
+        return 0
+
+
+@pytest.mark.parametrize("announcing", [False, True])
+def test_recorded_deliveries_are_remembered_once_they_are_announced(announcing: bool) -> None:
+    """Without announcements, recording them is all that there is to do."""
+    setting = Setting(2)
+    setting.run()
+    setting.world.deliver(setting.clock.now())
+    setting.announcer = (lambda _: Idle()) if announcing else None  # type: ignore[assignment, return-value]  # has what is used of one
+    report = setting.run(verify_all=True).report
+    assert bool(setting.memory().ledger) is not announcing
+    assert DELIVERIES in setting.store.documents
+    assert report["deliveries"] == {"new": 2, "late": 0, "missing": 0}
+
+
+def test_runs_for_events_keep_a_distance_from_each_other_only() -> None:
+    """A storm of events is merged, and the schedule is not delayed by it."""
+    setting = Setting(2)
+    setting.run()
+    assert setting.memory().event_run_at is None
+    event = hinted(Hints(1, {"s00001": ()}))
+    setting.run_now(event)
+    assert setting.memory().event_run_at == setting.clock.now()
+    with pytest.raises(TooSoon):
+        setting.run_now(event)
+    setting.clock.advance(1)
+    setting.run_now(RunRequest())
+    setting.clock.advance(59)
+    setting.run_now(event)
+    reasons = [fields.get("reason", "") for _, _, fields in setting.events("run-started")]
+    assert [bool(one) for one in reasons] == [False, True, True, False, True]
+    assert [one.limited for one in setting.memory().runs] == [False, True, False, True]
+    setting.run(scopes=["s00001"])
+    assert setting.memory().runs[-1].limited
+
+
+def test_run_records_the_freshness_lag_in_hours() -> None:
+    """It has two digits."""
+    setting = Setting(2)
+    setting.run()
+    setting.world.deliver(setting.clock.now())
+    setting.clock.advance(500_000)
+    setting.run(verify_all=True)
+    assert setting.memory().runs[-1].freshness_lag_h == 138.89
+
+
+def test_plan_is_announced_in_the_log_and_in_the_report() -> None:
+    """A cap is a warning, with the number of writes that wait."""
+    setting = Setting(5, max_writes=4)
+    finished = setting.run()
+    assert finished.plan is not None
+    assert finished.report["plan_hash"] == finished.plan.hash
+    assert [fields["reason"] for _, _, fields in setting.events("planned")] == ["CREATE 4, DEFER 7, KEEP 1"]
+    assert [line[0] for line in setting.events("writes-capped")] == ["warning"]
+    setting.run()
+    setting.run()
+    assert len(setting.events("writes-capped")) == 2
+
+
+def test_names_in_an_enumeration_are_printable() -> None:
+    """They go into logs and reports."""
+    listed = Enumeration("org-1", (Scope("s1", name="a\x1bb", reason="c\x1bd"), Scope("s2", name="e")))
+    found = _with_sound_scopes(listed).scopes
+    assert "\x1b" not in found[0].name + found[0].reason
+    assert found[1] is listed.scopes[1]
+
+
+def test_pending_write_is_logged_and_a_kept_one_is_not() -> None:
+    """The level of each line says whether somebody has to look."""
+    setting = Setting(1)
+    setting.world.delay = timedelta(hours=5)
+    setting.run()
+    assert {line[0] for line in setting.events("write-pending")} == {"info"}
+    pending = len(setting.events("write-pending"))
+    setting.clock.advance(-3600)
+    kept = actions(setting.run(), "KEEP")
+    assert "pending" in {one.reason for one in kept}
+    assert len(setting.events("write-pending")) == pending
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        (Result.DONE, ("info", "write-done")),
+        (Result.FAILED, ("error", "write-failed")),
+        (Result.DEFERRED, ("info", "deferred")),
+        (Result.BLOCKED, ("warning", "blocked")),
+        (Result.MANUAL, ("warning", "manual-step")),
+        (Result.PENDING, ("info", "write-pending")),
+        (Result.UNCHANGED, None),
+        (Result.SKIPPED, None),
+    ],
+)
+def test_outcome_is_logged_by_its_result(result: Result, line: tuple[str, str] | None) -> None:
+    """Alarms select lines by event and level."""
+    recorder = Recorder()
+    _log_outcome(outcome(result), recorder.run)
+    assert [(level, event) for level, event, _ in recorder.lines] == ([line] if line else [])
+
+
+def test_dry_run_is_complete_and_a_run_frees_its_lock() -> None:
+    """Nothing of the plan is left to carry out."""
+    setting = Setting(2)
+    assert setting.run(dry_run=True).report["run_complete"]
+    setting.run()
+    assert setting.memory().running is None
+
+
+def test_unsaved_state_has_the_remedy_of_its_error_or_the_usual_one() -> None:
+    """Nothing is published then: the next run would publish it again."""
+    for remedy in ("Free some space.", ""):
+        setting = Setting(1, publishing=QUIET, publish_page=True)
+        setting.run()
+        published = setting.store.documents[PAGE]
+
+        def full(setting: Setting = setting, remedy: str = remedy) -> None:
+            setting.store.before_save = lambda: setting.store.faults.update(save=Permanent("disk", "full", remedy))
+
+        setting.store.before_save = full  # the lock is taken, and nothing is saved afterwards
+        (failure,) = setting.run().report["failures"]
+        assert failure["code"] == "state-unsaved"
+        assert failure["remedy"] == (remedy or SAVE_REMEDY)
+        assert setting.store.documents[PAGE] == published
+
+
+def test_run_without_any_scope_excludes_none() -> None:
+    """A refused listing says nothing about scopes."""
+    setting = Setting(1)
+    problem = Problem("denied", "no", "Grant it.")
+    with pytest.raises(RunStopped) as raised:
+        _record_enumeration(
+            Enumeration("org-1", (), complete=False, problems=(problem,)),
+            RunRequest(),
+            _begin(RunRequest(), setting.new_run()),
+            setting.new_run(),
+        )
+    assert (raised.value.code, raised.value.remedy) == ("nothing-enumerated", "Grant it.")
+    setting.world.faults["enumerate", "*"] = RunStopped("credentials", "expired")
+    assert {one.value for one in setting.run().metrics if one.name == "newly_excluded"} <= {0}
