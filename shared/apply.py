@@ -60,8 +60,8 @@ class ApplyResult(msgspec.Struct, frozen=True):
     """The outcomes of a plan. `stopped`: the failure that ended the run early; `complete`: false if time ran out."""
 
     outcomes: tuple[Outcome, ...]
-    stopped: RunStopped | None = None
-    complete: bool = True
+    stopped: RunStopped | None
+    complete: bool
 
 
 def apply(plan: Plan, cloud: Provider, run: RunContext, on_outcome: Callable[[Outcome], None]) -> ApplyResult:

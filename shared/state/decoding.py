@@ -125,7 +125,7 @@ def _items(value: Any, kind: type[C]) -> C:
 
 def _converted(value: Any, kind: Any) -> Any:
     try:
-        return msgspec.convert(value, kind, strict=True, str_keys=True)
+        return msgspec.convert(value, kind, strict=True)
     except (msgspec.ValidationError, OverflowError, RecursionError):
         return None
 

@@ -206,6 +206,12 @@ ROWS = [
     Row("manual health, with a code", Present(CSV, Health.MANUAL, code="owner-changed"), Verb.MANUAL, "owner-changed"),
     Row("manual health", Present(CSV, Health.MANUAL), Verb.MANUAL, "unhealthy"),
     Row("waiting health", Present(CSV, Health.WAITING), Verb.DEFER, "waiting"),
+    Row(
+        "waiting health without a code, for too long",
+        Present(CSV, Health.WAITING, manual_step=GUIDE, escalation=EscalationPolicy(tries=1)),
+        Verb.MANUAL,
+        "unhealthy",
+    ),
     Row("waiting health, with drift", Present(OTHER, Health.WAITING, code="busy"), Verb.DEFER, "busy"),
     Row(
         "waiting health, after its escalation policy",

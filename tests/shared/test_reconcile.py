@@ -963,6 +963,13 @@ def test_outcome_is_logged_by_its_result(result: Result, line: tuple[str, str] |
     assert [(level, event) for level, event, _ in recorder.lines] == ([line] if line else [])
 
 
+def test_time_kept_for_saving_is_free_once_work_has_ended() -> None:
+    """A quota that pauses must not keep the run from saving its results and freeing its lock."""
+    recorder = Recorder()
+    reconcile(ScriptedCloud(), InMemoryStore(), RunRequest(), recorder.run)
+    assert recorder.run.deadline.closing
+
+
 def test_dry_run_is_complete_and_a_run_frees_its_lock() -> None:
     """Nothing of the plan is left to carry out."""
     setting = Setting(2)

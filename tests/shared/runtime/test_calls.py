@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import CloudError, Denied, OutOfTime, Permanent, Throttled, Transient
 from shared.runtime.calls import BUDGET_S, TRIES, Calls, jittered
-from shared.runtime.clock import Deadline, VirtualClock
+from shared.runtime.clock import VirtualClock
 from shared.runtime.rate_limit import LONGEST_PAUSE_S, Rate
 from tests.shared.builders import Recorder
 
@@ -219,13 +219,6 @@ def test_no_call_is_made_after_the_deadline() -> None:
     with pytest.raises(OutOfTime):
         recorder.run.calls("read", int)
     assert not recorder.run.calls.counts
-
-
-def test_deadline_keeps_a_reserve_for_saving() -> None:
-    """The reserve is ten seconds, or a fifth of a short invocation."""
-    assert Recorder(seconds=600).run.deadline.remaining() == 590
-    assert Recorder(seconds=20).run.deadline.remaining() == 16
-    assert Deadline(VirtualClock(), 5).remaining() == 5
 
 
 @pytest.mark.parametrize(

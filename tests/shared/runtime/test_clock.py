@@ -72,3 +72,4 @@ def test_reserve_of_a_deadline_is_kept_for_saving() -> None:
     deadline.use_reserve()
     deadline.use_reserve()
     assert (deadline.remaining(), deadline.allows(10)) == (10, True)
+    assert Deadline(clock, 5).remaining() == 5

@@ -11,7 +11,7 @@ from shared.model import Present
 from shared.periods import Period
 from shared.state.deliveries import DELIVERIES, Ledger, decode
 from shared.state.delivery_session import CONFLICTS, DeliverySession
-from shared.state.store import Conflict
+from shared.state.store import Blob, Conflict
 from tests.inmemory import InMemoryStore
 from tests.shared.builders import START, Recorder, key
 
@@ -99,3 +99,23 @@ def test_ledger_that_others_write_is_merged_in_a_few_tries(others: int, monkeypa
     assert fixture.session.save(OWNER) is (others < CONFLICTS)
     assert [scope for scope, _ in fixture.stored().series()] == (["s1", "s2"] if others < CONFLICTS else ["s2"])
     assert fixture.recorder.events() == ([] if others < CONFLICTS else ["deliveries-unsaved"])
+
+
+def test_ledger_damaged_in_transit_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what cannot be read twice is set aside."""
+    fixture = Fixture()
+    assert fixture.session.save(OWNER)
+    read, answers = fixture.store.load, [Blob(b"cut off", "1", 7)]
+    monkeypatch.setattr(fixture.store, "load", lambda *given: answers.pop() if answers else read(*given))
+    other = DeliverySession(fixture.store, fixture.recorder.run)
+    other.note({key("s2", "export", "focus"): Present(periods={"2025-12": PERIOD})})
+    assert other.save(OWNER)
+    assert [scope for scope, _ in fixture.stored().series()] == ["s1", "s2"]
+    assert fixture.store.aside == {}
+
+
+def test_missing_ledger_is_not_written_for_nothing() -> None:
+    """There is nothing that it would hold."""
+    fixture = Fixture()
+    assert fixture.session.mark_announced([], OWNER)
+    assert DELIVERIES not in fixture.store.documents

@@ -12,7 +12,7 @@ from shared.runtime.clock import VirtualClock
 from shared.state.decoding import parse
 from shared.state.document import SIZE_LIMIT, RunLock, RunNote, ScopeRecord, StateDocument, dump, fresh
 from shared.state.session import CONFLICTS, LEASE, LONGEST_LEASE, SAVE_EVERY_S, StateSession
-from shared.state.store import STATE, Blob
+from shared.state.store import STATE, Blob, report_name, run_ids
 from shared.target_state import TargetState
 from tests.inmemory import InMemoryStore
 from tests.shared.builders import START, Recorder, key, known
@@ -692,3 +692,17 @@ def test_saving_drops_what_is_too_old() -> None:
     learn(session.document, "s1", at=-timedelta(days=91))
     session.save()
     assert shared.stored().scopes["s1"].targets == {}
+
+
+def test_report_is_stored_as_indented_json() -> None:
+    """People read it."""
+    shared = SharedStore()
+    shared.working().store_report({"status": "ok"})
+    assert list(shared.store.reports.values()) == [b'{\n "status": "ok"\n}']
+
+
+def test_reports_of_runs_are_found_by_their_names() -> None:
+    """Other files, files in folders below, and older runs are left out; the oldest comes first."""
+    names = [report_name("20260103"), report_name("20260102"), report_name("20260101")]
+    names += ["runs/20260104.txt", "runs/20260104/part.json"]
+    assert run_ids(names, "20260102") == ["20260102", "20260103"]

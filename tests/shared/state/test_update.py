@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.labels import bounded
@@ -266,6 +267,9 @@ def test_read_before_the_not_before_time_is_not_an_attempt() -> None:
     read = updated(outcome(Result.DEFERRED, verb=Verb.DEFER, observation=Unknown("busy"), attempted=True), entry)
     write = updated(outcome(Result.DEFERRED, verb=Verb.CREATE, attempted=True), entry)
     assert (read.attempts, read.not_before) == (2, NOW + HOUR)
+    due = msgspec.structs.replace(entry, not_before=NOW)
+    read = updated(outcome(Result.DEFERRED, verb=Verb.DEFER, observation=Unknown("busy"), attempted=True), due)
+    assert read.attempts == 3
     assert write.attempts == 3
 
 
@@ -294,6 +298,27 @@ def test_refused_plan_keeps_targets_as_present(one: Outcome) -> None:
     found = updated(one, TargetState(at=START, present=True, attempts=1), refused=True)
     assert (found.present, found.attempts, found.looked_at) == (True, 1, NOW)
     assert updated(one, TargetState(at=START, present=True)).present is False
+
+
+def test_blocked_write_of_a_refused_plan_does_not_begin_to_wait() -> None:
+    """The plan as a whole was refused, not this target; what is only reported is recorded as always."""
+    blocked = outcome(Result.BLOCKED, verb=Verb.BLOCK, observation=Absent(), code="vanished")
+    manual = outcome(Result.MANUAL, verb=Verb.MANUAL, observation=Absent(), code="absent")
+    for one, waits in ((blocked, False), (manual, True)):
+        found = updated(one, TargetState(at=START, present=True), refused=True)
+        assert (found.waiting_since is not None, found.error is not None) == (waits, waits)
+
+
+def test_creations_are_counted_until_the_target_is_seen() -> None:
+    """Many that are accepted without an effect are a failure."""
+    once = after(outcome(Result.DONE))
+    again = after(outcome(Result.DONE), once, NOW + HOUR)
+    assert once is not None
+    assert again is not None
+    assert (once.creations, again.creations) == (1, 2)
+    assert (again.awaited_since, again.created_at) == (NOW, NOW + HOUR)
+    seen = updated(outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present()), again)
+    assert (seen.creations, seen.awaited_since) == (0, None)
 
 
 def test_target_of_an_unlisted_scope_is_recorded() -> None:
