@@ -104,11 +104,15 @@ def serving() -> Iterator[LocalGcp]:
 def running(serving: LocalGcp, enter: Callable[[LocalGcp], None]) -> Iterator[LocalGcp]:
     """Return the running deployment, and restore it after the test."""
     enter(serving)
+    job = f"projects/{serving.project}/locations/us-central1/jobs/tailpipe-exports"
+    scheduled = serving.resource(job)
     yield serving
+    for thread in threading.enumerate():
+        if thread.name == "scheduler":
+            thread.join(HANG_S)  # a run goes on for a moment after its report can be read
     serving.clear_faults()
     serving.set_ingress("ALLOW_ALL")
-    job = f"projects/{serving.project}/locations/us-central1/jobs/tailpipe-exports"
-    serving.put_resource(job, {**serving.resource(job), "state": "ENABLED"})
+    serving.put_resource(job, scheduled)
     serving.delete_objects(serving.deployment.state_bucket)
 
 
