@@ -187,7 +187,7 @@ class Templates:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._module = modules.read(folder)
-        self._rights = yaml.safe_load((folder / "rights.yaml").read_text(encoding="utf-8"))
+        self._rights = yaml.load((folder / "rights.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
         self._events = json.loads((folder / "events.json").read_text(encoding="utf-8"))
         self._made: dict[str, Callable[[], str]] = {
             "interface": lambda: written(self._interface()),

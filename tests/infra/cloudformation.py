@@ -17,7 +17,7 @@ ABSENT = object()  # AWS::NoValue
 SUFFIXES = {"aws": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Reads the short forms of intrinsic functions as their long forms."""
 
 

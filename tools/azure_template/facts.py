@@ -104,7 +104,7 @@ def read_facts(folder: Path) -> Facts:
             if name not in WITHOUT_PARAMETER
         },
         refusals=[_said(one["error_message"], known) for one in _preconditions(module)],
-        rights=yaml.safe_load(rights),
+        rights=yaml.load(rights, yaml.CSafeLoader),
         role_titles=module.locals["role_titles"],
         applications=_object(_before_index(str(module.locals["tailpipe_app_id"]))),
         alarms=list(_alarms(module, text)),
