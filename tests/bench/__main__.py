@@ -74,6 +74,13 @@ def fleet() -> Iterator[Measure]:
         yield msgspec.structs.replace(worst, measure=name, method=f"the largest of three clouds: {worst.measure}")
 
 
+def load() -> Iterator[Measure]:
+    """Yield the measurements of the largest organizations, which take most of an hour; only when it is named."""
+    from tests.bench.load import measures
+
+    yield from measures()
+
+
 def setup() -> Iterator[Measure]:
     """Yield the measurements of the installation, which downloads the demo's dependencies."""
     from tests.bench.setup import measures
@@ -101,6 +108,7 @@ SUITES: dict[str, Callable[[], Iterator[Measure]]] = {
     "azure": azure,
     "gcp": gcp,
     "fleet": fleet,
+    "load": load,
     "monitor": monitor,
     "setup": setup,
     "peers": peers,
@@ -111,9 +119,9 @@ def main() -> int:
     """Run the named suites (all by default); return 1 if a measurement misses its target."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
-        "suites", nargs="*", metavar="SUITE", help=f"one of {', '.join(SUITES)}; all but peers by default"
+        "suites", nargs="*", metavar="SUITE", help=f"one of {', '.join(SUITES)}; all but load and peers by default"
     )
-    chosen = parser.parse_args().suites or [name for name in SUITES if name != "peers"]
+    chosen = parser.parse_args().suites or [name for name in SUITES if name not in ("load", "peers")]
     unknown = [name for name in chosen if name not in SUITES]
     if unknown:
         parser.error(f"unknown suite: {', '.join(unknown)}; choose from {', '.join(SUITES)}")
