@@ -30,20 +30,6 @@ KEPT = {"TAILPIPE_EXPORTS_TF_PLUGIN_DIR", "TAILPIPE_EXPORTS_TF_NETWORK"}
 NO_FILE = os.devnull
 
 TESTS = Path(__file__).resolve().parent
-# Folders of tests that measure coverage; pyproject.toml lists the measured packages.
-MEASURED = {"shared", "aws_lambda", "azure_function", "gcp_function"}
-# Tests of these folders that measure none: they repeat runs whose lines other tests run as well, which takes a quarter
-# longer with branch coverage. Together they add less than 1 % to the result.
-UNMEASURED = {
-    "test_earlier_periods.py",
-    "test_hostile_hosts.py",
-    "test_invalid_responses.py",
-    "test_invalid_responses_after_failures.py",
-    "test_invalid_responses_by_setting.py",
-    "test_life_changes.py",
-    "test_steady.py",
-}
-
 # The duration of an example depends on the machine, not on the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -116,7 +102,7 @@ def _import_in_own_order(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Share emulators and SDK data between tests, and do not trace code that coverage never counts."""
+    """Share emulators and SDK data between tests."""
     if "localcloud.azure.cloud" in sys.modules:
         from tests import azurites
 
@@ -126,26 +112,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from tests import botocore_data
 
         botocore_data.install()
-    if session.config.getoption("cov_source", None):
-        from tests import unmeasured
-
-        unmeasured.install()
     # Modules and tests stay in memory: scanning these millions of objects added 0.5 s to each full collection.
     gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest tests first, and measure coverage only in tests of the measured packages.
-
-    Starting a long test last would leave one worker running alone. Branch coverage slows tests down by half, and the
-    engine and functions that commands, local clouds and Terraform run are covered by their own tests.
-    """
+    """Run the longest tests first: one that starts last would leave one worker running alone."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
-    for item in items:
-        folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
-        if folder not in MEASURED or item.path.name in UNMEASURED:
-            item.add_marker("no_cover")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -27,7 +27,7 @@ from tests.cli.wheels import repacked
 from tests.limits import HANG_S
 
 __all__ = ["terraform"]  # a fixture, which pytest finds by name
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.slow]  # each environment takes half a minute
 
 LEFT_OUT = (".git", ".venv", "node_modules", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".setup.log")
 # Files that must not be packed: secrets in Terraform's files, and a module that was removed from the sources.
@@ -41,7 +41,7 @@ UNWANTED = (
 )
 CLOUDS = ("aws", "azure", "gcp")
 # The wheel, and the sdist that builds the same wheel, each in its own environment.
-WAYS = ["tool", pytest.param("base", marks=pytest.mark.slow)]
+WAYS = ["tool", "base"]
 
 
 def call(
@@ -263,7 +263,6 @@ def test_every_cloud_works_without_extras(tool: Installed, command: str) -> None
 
 
 # The tests of each cloud's package prove that the lists are complete: both come from the same pins.
-@pytest.mark.slow
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
 def test_extra_contains_all_imports_of_its_cloud(
     cloud: str, built: Built, wheels: Path, repository: Path, tmp_path: Path

@@ -12,7 +12,7 @@ from localcloud.azure.cloud import LocalAzure
 from tests.azure_function.support import HOUR, WRITE, Lines, advance, live, local_azure, run
 
 # The same scenario as in e2e/test_azure_lifecycle.py, which runs on each change, with more subscriptions.
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 COST = "Microsoft.CostManagement/*"
 
 

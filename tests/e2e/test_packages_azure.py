@@ -78,6 +78,7 @@ def test_package_contains_everything_that_the_app_imports(unpacked: Unpacked) ->
     assert imported_from_elsewhere(unpacked, "function_app", *later) == []
 
 
+@pytest.mark.slow  # test_azure_runtime.py runs the checkout in this runtime on each change
 def test_package_covers_a_tenant(azure: LocalAzure, unpacked: Unpacked) -> None:
     """In the worker runtime, the package's function_app.py serves the timer, which creates all exports, and HTTP."""
     environment = {**azure.environment(), "PYTHONPATH": unpacked.pythonpath}

@@ -22,8 +22,7 @@ from shared.request import RunRequest
 from shared.runtime.context import RunContext
 from tests.gcp_function.support import DAY, HOUR, accounts, broken_manifests, differences, local_gcp, run, settings_of
 
-# `long` starts these tests first. Coverage would add half of their time and is measured by other tests.
-pytestmark = [pytest.mark.long, pytest.mark.no_cover]
+pytestmark = pytest.mark.long
 KINDS = ("standard", "detailed")
 
 

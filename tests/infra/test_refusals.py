@@ -86,8 +86,8 @@ def _plan(workspace: Workspace, cases: ModuleType, root: dict[str, Any]) -> Plan
     return Planned(refusals, rules(workspace))
 
 
-# AWS plans use the real provider and take longest; the end-to-end deployment test also plans with it.
-MARKS = {"aws": [pytest.mark.slow]}
+# Each module takes about 20 CPU seconds, and AWS longest, whose plans use the real provider.
+MARKS = {"aws": [pytest.mark.slow], "gcp": [pytest.mark.slow]}
 
 
 def cases_of(table: str) -> list[Any]:

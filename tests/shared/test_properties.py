@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from random import Random
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +16,6 @@ from shared.state.document import fresh
 from tests.inmemory import DESIRED, Thing
 from tests.shared.setting import Setting
 
-# Hundreds of examples run the same branches as the engine's other tests.
-pytestmark = pytest.mark.no_cover
 THINGS = st.sampled_from(
     ["absent", "wanted", "drifted", "unmarked", "foreign", "broken", "waiting", "manual", "inactive"]
 )

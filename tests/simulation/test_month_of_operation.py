@@ -14,9 +14,8 @@ from shared.state.document import RUNS_KEPT
 from tests.inmemory import InMemoryStore
 from tests.shared.setting import Setting
 
-# Coverage would add half of their time and is measured by other tests. They take minutes: `make simulate` and
-# `make test-all` run them.
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+# They take minutes: `make simulate` and `make test-all` run them.
+pytestmark = pytest.mark.slow
 DAY = 24
 SCOPES = 120
 BUDGET = 40

@@ -16,8 +16,6 @@ from tests.simulation.simulation import Simulation
 from tests.simulation.story import Step, Story, parse_story
 from tests.simulation.world import Violation
 
-pytestmark = pytest.mark.no_cover
-
 
 @pytest.mark.parametrize("cloud", PROFILES)
 @pytest.mark.parametrize("seed", [1, 2])

@@ -162,6 +162,7 @@ def test_pip_installs_exactly_the_locked_versions(checkout: Checkout, pip: str) 
     assert checkout.installed() == expected
 
 
+@pytest.mark.slow
 def test_uv_installs_exactly_the_locked_versions_once(checkout: Checkout) -> None:
     """The lock contains uv, and a second call needs no index.
 
