@@ -300,7 +300,11 @@ def _private_endpoints() -> list[Json]:
             "dependsOn": ["privateEndpoints"],
             "properties": {
                 "privateDnsZoneConfigs": [
-                    {"name": "blob", "properties": {"privateDnsZoneId": f"[{OF}.privateDnsZoneId]"}}
+                    {
+                        # The zone's name, as the provider of Terraform names it.
+                        "name": f"[last(split({OF}.privateDnsZoneId, '/'))]",
+                        "properties": {"privateDnsZoneId": f"[{OF}.privateDnsZoneId]"},
+                    }
                 ]
             },
         },
