@@ -17,6 +17,7 @@ from localcloud.azure.errors import ArmError, authorization_failed
 from localcloud.azure.iam.caller import MANAGEMENT, identify
 from localcloud.azure.platform.sites import Site
 from localcloud.azure.services.directory import made_up_id
+from localcloud.azure.services.storage import StorageAccount
 from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, Request
 
@@ -117,13 +118,31 @@ class Publishing:
             return "The package is not a valid zip archive."
         host = self._world.accounts.get(self._site.settings.get("AzureWebJobsStorage__accountName", ""))
         allowed = host is not None and self._world.rights.allows(self._site.principal, BLOB_WRITE, host.id, data=True)
-        if host is None or not allowed or host.firewall:
-            suffix = "operation" if host is not None and host.firewall else "operation using this permission"
+        if host is None or not allowed or not self._reaches(host):
+            suffix = "operation using this permission" if host is None or self._reaches(host) else "operation"
             return (
                 "Failed to upload because Azure Storage responded with Forbidden : Response status code does not "
                 f"indicate success: 403 (This request is not authorized to perform this {suffix}.)."
             )
         return ""
+
+    def _reaches(self, account: StorageAccount) -> bool:
+        """Return whether the site reaches an account: it is open, or admits the site's subnet or a private endpoint.
+
+        Sources (Microsoft Learn): "Azure Storage firewall rules", "Use private endpoints for Azure Storage".
+        """
+        if not account.firewall:
+            return True
+        subnet = str(self._site.given.get("virtualNetworkSubnetId") or "").lower()
+        rules = (account.given.get("networkAcls") or {}).get("virtualNetworkRules") or ()
+        linked = {
+            str(link["properties"]["privateLinkServiceId"]).lower()
+            for one in self._world.resources.values()
+            if one["type"] == "Microsoft.Network/privateEndpoints"
+            for link in one["properties"]["privateLinkServiceConnections"]
+        }
+        admitted = subnet in {str(one["id"]).lower() for one in rules} or account.id.lower() in linked
+        return bool(subnet) and admitted
 
 
 def loads(package: bytes) -> bool:

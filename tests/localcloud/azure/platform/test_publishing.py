@@ -18,10 +18,12 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
 from localcloud.azure.iam.rights import OWNER, Role
 from localcloud.azure.platform.publishing import ACTION
+from localcloud.azure.platform.resources_api import keep
 from localcloud.azure.services.directory import made_up_id
 from shared.runtime.clock import VirtualClock
 
 INFRA = Path(__file__).resolve().parents[4] / "infra" / "azure"
+NETWORK = "/subscriptions/00000000-0000-0000-0000-00000000aaaa/resourceGroups/network/providers/Microsoft.Network"
 WHOLE = {
     "host.json": b"{}",
     "function_app.py": b"from azure_function.handler import app\n",
@@ -157,6 +159,26 @@ def test_permanent_failure_has_azures_message(
     del azure.site.settings["SCM_DO_BUILD_DURING_DEPLOYMENT"]
     with pytest.raises(publish.NotPublished, match="not a valid zip"):
         publisher(publish, azure, clock).publish(b"no archive")
+
+
+@pytest.mark.parametrize("by", ["service endpoint", "private endpoint"])
+def test_closed_storage_admits_the_network_of_the_app(
+    publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path, by: str
+) -> None:
+    """A subnet alone does not suffice: the account lists it, or has a private endpoint."""
+    host, subnet = azure.host_account, f"{NETWORK}/virtualNetworks/hub/subnets/function"
+    azure.close_network(account=host.name)
+    azure.site.given["virtualNetworkSubnetId"] = subnet
+    with pytest.raises(publish.NotPublished, match="403"):
+        publisher(publish, azure, clock).publish(archive(tmp_path, WHOLE))
+    if by == "service endpoint":
+        host.given["networkAcls"] = {"virtualNetworkRules": [{"id": subnet, "action": "Allow"}]}
+    else:
+        link = {"properties": {"privateLinkServiceId": host.id}}
+        body = {"properties": {"privateLinkServiceConnections": [link]}}
+        keep(azure.world, f"{NETWORK}/privateEndpoints/{host.name}-blob", body)
+    publisher(publish, azure, clock).publish(archive(tmp_path, WHOLE))
+    assert azure.site.package == archive(tmp_path, WHOLE)
 
 
 def test_denied_publishing_shows_call_status_and_message_but_no_token(
