@@ -18,7 +18,7 @@ import pytest
 
 from tests.infra import terraform
 from tests.infra.standin import published
-from tests.infra.standin.provider import Provider
+from tests.infra.standin.provider import Carry, Provider, no_cloud
 from tests.limits import HANG_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -197,8 +197,8 @@ def _refusal(diagnostic: Mapping[str, Any]) -> Refusal:
 
 
 @contextmanager
-def stand_in_providers(workspace: Workspace) -> Iterator[Workspace]:
-    """Serve stand-ins for all providers of a workspace's module.
+def stand_in_providers(workspace: Workspace, cloud: Carry = no_cloud) -> Iterator[Workspace]:
+    """Serve stand-ins for all providers of a workspace's module; `cloud` carries out what is applied.
 
     Skips the test if Terraform or a published schema, which setup.sh downloads, is missing.
     """
@@ -216,7 +216,9 @@ def stand_in_providers(workspace: Workspace) -> Iterator[Workspace]:
                 pytest.skip(
                     f"no published schemas of {provider} are installed; run tools/setup.sh test to download them"
                 )
-            attached[f"hashicorp/{provider}"] = stack.enter_context(Provider(blocks, CONFIGURATIONS[provider])).reattach
+            attached[f"hashicorp/{provider}"] = stack.enter_context(
+                Provider(blocks, CONFIGURATIONS[provider], cloud)
+            ).reattach
         workspace.environment["TF_REATTACH_PROVIDERS"] = json.dumps(attached)
         yield workspace
 

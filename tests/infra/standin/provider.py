@@ -15,19 +15,28 @@ from tests.infra.standin.values import assigned
 from tests.infra.standin.wire import UNKNOWN, decode, encode, is_unknown, message
 
 Json = dict[str, Any]
+# Carries out the resource (its type) or the read (`data.` and its type) with these values.
+Carry = Callable[[str, Json], Mapping[str, Any]]
 _NESTING = {"single": 1, "list": 2, "set": 3, "map": 4}
+
+
+def no_cloud(_kind: str, _values: Json) -> Mapping[str, Any]:
+    """Carry out nothing."""
+    return {}
 
 
 class Provider:
     """A context manager that serves one provider.
 
     `blocks` maps `resource.<type>` and `data.<type>` to a block, in the form of `terraform providers schema -json`;
-    `configuration` is the provider's own block.
+    `configuration` is the provider's own block. `cloud` carries out what is applied or read, and returns the values
+    that it assigned, by attribute; by default there is no cloud, and values are made up.
     """
 
-    def __init__(self, blocks: Mapping[str, Json], configuration: Json) -> None:
+    def __init__(self, blocks: Mapping[str, Json], configuration: Json, cloud: Carry = no_cloud) -> None:
         self._blocks = blocks
         self._configuration = configuration
+        self._cloud = cloud
         self._server = grpc.server(ThreadPoolExecutor(4))
         self._port = 0
 
@@ -101,18 +110,20 @@ class Provider:
     def _applied(self, request: Any) -> Any:
         value = decode(request.planned_state)
         if value is not None:
+            known = self._cloud(request.type_name, value)
             for attributes, values in _nested_values(self._blocks[f"resource.{request.type_name}"], value):
                 for name, entry in attributes.items():
                     if is_unknown(values.get(name)):
-                        values[name] = assigned(request.type_name, name, _type(entry), value)
+                        values[name] = known.get(name) or assigned(request.type_name, name, _type(entry), value)
         return message("ApplyResponse")(new_state=encode(value), legacy_type_system=True)
 
     def _data(self, request: Any) -> Any:
         value = decode(request.config)
+        known = self._cloud(f"data.{request.type_name}", value)
         for attributes, values in _nested_values(self._blocks[f"data.{request.type_name}"], value):
             for name, entry in attributes.items():
                 if values.get(name) is None and _is_computed(name, entry):
-                    values[name] = assigned(request.type_name, name, _type(entry), value)
+                    values[name] = known.get(name) or assigned(request.type_name, name, _type(entry), value)
         return message("State")(state=encode(value))
 
 

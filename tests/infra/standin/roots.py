@@ -52,23 +52,29 @@ class Applied:
 def apply(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
     """Validate, apply and plan an example (by name) or a root module in JSON that calls `tailpipe_exports`."""
     with serve_azure() as azure:
-        bin_folder = workspace.folder / "bin"
-        bin_folder.mkdir()
-        for name, script in (("az", AZ), ("curl", _CURL)):
-            (bin_folder / name).write_text(script, encoding="utf-8")
-            (bin_folder / name).chmod(0o755)
-        workspace.environment |= {
-            "PATH": f"{bin_folder}:{workspace.path}",
-            "STANDIN_ENDPOINT": azure.endpoint,
-            "STANDIN_TOKEN": TOKEN,
-            "FUNCTION_ENDPOINT": azure.endpoint,
-        }
-        applied = _apply(workspace, root)
+        sign_in(workspace, azure.endpoint, TOKEN, azure.endpoint)
+        applied = apply_signed_in(workspace, root)
         applied.requests = azure.requests
         return applied
 
 
-def _apply(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
+def sign_in(workspace: Workspace, endpoint: str, token: str, app: str) -> None:
+    """Let the module's scripts find Azure at an address, with a token, and the function app at another."""
+    bin_folder = workspace.folder / "bin"
+    bin_folder.mkdir()
+    for name, script in (("az", AZ), ("curl", _CURL)):
+        (bin_folder / name).write_text(script, encoding="utf-8")
+        (bin_folder / name).chmod(0o755)
+    workspace.environment |= {
+        "PATH": f"{bin_folder}:{workspace.path}",
+        "STANDIN_ENDPOINT": endpoint,
+        "STANDIN_TOKEN": token,
+        "FUNCTION_ENDPOINT": app,
+    }
+
+
+def apply_signed_in(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
+    """Validate, apply and plan a root module whose scripts are signed in."""
     if isinstance(root, str):
         folder = workspace.module / "examples" / root
         workspace.environment |= {f"TF_VAR_{name}": value for name, value in VARIABLES[workspace.cloud].items()}
