@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from cli.deployment.azure.app import SITES_API, TAG, TAGGED, FunctionApp
-from cli.deployment.azure.connector import assignments, connector, containers
+from cli.deployment.azure.connector import Connector, connector, containers
 from cli.deployment.azure.existing import POLICY_API, custom_roles
 from cli.deployment.azure.functions import deployed
 from cli.deployment.azure.names import names
@@ -20,6 +21,8 @@ from shared.errors import NotFound
 
 RESOURCES_API = "2021-04-01"
 DEPLOYMENTS_API = "2022-09-01"
+# The container of the tenant registry, which other principals write to.
+REGISTRY = "blobServices/default/containers/tailpipe-registry"
 # In the order of their removal: what refers to a resource goes before it.
 TYPES = {
     "Microsoft.EventGrid/systemTopics": "2022-06-15",
@@ -60,16 +63,12 @@ def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
     app = deployed(session)
     where, function = placed(session, app)
     name = names(session.subscription, {})
+    given = _given(session, where, function)
+    places = list(dict.fromkeys((*session.scopes, session.path, where, *_elsewhere(given))))
+    roles = [one for scope in places for one in _roles(session, scope, function)]
     tailpipe = None if app is None or keeps_identity else connector(session, app)
-    granted = assignments(session, app, app.principal) if app else []
-    if app is not None and tailpipe is not None:
-        # Tailpipe's application may serve other deployments of this tenant too.
-        ours = {one.lower() for one in (*containers(app), *session.scopes)}
-        granted += [one for one in tailpipe.held if one.scope.lower() in ours]
-    for assigned in granted:
-        yield Removed(assigned.id, "Microsoft.Authorization/roleAssignments", ROLES_API)
-    for scope in dict.fromkeys((*session.scopes, session.path, where)):
-        yield from _roles(session, scope, function)
+    yield from _granted(session, app, tailpipe, places, {one.id.rsplit("/", 1)[-1].lower() for one in roles})
+    yield from roles
     if session.group:
         for kind, policy in (
             ("policyAssignments", "deploy-cost-export-a"),
@@ -88,9 +87,63 @@ def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
             stays = keeps_data and str(one["name"]).lower() in data and kind.endswith("storageAccounts")
             if tagged and not stays and str(one["type"]).lower() == kind.lower():
                 yield Removed(str(one["id"]), kind, api)
-    yield from records(session, where, function)
+    yield from records(session, where, function, places)
     if not keeps_data and session.rest.get(where, RESOURCES_API) is not None:
         yield Removed(where, "Microsoft.Resources/resourceGroups", RESOURCES_API)
+
+
+def _listed(session: Session, path: str, api: str, **query: str) -> list[dict[str, Any]]:
+    """Return the items of a listing; none where its resource group or subscription is gone."""
+    try:
+        return list(session.rest.pages(path, api, **query))
+    except NotFound:
+        return []
+
+
+def _given(session: Session, group: str, function: str) -> Mapping[str, Any]:
+    """Return the parameters of a template's deployment and the names made of them, from its record; {} without one."""
+    record = f"{group}/providers/Microsoft.Resources/deployments/{function}-resources"
+    found = (session.rest.get(record, DEPLOYMENTS_API) or {}).get("properties") or {}
+    given: Mapping[str, Any] = ((found.get("parameters") or {}).get("deployment") or {}).get("value") or {}
+    return given
+
+
+def _elsewhere(given: Mapping[str, Any]) -> list[str]:
+    """Return the scopes outside the resource group that a template gave rights in."""
+    resources = [given.get(name) or "" for name in ("activityLogWorkspaceId", "notifySecret")]
+    return [
+        *(given.get("destinationSubscriptions") or ()),
+        *(given.get("destinationGroups") or ()),
+        *(f"/subscriptions/{one}" for one in given.get("includeSubscriptions") or ()),
+        *(one.partition("/providers/")[0] for one in resources if one),
+    ]
+
+
+def _granted(
+    session: Session, app: FunctionApp | None, tailpipe: Connector | None, places: Sequence[str], roles: set[str]
+) -> Iterator[Removed]:
+    """Yield the role assignments of a deployment: the function's, Tailpipe's, the registry's, and those of its roles.
+
+    Its roles may have assignments of others: of the policy, and of an app that was replaced by another one. Azure
+    deletes no role that is assigned.
+    """
+    # Tailpipe's application may serve other deployments of this tenant too.
+    read = {one.lower() for one in (*(containers(app) if app else ()), *places)}
+    registries = {f"{one.id}/{REGISTRY}".lower() for one in (app.destinations if app else ())}
+    seen: set[str] = set()
+    for place in places:
+        for one in _listed(session, f"{place}/providers/Microsoft.Authorization/roleAssignments", ROLES_API):
+            properties = one.get("properties") or {}
+            scope, who = str(properties.get("scope", "")).lower(), str(properties.get("principalId", ""))
+            ours = (
+                str(properties.get("roleDefinitionId", "")).rsplit("/", 1)[-1].lower() in roles
+                or (app is not None and who == app.principal)
+                or (tailpipe is not None and who == tailpipe.principal and scope in read)
+                or scope in registries
+            )
+            if ours and str(one["id"]).lower() not in seen:
+                seen.add(str(one["id"]).lower())
+                yield Removed(str(one["id"]), "Microsoft.Authorization/roleAssignments", ROLES_API)
 
 
 def _roles(session: Session, scope: str, function: str) -> Iterator[Removed]:
@@ -99,11 +152,11 @@ def _roles(session: Session, scope: str, function: str) -> Iterator[Removed]:
         yield Removed(f"{path}/{one['name']}", "Microsoft.Authorization/roleDefinitions", ROLES_API)
 
 
-def records(session: Session, group: str, function: str) -> Iterator[Removed]:
-    """Yield the records of a template's deployments, in its resource group, its subscription and its scopes."""
-    for scope in dict.fromkeys((group, session.path, *session.scopes)):
+def records(session: Session, group: str, function: str, more: Sequence[str] = ()) -> Iterator[Removed]:
+    """Yield the records of a template's deployments, in its resource group, its subscription, its scopes and `more`."""
+    for scope in dict.fromkeys((group, session.path, *session.scopes, *more)):
         path = f"{scope}/providers/Microsoft.Resources/deployments"
-        for one in session.rest.pages(path, DEPLOYMENTS_API):
+        for one in _listed(session, path, DEPLOYMENTS_API):
             if str(one["name"]) == function or str(one["name"]).startswith(f"{function}-"):
                 yield Removed(f"{path}/{one['name']}", "Microsoft.Resources/deployments", DEPLOYMENTS_API)
 

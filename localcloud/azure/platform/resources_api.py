@@ -108,7 +108,11 @@ class ResourcesApi:
         return self.put(request)
 
     def delete(self, request: Request) -> Answer:
-        found = self._world.resources.pop(request.path.lower().rstrip("/"), None)
+        """Delete a resource with its parts."""
+        where = request.path.lower().rstrip("/")
+        found = self._world.resources.pop(where, None)
+        for part in [one for one in self._world.resources if one.startswith(f"{where}/")]:
+            del self._world.resources[part]
         return Answer(status=200 if found else 204)
 
     def management_policy(self, request: Request) -> Answer:
