@@ -17,10 +17,12 @@ from cli.deployment.azure.remove import DATA, IDENTITY, delete_generated
 from cli.deployment.azure.session import Session
 from cli.deployment.model import Kept
 from cli.deployment.operator import Tell
+from cli.deployment.output import number_of
 from shared.errors import NotFound
 
 RESOURCES_API = "2021-04-01"
 DEPLOYMENTS_API = "2022-09-01"
+GROUP = "Microsoft.Resources/resourceGroups"
 # The container of the tenant registry, which other principals write to.
 REGISTRY = "blobServices/default/containers/tailpipe-registry"
 # In the order of their removal: what refers to a resource goes before it.
@@ -79,17 +81,19 @@ def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
                 yield Removed(path, f"Microsoft.Authorization/{kind}", POLICY_API)
     if session.rest.get(where, RESOURCES_API) is None:
         return
-    data = {one.name.lower() for one in app.destinations} if app else {one.lower() for one in name.accounts}
+    # Without an app, the accounts with data cannot be told from their names: what is not the function's own stays.
+    known = app.settings.get("AzureWebJobsStorage__accountName", "") if app else str(given.get("hostName") or "")
+    host = (known or name.host).lower()
     found = list(session.rest.pages(f"{where}/resources", RESOURCES_API))
     for kind, api in TYPES.items():
         for one in found:
             tagged = (one.get("tags") or {}).get(TAG) == TAGGED
-            stays = keeps_data and str(one["name"]).lower() in data and kind.endswith("storageAccounts")
+            stays = keeps_data and str(one["name"]).lower() != host and kind.endswith("storageAccounts")
             if tagged and not stays and str(one["type"]).lower() == kind.lower():
                 yield Removed(str(one["id"]), kind, api)
     yield from records(session, where, function, places)
     if not keeps_data and session.rest.get(where, RESOURCES_API) is not None:
-        yield Removed(where, "Microsoft.Resources/resourceGroups", RESOURCES_API)
+        yield Removed(where, GROUP, RESOURCES_API)
 
 
 def _listed(session: Session, path: str, api: str, **query: str) -> list[dict[str, Any]]:
@@ -162,11 +166,14 @@ def records(session: Session, group: str, function: str, more: Sequence[str] = (
 
 
 def remove(session: Session, gone: Sequence[Removed], tell: Tell) -> None:
-    """Delete resources, in order; what is gone already is skipped."""
+    """Delete resources, in order; what is gone already is skipped, and a group with resources of others stays."""
     app = deployed(session)
     for one in gone:
         if one.type == "Microsoft.Insights/components" and app is not None:
             delete_generated(session.rest, app, tell)
+        if one.type == GROUP and (others := list(session.rest.pages(f"{one.id}/resources", RESOURCES_API))):
+            tell(f"{one.id.rsplit('/', 1)[-1]} stays: it holds {number_of(others, 'resource')} of others")
+            continue
         try:
             session.rest.ask("DELETE", quote(one.id, safe="/"), one.api)
         except NotFound:

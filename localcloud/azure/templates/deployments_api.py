@@ -52,7 +52,7 @@ class DeploymentsApi:
 
     def list(self, request: Request) -> Answer:
         """Return the deployments at a scope."""
-        below = f"{request.path_args[0]}/providers/Microsoft.Resources/deployments/".lower()
+        below = f"{self._place(request.path_args[0]).id}/providers/Microsoft.Resources/deployments/".lower()
         return Answer({"value": [one for name, one in self._world.resources.items() if name.startswith(below)]})
 
     def delete(self, request: Request) -> Answer:
