@@ -16,7 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from cli.deployment.azure.stack import camel, with_template
+from cli.deployment.azure.stack import with_template
+from cli.deployment.azure.stack_input import camel
 from cli.local.azure import _start
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import TAILPIPE_APP

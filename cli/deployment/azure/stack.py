@@ -28,11 +28,11 @@ from cli.deployment.azure.names import Names, names
 from cli.deployment.azure.preflight import PROVIDERS
 from cli.deployment.azure.rights import APP_IDS
 from cli.deployment.azure.session import MANAGEMENT_GROUPS, Session
+from cli.deployment.azure.stack_input import camel, refused, require_package
 from cli.deployment.azure.stack_removal import Removed, placed, records, removals, remove
 from cli.deployment.engine import Plan, Planning, Variable
 from cli.deployment.model import Change, Kept, OperatorError, Problem
 from cli.deployment.operator import Tell
-from cli.deployment.terraform.variables import parsed
 from shared.errors import ReportedError
 from tailpipe_exports import FILES
 
@@ -47,7 +47,6 @@ NO_PARAMETER = {
 }
 _ROLE_ASSIGNMENT = "microsoft.authorization/roleassignments"
 _SITE = "microsoft.web/sites"
-_PATTERN = re.compile(r'(?<!!)can\(regex\("(.+?)", (?:var\.\w+|one)\)\)')
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,8 @@ class AzureStack:
             for name, remedy in NO_PARAMETER.items()
             if name in values
         ]
-        problems += [
-            Problem(f"{name} = {json.dumps(one)} is refused", message)
-            for name, pattern, message in _patterns((INFRA / "variables.tf").read_text(encoding="utf-8"))
-            for one in (values[name] if isinstance(values.get(name), list) else [values.get(name)])
-            if one is not None and not re.search(pattern, str(one))
-        ]
+        rules = (INFRA / "variables.tf").read_text(encoding="utf-8")
+        problems += refused(values, _template("template.json")["parameters"], rules)
         if problems:
             raise OperatorError(*problems)
 
@@ -98,6 +93,7 @@ class AzureStack:
         session = self._session
         self._given = wanted.values
         package = (wanted.folder / str(wanted.values["package"])).read_bytes()
+        require_package(package)
         app = deployed(session)
         parameters = self._parameters(wanted.values, app)
         body = self._body(parameters)
@@ -286,12 +282,6 @@ def held(session: Session) -> bool:
     return session.rest.get(f"{group}/providers/Microsoft.Resources/deployments/{function}-resources", API) is not None
 
 
-def camel(name: str) -> str:
-    """Return the parameter of a variable: `container_name` is containerName."""
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
-
-
 def with_template(group: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, Any]:
     """Return the template of a management group with the template that it links to inside it."""
     made: dict[str, Any] = json.loads(json.dumps(group))
@@ -305,18 +295,6 @@ def with_template(group: Mapping[str, Any], template: Mapping[str, Any]) -> dict
 def _template(name: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((INFRA / name).read_text(encoding="utf-8"))
     return document
-
-
-@cache
-def _patterns(text: str) -> tuple[tuple[str, str, str], ...]:
-    """Return the patterns of the module's variables: name, regular expression, message."""
-    return tuple(
-        (name, json.loads(f'"{found[1]}"'), str(rule["error_message"]))
-        for block in parsed(text).get("variable", ())
-        for name, body in block.items()
-        for rule in body.get("validation", ())
-        if (found := _PATTERN.search(str(rule["condition"])))
-    )
 
 
 def _publish_script() -> ModuleType:

@@ -36,6 +36,7 @@ from cli.packaging import PackagingError, Target, build
 from cli.terminal.console import say
 
 EMAILS = "notification_emails"
+NO_PACKAGE = "Name a file that exists, or leave package out: it is built then."
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def packaged(session: Session, values: Mapping[str, Any], folder: Path) -> str:
         try:
             shutil.copyfile(str(values["package"]), folder / name)
         except OSError as error:
-            raise OperatorError(Problem(f"package {values['package']}: {error.strerror}", "Name a file.")) from error
+            raise OperatorError(Problem(f"package {values['package']}: {error.strerror}", NO_PACKAGE)) from error
         return name
     say(session.screen, "packaging the function")
     try:
