@@ -25,7 +25,7 @@ from cli.deployment.azure.session import Session
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Tell
 from cli.terminal.console import clean
-from shared.errors import ReportedError
+from shared.errors import NotFound, ReportedError
 from shared.report import was_cut
 from shared.state.store import report_name
 
@@ -226,7 +226,16 @@ class FunctionCaller:
         return int(answer.status_code), body if isinstance(body, dict) else {}
 
     def _key(self, function: str) -> str:
-        answer = self._rest.ask("POST", f"{self._deployed.id}/functions/{function}/listkeys", SITES_API)
+        try:
+            answer = self._rest.ask("POST", f"{self._deployed.id}/functions/{function}/listkeys", SITES_API)
+        except NotFound as error:
+            raise OperatorError(
+                Problem(
+                    f"function app {self._deployed.name} has no function {function}: it has no package, or its host "
+                    "could not load it",
+                    "Publish the package: run `tailpipe-exports deploy azure` again, as it was deployed.",
+                )
+            ) from error
         # The reference wraps the keys in `properties`; the service returns them without it.
         keys = answer.get("properties") or answer
         key = keys.get("default") or next((one for one in keys.values() if isinstance(one, str)), "")

@@ -151,7 +151,7 @@ class SitesApi:
 
     def function_keys(self, request: Request) -> Answer:
         site = self._site(request)
-        if request.path_args[3] not in site.functions():
+        if not site.loads or request.path_args[3] not in site.functions():
             raise not_found("NotFound", f"Function '{request.path_args[3]}' was not found.")
         return Answer({"default": site.key})
 
