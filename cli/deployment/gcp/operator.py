@@ -45,6 +45,7 @@ class GcpOperator:
         self._session = session
         self._sleep = sleep
         self._now = now
+        self._native = False
 
     @classmethod
     def open(
@@ -70,7 +71,8 @@ class GcpOperator:
         return preflight.detected(self._session, given)
 
     def rights(self) -> list[model.Finding]:
-        return _remedied(rights.rights(self._session))
+        more = rights.native_rights(self._session) if self._native else ()
+        return _remedied([*rights.rights(self._session), *more])
 
     def surroundings(self, given: Mapping[str, Any]) -> list[model.Finding]:
         return _remedied(surroundings.surroundings(self._given(given), given))
@@ -88,6 +90,7 @@ class GcpOperator:
         return {}
 
     def native_engine(self) -> InfraManager:
+        self._native = True  # its permissions are needed from here on
         return InfraManager(self._session, self._sleep)
 
     def held_by_native(self) -> bool:

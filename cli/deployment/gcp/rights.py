@@ -59,20 +59,41 @@ def native_role() -> dict[str, Any]:
 
 def require_native(session: Session) -> None:
     """Raise OperatorError for missing permissions of `native_actions`. Raises ReportedError if they cannot be read."""
-    path = f"v3/{session.parent}:testIamPermissions"
-    missing = [
-        name for name, held in _asked(session.google, "cloudresourcemanager", path, native_actions()) if not held
-    ]
+    missing = [name for name, held in _native_held(session) if not held]
     if missing:
-        file = FOLDER.relative_to(INFRA.parent) / NATIVE_ROLE_FILE
         raise OperatorError(
             Problem(
                 f"permissions for Infrastructure Manager are missing on {session.parent}: {', '.join(missing)}",
-                f"Run: gcloud iam roles create {NATIVE_ROLE} --project={session.project} --file={file} && "
-                f"gcloud projects add-iam-policy-binding {session.project} --member={session.member} "
-                f"--role=projects/{session.project}/roles/{NATIVE_ROLE} --condition=None",
+                f"Run: {_native_command(session)}",
             )
         )
+
+
+def native_rights(session: Session) -> Iterator[Finding]:
+    """Yield each permission of `native_actions` as held or missing. Does not raise if they cannot be read."""
+    where = f"project {session.project}"
+    try:
+        answers = list(_native_held(session))
+    except ReportedError as error:
+        yield Finding(f"rights for Infrastructure Manager on {where}", None, error.message, error.remedy)
+        return
+    for name, held in answers:
+        yield Finding(f"{name} on {where}", held, "" if held else "missing", _native_command(session))
+
+
+def _native_held(session: Session) -> Iterator[tuple[str, bool | None]]:
+    path = f"v3/{session.parent}:testIamPermissions"
+    return _asked(session.google, "cloudresourcemanager", path, native_actions())
+
+
+def _native_command(session: Session) -> str:
+    """Return the command that grants the caller the permissions of `native_actions`."""
+    file = FOLDER.relative_to(INFRA.parent) / NATIVE_ROLE_FILE
+    return (
+        f"gcloud iam roles create {NATIVE_ROLE} --project={session.project} --file={file} && "
+        f"gcloud projects add-iam-policy-binding {session.project} --member={session.member} "
+        f"--role=projects/{session.project}/roles/{NATIVE_ROLE} --condition=None"
+    )
 
 
 def rights(session: Session) -> Iterator[Finding]:

@@ -303,6 +303,22 @@ def test_what_keeps_infrastructure_manager_from_running(
     assert engine.held() is False
 
 
+def test_doctor_checks_what_infrastructure_manager_needs(cloud: LocalGcp, commands: Commands) -> None:
+    """Once it holds the deployment; the remedy is the command that grants the custom role."""
+
+    def checked() -> dict[str, tuple[bool, str]]:
+        answer = CliRunner().invoke(main, ["doctor", "gcp", "--json"])
+        return {one["right"].split()[0]: (one["present"], one["remedy"]) for one in json.loads(answer.stdout)["rights"]}
+
+    before = checked()
+    commands.deploy()
+    assert {*checked()} - {*before} == {*gcp_rights.native_actions()} - {*before}
+    cloud.deny("config.deployments.lock", identity=OPERATOR)
+    present, remedy = checked()["config.deployments.lock"]
+    assert present is False
+    assert "infra/gcp/operator-native-role.yaml" in remedy
+
+
 def test_deployment_of_another_owner_is_not_touched(cloud: LocalGcp, commands: Commands) -> None:
     """Its label tells them apart."""
     commands.deploy()
