@@ -7,6 +7,7 @@ from localcloud.gcp.iam.federation import Federation
 from localcloud.gcp.infra_manager.api import InfraManager
 from localcloud.gcp.platform.compute_stub import ComputeStub
 from localcloud.gcp.platform.functions import Functions
+from localcloud.gcp.platform.identities_api import IdentitiesApi
 from localcloud.gcp.platform.resources_api import ResourcesApi
 from localcloud.gcp.platform.unsupported_writes import UnsupportedWrites
 from localcloud.gcp.services.bigquery_api import BigQueryApi
@@ -29,6 +30,7 @@ def methods(
         **ResourcesApi().handlers,
         **functions.handlers,
         **federation.handlers,
+        **IdentitiesApi().handlers,
         **ComputeStub().handlers,
         **UnsupportedWrites().handlers,
         **BillingApi().handlers,

@@ -22,6 +22,8 @@ from cli.deployment.gcp import rights
 from cli.deployment.gcp.infra_manager_rest import ACCOUNT
 from cli.deployment.gcp.preflight import APIS
 from cli.main import main
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.platform.names import ORGANIZATION
 from tests.infra.planning import REPOSITORY
 from tests.limits import HANG_S
 
@@ -105,6 +107,31 @@ def test_commands_of_gcloud_are_valid(tmp_path: Path) -> None:
     found = json.loads(checked.stdout)
     assert [one["command_string"] for one in found] == wanted
     assert [one["command_string"] for one in found if not one["success"]] == [wanted[-1]]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
+def test_commands_of_gcloud_create_the_account_that_deploys(tmp_path: Path) -> None:
+    """A shell runs them in order; the account then has the operator's permissions and the role of the agent."""
+    lines = [line for line in commands() if line.startswith("gcloud ") or "=$" in line or "=tailpipe-" in line]
+    with LocalGcp(accounts=1, bare=True) as cloud:
+        home = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path)}
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+            cwd=REPOSITORY,
+            env={**home, **cloud.environment()},
+            capture_output=True,
+            text=True,
+            timeout=HANG_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-500:]
+        account = f"tailpipe-{ACCOUNT}@{cloud.project}.iam.gserviceaccount.com"
+        for scope, resource in (("project", f"projects/{cloud.project}"), ("organization", ORGANIZATION)):
+            held = {name for name in rights.actions(scope) if cloud.iam.allows(account, name, (resource,))}
+            assert held == {*rights.actions(scope)}
+        roles = {one["role"] for one in cloud.iam.policy(f"projects/{cloud.project}")["bindings"]}
+        assert "roles/config.agent" in roles
 
 
 def test_account_gets_the_operators_roles_and_the_agents() -> None:

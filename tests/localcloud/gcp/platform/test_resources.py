@@ -24,6 +24,7 @@ from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import Opener
 
 Api = Callable[..., Any]
+ROLE = {"title": "t", "stage": "GA", "includedPermissions": ["storage.buckets.list"]}
 
 
 @dataclass(frozen=True)
@@ -335,3 +336,43 @@ def test_discovery_document_has_local_addresses(gcp: LocalGcp) -> None:
     assert document["name"] == "bigquery"
     assert document["rootUrl"] == f"{gcp.endpoint}/"
     assert document["baseUrl"] == f"{gcp.endpoint}/bigquery/v2/"
+
+
+def test_account_is_created_once_with_a_valid_name(gcp: LocalGcp, api: Api) -> None:
+    """It is shown afterwards; a taken or wrong name and a denied caller are refused."""
+    accounts, parent = api("iam", "v1").projects().serviceAccounts(), f"projects/{gcp.project}"
+    body = {"accountId": "deployer", "serviceAccount": {"displayName": "deploys"}}
+    made = accounts.create(name=parent, body=body).execute()
+    assert made["email"] == f"deployer@{gcp.project}.iam.gserviceaccount.com"
+    assert accounts.get(name=made["name"]).execute() == made
+    assert refused(accounts.create(name=parent, body=body))[0] == 409
+    assert refused(accounts.create(name=parent, body={"accountId": "a_b"}))[0] == 400
+    gcp.deny("iam.serviceAccounts.create", identity=OPERATOR)
+    assert refused(accounts.create(name=parent, body={"accountId": "another"}))[0] == 403
+
+
+@pytest.mark.parametrize("kind", ["projects", "organizations"])
+def test_policy_binds_and_releases_a_custom_role(gcp: LocalGcp, api: Api, kind: str) -> None:
+    """An account has the role's permissions while it is in the policy, on the resource of the role alone."""
+    parent = f"projects/{gcp.project}" if kind == "projects" else ORGANIZATION
+    iam, resources = api("iam", "v1"), getattr(api("cloudresourcemanager", "v1"), kind)()
+    roles, body = getattr(iam, kind)().roles(), {"roleId": "lister", "role": ROLE}
+    role = roles.create(parent=parent, body=body).execute()["name"]
+    assert role == f"{parent}/roles/lister"
+    assert refused(roles.create(parent=parent, body=body))[0] == 409
+    assert refused(roles.create(parent=parent, body={"roleId": "a b", "role": ROLE}))[0] == 400
+    member, name = f"deployer@{gcp.project}.iam.gserviceaccount.com", parent.removeprefix("projects/")
+    policy = resources.getIamPolicy(resource=name, body={}).execute()
+
+    def bound(*more: dict[str, object]) -> bool:
+        wanted = {**policy, "bindings": [*policy.get("bindings", []), *more]}
+        made = resources.setIamPolicy(resource=name, body={"policy": wanted}).execute()
+        assert [one for one in made["bindings"] if one["role"] == role] == list(more)
+        return gcp.iam.allows(member, "storage.buckets.list", (parent,))
+
+    assert [bound({"role": role, "members": [f"serviceAccount:{member}"]}), bound()] == [True, False]
+    assert resources.getIamPolicy(resource=name, body={}).execute() == policy
+    unknown = {"bindings": [{"role": f"{parent}/roles/absent", "members": [f"serviceAccount:{member}"]}]}
+    assert refused(resources.setIamPolicy(resource=name, body={"policy": {**policy, **unknown}}))[0] == 400
+    gcp.deny(f"resourcemanager.{kind}.setIamPolicy", identity=OPERATOR)
+    assert refused(resources.setIamPolicy(resource=name, body={"policy": policy}))[0] == 403
