@@ -6,7 +6,7 @@ The module is long because it is one list of texts; together they keep one wordi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -404,5 +404,18 @@ def export_foreign(key: Key, actual: Mapping[str, Any]) -> ManualStep:
     return ManualStep(
         f"an export named {key.name} exists and is not managed by Tailpipe Exports; it delivers to {where}",
         ("Recreate it under another name, or delete it. The next run creates the managed one.",),
+        PORTAL,
+    )
+
+
+def folder_shared(key: Key, others: Sequence[str], folder: str) -> ManualStep:
+    """Return the step when exports of others deliver the same data to the folder of the export `key`."""
+    names = ", ".join(others)
+    return ManualStep(
+        f"{names} delivers the data of {key.name} to the same folder, {folder}: with both, costs count twice",
+        (
+            f"Let {names} deliver to another folder, or delete it; delete also what it has delivered to this one.",
+            f"The function does not change it. Where {key.name} does not exist, the next run then creates it.",
+        ),
         PORTAL,
     )

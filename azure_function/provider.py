@@ -18,6 +18,7 @@ from azure_function.resources.export_reader import ExportReader
 from azure_function.resources.export_writer import ExportWriter
 from azure_function.resources.exports import Exports
 from azure_function.resources.manifests import Manifests
+from azure_function.resources.other_exports import OtherExports
 from azure_function.resources.permissions import Permissions
 from azure_function.resources.registration import Registration
 from azure_function.scopes import STATE, Scopes
@@ -48,7 +49,8 @@ class AzureCloud:
         reader = ExportReader(settings, run, calls, permissions, self._evidence)
         writer = ExportWriter(settings, clients, run, calls, registration, permissions, reader)
         self._container = Container(settings, clients, run, deliveries, self._evidence)
-        exports = Exports(run, self._evidence, self._overlap, reader, writer)
+        others = OtherExports(settings, run, calls, deliveries)
+        exports = Exports(run, self._evidence, self._overlap, others, reader, writer)
         # The containers come after the exports, because a failed listing of an export's folder concerns its container.
         self._resources = Registry(
             [

@@ -143,6 +143,12 @@ def _dataset_of(key: Key) -> Dataset | None:
     return next((dataset for dataset in DATASETS.values() if key.name == base + dataset.suffix), None)
 
 
+def is_own(folder: str, name: str) -> bool:
+    """Return whether an export that delivers to one of our folders has a name that the function gives."""
+    base = BILLING_NAME if folder.startswith(f"{ROOT}/billing/") else f"{NAME}-{folder[-6:]}"
+    return any(name == base + dataset.suffix for dataset in DATASETS.values())
+
+
 def placement_of(key: Key) -> ExportPlacement:
     """Return the dataset, path and folder of the export with this key. Raises ValueError for any other key."""
     dataset = _dataset_of(key)

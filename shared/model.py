@@ -219,6 +219,9 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     ends: datetime | None = None
 
 
+BESIDE = "others-exist"  # the code of an Absent beside which exports of others have the same data
+
+
 class Absent(msgspec.Struct, frozen=True, gc=False):
     """It is proven not to exist.
 

@@ -12,6 +12,7 @@ from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import ALL_COLUMNS, OUTPUT, Dataset
 
 SELECT = re.compile(r"\s*SELECT\s+(?P<columns>.+?)\s+FROM\s+(?P<table>\w+)\s*(?P<rest>.*?)\s*;?\s*", re.I | re.S)
+COSTS = ("COST_AND_USAGE_REPORT", "FOCUS_")  # the beginnings of tables of costs; FOCUS has one for each version
 OUTPUT_FIELDS = ("OutputType", "Format", "Compression", "Overwrite")
 
 
@@ -34,6 +35,12 @@ def parse_query(statement: str) -> Query:
 def query_of(export: Mapping[str, Any]) -> Query:
     """Return the parsed query of an export as GetExport returns it."""
     return parse_query(str(export["DataQuery"]["QueryStatement"]))
+
+
+def address_of(export: Mapping[str, Any]) -> str:
+    """Return where an export delivers, as ``s3://BUCKET/PREFIX``."""
+    bucket = export["DestinationConfigurations"]["S3Destination"]
+    return f"s3://{bucket['S3Bucket']}/{bucket['S3Prefix']}"
 
 
 def table_properties(export: Mapping[str, Any] | None, dataset: Dataset) -> dict[str, str]:
@@ -98,3 +105,19 @@ def managed_fields(export: Mapping[str, Any], dataset: Dataset, columns: Sequenc
         "region": bucket["S3Region"],
         "output": " ".join(str(output.get(name)) for name in OUTPUT_FIELDS),
     }
+
+
+def has_same_data(export: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Return whether an export has the data of a dataset: costs in any form, otherwise the same table."""
+    table = query_of(export).table
+    return table == dataset.table or (table.startswith(COSTS) and dataset.table.startswith(COSTS))
+
+
+def not_reused(export: Mapping[str, Any], desired: Mapping[str, Any], dataset: Dataset, account: str) -> str:
+    """Return that another export stays, and why it is not used in place of the export of a dataset.
+
+    `desired` are the managed fields of the dataset's own export. The columns are not compared: that needs a call.
+    """
+    actual = managed_fields(export, dataset, (), account)
+    differs = ", ".join(["name", *(field for field, value in desired.items() if actual[field] != value)])
+    return f"{export['Name']} stays, and is not used: it differs in {differs}, and delivers to {address_of(export)}"

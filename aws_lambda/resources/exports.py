@@ -13,13 +13,22 @@ from aws_lambda.clients import EXPORT_REGIONS, Clients
 from aws_lambda.errors import BUCKET_PERMISSION, COLUMNS, DUPLICATE_NAME, QUOTA, observed
 from aws_lambda.resources.bucket import Bucket
 from aws_lambda.resources.deliveries import Delivered, Deliveries
-from aws_lambda.resources.export_definition import export_definition, managed_fields, query_of, wanted_properties
+from aws_lambda.resources.export_definition import (
+    address_of,
+    export_definition,
+    has_same_data,
+    managed_fields,
+    not_reused,
+    query_of,
+    wanted_properties,
+)
 from aws_lambda.resources.export_health import EARLIER, EARLIER_ON, ExportSnapshot, HealthEvaluator
 from aws_lambda.resources.exports_api import ExportsApi
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import EXPORT, EXPORT_ELSEWHERE, Dataset, datasets_of
 from shared.errors import CloudError, Manual, Permanent, Transient
 from shared.model import (
+    BESIDE,
     Absent,
     Action,
     EscalationPolicy,
@@ -119,7 +128,8 @@ class Exports:
             if answer is None:
                 arn = self._api.find(name)
                 if arn is None:
-                    return Absent(proof, f"no export is named {name}")
+                    others = self._others(target)
+                    return Absent(proof, others, code=BESIDE) if others else Absent(proof, f"no export is named {name}")
                 answer = self._api.get(arn)
                 if answer is None:
                     return Unknown(
@@ -132,6 +142,21 @@ class Exports:
             return self._present(target, answer, facts, state)
         except CloudError as error:
             return observed(error, f"export {name}")
+
+    def _others(self, target: Target) -> str:
+        """Return which other exports have the same data, and why they are not used; "" if there are none."""
+        dataset = self._datasets[target.key.name]
+        try:
+            found = [
+                not_reused(one, target.desired, dataset, self._account)
+                for one in self._api.all()
+                if has_same_data(one, dataset)
+            ]
+        except CloudError as error:
+            reason = f"the other exports of the account could not be read: {error.message}"
+            self._run.log("warning", "detail-unread", target.key, code=error.code, reason=reason)
+            return ""
+        return "; ".join(found)
 
     def _write(self, action: Action) -> Applied:
         state = action.target.state
@@ -184,12 +209,11 @@ class Exports:
         known: dict[str, Any] = {"arn": arn, **found} | ({"marked": arn} if ours else {})
         same = all(actual[field] == target.desired[field] for field in ("table", "bucket", "bucket-owner", "prefix"))
         if not ours and not same:
-            where = f"s3://{actual['bucket']}/{actual['prefix']}"
             return Present(
                 actual,
                 ownership=Ownership.FOREIGN,
                 code="export-foreign",
-                manual_step=manual_steps.export_foreign(target.key.name, where),
+                manual_step=manual_steps.export_foreign(target.key.name, address_of(export)),
                 facts=known,
             )
         if actual["table"] != dataset.table:

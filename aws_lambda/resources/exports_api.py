@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda.clients import EXPORT_REGIONS, Clients
-from aws_lambda.resources.export_definition import query_of
+from aws_lambda.resources.export_definition import address_of, query_of
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import MANAGED_BY, MANAGER
 from shared.errors import CloudError, NotFound
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 QUOTA = "bcm-data-exports"
 OWNER_TAGS: list[ResourceTagTypeDef] = [{"Key": MANAGED_BY, "Value": MANAGER}]
-LISTED_FOR_QUOTA = 20  # exports read to name those of a table, when the quota leaves no room for another
+READ_AT_MOST = 20  # exports of an account that are read to find those with the same data
 
 
 class ExportsApi:
@@ -45,15 +45,17 @@ class ExportsApi:
         """Return names and destinations of the exports of a table, as far as they can be read; raises nothing."""
         same = []
         try:
-            for one in list(self._list())[:LISTED_FOR_QUOTA]:
-                answer = self.get(str(one["ExportArn"]))
-                export = answer["Export"] if answer else None
-                if export and query_of(export).table == table:
-                    bucket = export["DestinationConfigurations"]["S3Destination"]
-                    same.append(f"{one['ExportName']} (to s3://{bucket['S3Bucket']}/{bucket['S3Prefix']})")
+            same += [f"{one['Name']} (to {address_of(one)})" for one in self.all() if query_of(one).table == table]
         except CloudError as error:
             same.append(f"others could not be read ({error.code})")
         return same
+
+    def all(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the account's exports, at most READ_AT_MOST, each with its definition."""
+        for one in list(self._list())[:READ_AT_MOST]:
+            answer = self.get(str(one["ExportArn"]))
+            if answer is not None:
+                yield answer["Export"]
 
     def columns(self, table: str, properties: Mapping[str, str]) -> tuple[str, ...]:
         """Return the names of all columns that the table has with these properties."""

@@ -22,7 +22,7 @@ import msgspec
 from azure_function.clients import STORAGE, Clients
 from azure_function.resources.delivery_periods import MonthFiles, periods_of
 from azure_function.settings import AzureSettings, Storage
-from azure_function.targets import ROOT
+from azure_function.targets import ROOT, is_own
 from shared.errors import CloudError, Permanent
 from shared.periods import Period
 from shared.runtime.context import RunContext
@@ -128,6 +128,7 @@ class Deliveries:
 
     `failed` has the error of each storage account whose listing failed, by resource id; the blobs of that account are
     unknown. `archived` has the blobs of this month and the last one that are in the archive tier, by resource id.
+    `others` has the exports that deliver to our folders without having our names, by folder.
     """
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
@@ -141,6 +142,7 @@ class Deliveries:
         self._rounds: dict[str, ListingProgress] = {}  # by account name, as of the start of the run
         self.failed: dict[str, CloudError] = {}
         self.archived: dict[str, ArchivedBlobs] = {}
+        self.others: dict[str, set[str]] = {}
         self._lock = threading.Lock()
 
     def read(self, folder: str, export: str) -> None:
@@ -293,6 +295,8 @@ class Deliveries:
         known = self._found.get(key)
         month = {match["month"]} if self._settings.backfills else set()
         if known is None:
+            if not is_own(*key):
+                self.others.setdefault(match["folder"], set()).add(match["export"])
             self._found[key] = Delivery(modified, account.name, month, match["month"], name, modified)
             return
         known.months |= month

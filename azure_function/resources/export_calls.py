@@ -14,6 +14,7 @@ from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import DATASETS, fallback_version, placement_of
 from shared.errors import CloudError, NotApplicable, Permanent
 from shared.model import Key
+from shared.parsing import mapping
 from shared.runtime.context import RunContext
 
 
@@ -93,6 +94,13 @@ class ExportCalls:
         get: Any = self._clients.cost.exports.get
         _, live = self._run.calls(COST, get, placement_of(key).path, key.name, expand=expand, cls=_status_and_json)
         return validated(live, f"the read of export {key.name} of {key.scope}")
+
+    def list(self, path: str) -> list[Mapping[str, Any]]:
+        """Return the documents of all exports of a scope, which Azure returns in one page. Raises CloudError."""
+        listing: Any = self._clients.cost.exports.list
+        _, found = self._run.calls(COST, listing, path, cls=_status_and_json)
+        exports = [one for one in found["value"] if mapping(mapping(one).get("properties"))]
+        return [validated(one, f"the listing of the exports of {path}") for one in exports]
 
     def execute(self, key: Key, body: Mapping[str, Any] | None = None) -> None:
         """Start an execution of the export, for the current period or the one in `body`. Raises CloudError."""

@@ -10,6 +10,7 @@ from azure_function.resources.evidence import Evidence
 from azure_function.resources.export_health import FRESH
 from azure_function.resources.export_reader import ExportReader
 from azure_function.resources.export_writer import UNSEEN, ExportWriter
+from azure_function.resources.other_exports import OtherExports
 from azure_function.targets import EXPORT
 from shared.errors import CloudError
 from shared.model import Absent, Action, Key, Observation, Present, Target
@@ -28,11 +29,18 @@ class Exports:
     kinds = (EXPORT,)
 
     def __init__(
-        self, run: RunContext, evidence: Evidence, overlap: BillingOverlap, reader: ExportReader, writer: ExportWriter
+        self,
+        run: RunContext,
+        evidence: Evidence,
+        overlap: BillingOverlap,
+        others: OtherExports,
+        reader: ExportReader,
+        writer: ExportWriter,
     ) -> None:
         self._run = run
         self._evidence = evidence
         self._overlap = overlap
+        self._others = others
         self._reader = reader
         self._writer = writer
         self._working: set[Key] = set()
@@ -58,11 +66,11 @@ class Exports:
                 seen[target.key] = found
             elif self._is_new(target):
                 unknown.append(target)
-        return seen | self._observe_new(unknown)
+        return self._others.compared_all(targets, seen | self._observe_new(unknown))
 
     def observe(self, target: Target) -> Observation:
         """Read one export's configuration. Raises CloudError."""
-        return self._reader.read(target)
+        return self._others.compared(target, self._reader.read(target))
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Create, repair or adopt the exports one by one: Azure has no batch call."""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cli.terminal.console import clean, say
 from shared.errors import cut
-from shared.model import CLASSES, WRITES, Result, Verb
+from shared.model import BESIDE, CLASSES, WRITES, Result, Verb
 from shared.report import PLANNED
 
 if TYPE_CHECKING:
@@ -155,11 +155,15 @@ def _show_actions(target: Console, called: str, actions: Sequence[Item], names: 
 def _message(action: Item, everything: bool) -> str:
     if everything:
         return clean(action["message"])
-    return cut(clean(action["message"]), DETAIL) if action["verb"] in EXPLAINED else ""
+    return cut(clean(action["message"]), DETAIL) if _is_explained(action) else ""
+
+
+def _is_explained(action: Item) -> bool:
+    return action["verb"] in EXPLAINED or action["reason"] == BESIDE
 
 
 def _action_key(action: Item) -> Sequence[str]:
-    message = action["message"] if action["verb"] in EXPLAINED else ""
+    message = action["message"] if _is_explained(action) else ""
     return action["verb"], action["result"], action["kind"], action["reason"], _alike(message, action["scope"])
 
 

@@ -31,6 +31,7 @@ DEPARTMENT: dict[str, Any] = {"BILLING_SCOPES": f"{ENROLLMENT}/departments/dep"}
 RARE = {
     "a department's accounts": "GET */departments/dep/enrollmentAccounts",
     "the billing profiles": "GET */billingProfiles",
+    "the exports of others": "GET /subscriptions/*/Microsoft.CostManagement/exports",
     "the function's permissions": "GET */Microsoft.Authorization/permissions",
     "the offer": "GET /subscriptions/*-*-*-*-????????????",
     "single subscriptions": "GET /subscriptions/*-*-*-*-????????????",
@@ -105,6 +106,16 @@ def test_invalid_list_of_billing_profiles_changes_no_export(azure: LocalAzure) -
         assert len(azure.exports()) == exports == 6, name
         assert "not understood" in output_of(finished, lines), name
         assert all(one["remedy"] for one in finished.report["failures"]), name
+
+
+@pytest.mark.parametrize("name", [name for name, _ in invalid_bodies("exports")])
+def test_invalid_list_of_other_exports_does_not_block_a_creation(shared: LocalAzure, name: str) -> None:
+    """They would only be mentioned."""
+    new = shared.join_subscription(f"others {name}")
+    shared.faults.corrupt(RARE["the exports of others"], dict(invalid_bodies("exports"))[name])
+    lines = Lines()
+    assert outcome(run(shared, [new], sink=lines), new).result is Result.DONE
+    assert "detail-unread" in lines.text()
 
 
 @pytest.mark.parametrize("name", [name for name, _ in invalid_bodies("permissions")])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 import requests
 
 from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.platform.deployment import OPERATOR
 from shared.model import Result, Verb
 from tests.gcp_function.support import (
     DAY,
@@ -22,7 +24,9 @@ from tests.gcp_function.support import (
     messages,
     outcome,
     run,
+    verbs,
 )
+from tests.localcloud.gcp.conftest import Clients
 
 pytestmark = pytest.mark.long
 
@@ -289,6 +293,40 @@ def test_export_to_another_dataset_is_detected() -> None:
         assert "set BILLING_DATASET to finops" in steps
         assert "is not backfilled" in steps
         assert run(cloud, EXPORTS="detailed", COPY="off", BILLING_DATASET="finops").report["manual"] == []
+
+
+def test_export_that_a_person_made_to_another_dataset_stays_as_it_is() -> None:
+    """Plan and runs name it, add nothing to its dataset, and create no second one for its rows."""
+    with local_gcp(accounts=1, done=0, history_days=0) as cloud, ExitStack() as stack:
+        account = accounts(cloud)[0]
+        cloud.make_dataset("finops")
+        cloud.console_step(account, ["detailed"], "finops")
+        cloud.stream(days=10, rows=2)
+        client = stack.enter_context(closing(Clients(cloud, OPERATOR))).bigquery
+        table = f"finops.gcp_billing_export_resource_v1_{account.replace('-', '_')}"
+        before = client.get_table(table).to_api_repr(), client.get_dataset("finops").to_api_repr()
+        datasets = sorted(one.dataset_id for one in client.list_datasets())
+        only: dict[str, Any] = {"EXPORTS": "detailed", "COPY": "off"}
+        for finished in (run(cloud, dry_run=True, **only), run(cloud, **only), run(cloud, **only)):
+            assert "goes to dataset finops" in messages(finished)
+            assert {one.key.kind for one in finished.outcomes if one.action.verb is Verb.CREATE} == set()
+        assert (client.get_table(table).to_api_repr(), client.get_dataset("finops").to_api_repr()) == before
+        assert sorted(one.dataset_id for one in client.list_datasets()) == datasets
+
+
+def test_export_that_a_person_made_to_the_functions_dataset_is_used() -> None:
+    """It needs no step, and neither its access entry nor its table is changed; a second run writes nothing."""
+    with local_gcp(accounts=1, done=0, history_days=0) as cloud, ExitStack() as stack:
+        account = accounts(cloud)[0]
+        cloud.console_step(account, ["detailed"])
+        cloud.stream(days=10, rows=2)
+        client = stack.enter_context(closing(Clients(cloud, OPERATOR))).bigquery
+        entries = client.get_dataset("billing_export").access_entries
+        first = run(cloud, EXPORTS="detailed", COPY="off")
+        assert action(first, "export", account, "detailed").verb is Verb.KEEP
+        assert first.report["manual"] == []
+        assert set(verbs(run(cloud, EXPORTS="detailed", COPY="off"))) <= {"KEEP", "SKIP"}
+        assert client.get_dataset("billing_export").access_entries == entries
 
 
 def test_export_is_found_among_many_datasets() -> None:
