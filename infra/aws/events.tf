@@ -264,6 +264,17 @@ resource "aws_sqs_queue_policy" "home" {
   })
 }
 
+# Up to 0.2.0, the instances had the name of the only rule that was passed on.
+moved {
+  from = aws_iam_role.forward["accounts"]
+  to   = aws_iam_role.forward["forward"]
+}
+
+moved {
+  from = aws_iam_role_policy.forward["accounts"]
+  to   = aws_iam_role_policy.forward["forward"]
+}
+
 resource "aws_iam_role" "forward" {
   for_each = local.forwarders
 
