@@ -2,6 +2,7 @@
 
 `released/` holds what each version's own engine stored after three runs over five scopes: everything is created, then
 three exports are deleted, and a person's step, a refusal and a missing permission keep them from being created again.
+`running/` holds what it stored when its second run had begun: the lock of a function that was replaced while it ran.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from typing import Any
 
 import pytest
 
+from shared.errors import AnotherRun
 from shared.model import Key
+from shared.monitor.overview import overview
+from shared.monitor.stored import read_reports
+from shared.request import parse_request
 from shared.state.decoding import parse
 from shared.state.document import VERSION, dump
+from shared.state.session import LEASE
 from shared.state.store import STATE
 from tests.shared.setting import Setting, actions
 
 RELEASED = Path(__file__).with_name("released")
+REPORTS = Path(__file__).with_name("reports")
+RUNNING = Path(__file__).with_name("running")
 VERSIONS = sorted(one.stem for one in RELEASED.glob("*.json"))
 MISSING = ("s00001", "s00002", "s00003")
 
@@ -102,6 +110,55 @@ def test_deleted_export_is_created_after_an_upgrade(version: str) -> None:
     done = setting.run()
     assert [one.key for one in actions(done, "CREATE")] == [lost]
     assert setting.covered()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_function_that_is_replaced_in_a_run_is_waited_for_and_then_taken_over(version: str) -> None:
+    """The lock of the former code counts until it expires. What its run had still created is kept."""
+    setting = Setting(5)
+    setting.run()
+    setting.store.documents.clear()
+    setting.store.save((RUNNING / f"{version}.json").read_bytes(), None)
+    setting.clock.advance(60)
+    written = list(setting.world.written)
+    with pytest.raises(AnotherRun, match="20260105T010000Z-f4bea973"):
+        setting.run_now(parse_request({}))
+    setting.clock.advance(LEASE.total_seconds())
+    late = setting.run_now(parse_request({}))
+    assert late.report["status"] == "ok"
+    assert late.report["scopes"]["covered"] == 6
+    assert setting.world.written == written
+    assert setting.memory().running is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_a_run_that_was_replaced_had_not_done_is_done(version: str) -> None:
+    """Its plan is lost with it; the next run makes its own."""
+    setting = Setting(5)
+    setting.run()
+    setting.store.documents.clear()
+    setting.store.save((RUNNING / f"{version}.json").read_bytes(), None)
+    lost = Key("s00002", "export", "daily")
+    del setting.world.things[lost]
+    setting.clock.advance(LEASE.total_seconds() + 60)
+    assert [one.key for one in actions(setting.run(), "CREATE")] == [lost]
+    assert setting.covered()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_reports_of_a_released_version_are_shown(version: str) -> None:
+    """Also those of 0.1.0, which do not list their actions."""
+    setting = upgraded(stored(version))
+    data = (REPORTS / f"{version}.json").read_bytes()
+    run_id = json.loads(data)["run_id"]
+    setting.store.put_report(run_id, data)
+    setting.run()
+    unreadable: list[str] = []
+    ids = [one.run_id for one in setting.memory().runs]
+    reports = read_reports(setting.store, [run_id, ids[-1]], lambda one, why: unreadable.append(f"{one}: {why}"))
+    assert ([one.run_id for one in reports], unreadable) == ([run_id, ids[-1]], [])
+    shown = overview(setting.memory(), reports, setting.clock.now())
+    assert shown["runs"][0]["status"] == "ok"
 
 
 def test_downgrade_to_an_older_format_is_refused() -> None:
