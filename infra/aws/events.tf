@@ -17,6 +17,17 @@ locals {
   collector_timeout = 60
 }
 
+# Up to 0.2.0, the rule for accounts stood alone. It keeps its name, so it may not be deleted beside its creation.
+moved {
+  from = aws_cloudwatch_event_rule.accounts["accounts"]
+  to   = aws_cloudwatch_event_rule.events["accounts"]
+}
+
+moved {
+  from = aws_cloudwatch_event_target.accounts["accounts"]
+  to   = aws_cloudwatch_event_target.events["accounts"]
+}
+
 resource "aws_cloudwatch_event_rule" "events" {
   for_each = local.event_rules
 

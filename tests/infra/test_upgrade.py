@@ -27,12 +27,8 @@ from tests.infra.standin.roots import apply
 pytestmark = pytest.mark.slow
 
 RELEASED = json.loads((Path(__file__).parent / "checks" / "released.json").read_text(encoding="utf-8"))
-# What an upgrade replaces by something else: events are collected in a queue instead of invoking the function.
-REPLACED = {
-    "aws_cloudwatch_event_rule.accounts",
-    "aws_cloudwatch_event_target.accounts",
-    "aws_lambda_permission.accounts",
-}
+# The rule for accounts passes events to a queue, and no longer invokes the function itself.
+REPLACED = {"aws_cloudwatch_event_target.events", "aws_lambda_permission.accounts"}
 UPLOADED = {"terraform_data.package"}  # replaced by every new package: it runs the script that uploads it
 STATE = "state/known_accounts.json"
 
@@ -76,7 +72,7 @@ def removed(workspace: Workspace, folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("version", RELEASED)
 def test_upgrade_on_aws_keeps_bucket_identity_and_data(version: str, tmp_path: Path) -> None:
-    """Only the rule for accounts is replaced; the state document stays, and a second plan is empty."""
+    """Only the target of the rule for accounts is replaced; the state document stays, and a second plan is empty."""
     terraform.binary()
     workspace = Workspace(tmp_path, "aws", init_arguments=terraform.plugin_arguments("aws"))
     use(workspace, version)
