@@ -147,10 +147,13 @@ class S3Store(S3Documents):
         )
         return age_of(answer["ResponseMetadata"]["HTTPHeaders"])
 
-    def set_aside(self, suffix: str, document: str = STATE) -> str:
-        """Copy a document to a name that holds `suffix`; return that name. Raises CloudError."""
+    def set_aside(self, damaged: Blob, document: str = STATE) -> str:
+        """Keep a damaged document under another name, which is returned. Raises CloudError."""
         key = self.key_of(document)
-        spare = aside_name(key, suffix)
+        spare = aside_name(key, damaged)
+        if damaged.data:
+            self._put(spare, damaged.data, BINARY)
+            return spare
         self._run.calls(
             QUOTA,
             self._clients.s3.copy_object,

@@ -79,13 +79,13 @@ class BlobStore(BlobDocuments):
         self._run.calls(STORAGE, read, raw_response_hook=read_age)
         return ages[-1] if ages else None
 
-    def set_aside(self, suffix: str, document: str = STATE) -> str:
-        """Copy the loaded document to a name that contains `suffix`; return that name. Raises CloudError."""
+    def set_aside(self, damaged: Blob, document: str = STATE) -> str:
+        """Keep a damaged document under another name, which is returned. Raises CloudError."""
         name = f"{self._below}{document or NAME}"
-        copy = aside_name(name, suffix)
+        copy = aside_name(name, damaged)
         read_from = self._container if document else self._read_from
-        data = self._run.calls(STORAGE, self._download, read_from, name)
-        self._write(copy, data, BINARY if document else JSON, {"overwrite": True})
+        data = damaged.data or self._run.calls(STORAGE, self._download, read_from, name)
+        self._write(copy, data, BINARY, {"overwrite": True})
         return copy
 
     def put(self, document: str, data: bytes, content_type: str) -> str:

@@ -116,11 +116,14 @@ class GcsStore(GcsDocuments):
         """Return how long ago the state was written, by Cloud Storage's own clock. Raises CloudError."""
         return self._objects.age(self.name_of(STATE))
 
-    def set_aside(self, suffix: str, document: str = STATE) -> str:
-        """Copy a document to a name that contains `suffix`; return that name. Raises CloudError."""
+    def set_aside(self, damaged: Blob, document: str = STATE) -> str:
+        """Keep a damaged document under another name, which is returned. Raises CloudError."""
         name = self.name_of(document)
-        spare = aside_name(name, suffix)
-        self._objects.copy(name, spare)
+        spare = aside_name(name, damaged)
+        if damaged.data:
+            self._put(spare, damaged.data, BINARY)
+        else:
+            self._objects.copy(name, spare)
         return spare
 
     def put_report(self, run_id: str, data: bytes) -> str:

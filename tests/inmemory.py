@@ -292,10 +292,10 @@ class InMemoryStore:
             raise Transient("connection", "the response was lost")
         return str(self._versions[document])
 
-    def set_aside(self, suffix: str, document: str = STATE) -> str:
+    def set_aside(self, damaged: Blob, document: str = STATE) -> str:
         self._trip("set_aside", document)
-        name = aside_name(document or "state.json", suffix)
-        self.aside[name] = self.documents.get(document, b"")
+        name = aside_name(document or "state.json", damaged)
+        self.aside[name] = damaged.data or self.documents.get(document, b"")
         return name
 
     def put(self, document: str, data: bytes, content_type: str) -> str:

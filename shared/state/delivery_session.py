@@ -134,7 +134,7 @@ class DeliverySession:
             except CorruptLedger as error:
                 if read_again:
                     continue
-                name = self._store.set_aside(f"{self._run.started_at:%Y%m%dT%H%M%SZ}", DELIVERIES)
+                name = self._store.set_aside(blob, DELIVERIES)
                 self._run.log("warning", "deliveries-corrupt", reason=f"{error}; kept aside as {name}, begun anew")
                 return Ledger(self._run.cloud, owner), blob.version, True
         raise AssertionError("unreachable: the second reading returns")

@@ -41,7 +41,7 @@ class StateSession:
         self._run = run
         self.read_only = read_only
         self._version: str | None = None
-        self._corrupt = False
+        self._corrupt: Blob | None = None  # the stored document, if it is to be set aside before it is overwritten
         self.may_write = False  # true after `lock` has verified that the state is this owner's
         self._saved_at = run.clock.monotonic()
         self.document: StateDocument = fresh(run.cloud)
@@ -84,11 +84,11 @@ class StateSession:
             self._run.log("info", "state-missing")
             return fresh(self._run.cloud)
         if blob.size > SIZE_LIMIT:
-            return self._cold_start(f"it has {blob.size} bytes, more than {SIZE_LIMIT}")
+            return self._cold_start(blob, f"it has {blob.size} bytes, more than {SIZE_LIMIT}")
         try:
             document = parse(blob.data, self._run.cloud, self._run.clock.now(), self._facts, self._damaged)
         except CorruptState as error:
-            return self._cold_start(str(error))
+            return self._cold_start(blob, str(error))
         ahead = drop_times_ahead(document, self._run.clock.now())
         if ahead:
             self._damaged(f"{ahead} of its entries held times in the future")
@@ -100,8 +100,8 @@ class StateSession:
     def _damaged(self, why: str) -> None:
         self._run.log("warning", "state-damaged", reason=why)
 
-    def _cold_start(self, why: str) -> StateDocument:
-        self._corrupt = True
+    def _cold_start(self, blob: Blob, why: str) -> StateDocument:
+        self._corrupt = blob
         self._run.log("error", "state-corrupt", reason=why)
         return fresh(self._run.cloud)
 
@@ -147,8 +147,7 @@ class StateSession:
             if self.read_only:
                 return
             self._refuse_if_held()
-            if self._corrupt:
-                self._set_aside()
+            self._set_aside()
             self.document.owner = owner
             try:
                 self._write()
@@ -248,12 +247,14 @@ class StateSession:
         self._run.log("info", "state-conflict")
         stored, version = self._load()
         merged = merge(self.document, stored)
-        if self._corrupt:
-            self._set_aside()
+        self._set_aside()
         self._version = version
         self._become(merged)
 
     def _set_aside(self) -> None:
-        name = self._store.set_aside(f"{self._run.started_at:%Y%m%dT%H%M%SZ}")
-        self._corrupt = False
+        """Keep a copy of the stored document if it is corrupt. Raises CloudError."""
+        if self._corrupt is None:
+            return
+        name = self._store.set_aside(self._corrupt)
+        self._corrupt = None
         self._run.log("error", "state-corrupt", reason=f"kept aside as {name}, rebuilding")

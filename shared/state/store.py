@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Protocol
@@ -41,10 +42,14 @@ def run_ids(names: Iterable[str], since: str) -> list[str]:
     return sorted(run_id for run_id in found if run_id >= since and "/" not in run_id)
 
 
-def aside_name(document: str, suffix: str) -> str:
-    """Return the name under which a copy of a document is set aside."""
+def aside_name(document: str, damaged: Blob) -> str:
+    """Return the name under which a damaged document is kept: however many runs find it, it has one copy.
+
+    The name holds a digest of the content, or of the version where the content was too large to be read.
+    """
+    digest = hashlib.sha256(damaged.data or (damaged.version or "").encode()).hexdigest()[:16]
     stem, dot, ending = document.rpartition(".")
-    return f"{stem}.corrupt-{suffix}{dot}{ending}"
+    return f"{stem}.corrupt-{digest}{dot}{ending}"
 
 
 class StateStore(Protocol):
@@ -73,8 +78,12 @@ class StateStore(Protocol):
         """
         ...
 
-    def set_aside(self, suffix: str, document: str = STATE) -> str:
-        """Keep a copy of a document under another name that holds `suffix`; return that name."""
+    def set_aside(self, damaged: Blob, document: str = STATE) -> str:
+        """Keep what `load` returned of a document under its `aside_name`, which is returned. Raises CloudError.
+
+        Another run may have rebuilt the document since, so what was read is written. Only a document that is empty or
+        exceeds the limit is copied as it is now.
+        """
         ...
 
     def put(self, document: str, data: bytes, content_type: str) -> str:

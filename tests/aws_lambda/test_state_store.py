@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -115,8 +116,8 @@ def test_corrupt_blob_is_set_aside(cloud: LocalAws) -> None:
     """The copy has another name under the same prefix, which the connector cannot read."""
     store = store_of(cloud)
     store.save(b"\xff\xfe", None)
-    spare = store.set_aside("20261102")
-    assert spare == "state/known_accounts.corrupt-20261102.json"
+    spare = store.set_aside(store.load(1000))
+    assert re.fullmatch(r"state/known_accounts\.corrupt-[0-9a-f]{16}\.json", spare)
     answer = cloud.client("s3").get_object(Bucket=cloud.deployment.bucket, Key=spare)
     assert answer["Body"].read() == b"\xff\xfe"
 
@@ -182,9 +183,10 @@ def test_tampered_facts_are_not_trusted(cloud: LocalAws) -> None:
         lambda store: store.put_report("20260105T000000Z-00000001", b"{}"),
         lambda store: store.load(1000),
         lambda store: store.age(),
-        lambda store: store.set_aside("spare"),
+        lambda store: store.set_aside(Blob(b"broken", "1", 6)),
+        lambda store: store.set_aside(Blob(b"", "1", 2000)),
     ],
-    ids=["save", "put", "put_report", "load", "age", "set_aside"],
+    ids=["save", "put", "put_report", "load", "age", "set_aside", "set_aside_unread"],
 )
 def test_bucket_of_another_account_is_neither_read_nor_written(
     cloud: LocalAws, use: Callable[[S3Store], object]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -68,14 +69,26 @@ class StoreContract:
         assert age is not None
         assert timedelta(0) <= age < timedelta(minutes=1)
 
-    def test_set_aside_copies_the_object(self, store_harness: StoreHarness) -> None:
-        """The copy's name contains the suffix, and the original keeps its version."""
+    @pytest.mark.parametrize("data", [b"\xff broken", b"", b" " * (LIMIT + 1)], ids=["broken", "empty", "too-large"])
+    def test_set_aside_copies_the_object(self, store_harness: StoreHarness, data: bytes) -> None:
+        """The copy has another name and the whole content, and the original keeps its version."""
         store = store_harness.store()
-        version = store.save(b"\xff broken", None)
-        name = store.set_aside("20260105T000000Z")
-        assert "20260105T000000Z" in name
-        assert store_harness.stored(name) == b"\xff broken"
+        version = store.save(data, None)
+        name = store.set_aside(store.load(LIMIT))
+        assert ".corrupt-" in name
+        assert store_harness.stored(name) == data
         assert store.load(LIMIT).version == version
+
+    def test_damaged_object_is_kept_once_as_it_was_read(self, store_harness: StoreHarness) -> None:
+        """A second run that read it has the same copy, even if the first one has rebuilt the original since."""
+        store = store_harness.store()
+        store.save(b"\xff broken", None)
+        damaged = store.load(LIMIT)
+        name = store.set_aside(damaged)
+        store.save(b"{}", damaged.version)
+        assert store.set_aside(damaged) == name
+        assert store_harness.stored(name) == b"\xff broken"
+        assert store.load(LIMIT).data == b"{}"
 
     def test_report_is_stored_under_its_run_id(self, store_harness: StoreHarness) -> None:
         """Storing a report does not change the state."""
@@ -140,8 +153,8 @@ class StoreContract:
         store = store_harness.store()
         state = store.save(b"{}", None)
         version = store.save(b"\xff broken", None, OTHER)
-        name = store.set_aside("20260105T000000Z", OTHER)
-        assert "ledger.corrupt-20260105T000000Z.bin" in name
+        name = store.set_aside(store.load(LIMIT, OTHER), OTHER)
+        assert re.search(r"ledger\.corrupt-[0-9a-f]{16}\.bin$", name)
         assert store_harness.stored(name) == b"\xff broken"
         assert (store.load(LIMIT).version, store.load(LIMIT, OTHER).version) == (state, version)
 

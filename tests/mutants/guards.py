@@ -213,7 +213,7 @@ GUARDS = (
     Guard(
         "corrupt state is set aside before it is overwritten",
         "shared/state/session.py",
-        "            if self._corrupt:\n                self._set_aside()\n            self.document.owner",
+        "            self._set_aside()\n            self.document.owner",
         "            self.document.owner",
         (f"{S}/state/test_session.py",),
     ),

@@ -384,7 +384,7 @@ def test_state_of_the_old_scripts_is_upgraded() -> None:
     ids=["empty", "cut", "not-utf8", "numbers", "wrong-version", "deep", "wrong-types", "null"],
 )
 def test_corrupt_state_is_set_aside_and_rebuilt(blob: bytes) -> None:
-    """It is kept under a dated name, the log has a warning, and the run continues."""
+    """It is kept under another name, the log has a warning, and the run continues."""
     setting = Setting(2)
     setting.store.replace(blob)
     done = setting.run()

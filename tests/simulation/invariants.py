@@ -97,8 +97,11 @@ def _check_state(simulation: Simulation) -> StateDocument | None:
         world.violate("bounded", f"the state has {len(data)} bytes, more than {limit} for {sum(entries)} targets")
     if max(entries, default=0) > ENTRIES + 2 * simulation.setup.scopes or len(document.runs) > RUNS_KEPT:
         world.violate("bounded", f"a scope has {max(entries)} entries, the history {len(document.runs)} runs")
-    if len(simulation.state.aside) > simulation.spoiled + 7 * simulation.bursts:
-        world.violate("bounded", f"{len(simulation.state.aside)} documents lie aside")
+    kept = list(simulation.state.aside.values())
+    if len(kept) > len(set(kept)):
+        world.violate("bounded", f"{len(kept)} copies of {len(set(kept))} damaged documents are kept")
+    if not simulation.state.damaged.issuperset(kept):
+        world.violate("bounded", "a document that was not damaged is kept as a damaged one")
     return document
 
 

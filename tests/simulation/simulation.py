@@ -60,7 +60,6 @@ class Simulation:
         self.kills: deque[tuple[int, str]] = deque()
         self.chains: dict[Series, invariants.ChainSeen] = {}
         self.lines: deque[Line] = deque(maxlen=400)
-        self.spoiled = self.bursts = 0
         self.idle_until = 0.0
         self.result: RunResult | None = None
         self.result_at = 0.0
@@ -267,7 +266,6 @@ class Simulation:
         self.later(0, lambda: self._run_burst(number))
 
     def _run_burst(self, number: int) -> None:
-        self.bursts += 1
         scopes = [one.id for one in self.world.scopes.values() if one.state is ScopeState.ACTIVE]
         works: dict[Process, Callable[[], None]] = {}
         for _ in range(number):

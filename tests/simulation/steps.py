@@ -229,7 +229,6 @@ def _stored(document: str, do: str, number: str, simulation: Simulation) -> None
     if do == "lose":
         simulation.state.lose(document)
     elif do == "spoil":
-        simulation.spoiled += 1
         simulation.state.spoil(document, int(number) / 100)
     else:
         simulation.state.roll_back(document, int(number))

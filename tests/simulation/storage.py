@@ -42,7 +42,11 @@ class TrueClock:
 
 
 class Bucket(InMemoryStore):
-    """Stored documents with their former versions. `written` says when each was written, `fresh` which are new."""
+    """Stored documents with their former versions.
+
+    `written` says when each was written, `overwritten` which of those that never change was written again, `damaged`
+    what each document held that was cut off.
+    """
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(TrueClock(timeline))
@@ -50,6 +54,7 @@ class Bucket(InMemoryStore):
         self.history: dict[str, list[bytes]] = defaultdict(list)
         self.written: dict[str, float] = {}
         self.overwritten: list[str] = []
+        self.damaged: set[bytes] = set()
 
     def replace(self, data: bytes, document: str = STATE) -> None:
         if document.startswith("deltas/"):
@@ -76,7 +81,9 @@ class Bucket(InMemoryStore):
         """Cut a document off after a part of it."""
         data = self.documents.get(document)
         if data is not None:
-            self.replace(data[: int(len(data) * part)], document)
+            cut = data[: int(len(data) * part)]
+            self.damaged.add(cut)
+            self.replace(cut, document)
 
     def expire(self) -> None:
         """Delete the documents of deliveries that the lifecycle rule deletes."""
@@ -122,8 +129,8 @@ class ProcessStore:
     def age(self) -> timedelta | None:
         return self._do(self._bucket.age)
 
-    def set_aside(self, suffix: str, document: str = STATE) -> str:
-        return self._do(lambda: self._bucket.set_aside(suffix, document))
+    def set_aside(self, damaged: Blob, document: str = STATE) -> str:
+        return self._do(lambda: self._bucket.set_aside(damaged, document))
 
     def put(self, document: str, data: bytes, content_type: str) -> str:
         return self._do(lambda: self._bucket.put(document, data, content_type))

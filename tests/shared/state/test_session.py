@@ -117,11 +117,25 @@ def test_corrupt_state_is_set_aside_before_it_is_overwritten(data: bytes) -> Non
     assert storage.recorder.events() == ["state-corrupt"]
     assert (storage.store.data, storage.store.aside) == (data, {})
     session.lock(OWNER)
-    assert storage.store.aside == {"state.corrupt-20260105T000000Z.json": data}
+    ((name, kept),) = storage.store.aside.items()
+    assert (name.startswith("state.corrupt-"), kept) == (True, data)
     assert storage.stored().owner == OWNER
-    assert "state.corrupt-20260105T000000Z.json" in storage.recorder.lines[-1][2]["reason"]
+    assert name in storage.recorder.lines[-1][2]["reason"]
     session.save(release=True)
     assert len(storage.store.aside) == 1
+
+
+def test_corrupt_state_that_cannot_be_overwritten_is_set_aside_once() -> None:
+    """However many runs find it, there is one copy."""
+    storage = SharedStore(data=b"broken")
+    storage.store.faults["save"] = Denied("denied", "no")
+    for _ in range(3):
+        session = storage.session()
+        session.open()
+        with pytest.raises(RunStopped):
+            session.lock(OWNER)
+    assert list(storage.store.aside.values()) == [b"broken"]
+    assert storage.store.data == b"broken"
 
 
 def test_corrupt_state_that_cannot_be_set_aside_is_kept() -> None:
