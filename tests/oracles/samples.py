@@ -29,8 +29,6 @@ NOT_COVERED: dict[str, str] = {
     "bigquery.Client.query with DML": "GCP-3",
     "bigquery.Client.insert_rows_json": "GCP-19",
     "bigquery.Client.update_table": "GCP-19",
-    "cloudresourcemanager.projects.setIamPolicy": "GCP-19",
-    "iam.projects.serviceAccounts.create": "GCP-19",
     "secretmanager.projects.secrets.get": "GCP-20",
     "secretmanager.projects.secrets.list": "GCP-20",
     "secretmanager.projects.secrets.versions.list": "GCP-20",

@@ -352,17 +352,22 @@ def test_projects_and_service_accounts(api: Api, project: str) -> None:
         resource = project if version.endswith("v1") else name
         wanted = {"permissions": ["resourcemanager.projects.get"]}
         with played(GOOGLE):
-            assert projects.getIamPolicy(resource=resource, body={}).execute()["bindings"]
+            policy = projects.getIamPolicy(resource=resource, body={}).execute()
+        assert policy["bindings"]
         with played(GOOGLE):
             assert projects.testIamPermissions(resource=resource, body=wanted).execute() == wanted
-        with not_covered("cloudresourcemanager.projects.setIamPolicy"):
-            projects.setIamPolicy(resource=resource, body={"policy": {"bindings": []}}).execute()
+        with played(GOOGLE):
+            assert (
+                projects.setIamPolicy(resource=resource, body={"policy": policy}).execute()["bindings"]
+                == policy["bindings"]
+            )
     with played(GOOGLE):
         found = accounts.list(name=name).execute()["accounts"]
     with played(GOOGLE):
         assert accounts.get(name=found[0]["name"]).execute() == found[0]
-    with not_covered("iam.projects.serviceAccounts.create"):
-        accounts.create(name=name, body={"accountId": "sample-account"}).execute()
+    with played(GOOGLE):
+        body = {"accountId": "sample-account", "serviceAccount": {"displayName": "Sample"}}
+        assert accounts.create(name=name, body=body).execute()["displayName"] == "Sample"
     with not_covered("iam.projects.roles.list"):
         api("iam.v1").projects().roles().list(parent=name).execute()
 
