@@ -13,6 +13,8 @@ from tests.simulation.story import DAY_S, Setup, Step, Story
 
 PERIOD, BUSY = 16, 9  # days; the first ones of each period bring trouble, the others let the world converge
 EACH_DAY = 1.1  # steps on a busy day, without those that end what others began
+WRITES = 4  # for each scope in a run, where they are capped: more than a day's data needs
+SILENCE = 18  # days that an export is silent at most: longer than data may be overdue unnoticed
 FIRST_START, STARTS = date(2027, 4, 1), 300  # every such year has a leap day, and both changes of summer time
 ZONES = ("UTC", "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
 OPERATIONS = ("enumerate", "list", "read", "write", "state", "deliveries", "documents", "topic")
@@ -30,6 +32,7 @@ def setup_of(cloud: str, seed: int) -> Setup:
         every=rng.choice((24, 24, 12, 12, 8)),
         zone=rng.choice(ZONES),
         budget=rng.choice((0, 0, 0, 3)),
+        writes=rng.choice((0, 0, 0, WRITES)),
     )
 
 
@@ -108,7 +111,8 @@ def _export(cloud: str, setup: Setup, at: int, rng: random.Random) -> Iterator[S
         yield Step(at, "unmark", (scope,))
     elif kind in (2, 3):
         yield Step(at, "silence", (scope,))
-        yield Step(_until(at, rng, 9), "speak", (scope,))
+        # Also in the days without trouble: only then it is sure that nothing else keeps it from being noticed.
+        yield Step(at + 600 + int(rng.random() * SILENCE * DAY_S), "speak", (scope,))
     elif kind == 4:
         yield Step(at, "empty", (scope, "on"))
         yield Step(_until(at, rng), "empty", (scope, "off"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,7 @@ from shared.reconcile import RunResult
 from shared.state.decoding import CorruptState, parse
 from shared.state.document import RUNS_KEPT, StateDocument
 from tests.inmemory import OWNER_SCOPE
-from tests.simulation.profiles import COPIED_DAYS, copy_key
+from tests.simulation.profiles import COPIED_DAYS, RHYTHM, copy_key
 from tests.simulation.world import FAR_AGO
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ENTRIES = 3 + COPIED_DAYS + 8  # of a scope: its targets, and the copies that are not forgotten yet
 ENTRY_BYTES, SCOPE_BYTES, BASE_BYTES = 1600, 600, 40_000  # the most that each takes in the state
 RUN_S = 600.0  # the longest that a run takes
+RUN = timedelta(seconds=RUN_S)
 DRY_RUNS = 4  # on one of so many calm days, a dry run shows that nothing is planned
 
 
@@ -71,6 +73,7 @@ def check_day(simulation: Simulation) -> None:
         for scope in simulation.world.active():
             _check_scope(simulation, scope, document, simulation.result.report)
         _check_converged(simulation)
+        _check_silence(simulation, simulation.result.report["deliveries"])
 
 
 def _check_customer(simulation: Simulation) -> None:
@@ -126,6 +129,25 @@ def _check_scope(simulation: Simulation, scope: str, document: StateDocument, re
             world.violate("reported", f"{scope} lacks {missing[0]} ({reasons[0]}), and is said to be {known.coverage}")
         elif not _is_explained(scope, known.coverage, report):
             world.violate("reason", f"{scope} is {known.coverage} ({reasons[0]}), and the report does not say why")
+
+
+def _check_silence(simulation: Simulation, reported: Mapping[str, int]) -> None:
+    """A run reports the exports that deliver nothing for too long, and no others."""
+    world, settings = simulation.world, simulation.settings
+    active = world.active()
+    # Also of the scopes that have left: a run may count one that has just gone.
+    if not all(map(world.is_calm, world.scopes)) or any(map(world.standing, active)):
+        return
+    seen_at = simulation.timeline.start + timedelta(seconds=simulation.result_at)
+    exports = {world.profile.export(scope) for scope in active}
+    quiet = [seen_at - at for key in exports if (at := world.delivered_at.get(key)) is not None]
+    overdue = sum(one > timedelta(hours=settings.stale_max_hours) + RUN for one in quiet)
+    late, missing = reported["late"], reported["missing"]
+    if late + missing < overdue:
+        world.violate("silence", f"{overdue} exports are silent for too long, and a run reports {late} and {missing}")
+    # An export that has delivered since the run may have been late before.
+    if late > sum(not timedelta() <= one <= RHYTHM - RUN for one in quiet):
+        world.violate("silence", f"a run reports that {late} exports are late, and the silence of all is {quiet}")
 
 
 def _missing(simulation: Simulation, scope: str) -> list[Key]:

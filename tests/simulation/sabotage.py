@@ -120,6 +120,11 @@ def _earlier_documents_skipped() -> Any:
     return mock.patch.object(chain.Chain, "_read", return_value=None)
 
 
+def _silence_unnoticed() -> Any:
+    """Data that is overdue is not reported."""
+    return mock.patch.object(report, "find_silence", return_value=coverage.Silence((), ()))
+
+
 # By name: the fault, and the invariants of which one finds it.
 SABOTAGES: Mapping[str, tuple[Patch, frozenset[str]]] = {
     "completeness-ignored": (_completeness_ignored, frozenset({"forgotten"})),
@@ -133,6 +138,7 @@ SABOTAGES: Mapping[str, tuple[Patch, frozenset[str]]] = {
     "former-targets-kept": (_former_targets_kept, frozenset({"bounded"})),
     "published-before-stored": (_published_before_stored, frozenset({"publish"})),
     "earlier-documents-skipped": (_earlier_documents_skipped, frozenset({"announced"})),
+    "silence-unnoticed": (_silence_unnoticed, frozenset({"silence"})),
     "compare-and-swap-ignored": (_compare_and_swap_ignored, frozenset({"lock"})),
 }
 
@@ -165,6 +171,7 @@ STORIES: Mapping[str, tuple[str, int, str]] = {
         21,
         "seed=0 start=2027-05-21 scopes=1 every=24; 0d11:00:00 fault topic refused 100 74",
     ),
+    "silence-unnoticed": ("azure", 14, "seed=0 start=2027-05-21 scopes=1 every=24; 2d00:00:00 silence s0"),
     "compare-and-swap-ignored": ("aws", 4, "seed=1 scopes=2 every=24; 2d10:00:00 burst 8"),
 }
 

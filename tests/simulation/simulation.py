@@ -36,6 +36,8 @@ from tests.simulation.world import SimulatedWorld, Violation
 
 RUN_S = 600.0  # the invocation's time
 BACK_OFF_H = 29  # the longest wait after a failure, a day and a fifth of it
+CAPPED_ROUNDS = 3  # more runs until everything is right, where each may only write so much
+STALE_MAX_H = 24 * 6  # the longest silence that may go unnoticed; exports of stories are silent for longer
 TRIES = 4  # of a run that events ask for and another one holds up
 WORDING = Wording("memory", "account", "accounts")
 Line = tuple[str, str, Mapping[str, Any]]
@@ -56,7 +58,12 @@ class Simulation:
         self.state = Bucket(self.timeline)
         self.documents = Bucket(self.timeline)
         self.topic = TopicLog()
-        self.settings = EngineSettings(call_budget=setup.budget, workers=4)
+        self.settings = EngineSettings(
+            call_budget=setup.budget,
+            max_writes=setup.writes * (setup.scopes + 2),
+            stale_max_hours=STALE_MAX_H,
+            workers=4,
+        )
         self.kills: deque[tuple[int, str]] = deque()
         self.chains: dict[Series, invariants.ChainSeen] = {}
         self.lines: deque[Line] = deque(maxlen=400)
@@ -71,6 +78,7 @@ class Simulation:
         self._made = 0
         self._zone = ZoneInfo(setup.zone)
         rounds = math.ceil((setup.scopes * 2 + 6) / setup.budget) if setup.budget else 1
+        rounds += CAPPED_ROUNDS if setup.writes else 0
         self.world.bound_s = (BACK_OFF_H + (2 + rounds) * setup.every) * 3600.0
         self.timeline.on_passing = self._steps_until
         if self.world.profile.by_day:

@@ -20,7 +20,7 @@ class Setup(msgspec.Struct, frozen=True):
     """What a simulated deployment is from the beginning.
 
     `seed` decides what no step says, such as how long each call takes. The schedule runs `every` so many hours, by the
-    local time of `zone`. `budget` is the setting CALL_BUDGET.
+    local time of `zone`. `budget` is the setting CALL_BUDGET, and `writes` MAX_WRITES_PER_RUN for each scope.
     """
 
     seed: int = 0
@@ -29,6 +29,7 @@ class Setup(msgspec.Struct, frozen=True):
     every: int = 12
     zone: str = "UTC"
     budget: int = 0
+    writes: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, order=True):
