@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Protocol
 
 from shared.deliveries.chain import Chain, Documents, Topic
@@ -20,6 +21,7 @@ from shared.state.session import StateSession
 
 AT_ONCE = 2000  # periods that one run catches up on; the next runs go on
 MINUTE_S = 60  # to which the ledger is accurate
+SETTLED = timedelta(hours=1)  # what was written so long ago is of an earlier minute, though clocks differ
 
 
 class DeliverySource(Protocol):
@@ -78,7 +80,7 @@ class Announcer:
     def catch_up(self, session: StateSession) -> int:
         """Announce what the ledger has and is not announced yet; return how many periods are left.
 
-        Never raises: what fails is logged, and left for the next run.
+        Never raises: what fails is logged, and left for the next run. Periods with incomplete files do not count.
         """
         ledger = session.deliveries
         pending = [
@@ -90,16 +92,18 @@ class Announcer:
             ledger.all_announced(session.document)
             return 0
         done: list[tuple[Series, Period]] = []
-        incomplete, failures = 0, 0
+        incomplete, again, failures = 0, 0, 0
         example: ReportedError | None = None
         # A sample, since the same ones may fail in each run.
         chosen = self._run.rng.sample(pending, min(len(pending), AT_ONCE))
         found = each(chosen, self._caught_up, self._run.settings.workers, lambda: self._run.deadline.allows(0))
         for item, answer in found:
             if isinstance(answer, bool):
-                # An incomplete set need not be looked at again: when its files arrive, the ledger's entry changes.
-                done.append(item)
                 incomplete += not answer
+                if answer or self._would_show(item[1]):
+                    done.append(item)
+                else:
+                    again += 1
             else:
                 failures, example = failures + 1, example or answer
         if incomplete:
@@ -109,7 +113,15 @@ class Announcer:
         marks = (((one.scope, one.dataset), one.period, period) for one, period in done)
         if ledger.mark_announced(marks, session.document.owner) and not left:
             ledger.all_announced(session.document)
-        return left
+        return left - again
+
+    def _would_show(self, period: Period) -> bool:
+        """Return whether the ledger's entry of an incomplete set changes when the set is complete.
+
+        A file that arrives makes it later, if only by a minute. That the last file of an empty period goes makes no
+        difference: a manifest, or files without one, do not count.
+        """
+        return period.has_data and (period.last is None or self._run.clock.now() - period.last > SETTLED)
 
     def _caught_up(self, item: tuple[Series, Period]) -> bool | ReportedError:
         series, period = item

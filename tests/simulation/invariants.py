@@ -199,7 +199,8 @@ def _check_announced(simulation: Simulation, scope: str) -> None:
     for key in keys:
         for period in world.listed(key):
             series = Series(key.scope, "actual", period)
-            at, found = world.data_at.get(series, 0.0), world.data[series]
+            at = max(world.data_at.get(series, 0.0), world.incomplete.get(series, 0.0))
+            found = world.data[series]
             if at > since or world.lost_documents_at >= at:
                 continue
             if not found.files and world.ledger_lost_at > FAR_AGO:

@@ -206,9 +206,10 @@ class SimulatedSource:
 
     def files(self, series: Series) -> FileSet | None:
         def read() -> FileSet | None:
-            if self._world.incomplete.get(series, 0.0) > self._world.timeline.elapsed:
+            if self._world.is_incomplete(series):
                 return None
-            return self._world.data.get(series) or FileSet("s3://data/", (), self._world.timeline.now())
+            found = self._world.data.get(series) or FileSet("s3://data/", (), self._world.timeline.now())
+            return msgspec.structs.replace(found, delivered_at=self._world.delivered(series, found.delivered_at))
 
         return self._call("storage", "deliveries", read)
 

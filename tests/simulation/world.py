@@ -308,7 +308,21 @@ class SimulatedWorld(World):
         if self.profile.destination not in self.things:
             return {}
         oldest = month_before(month_of(self.timeline.now()))
-        return {name: one for name, one in self.periods[key].items() if name >= oldest}
+        shown = self.periods[key].items()
+        return {name: self._as_listed(Series(key.scope, "actual", name), one) for name, one in shown if name >= oldest}
+
+    def _as_listed(self, series: Series, period: Period) -> Period:
+        last = period.last and self.delivered(series, period.last)
+        return msgspec.structs.replace(period, last=last)
+
+    def is_incomplete(self, series: Series) -> bool:
+        """Return whether the last file of a delivery has yet to be written."""
+        return self.incomplete.get(series, FAR_AGO) > self.timeline.elapsed
+
+    def delivered(self, series: Series, written: datetime) -> datetime:
+        """Return when the last file of a delivery was written that began with those of the time `written`."""
+        completed = self.timeline.start + timedelta(seconds=int(self.incomplete.get(series, FAR_AGO)))
+        return written if self.is_incomplete(series) else max(written, completed)
 
     def lose_data(self, series: Series, key: Key) -> None:
         """Delete the files of a period, as a person would."""

@@ -143,6 +143,7 @@ def test_incomplete_delivery_waits_for_its_files() -> None:
     world = World(1)
     (series,) = world.deliver()
     del world.source.sets[series]
+    world.setting.clock.advance(7200)
     assert world.announcer().announce_named([series]) == 0
     assert [world.left(world.run()) for _ in range(2)] == [0, 0]
     assert len(world.setting.events("delivery-incomplete")) == 1
@@ -150,6 +151,37 @@ def test_incomplete_delivery_waits_for_its_files() -> None:
     world.deliver()
     world.run()
     assert world.accepted() == [("s00000", 1)]
+
+
+def test_delivery_that_ends_in_the_minute_of_a_look_is_announced() -> None:
+    """The ledger's entry, accurate to the minute, does not show that the manifest arrived."""
+    world = World(1)
+    (series,) = world.deliver()
+    whole = world.source.sets.pop(series)
+    assert world.left(world.run()) == 0
+    world.source.sets[series] = whole
+    world.run()
+    assert world.accepted() == [("s00000", 1)]
+    made = world.source.calls.made
+    world.run()
+    assert world.source.calls.made == made
+
+
+def test_data_whose_manifest_goes_later_is_announced_as_gone() -> None:
+    """The ledger's entry is that of an empty period before and after."""
+    world = World(1)
+    (series,) = world.deliver()
+    world.run()
+    thing = next(one for key, one in world.setting.world.things.items() if key[:2] == ("s00000", "export"))
+    thing.periods = {series.period: EMPTY}
+    del world.source.sets[series]
+    assert [world.left(world.run()) for _ in range(2)] == [0, 0]
+    world.source.sets[series] = FileSet("memory://", (), world.setting.clock.now())
+    world.run()
+    assert world.source.chain()[-1].data.delta.gone == ("s00000/0",)
+    made = world.source.calls.made
+    world.run()
+    assert world.source.calls.made == made
 
 
 def test_topic_that_refuses_for_a_day_loses_nothing() -> None:
