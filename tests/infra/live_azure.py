@@ -21,6 +21,7 @@ from cli.deployment.azure.stack_input import camel
 from cli.local.azure import _start
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import TAILPIPE_APP
+from localcloud.azure.quotas import UNLIMITED
 from localcloud.azure.services.directory import made_up_id
 from tests.cli.support.azure import template_variables
 from tests.infra.planning import Workspace, stand_in_providers
@@ -91,7 +92,7 @@ SETS: dict[str, Json] = {
 @contextmanager
 def opened() -> Iterator[LocalAzure]:
     """Open a tenant with what the sets refer to, and without a deployment."""
-    with LocalAzure(subscriptions=3, bare=True, start=_start) as azure:
+    with LocalAzure(subscriptions=3, bare=True, start=_start, limits=UNLIMITED) as azure:
         for group in ("secrets", "logs", "network"):
             azure.world.resource_groups[(azure.subscription_ids[0], group)] = "westeurope"
         azure.world.service_principals[TAILPIPE_APP] = TAILPIPE

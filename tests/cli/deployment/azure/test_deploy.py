@@ -347,7 +347,7 @@ def test_deployment_without_its_function_can_be_removed(
     azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
     """Its exports have our mark and destination, so they are still shown and deleted."""
-    azure.create_exports([azure.subscription_ids[0]], name="Finance")
+    azure.create_exports([azure.subscription_ids[0]], name="Finance", container="finance")
     assert tailpipe("invoke", "azure").exit_code == 0
     azure.world.sites.clear()
     terraform.hold(["azurerm_storage_account.host"])
