@@ -42,7 +42,9 @@ def upload(cloud: Cloud, out: Path | None, address: str, pairs: Sequence[str], f
                 return 1
             links = cloud.upload()(made.path, address, variables, values, lambda line: click.echo(line, err=True))
         for title, link in links:
-            click.echo(f"To {title}, open:" if title.startswith("create") else f"{title.capitalize()}:", err=True)
+            click.echo(
+                f"To {title}, open:" if title.startswith("create") else f"{title[:1].upper()}{title[1:]}:", err=True
+            )
             click.echo(link)
         return 0
 

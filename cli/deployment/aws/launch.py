@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 
+from cli.deployment.aws import template
 from cli.deployment.aws.account_kind import account_kind
 from cli.deployment.aws.parameters import parameters
 from cli.deployment.aws.session import Session, code_of, local_endpoint, open_session, refused, translated
@@ -59,6 +60,9 @@ def upload(
     session = open_session(values)
     given = {name: value for name, value in values.items() if not (name in variables and variables[name].sensitive)}
     filled = parameters({**given, "account_kind": account_kind(session.place, values, {})})
+    # What is not given here is entered in the console.
+    if problems := template.refused({"Environment": "prod", **filled, "ExternalId": "entered-later"}):
+        raise OperatorError(*problems)
     with translated():
         made = _put(session, archive, address, tell)
     filled |= {"PackageBucket": made.bucket, "PackageKey": made.key}

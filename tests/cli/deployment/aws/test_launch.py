@@ -174,6 +174,12 @@ def test_variables_without_a_parameter_are_refused(cloud: LocalAws) -> None:
     )
 
 
+@pytest.mark.parametrize("given", ["environment=staging", "schedule=rate(7 minutes)"])
+def test_values_that_the_template_refuses_are_not_uploaded(cloud: LocalAws, given: str) -> None:
+    """A link with such a value would fail only in the console."""
+    refused(cloud, "s3://mine/", f"{given.partition('=')[0]} is not valid", "", "--var", given)
+
+
 def test_member_account_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a deployment with Terraform is."""
     with account(bare=True) as cloud:
