@@ -222,6 +222,12 @@ class Present(msgspec.Struct, frozen=True, gc=False):
 BESIDE = "others-exist"  # the code of an Absent beside which exports of others have the same data
 
 
+def why_not_used(name: str, desired: Mapping[str, Any], actual: Mapping[str, Any], place: str) -> str:
+    """Return that an export of others, which delivers to a place, stays, and in which fields it differs from ours."""
+    differs = ", ".join(["name", *(field for field, value in desired.items() if actual[field] != value)])
+    return f"{name} stays, and is not used: it differs in {differs}, and delivers to {place}"
+
+
 class Absent(msgspec.Struct, frozen=True, gc=False):
     """It is proven not to exist.
 

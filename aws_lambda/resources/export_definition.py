@@ -111,13 +111,3 @@ def has_same_data(export: Mapping[str, Any], dataset: Dataset) -> bool:
     """Return whether an export has the data of a dataset: costs in any form, otherwise the same table."""
     table = query_of(export).table
     return table == dataset.table or (table.startswith(COSTS) and dataset.table.startswith(COSTS))
-
-
-def not_reused(export: Mapping[str, Any], desired: Mapping[str, Any], dataset: Dataset, account: str) -> str:
-    """Return that another export stays, and why it is not used in place of the export of a dataset.
-
-    `desired` are the managed fields of the dataset's own export. The columns are not compared: that needs a call.
-    """
-    actual = managed_fields(export, dataset, (), account)
-    differs = ", ".join(["name", *(field for field, value in desired.items() if actual[field] != value)])
-    return f"{export['Name']} stays, and is not used: it differs in {differs}, and delivers to {address_of(export)}"

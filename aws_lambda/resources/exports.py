@@ -18,7 +18,6 @@ from aws_lambda.resources.export_definition import (
     export_definition,
     has_same_data,
     managed_fields,
-    not_reused,
     query_of,
     wanted_properties,
 )
@@ -40,6 +39,7 @@ from shared.model import (
     Target,
     Unknown,
     Verb,
+    why_not_used,
 )
 from shared.parsing import parse_time
 from shared.provider import Applied
@@ -147,8 +147,11 @@ class Exports:
         """Return which other exports have the same data, and why they are not used; "" if there are none."""
         dataset = self._datasets[target.key.name]
         try:
+            # Their columns are not compared: that needs a call for each.
             found = [
-                not_reused(one, target.desired, dataset, self._account)
+                why_not_used(
+                    one["Name"], target.desired, managed_fields(one, dataset, (), self._account), address_of(one)
+                )
                 for one in self._api.all()
                 if has_same_data(one, dataset)
             ]

@@ -14,7 +14,7 @@ from azure_function.resources.export_document import normal_form
 from azure_function.settings import AzureSettings
 from azure_function.targets import DATASETS, OURS, RHYTHM, ExportPlacement, is_own, placement_of
 from shared.errors import CloudError
-from shared.model import BESIDE, Absent, Health, Key, Observation, Ownership, Present, Target, Unknown
+from shared.model import BESIDE, Absent, Health, Key, Observation, Ownership, Present, Target, Unknown, why_not_used
 from shared.parsing import mapping
 from shared.runtime.context import RunContext
 
@@ -111,10 +111,9 @@ class OtherExports:
 
     def _why_not_used(self, export: Export, target: Target) -> str:
         actual = normal_form(export, self._settings, self._run.clock.now())
-        differs = ", ".join(["name", *(field for field, value in target.desired.items() if actual[field] != value)])
         resource = str(mapping(mapping(export["properties"].get("deliveryInfo")).get("destination")).get("resourceId"))
         place = "/".join(filter(None, (resource.rsplit("/", 1)[-1], actual["container"], actual["folder"])))
-        return f"{_name(export)} stays, and is not used: it differs in {differs}, and delivers to {place}"
+        return why_not_used(_name(export), target.desired, actual, place)
 
 
 def _name(export: Export) -> str:
