@@ -159,10 +159,7 @@ class Adopter:
 
     def _role_named(self, scope: str, name: str) -> Mapping[str, Any] | None:
         url = f"{scope}/providers/Microsoft.Authorization/roleDefinitions"
-        try:
-            return next(iter(self._session.rest.pages(url, ROLES_API, _filter=f"roleName eq '{name}'")), None)
-        except NotFound:
-            return None
+        return next(iter(self._session.rest.listed(url, ROLES_API, _filter=f"roleName eq '{name}'")), None)
 
     def _principal(self, label: str) -> str:
         if self._deployed is None:

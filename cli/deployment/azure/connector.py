@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cli.deployment.azure.app import FunctionApp
 from cli.deployment.azure.preflight import ROLES_API
 from cli.deployment.azure.rights import APP_IDS
 from cli.deployment.azure.session import Session
-from shared.errors import NotFound, ReportedError
+from shared.errors import ReportedError
 
 # Azure's own roles ("Azure built-in roles").
 BLOB_READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
@@ -70,13 +69,7 @@ def assignments(
     found: dict[str, Assignment] = {}
     for path in paths:
         url = f"{path}/providers/Microsoft.Authorization/roleAssignments"
-        try:
-            listed: Sequence[Mapping[str, Any]] = list(
-                session.rest.pages(url, ROLES_API, _filter=f"principalId eq '{principal}'")
-            )
-        except NotFound:
-            continue
-        for one in listed:
+        for one in session.rest.listed(url, ROLES_API, _filter=f"principalId eq '{principal}'"):
             properties = one.get("properties") or {}
             if properties.get("principalId") == principal:
                 role = str(properties.get("roleDefinitionId", "")).rsplit("/", 1)[-1].lower()

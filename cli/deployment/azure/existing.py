@@ -16,7 +16,6 @@ from cli.deployment.azure.connector import assignments
 from cli.deployment.azure.names import Names
 from cli.deployment.azure.preflight import ROLES_API
 from cli.deployment.azure.session import Session
-from shared.errors import NotFound
 
 POLICY_API, WORKBOOKS_API = "2023-04-01", "2023-06-01"
 WORKBOOK = "Microsoft.Insights/workbooks"
@@ -25,27 +24,24 @@ WORKBOOK = "Microsoft.Insights/workbooks"
 def custom_roles(session: Session, scope: str, function: str) -> Iterator[Mapping[str, Any]]:
     """Yield the custom roles of a deployment that can be assigned at a scope; none if it does not exist."""
     path = f"{scope}/providers/Microsoft.Authorization/roleDefinitions"
-    try:
-        for one in session.rest.pages(path, ROLES_API, _filter="type eq 'CustomRole'"):
-            properties = one.get("properties") or {}
-            title = str(properties.get("roleName", ""))
-            made_here = scope.lower() in {str(at).lower() for at in properties.get("assignableScopes") or ()}
-            if title.startswith("Tailpipe Exports, ") and title.endswith(f"({function})") and made_here:
-                yield one
-    except NotFound:
-        return
+    for one in session.rest.listed(path, ROLES_API, _filter="type eq 'CustomRole'"):
+        properties = one.get("properties") or {}
+        title = str(properties.get("roleName", ""))
+        made_here = scope.lower() in {str(at).lower() for at in properties.get("assignableScopes") or ()}
+        if title.startswith("Tailpipe Exports, ") and title.endswith(f"({function})") and made_here:
+            yield one
 
 
 def workbook(session: Session, group: str, title: str) -> str:
-    """Return the id of our workbook with a title in a resource group, "" if there is none: its name is a GUID."""
-    try:
-        for one in session.rest.pages(f"{group}/resources", RESOURCES_API, _filter=f"resourceType eq '{WORKBOOK}'"):
-            if (one.get("tags") or {}).get(TAG) == TAGGED:
-                found = session.rest.get(str(one["id"]), WORKBOOKS_API) or {}
-                if (found.get("properties") or {}).get("displayName") == title:
-                    return str(one["id"])
-    except NotFound:
-        pass
+    """Return the id of our workbook in a resource group, "" if there is none.
+
+    It is found by its title, because its name is a GUID.
+    """
+    for one in session.rest.listed(f"{group}/resources", RESOURCES_API, _filter=f"resourceType eq '{WORKBOOK}'"):
+        if (one.get("tags") or {}).get(TAG) == TAGGED:
+            found = session.rest.get(str(one["id"]), WORKBOOKS_API) or {}
+            if (found.get("properties") or {}).get("displayName") == title:
+                return str(one["id"])
     return ""
 
 

@@ -141,6 +141,13 @@ class Rest:
             yield from page.get("value", ())
             url = page.get("nextLink") or ""
 
+    def listed(self, path: str, api: str, **query: str) -> list[dict[str, Any]]:
+        """Return the items of a listing; none if the scope that it is of does not exist. Raises OperatorError."""
+        try:
+            return list(self.pages(path, api, **query))
+        except NotFound:
+            return []
+
     def graph(self, path: str) -> dict[str, Any]:
         """Return the resource at a path of Microsoft Graph.
 

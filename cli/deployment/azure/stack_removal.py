@@ -81,7 +81,7 @@ def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
                 yield Removed(path, f"Microsoft.Authorization/{kind}", POLICY_API)
     if session.rest.get(where, RESOURCES_API) is None:
         return
-    # Without an app, the accounts with data cannot be told from their names: what is not the function's own stays.
+    # Without an app, names do not show which accounts hold data, so only the function's own account is deleted.
     known = app.settings.get("AzureWebJobsStorage__accountName", "") if app else str(given.get("hostName") or "")
     host = (known or name.host).lower()
     found = list(session.rest.pages(f"{where}/resources", RESOURCES_API))
@@ -94,14 +94,6 @@ def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
     yield from records(session, where, function, places)
     if not keeps_data and session.rest.get(where, RESOURCES_API) is not None:
         yield Removed(where, GROUP, RESOURCES_API)
-
-
-def _listed(session: Session, path: str, api: str, **query: str) -> list[dict[str, Any]]:
-    """Return the items of a listing; none where its resource group or subscription is gone."""
-    try:
-        return list(session.rest.pages(path, api, **query))
-    except NotFound:
-        return []
 
 
 def _given(session: Session, group: str, function: str) -> Mapping[str, Any]:
@@ -136,7 +128,7 @@ def _granted(
     registries = {f"{one.id}/{REGISTRY}".lower() for one in (app.destinations if app else ())}
     seen: set[str] = set()
     for place in places:
-        for one in _listed(session, f"{place}/providers/Microsoft.Authorization/roleAssignments", ROLES_API):
+        for one in session.rest.listed(f"{place}/providers/Microsoft.Authorization/roleAssignments", ROLES_API):
             properties = one.get("properties") or {}
             scope, who = str(properties.get("scope", "")).lower(), str(properties.get("principalId", ""))
             ours = (
@@ -160,7 +152,7 @@ def records(session: Session, group: str, function: str, more: Sequence[str] = (
     """Yield the records of a template's deployments, in its resource group, its subscription, its scopes and `more`."""
     for scope in dict.fromkeys((group, session.path, *session.scopes, *more)):
         path = f"{scope}/providers/Microsoft.Resources/deployments"
-        for one in _listed(session, path, DEPLOYMENTS_API):
+        for one in session.rest.listed(path, DEPLOYMENTS_API):
             if str(one["name"]) == function or str(one["name"]).startswith(f"{function}-"):
                 yield Removed(f"{path}/{one['name']}", "Microsoft.Resources/deployments", DEPLOYMENTS_API)
 
