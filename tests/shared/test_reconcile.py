@@ -931,7 +931,7 @@ def test_names_in_an_enumeration_are_printable() -> None:
 
 
 def test_pending_write_is_logged_and_a_kept_one_is_not() -> None:
-    """The level of each line says whether somebody has to look."""
+    """The level of each line shows whether an operator has to act."""
     setting = Setting(1)
     setting.world.delay = timedelta(hours=5)
     setting.run()

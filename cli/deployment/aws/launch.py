@@ -77,12 +77,14 @@ def upload(
     return links
 
 
-def quick_create(partition: str, region: str, template: str, stack: str, given: Mapping[str, str]) -> str:
+def quick_create(partition: str, region: str, template_url: str, stack: str, given: Mapping[str, str]) -> str:
     """Return the link that opens a new stack in the console, with these parameters filled in.
 
     Source: "Create quick-create links for stacks", AWS CloudFormation User Guide.
     """
-    query = {"templateURL": template, "stackName": stack} | {f"param_{name}": value for name, value in given.items()}
+    query = {"templateURL": template_url, "stackName": stack} | {
+        f"param_{name}": value for name, value in given.items()
+    }
     console = CONSOLES.get(partition, CONSOLES["aws"])
     page = f"https://{region}.{console}/cloudformation/home?region={region}#/stacks/quickcreate"
     return f"{page}?{urlencode(query, quote_via=quote)}"

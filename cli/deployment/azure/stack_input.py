@@ -16,7 +16,7 @@ from cli.deployment.terraform.variables import parsed
 _PATTERN = re.compile(r'(?<!!)can\(regex\("(.+?)", (?:var\.\w+|one)\)\)')
 # By the type of a parameter: the types of its values, and how a person calls one.
 _TYPES: Mapping[str, tuple[type, str]] = {
-    "string": (str, "a text"),
+    "string": (str, "text"),
     "int": (int, "a number"),
     "bool": (bool, "true or false"),
     "array": (list, 'a list, such as ["one"]'),
@@ -61,7 +61,7 @@ def require_package(package: bytes) -> None:
     if lacking:
         raise OperatorError(
             Problem(
-                f"the package is no archive of the function: it has no {' and no '.join(lacking)}",
+                f"the package is not an archive of the function: it lacks {' and '.join(lacking)}",
                 "Make it with `tailpipe-exports package azure --out dist`, or leave package out: it is built then.",
             )
         )

@@ -74,5 +74,5 @@ def test_package_without_the_function_is_refused(azure: LocalAzure, tmp_path: Pa
         with zipfile.ZipFile(package, "w") as archive:
             archive.writestr("host.json", "{}")
     said = refused(azure, tmp_path, f"package={package}")
-    assert "the package is no archive of the function" in said
+    assert "the package is not an archive of the function" in said
     assert "tailpipe-exports package azure --out dist" in said
