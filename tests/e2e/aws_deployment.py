@@ -6,13 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from cli.deployment.aws import stack
 from localcloud.aws.cloud import LocalAws
 from tests.canaries import EXTERNAL_ID
+from tests.cli.support.aws import sign_in
 from tests.infra import terraform
 from tests.limits import HANG_S
 from tests.localcloud.aws.iam.sessions import document
@@ -115,6 +120,20 @@ def organization(cloud: LocalAws, members: int) -> None:
     cloud.client("organizations").create_organization(FeatureSet="ALL")
     for number in range(members):
         cloud.join_account(name=f"member-{number}")
+
+
+@contextmanager
+def signed_in_organization(folder: Path, members: int) -> Iterator[tuple[LocalAws, pytest.MonkeyPatch]]:
+    """Yield a local organization, signed in to its management account; what a command keeps for itself is in `folder`.
+
+    CloudFormation is asked for a stack's status more often than on AWS.
+    """
+    with LocalAws(bare=True) as cloud, pytest.MonkeyPatch.context() as patch:
+        organization(cloud, members)
+        sign_in(cloud, patch)
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        patch.setattr(stack, "POLL_S", 0.05)
+        yield cloud, patch
 
 
 def terraform_init() -> str:

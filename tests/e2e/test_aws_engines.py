@@ -16,11 +16,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from cli.deployment.aws import stack
 from cli.deployment.engine import ENGINES, NATIVE, TERRAFORM
-from localcloud.aws.cloud import LocalAws
-from tests.cli.support.aws import built, sign_in, stderr_of, tailpipe
-from tests.e2e.aws_deployment import organization, terraform_init
+from tests.cli.support.aws import built, stderr_of, tailpipe
+from tests.e2e.aws_deployment import signed_in_organization, terraform_init
 from tests.e2e.live_aws import Live, differences, live
 from tests.e2e.test_aws_stack import drifted
 from tests.infra.native_aws import given
@@ -65,12 +63,8 @@ def play(engine: str, values: dict[str, Any], folder: Path) -> Life:
     package = folder / "package.zip"
     package.write_bytes(built())
     made = Life()
-    with LocalAws(bare=True) as cloud, pytest.MonkeyPatch.context() as patch:
-        organization(cloud, 2)
-        sign_in(cloud, patch)
+    with signed_in_organization(folder, 2) as (cloud, patch):
         patch.setenv("TF_CLI_ARGS_init", INIT)
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        patch.setattr(stack, "POLL_S", 0.05)
         name = values.get("function_name", "tailpipe-exports")
         everything = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}], "Version": "2012-10-17"}
         boundary = cloud.client("iam").create_policy(PolicyName="boundary", PolicyDocument=json.dumps(everything))

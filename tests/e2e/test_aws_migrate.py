@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from cli.deployment.aws import backend, stack
+from cli.deployment.aws import backend
 from cli.deployment.aws.stack import StackEngine
 from cli.deployment.model import OperatorError, Problem
 from localcloud.aws.cloud import LocalAws
-from tests.cli.support.aws import built, sign_in, stderr_of, tailpipe
-from tests.e2e.aws_deployment import organization, terraform_init
+from tests.cli.support.aws import built, stderr_of, tailpipe
+from tests.e2e.aws_deployment import signed_in_organization, terraform_init
 from tests.e2e.test_aws_stack import NAME, drifted, stack_status
 
 INIT = terraform_init()
@@ -53,12 +53,8 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     package = folder / "package.zip"
     package.write_bytes(built())
     given = ("--var", "environment=prod", "--var", f"package={package}", "--yes")
-    with LocalAws(bare=True) as cloud, pytest.MonkeyPatch.context() as patch:
-        organization(cloud, 2)
-        sign_in(cloud, patch)
+    with signed_in_organization(folder, 2) as (cloud, patch):
         patch.setenv("TF_CLI_ARGS_init", INIT)
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        patch.setattr(stack, "POLL_S", 0.05)
         made = Scenario()
         steps, facts = made.steps, made.facts
         steps["deploy"] = tailpipe("deploy", "aws", *given)

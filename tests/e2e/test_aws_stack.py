@@ -20,7 +20,7 @@ from cli.deployment.aws.rights import PURPOSES
 from localcloud.aws.cloud import LocalAws
 from tests.canaries import EXTERNAL_ID
 from tests.cli.support.aws import assume, built, sign_in, stderr_of, tailpipe
-from tests.e2e.aws_deployment import OPERATOR, REPOSITORY, organization
+from tests.e2e.aws_deployment import OPERATOR, REPOSITORY, organization, signed_in_organization
 from tests.e2e.live_aws import live
 from tests.localcloud.aws.iam.sessions import document
 
@@ -145,13 +145,9 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     package = folder / "package.zip"
     package.write_bytes(built())
     deploy = (*NATIVE, "--var", f"package={package}", "--yes")
-    with LocalAws(bare=True) as cloud, pytest.MonkeyPatch.context() as patch:
-        organization(cloud, MEMBERS)
-        sign_in(cloud, patch)
+    with signed_in_organization(folder, MEMBERS) as (cloud, patch):
         assume(cloud, operator(cloud), patch)
         patch.setenv("PATH", str(folder))
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        patch.setattr(stack, "POLL_S", 0.05)
         made = Scenario()
         steps, facts = made.steps, made.facts
         steps["preview"] = tailpipe(*deploy[:-1], "--dry-run")
