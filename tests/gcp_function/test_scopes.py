@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from gcp_function.claims import Claims
+from gcp_function.refusals import CREDENTIALS_REMEDY, RIGHTS_REMEDY, UNAUTHORIZED
+from gcp_function.scopes import ASK_ONE_BY_ONE, Scopes, top_parent
+from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
-from shared.model import Verb
+from shared.errors import Denied, NotFound, RunStopped
+from shared.model import Enumeration, Health, Present, ScopeState, Verb
 from tests.gcp_function.support import Lines, accounts, action, local_gcp, messages, run, verbs
 
 
@@ -198,3 +207,217 @@ def test_closed_account_is_logged_once_as_gone_and_once_as_returned(covered: Loc
     for _ in range(2):
         run(covered, sink=again)
     assert [event for _, event, _ in again.lines if event.startswith("scope-")] == ["scope-returned"]
+
+
+# --- enumeration alone ---------------------------------------------------------------------------
+
+PROJECT = "tailpipe-dataexport"
+HOME, ELSEWHERE = "organizations/1", "organizations/2"
+ONE, TWO, THREE = (f"{number:06X}-000000-000000" for number in range(1, 4))
+
+
+def account(identifier: str, **fields: Any) -> dict[str, Any]:
+    """Return an account as the API does: open, in our organization."""
+    return {"name": f"billingAccounts/{identifier}", "parent": HOME, "open": True, **fields}
+
+
+class Listing:
+    """Cloud Billing with these accounts, or with an error; it records the calls."""
+
+    def __init__(
+        self, *found: dict[str, Any], error: Exception | None = None, page: int = 100, claims: Claims | None = None
+    ) -> None:
+        self.found, self.error, self.page, self.claims = found, error, page, claims or Claims()
+        self.calls: list[tuple[str, str]] = []
+        self.beats = 0
+        self.scopes: Scopes
+
+    def get(self, service: str, path: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the response to a GET."""
+        self.calls.append((service, path))
+        if self.error:
+            raise self.error
+        if parameters is None:
+            for one in self.found:
+                if path == f"v1/{one['name']}":
+                    return one
+            raise NotFound("not-found", "no such account")
+        assert parameters["pageSize"] == 100
+        begin = int(parameters.get("pageToken", 0))
+        end = begin + self.page
+        listed = {"billingAccounts": self.found[begin:end]} if self.found[begin:end] else {}
+        return {**listed, "nextPageToken": str(end)} if end < len(self.found) else listed
+
+    def enumerate(self, *requested: str, **settings: str) -> Enumeration:
+        """Enumerate with these settings."""
+        made = read_settings({"GOOGLE_CLOUD_PROJECT": PROJECT, "ORGANIZATION": HOME, **settings})
+        work: Any = SimpleNamespace(calls=lambda _, call, *arguments: call(*arguments), heartbeat=self._beat)
+        clients: Any = self
+        self.scopes = Scopes(made, clients, lambda: None, work, self.claims)
+        return self.scopes.enumerate(requested)
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+
+def ids(found: Enumeration) -> list[str]:
+    """Return the ids of the accounts among the scopes."""
+    assert found.scopes[0].id == PROJECT
+    return [one.id for one in found.scopes[1:]]
+
+
+def test_project_is_the_first_scope_and_is_not_counted() -> None:
+    """The accounts follow in order, with their names and what they are."""
+    found = Listing(
+        account(TWO, displayName="Two"),
+        account(ONE, masterBillingAccount=f"billingAccounts/{TWO}"),
+        account(THREE, open=False),
+    ).enumerate()
+    assert ids(found) == [ONE, TWO, THREE]
+    own, one, two, three = found.scopes
+    assert (own.name, own.traits, own.counted) == (PROJECT, {"standing": "project"}, False)
+    assert one.traits == {"standing": "sub-account", "master": TWO}
+    assert (two.name, two.traits, two.state, two.reason) == ("Two", {"standing": "account"}, ScopeState.ACTIVE, "")
+    assert (three.name, three.state, three.reason) == ("", ScopeState.INACTIVE, "CLOSED")
+    assert (found.owner, found.complete, found.problems) == (HOME, True, ())
+
+
+def test_listing_goes_on_after_a_short_page() -> None:
+    """Only a page without a token ends it."""
+    cloud = Listing(account(ONE), account(TWO), account(THREE), page=1)
+    assert ids(cloud.enumerate()) == [ONE, TWO, THREE]
+    assert cloud.calls == [("cloudbilling", "v1/billingAccounts")] * 3
+
+
+@pytest.mark.parametrize(
+    ("requested", "calls"),
+    [
+        ([PROJECT], 0),
+        ([ONE, PROJECT], 1),
+        ([f"{number:06X}-000000-000000" for number in range(ASK_ONE_BY_ONE)], ASK_ONE_BY_ONE),
+        ([f"{number:06X}-000000-000000" for number in range(ASK_ONE_BY_ONE + 1)], 1),
+    ],
+)
+def test_few_requested_accounts_are_read_one_by_one(requested: Sequence[str], calls: int) -> None:
+    """For more of them, the listing costs fewer calls; it never lists more than was requested."""
+    cloud = Listing(*(account(f"{number:06X}-000000-000000") for number in range(30)))
+    found = cloud.enumerate(*requested)
+    assert ids(found) == sorted(set(requested) - {PROJECT})
+    assert (len(cloud.calls), found.complete) == (calls, False)
+    assert cloud.beats == calls
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [ONE, TWO, THREE]),
+        ({"INCLUDE_ACCOUNTS": f"{ONE},{TWO}"}, [ONE, TWO]),
+        ({"EXCLUDE_ACCOUNTS": ONE}, [TWO, THREE]),
+        ({"INCLUDE_ACCOUNTS": f"{ONE},{TWO}", "EXCLUDE_ACCOUNTS": THREE}, [ONE, TWO]),
+    ],
+)
+def test_listed_accounts_are_selected_by_the_settings(settings: dict[str, str], expected: list[str]) -> None:
+    """One that is excluded is never a scope."""
+    assert ids(Listing(account(ONE), account(TWO), account(THREE)).enumerate(**settings)) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "settings", "code"),
+    [
+        ({"parent": ELSEWHERE}, {}, "outside-organization"),
+        ({"parent": "folders/7"}, {}, "outside-organization"),
+        ({"parent": ELSEWHERE}, {"INCLUDE_ACCOUNTS": ONE}, ""),
+        ({"parent": ELSEWHERE}, {"ORGANIZATION": ""}, ""),
+        ({"parent": ""}, {}, ""),
+        ({"parent": None}, {}, ""),
+        ({"parent": HOME}, {}, ""),
+        ({"masterBillingAccount": f"billingAccounts/{TWO}"}, {}, "outside-organization"),
+        ({"masterBillingAccount": f"billingAccounts/{THREE}"}, {}, ""),
+    ],
+)
+def test_account_is_served_unless_it_is_known_to_be_in_another_organization(
+    fields: dict[str, Any], settings: dict[str, str], code: str
+) -> None:
+    """A sub-account is where its master account is; THREE is not visible, TWO is elsewhere."""
+    cloud = Listing(account(ONE, **fields), account(TWO, parent=ELSEWHERE), account("000009-000000-000000"))
+    found = {one.id: one for one in cloud.enumerate(**settings).scopes}
+    assert (found[ONE].traits["standing"] == "outside") is bool(code)
+    if code:
+        why = cloud.scopes.outside(ONE)
+        assert isinstance(why, Present)
+        assert (why.health, why.code) == (Health.INACTIVE, code)
+        assert f"account {ONE} belongs to {fields.get('parent', ELSEWHERE)}, not to {HOME}" in why.detail
+
+
+@pytest.mark.parametrize(
+    ("claims", "settings", "taken"),
+    [
+        (Claims(accounts={ONE: "acme"}), {}, True),
+        (Claims(accounts={TWO: "acme"}), {}, False),
+        (Claims(accounts={ONE: "acme"}), {"INCLUDE_ACCOUNTS": ONE}, False),
+        (Claims(organizations={HOME: "acme"}), {}, False),
+        (Claims(organizations={HOME: "acme"}), {"ORGANIZATION": ""}, True),
+        (Claims(organizations={ELSEWHERE: "acme"}), {"ORGANIZATION": ""}, False),
+    ],
+)
+def test_account_of_another_tenant_is_not_served(claims: Claims, settings: dict[str, str], taken: bool) -> None:
+    """The closer name wins: the account's own, then that of its organization."""
+    cloud = Listing(account(ONE), claims=claims)
+    (found,) = cloud.enumerate(**settings).scopes[1:]
+    assert (found.traits["standing"] == "outside") is taken
+    if taken:
+        why = cloud.scopes.outside(ONE)
+        assert isinstance(why, Present)
+        assert (why.health, why.code) == (Health.INACTIVE, "other-tenant")
+        assert f"{ONE} belongs to tenant acme" in why.detail
+
+
+@pytest.mark.parametrize(
+    ("organization", "words"), [(HOME, f"no billing account below {HOME}, which"), ("", "no billing account, which")]
+)
+def test_listing_without_an_account_is_incomplete(organization: str, words: str) -> None:
+    """A permission may be missing, so nothing may be concluded from it."""
+    found = Listing().enumerate(ORGANIZATION=organization)
+    assert not found.complete
+    (problem,) = found.problems
+    assert problem.code == "no-billing-accounts"
+    assert words in problem.message
+    assert "roles/billing.viewer" in problem.remedy
+
+
+@pytest.mark.parametrize(("remedy", "shown"), [("Grant it.", "Grant it."), ("", RIGHTS_REMEDY)])
+def test_refused_listing_is_incomplete_and_has_a_remedy(remedy: str, shown: str) -> None:
+    """The project's targets are still reconciled."""
+    found = Listing(error=Denied("denied", "no", remedy)).enumerate()
+    assert (ids(found), found.complete) == ([], False)
+    (problem,) = found.problems
+    assert (problem.code, problem.remedy) == ("accounts-not-listed", shown)
+    assert problem.message.endswith(": no")
+
+
+def test_invalid_credentials_end_the_run() -> None:
+    """Every other call would be refused as well."""
+    with pytest.raises(RunStopped) as stopped:
+        Listing(error=Denied(UNAUTHORIZED, "who are you")).enumerate()
+    assert (stopped.value.code, stopped.value.message) == ("credentials", "who are you")
+    assert stopped.value.remedy == CREDENTIALS_REMEDY
+
+
+def test_requested_account_that_is_malformed_or_unknown_is_a_problem_of_its_own() -> None:
+    """The others are still read; a malformed one costs no call."""
+    cloud = Listing(account(ONE))
+    found = cloud.enumerate("x" * 50, TWO, ONE)
+    assert ids(found) == [ONE]
+    malformed, unknown = found.problems
+    assert (malformed.code, malformed.scope) == ("account-malformed", "x" * 40)
+    assert (unknown.code, unknown.scope) == ("account-not-found", TWO)
+    assert [path for _, path in cloud.calls] == [f"v1/billingAccounts/{one}" for one in (TWO, ONE)]
+
+
+def test_top_parent_is_that_of_the_master_account() -> None:
+    """It is not known if the master account is not visible."""
+    below = {"masterBillingAccount": "billingAccounts/M", "parent": "billingAccounts/M"}
+    assert top_parent(below, {"billingAccounts/M": HOME}) == HOME
+    assert top_parent(below, {}) == ""
+    assert top_parent({"parent": HOME}, {}) == HOME
+    assert top_parent({}, {}) == ""

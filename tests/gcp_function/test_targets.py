@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from datetime import date, timedelta
 
+import msgspec
+import pytest
+
 from gcp_function import targets
 from gcp_function.scopes import MASTER, OUTSIDE, PROJECT, STANDING
 from gcp_function.settings import read_settings
@@ -74,6 +77,33 @@ def test_tables_have_the_names_that_google_gives_them() -> None:
     assert EXPORTS["pricing"].principal.endswith("@cloud-account-pricing.iam.gserviceaccount.com")
 
 
+def test_what_the_function_created_bears_its_mark() -> None:
+    """Earlier versions wrote the same one: copies without it are not the function's."""
+    assert (targets.MANAGED_BY, targets.MANAGER) == ("managed-by", "tailpipe-exports")
+
+
+def test_exports_have_the_names_of_the_console() -> None:
+    """Source: "Set up Cloud Billing data export to BigQuery". A person finds the export by its title."""
+    titles = [one.title for one in EXPORTS.values()]
+    assert titles == ["Standard usage cost", "Detailed usage cost", "Pricing", "FOCUS usage cost"]
+
+
+def test_exports_rest_on_the_api_that_google_writes_with() -> None:
+    """While the BigQuery API is disabled, that is reported, and not what follows from it."""
+    apis = {need.name for one in found().values() for need in one.rests_on if need.kind == "api"}
+    assert apis == {"bigquery.googleapis.com"}
+    assert apis < set(APIS)
+
+
+def test_count_among_the_facts_may_be_zero() -> None:
+    """It is read back as it was stored; a negative one is damage."""
+    counts = [kind for kind in FACTS.values() if kind is not str]
+    assert [msgspec.convert(0, kind) for kind in counts] == [0, 0, 0]
+    for kind in counts:
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(-1, kind)
+
+
 def test_locations_are_written_as_bigquery_writes_them() -> None:
     """Two multi-regions, and regions of a continent, a direction and a number, in capitals."""
     others = {one for one in EXPORT_LOCATIONS if not re.fullmatch(r"[A-Z]+-[A-Z]+[1-9]", one)}
@@ -96,6 +126,7 @@ def test_project_has_what_every_account_rests_on() -> None:
     assert names(found(COPY="off"), PROJECT_ID) == expected
     assert all(re.fullmatch(r"[a-z]+\.googleapis\.com", name) for name in APIS)
     assert all_targets[Key(PROJECT_ID, "project", PROJECT_ID)].desired == {"state": "ACTIVE"}
+    assert all_targets[Key(PROJECT_ID, "location", dataset)].desired == {"location": "US"}
     wanted = all_targets[Key(PROJECT_ID, "bucket", bucket)].desired
     assert wanted == {"uniform-access": True, "lifecycle": "to colder tiers"}
 
