@@ -26,7 +26,7 @@ from shared.state.document import (
     merge,
     move_owner,
 )
-from shared.state.notices import Notices
+from shared.state.notices import Notice, Notices
 from shared.state.update import record_run
 from shared.target_state import LONG_AGO, LastError, TargetState
 from tests.shared.builders import DAY, HOUR, START, key, known
@@ -121,6 +121,19 @@ def test_runs_for_events_or_certain_scopes_are_no_success_and_displace_none() ->
     assert merge(kept, fresh("memory")).last_success() == START - DAY
     record_run(kept, RunNote("run-x", START, "degraded"))
     assert kept.last_success() == START - DAY
+
+
+def test_what_a_stored_document_leaves_out_has_not_changed() -> None:
+    """Documents of earlier versions leave out what was the default: it is read as that."""
+    at = "2026-01-01T00:00:00Z"
+    scope = msgspec.convert({"at": at}, ScopeRecord)
+    assert (scope.state, scope.missed, scope.counted) == ("active", 0, True)
+    entry = msgspec.convert({"at": at, "facts": {"id": 7}}, TargetState)
+    assert (entry.creations, entry.attempts, entry.facts) == (0, 0, {"id": 7})
+    assert msgspec.convert({"id": "n", "at": at, "event": "failure.opened", "title": "t"}, Notice).count == 1
+    note = msgspec.convert({"run_id": "run-1", "at": at, "status": "ok"}, RunNote)
+    numbers = [one for one in msgspec.structs.astuple(note) if isinstance(one, int | float)]
+    assert numbers == [0] * 13
 
 
 def test_new_documents_share_no_state() -> None:
