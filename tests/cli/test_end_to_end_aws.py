@@ -44,6 +44,7 @@ def tailpipe(variables: Mapping[str, str], *arguments: str) -> tuple[int, Any]:
     return answer.returncode, json.loads(answer.stdout)
 
 
+@pytest.mark.slow
 def test_run_repairs_damage_by_the_aws_cli(cloud: LocalCloud) -> None:
     """The AWS CLI has only the exported variables."""
     variables, bucket = cloud.variables, cloud.variables["BUCKET_NAME"]

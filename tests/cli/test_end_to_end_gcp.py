@@ -62,6 +62,7 @@ def python(variables: Mapping[str, str], source: str, *arguments: str) -> str:
     return answer.stdout
 
 
+@pytest.mark.slow
 def test_run_repairs_a_copy_deleted_by_googles_clients(cloud: LocalCloud) -> None:
     """The clients have only the exported variables."""
     variables = cloud.variables

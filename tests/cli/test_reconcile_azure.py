@@ -254,6 +254,7 @@ def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
     assert steps[1]["report"]["outcomes"].keys().isdisjoint({"CREATE", "REPAIR", "ADOPT"})
 
 
+@pytest.mark.slow
 def test_demo_without_a_repair_exits_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The live cloud shows each unmet expectation by name."""
     monkeypatch.setitem(clouds.CLOUDS, "azure", _with_story(Forgetful))

@@ -66,6 +66,7 @@ def azure() -> Iterator[LocalAzure]:
         yield cloud
 
 
+@pytest.mark.slow
 def test_package_contains_everything_that_the_app_imports(unpacked: Unpacked) -> None:
     """All imports, including the deferred ones, are found in the package or the standard library."""
     later = (
@@ -93,6 +94,7 @@ def test_package_covers_a_tenant(azure: LocalAzure, unpacked: Unpacked) -> None:
     assert report["outcomes"].keys() == {"KEEP"}
 
 
+@pytest.mark.slow
 def test_package_for_azure_differs_in_native_modules_only(host_package: Package, target_package: Package) -> None:
     """All other files are identical. The native modules are for Python 3.12 on x86-64."""
     ours, theirs = (

@@ -54,6 +54,7 @@ def gcp() -> Iterator[LocalGcp]:
         yield cloud
 
 
+@pytest.mark.slow
 def test_requirements_contain_everything_that_the_function_imports(unpacked: Unpacked) -> None:
     """All imports are found in the package, its requirements or the standard library, including deferred imports."""
     later = ("google.cloud.bigquery", "google.cloud.storage", "google.auth.transport.requests")

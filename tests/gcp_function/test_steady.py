@@ -29,7 +29,7 @@ def test_first_run_covers_everything_and_the_second_writes_nothing(gcp: LocalGcp
 
 def test_steady_state_makes_at_most_ten_calls_besides_pages() -> None:
     """Only the pages of accounts, copies and tables grow with the number of accounts."""
-    with local_gcp(accounts=4, done=3, history_days=38, rows=1) as cloud:
+    with local_gcp(accounts=4, done=3, history_days=6, rows=1) as cloud:
         for _ in range(3):
             run(cloud)
             cloud.advance(HOUR)

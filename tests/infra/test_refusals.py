@@ -17,8 +17,8 @@ from localcloud.aws.cloud import LocalAws
 from tests.infra import refused_aws, refused_azure, refused_gcp, terraform
 from tests.infra.planning import Refusal, Workspace, rules, stand_in_providers
 
-# Terraform plans all cases of three modules.
-pytestmark = pytest.mark.long
+# Terraform plans all cases of three modules, which takes 20 CPU seconds each and three times as many on AWS.
+pytestmark = [pytest.mark.long, pytest.mark.slow]
 CASES: dict[str, ModuleType] = {"aws": refused_aws, "azure": refused_azure, "gcp": refused_gcp}
 
 
@@ -86,17 +86,9 @@ def _plan(workspace: Workspace, cases: ModuleType, root: dict[str, Any]) -> Plan
     return Planned(refusals, rules(workspace))
 
 
-# Each module takes about 20 CPU seconds, and AWS longest, whose plans use the real provider.
-MARKS = {"aws": [pytest.mark.slow], "gcp": [pytest.mark.slow]}
-
-
 def cases_of(table: str) -> list[Any]:
     """Return the cases of one table for all clouds."""
-    return [
-        pytest.param(cloud, name, id=f"{cloud}-{name}", marks=MARKS.get(cloud, []))
-        for cloud in CASES
-        for name in vars(CASES[cloud])[table]
-    ]
+    return [pytest.param(cloud, name, id=f"{cloud}-{name}") for cloud in CASES for name in vars(CASES[cloud])[table]]
 
 
 @pytest.mark.parametrize(("cloud", "name"), cases_of("MISSING"))
@@ -123,14 +115,13 @@ def test_valid_input_is_planned(plans: Plans, cloud: str, name: str) -> None:
     assert plans(cloud).refusals.get(f"good_{name}", []) == []
 
 
-@pytest.mark.slow
 def test_consolidated_billing_requires_the_standalone_mode(plans: Plans) -> None:
     """Member roles require all features: the plan reports it, and succeeds without member roles."""
     assert 'Set account_kind = "standalone" to export all costs' in plans("aws").one("billing_management").message
     assert plans("aws").refusals.get("billing_standalone", []) == []
 
 
-@pytest.mark.parametrize("cloud", [pytest.param(cloud, marks=MARKS.get(cloud, [])) for cloud in CASES])
+@pytest.mark.parametrize("cloud", list(CASES))
 def test_every_rule_of_a_module_has_a_case(plans: Plans, cloud: str) -> None:
     """Each validation and each precondition refuses at least one case."""
     planned = plans(cloud)

@@ -332,17 +332,17 @@ def test_job_that_outlasts_the_run_is_completed_by_the_next_run(tmp_path: Path) 
 
 def test_older_partitions_are_copied_once_and_verified_in_turn(tmp_path: Path) -> None:
     """The first run copies partitions before the window; later runs verify one account's history at a time."""
-    with local_gcp(accounts=2, done=2, history_days=50, rows=1) as cloud:
+    with local_gcp(accounts=2, done=2, history_days=8, rows=1) as cloud:
         first, second = accounts(cloud)
-        old = day_of(45)
-        assert run(cloud).report["status"] == "ok"
+        old = day_of(6)
+        assert run(cloud, COPY_DAYS="3").report["status"] == "ok"
         for account in (first, second):
             assert differences(cloud, account, old, "standard", tmp_path) == (0, 0)
         cloud.advance(HOUR)
         cloud.delete_copy(second, old)
         cloud.late_data(first, old)
         for _ in range(5):
-            assert run(cloud).report["status"] == "ok"
+            assert run(cloud, COPY_DAYS="3").report["status"] == "ok"
             cloud.advance(HOUR)
         for account in (first, second):
             assert differences(cloud, account, old, "standard", tmp_path) == (0, 0)
@@ -350,21 +350,21 @@ def test_older_partitions_are_copied_once_and_verified_in_turn(tmp_path: Path) -
 
 def test_first_run_that_creates_the_bucket_copies_older_partitions(tmp_path: Path) -> None:
     """A run without a bucket does not record the older partitions as copied."""
-    with local_gcp(accounts=1, done=1, history_days=38, rows=1) as cloud:
+    with local_gcp(accounts=1, done=1, history_days=6, rows=1) as cloud:
         cloud.delete_bucket()
-        assert run(cloud).report["status"] == "ok"
-        assert differences(cloud, accounts(cloud)[0], day_of(37), "standard", tmp_path) == (0, 0)
+        assert run(cloud, COPY_DAYS="3").report["status"] == "ok"
+        assert differences(cloud, accounts(cloud)[0], day_of(5), "standard", tmp_path) == (0, 0)
 
 
 def test_verify_all_compares_all_older_partitions(tmp_path: Path) -> None:
     """One run with verify_all compares every account's history, whatever the call budget."""
-    with local_gcp(accounts=2, done=2, history_days=40, rows=1) as cloud:
-        run(cloud)
+    with local_gcp(accounts=2, done=2, history_days=7, rows=1) as cloud:
+        run(cloud, COPY_DAYS="3")
         for account in accounts(cloud):
-            cloud.late_data(account, day_of(38), "detailed")
-        run(cloud, verify_all=True)
+            cloud.late_data(account, day_of(5), "detailed")
+        run(cloud, verify_all=True, COPY_DAYS="3")
         for account in accounts(cloud):
-            assert differences(cloud, account, day_of(38), "detailed", tmp_path) == (0, 0)
+            assert differences(cloud, account, day_of(5), "detailed", tmp_path) == (0, 0)
 
 
 def test_state_does_not_grow_with_time() -> None:

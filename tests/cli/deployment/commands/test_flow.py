@@ -113,6 +113,7 @@ def test_external_id_is_in_no_argument_file_or_output(aws: LocalAws, terraform: 
         assert secret not in result.output
 
 
+@pytest.mark.slow
 def test_yes_on_the_terminal_applies_the_plan(
     aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path, typing: Typing
 ) -> None:
@@ -129,6 +130,7 @@ def test_yes_on_the_terminal_applies_the_plan(
 ALARMS = [change(f'aws_cloudwatch_metric_alarm.this["{one}"]', alarm_name=f"tailpipe-new-{one}") for one in range(4)]
 
 
+@pytest.mark.slow
 def test_alarm_addresses_are_prompted_for_before_the_plan(
     aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path, typing: Typing
 ) -> None:
@@ -167,6 +169,7 @@ def test_deployment_without_changes_is_verified_without_a_prompt(
     assert json.loads(result.stdout)["awsAccountNumber"] == aws.account
 
 
+@pytest.mark.slow
 def test_deployment_with_a_degraded_first_run_exits_with_3(
     aws: LocalAws, terraform: TerraformDouble, package: str
 ) -> None:
@@ -179,6 +182,7 @@ def test_deployment_with_a_degraded_first_run_exits_with_3(
     assert json.loads(result.stdout)["awsAccountNumber"] == aws.account
 
 
+@pytest.mark.slow
 def test_deployment_with_a_finding_exits_with_1(aws: LocalAws, terraform: TerraformDouble, package: str) -> None:
     """Its schedule is disabled: the document is printed, but no success is reported."""
     client = aws.client("scheduler")

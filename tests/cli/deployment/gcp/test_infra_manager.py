@@ -244,6 +244,7 @@ def test_move_with_other_values_moves_nothing(cloud: LocalGcp, commands: Command
     assert (commands.engine().held(), len(_terraforms(cloud)["resources"])) == (False, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["begin", "take_over", "plan", "apply"])
 def test_interrupted_move_continues(
     cloud: LocalGcp, commands: Commands, monkeypatch: pytest.MonkeyPatch, step: str
