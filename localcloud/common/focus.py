@@ -12,6 +12,9 @@ import msgspec
 
 from localcloud.common.data_file import read_table
 
+# The form that FOCUS requires of a point in time, which is in UTC.
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+
 
 class Column(msgspec.Struct, frozen=True):
     """A column, the version that introduced it, and a value that is valid in any row (empty: null)."""
@@ -29,21 +32,17 @@ def columns(version: str) -> tuple[str, ...]:
     return tuple(one.name for one in _COLUMNS.values() if one.since <= version[:3])
 
 
-def row(names: Iterable[str], start: datetime, own: Mapping[str, str]) -> list[str]:
+def row(names: Iterable[str], start: datetime, own: Mapping[str, str], moment: str = MOMENT) -> list[str]:
     """Return the values of these columns for an hour of usage from `start` on; `own` are the cloud's own values.
 
-    Columns that are not part of FOCUS are empty unless `own` has them.
+    Columns that are not part of FOCUS are empty unless `own` has them. `moment` is the form of a point in time.
     """
     month = start.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     values = {name: one.value for name, one in _COLUMNS.items()} | {
-        "BillingPeriodStart": _text(month),
-        "BillingPeriodEnd": _text((month + timedelta(days=32)).replace(day=1)),
-        "ChargePeriodStart": _text(start),
-        "ChargePeriodEnd": _text(start + timedelta(hours=1)),
+        "BillingPeriodStart": month.strftime(moment),
+        "BillingPeriodEnd": (month + timedelta(days=32)).replace(day=1).strftime(moment),
+        "ChargePeriodStart": start.strftime(moment),
+        "ChargePeriodEnd": (start + timedelta(hours=1)).strftime(moment),
         **own,
     }
     return [values.get(name, "") for name in names]
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

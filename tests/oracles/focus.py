@@ -55,8 +55,9 @@ def _decimal(value: str) -> bool:
 
 
 def _moment(value: str) -> bool:
+    # https://focus.finops.org/focus-specification/v1-2/#datetimeformat
     try:
-        return value.endswith("Z") and datetime.fromisoformat(value).tzinfo is not None
+        return bool(datetime.strptime(value, "%Y-%m-%dT%H:%M:%S%z")) and value.endswith("Z")
     except ValueError:
         return False
 

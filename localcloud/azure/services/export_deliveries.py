@@ -16,7 +16,7 @@ import msgspec
 from localcloud.azure.errors import ArmError
 from localcloud.azure.iam.rights import subscription_of
 from localcloud.azure.services.blobs import Write
-from localcloud.azure.services.export_files import MAX_ROWS, columns_of, csv_part, parquet_part
+from localcloud.azure.services.export_files import MAX_ROWS, csv_part, focus_version_of, parquet_part
 from localcloud.azure.services.exports import KEPT_RUNS, Export, Run, stamp
 from localcloud.azure.services.storage import account_at
 from localcloud.azure.state import World
@@ -162,13 +162,13 @@ class Deliveries:
         elif properties["compressionMode"] == "snappy":
             suffix = "snappy.parquet"
         rows: int | None
-        columns = columns_of(properties["definition"])
+        version = focus_version_of(properties["definition"])
         if properties["format"] == "Parquet":
             # These files never have rows, so the manifest has no row count unless the export is empty.
-            data, rows = parquet_part(columns), 0 if export.empty else None
+            data, rows = parquet_part(version), 0 if export.empty else None
         else:
             compressed, max_rows = properties["compressionMode"] == "gzip", 0 if export.empty else MAX_ROWS
-            data, rows = csv_part(export.scope, run.start, run.end, compressed, max_rows, columns)
+            data, rows = csv_part(export.scope, run.start, run.end, compressed, max_rows, version)
         if properties["partitionData"]:
             folder = f"{folder}/{run.id}"
             run.file = f"{folder}/part_0_0001.{suffix}"
