@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.crash.operators import COMMANDS, opened
+from tests.crash.commands import COMMANDS
+from tests.crash.operators import opened
 from tests.crash.stage import Stage
 from tests.crash.stages import STAGES, open_stage
 from tests.crash.trial import ROUNDS, Case, Trials, Verdict, ways_of

@@ -82,7 +82,12 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "aws": ("aws_lambda.handler", "aws_lambda.collector"),
     "azure": ("azure_function.handler", "azure.mgmt.resource.resources", "azure.mgmt.managementgroups"),
     "gcp": ("gcp_function.handler", "google.cloud.bigquery", "google.cloud.storage", "flask"),
-    "cli": ("cli.main", "cli.deployment.azure.operator", "cli.deployment.gcp.operator"),
+    "cli": (
+        "cli.main",
+        "cli.deployment.aws.operator",
+        "cli.deployment.azure.operator",
+        "cli.deployment.gcp.operator",
+    ),
 }
 
 
