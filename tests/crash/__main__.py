@@ -27,6 +27,18 @@ from tests.marks import write_between
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT, LINES = ROOT / "docs" / "reliability.md", ROOT / "build" / "crash.jsonl"
 BEGIN, END = "<!-- crash -->", "<!-- end of crash -->"
+COLUMNS = (
+    "cloud",
+    "story",
+    "calls",
+    "faults",
+    "answers broken",
+    "kills",
+    "the broken call ended",
+    "runs until healed",
+    "wrong",
+    "commit",
+)
 WAYS_AT_ONCE = 4  # of a story: a job in a process of its own
 
 
@@ -88,38 +100,59 @@ def play_all(jobs: list[Any], processes: int) -> Iterator[dict[str, Any]]:
             yield from verdicts
 
 
-def table(verdicts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the results by cloud and story as the lines of a table."""
+def rows(verdicts: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """Return a line of the table for each cloud and story."""
     by_story: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for one in verdicts:
-        by_story.setdefault((one["cloud"], one["story"]), []).append(one)
-    lines = ["| cloud | story | calls | answers broken | kills | the broken call ended | runs until healed | wrong |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for (cloud, story), some in sorted(by_story.items()):
-        kills = sum(one["way"].startswith("killed") for one in some)
-        ended = Counter(one["ended"] for one in some if one["ended"] != "killed")
-        runs = Counter(one["runs"] for one in some)
-        calls = len({one["call"] for one in some})
-        shown = ", ".join(f"{name} {number:,}" for name, number in ended.most_common())
-        healed = ", ".join(f"{number}: {count:,}" for number, count in sorted(runs.items()))
-        wrong = sum(bool(one["wrong"]) for one in some)
-        lines.append(
-            f"| {cloud} | {story} | {calls} | {len(some) - kills:,} | {kills} | {shown} | {healed} | {wrong} |"
-        )
-    return lines
+        story = f"{one['story']}, lasting" if one["lasting"] else one["story"]
+        by_story.setdefault((one["cloud"], story), []).append(one)
+    return {names: _row(*names, some) for names, some in by_story.items()}
 
 
-def summary(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the number of cases, and of the faults that were tried, with the commit."""
-    commits = ", ".join(sorted({one["commit"] for one in verdicts}))
-    ways = {one["way"] for one in verdicts}
-    lasting = " They lasted to the end of the run." if any(one["lasting"] for one in verdicts) else ""
-    return [f"{len(verdicts):,} cases with {len(ways)} faults, at commit {commits or 'unknown'}.{lasting}"]
+def _row(cloud: str, story: str, some: Sequence[Mapping[str, Any]]) -> str:
+    kills = sum(one["way"].startswith("killed") for one in some)
+    ended = Counter(one["ended"] for one in some if one["ended"] != "killed")
+    runs = Counter(one["runs"] for one in some)
+    cells = (
+        cloud,
+        story,
+        len({one["call"] for one in some}),
+        len({one["way"] for one in some}),
+        f"{len(some) - kills:,}",
+        f"{kills:,}",
+        ", ".join(f"{name} {number:,}" for name, number in ended.most_common()),
+        ", ".join(f"{number}: {count:,}" for number, count in sorted(runs.items())),
+        sum(bool(one["wrong"]) for one in some),
+        ", ".join(sorted({one["commit"] for one in some})),
+    )
+    return f"| {' | '.join(map(str, cells))} |"
 
 
-def record(lines: Sequence[str], document: Path = DOCUMENT) -> None:
-    """Write the table into the documentation, between its marks. Raises ValueError without them."""
-    write_between(document, BEGIN, END, lines)
+def table(found: Mapping[tuple[str, str], str]) -> list[str]:
+    """Return the table of the given lines, sorted, and how many cases it has."""
+    cells = [_cells(one) for one in found.values()]
+    cases = sum(int(number.replace(",", "")) for one in cells for number in one[4:6])
+    head = [f"| {' | '.join(COLUMNS)} |", f"| {' | '.join('---' for _ in COLUMNS)} |"]
+    return [*head, *(found[names] for names in sorted(found)), "", f"{cases:,} cases."]
+
+
+def recorded(document: Path = DOCUMENT) -> dict[tuple[str, str], str]:
+    """Return the lines of the documentation's table, without its head."""
+    shown = document.read_text(encoding="utf-8").partition(f"{BEGIN}\n")[2].partition(END)[0].splitlines()
+    lines = [one for one in shown if one.startswith("| ") and _cells(one)[0] in STAGES]
+    return {(cloud, story): one for one in lines for cloud, story, *_ in [_cells(one)]}
+
+
+def _cells(line: str) -> list[str]:
+    return [one.strip() for one in line.split("|")[1:-1]]
+
+
+def record(found: Mapping[tuple[str, str], str], document: Path = DOCUMENT) -> None:
+    """Write the given lines into the documentation's table; those of other stories stay.
+
+    Raises ValueError without its marks.
+    """
+    write_between(document, BEGIN, END, table({**recorded(document), **found}))
 
 
 def _commit() -> str:
@@ -192,8 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Play the cases that the arguments name and return the exit code."""
     found = _arguments(arguments)
     verdicts = list(_read(found.read) if found.read else _play_and_write(_jobs(found), found.jobs, found.json))
-    lines = [*table(verdicts), "", *summary(verdicts)]
-    print("\n".join(lines))
+    lines = rows(verdicts)
+    print("\n".join(table(lines)))
     if found.record:
         record(lines)
     return 1 if any(one["wrong"] for one in verdicts) else 0
