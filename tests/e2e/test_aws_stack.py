@@ -423,6 +423,7 @@ def test_bad_input_is_one_sentence_with_a_remedy(tmp_path: Path, monkeypatch: py
     deploy = (*NATIVE, "--var", f"package={package}", "--yes")
     cases = {
         ("--var", "memory_mb=12"): "Set memory_mb to a whole number from 256 to 10240.",
+        ("--var", "function_name=with_underscore"): "Set function_name to at most 48 letters, digits and hyphens",
         ("--var", f"package={tmp_path / 'missing.zip'}"): "Name a file that exists",
         ("--var", "fleet=true"): "use --with terraform",
         ("--local-state", str(tmp_path)): "Remove it.",

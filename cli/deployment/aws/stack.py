@@ -603,7 +603,9 @@ class StackEngine:
 
 
 def _absent(error: ClientError) -> bool:
-    return code_of(error) == "ValidationError" and "does not exist" in message_of(error)
+    """Return whether no stack has the name of a request, or none can have it."""
+    message = message_of(error)
+    return code_of(error) == "ValidationError" and ("does not exist" in message or "at 'stackName' failed" in message)
 
 
 def _referring(node: Any, names: Mapping[str, str]) -> Any:

@@ -36,7 +36,9 @@ from localcloud.aws.stacks.types import KINDS
 from shared.runtime.clock import Clock
 
 LONGEST_BODY, LONGEST_FILE = 51_200, 1_048_576
+LONGEST_NAME = 128
 NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
+_NAME = "[a-zA-Z][-a-zA-Z0-9]*"
 _IAM = ("AWS::IAM::",)
 _NAMES_OF_IAM = ("RoleName", "PolicyName", "ManagedPolicyName", "UserName", "GroupName")
 _HOST = re.compile(r"^(?:(?P<bucket>[a-z0-9.-]+)\.)?s3[.-][a-z0-9-]*\.?amazonaws\.com")
@@ -47,6 +49,30 @@ IMPORTABLE = {name: kind.identifier for name, kind in KINDS.items() if kind.iden
 def refuse(message: str) -> AwsError:
     """Return the error of an invalid request."""
     return AwsError("ValidationError", message, 400)
+
+
+def _checked(operation: str, handler: Handler) -> Handler:
+    """Return a handler that refuses a name which no stack can have, as AWS does.
+
+    Sources: CreateStack in the CloudFormation API Reference; the words in hashicorp/terraform-provider-aws#42668
+    (creation) and aws/aws-toolkit-vscode#1427 (the operations that also take an id).
+    """
+    pattern = _NAME if operation == "CreateStack" else f"{_NAME}|arn:[-a-zA-Z0-9:/._+]*"
+
+    def handle(caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        name = str(params.get("StackName", ""))
+        if not name:
+            return handler(caller, params)
+        broken = [] if re.fullmatch(pattern, name) else [f"satisfy regular expression pattern: {pattern}"]
+        if len(name) > LONGEST_NAME and not name.startswith("arn:"):
+            broken.append(f"have length less than or equal to {LONGEST_NAME}")
+        if broken:
+            found = [f"Value '{name}' at 'stackName' failed to satisfy constraint: Member must {one}" for one in broken]
+            errors = "error" if len(found) == 1 else "errors"
+            raise refuse(f"{len(found)} validation {errors} detected: {'; '.join(found)}")
+        return handler(caller, params)
+
+    return handle
 
 
 class StacksApi:
@@ -69,7 +95,8 @@ class StacksApi:
             "ValidateTemplate": self._validate,
             "GetTemplateSummary": self._summary,
         }
-        self.operations: dict[str, Handler] = {**handlers, **Reads(engine).operations}
+        every: dict[str, Handler] = {**handlers, **Reads(engine).operations}
+        self.operations: dict[str, Handler] = {name: _checked(name, handler) for name, handler in every.items()}
 
     # Requests
 

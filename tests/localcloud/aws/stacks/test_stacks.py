@@ -315,6 +315,23 @@ def test_invalid_request_creates_no_stack(cloud: LocalAws, body: str, values: di
     assert "does not exist" in refusal(lambda: stack.client.describe_stacks(StackName="invalid"))
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("with_underscore", "regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"),
+        ("1st", "regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"),
+        ("a" * 129, "length less than or equal to 128"),
+    ],
+)
+def test_name_that_no_stack_can_have_is_refused(cloud: LocalAws, name: str, why: str) -> None:
+    """Creation refuses it in AWS's words, and so does a read of it, which would also take a stack's id."""
+    stack = Stack(cloud, name)
+    expected = f"1 validation error detected: Value '{name}' at 'stackName' failed to satisfy constraint: Member must"
+    assert refusal(stack.create).startswith(expected)
+    assert refusal(stack.create).endswith(why)
+    assert refusal(lambda: stack.status(name)).startswith(expected)
+
+
 def test_change_set_shows_replacement_and_removal(cloud: LocalAws) -> None:
     """A new name replaces the queue and what refers to it; the removed log group would be deleted."""
     stack = Stack(cloud, "shows")
