@@ -9,6 +9,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from moto.iam.models import iam_backends
 from moto.s3.responses import S3Response
 from moto.scheduler.models import scheduler_backends
 from moto.sqs import models as sqs_models
@@ -18,6 +19,7 @@ from localcloud.aws.arns import Where
 from localcloud.aws.errors import AwsError
 from localcloud.aws.faults import Attempt
 from localcloud.aws.platform.event_sources import EventSources
+from localcloud.aws.platform.schedules import check_expression
 from localcloud.aws.runtime.functions_api import LambdaApi
 from localcloud.aws.wire import AwsRequest
 
@@ -49,6 +51,10 @@ def corrected(aws_request: AwsRequest, attempt: Attempt, functions: LambdaApi, s
     called = (aws_request.service, aws_request.operation)
     if called == ("scheduler", "CreateScheduleGroup"):
         _refuse_second_group(str(aws_request.params.get("Name", "")), where)
+    if called in (("scheduler", "CreateSchedule"), ("scheduler", "UpdateSchedule")):
+        check_expression(str(aws_request.params["ScheduleExpression"]))
+    if aws_request.service == "iam" and aws_request.params.get("PermissionsBoundary"):
+        _refuse_missing_boundary(str(aws_request.params["PermissionsBoundary"]), where)
     of_lambda = aws_request.service == "lambda"
     function = functions.before(aws_request.operation, aws_request.params, where) if of_lambda else None
     mapped = called == ("lambda", "CreateEventSourceMapping")
@@ -69,6 +75,16 @@ def _refuse_second_group(name: str, where: Where) -> None:
     """Refuse an existing group: moto would replace it with an empty one and lose its schedules."""
     if name in scheduler_backends[where.account][where.region].schedule_groups:
         raise AwsError("ConflictException", f"Schedule group {name} already exists.", 409)
+
+
+def _refuse_missing_boundary(arn: str, where: Where) -> None:
+    """Refuse a boundary that does not exist; those of AWS itself always do, although moto may not have loaded them.
+
+    Source: the error NoSuchEntity of PutRolePermissionsBoundary in the IAM API Reference.
+    """
+    backend = iam_backends[where.account][arn.split(":")[1]]
+    if arn.split(":")[4] != "aws" and arn not in backend.managed_policies:
+        raise AwsError("NoSuchEntity", f"Policy {arn} does not exist or is not attachable.", 404)
 
 
 def _policy(params: dict[str, Any], where: Where) -> tuple[Any, Any] | None:

@@ -445,6 +445,45 @@ def test_bad_input_is_one_sentence_with_a_remedy(tmp_path: Path, monkeypatch: py
         refused(cloud, deploy, "tailpipe-exports migrate aws --to native")
 
 
+@slow
+@pytest.mark.usefixtures("fast")
+def test_refused_update_is_rolled_back_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What AWS refuses leaves the deployment as it was, and the message says which value to change."""
+    package, text = tmp_path / "package.zip", tmp_path / "text.zip"
+    package.write_bytes(built())
+    text.write_bytes(b"text")
+    missing = "arn:aws:iam::111122223333:policy/missing"
+    deploy = (*NATIVE, "--var", f"package={package}", "--var", "reserved_concurrency=-1", "--yes")
+    cases = {
+        "schedule=cron(15 * * * * *)": 'such as "rate(1 hour)", or six cron fields',
+        f"permissions_boundary_arn={missing}": "--var permissions_boundary_arn=ARN",
+        f"package={text}": "Give a package that tailpipe-exports package aws wrote",
+        "reserved_concurrency=1": "Add --var reserved_concurrency=-1",
+    }
+    with signed_in_organization(tmp_path, 1) as (cloud, _patch):
+        assert tailpipe(*deploy).exit_code == 0
+        before = live(cloud, "tailpipe-artifacts-.*")
+        cloud.world.lambda_api.concurrent_executions = 10
+        for given, remedy in cases.items():
+            rolled_back(cloud, (*deploy, "--var", given), remedy)
+            assert live(cloud, "tailpipe-artifacts-.*") == before
+        with zipfile.ZipFile(package, "a") as archive:
+            archive.writestr("VERSION", "next")
+        with monkeypatch.context() as patch:
+            patch.setattr(stack.StackEngine, "_upload", lambda *_arguments: None)
+            rolled_back(cloud, deploy, "it uploads the package first")
+        assert live(cloud, "tailpipe-artifacts-.*") == before
+        assert tailpipe(*deploy).exit_code == 0
+
+
+def rolled_back(cloud: LocalAws, arguments: tuple[str, ...], remedy: str) -> None:
+    """Expect that a deployment fails with a remedy, and that its update is rolled back."""
+    result = tailpipe(*arguments)
+    assert (result.exit_code, remedy in stderr_of(result)) == (1, True), (arguments, result.stderr)
+    assert "what was there before is there again" in stderr_of(result)
+    assert stack_status(cloud) == "UPDATE_ROLLBACK_COMPLETE"
+
+
 def refused(cloud: LocalAws, arguments: tuple[str, ...], remedy: str) -> None:
     """Expect that a command fails with a remedy and leaves neither a stack nor a bucket behind."""
     result = tailpipe(*arguments)

@@ -41,6 +41,14 @@ POLL_S = 2.0
 LONGEST_S = 2 * 3600.0
 NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 CANCELLED = "Resource creation cancelled"
+# What to change where AWS refuses a resource, by the words of its refusal.
+REMEDIES = {
+    "S3 Error Code: ": "Run the same command again: it uploads the package first.",
+    "Could not unzip": "Give a package that tailpipe-exports package aws wrote: --var package=FILE.",
+    "UnreservedConcurrentExecution": "Add --var reserved_concurrency=-1, or request a higher quota in Service Quotas.",
+    "is not attachable": "Give a policy that exists: --var permissions_boundary_arn=ARN.",
+    "Invalid Schedule Expression": 'Give a rate, such as "rate(1 hour)", or six cron fields with ? as one of the days.',
+}
 
 # The identifiers of existing resources by logical id.
 Adopts = Mapping[str, Mapping[str, str]]
@@ -448,7 +456,8 @@ class StackEngine:
                 and event["LogicalResourceId"] != name
                 and CANCELLED not in reason
             ):
-                found.append(Problem(f"{event['LogicalResourceId']}: {reason}", ""))
+                remedy = next((text for words, text in REMEDIES.items() if words in reason), "")
+                found.append(Problem(f"{event['LogicalResourceId']}: {reason}", remedy))
         yield from reversed(found)
         what = "nothing is left of it" if status == "ROLLBACK_COMPLETE" else "what was there before is there again"
         rolled = "ROLLBACK_COMPLETE" in status

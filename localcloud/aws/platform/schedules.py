@@ -9,6 +9,7 @@ retried. Source: "Setting up", "Confused deputy prevention", "Configuring a sche
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from typing import Any
 
@@ -25,6 +26,36 @@ from localcloud.aws.runtime.functions import Functions
 from shared.runtime.clock import Clock
 
 PRINCIPAL = "scheduler.amazonaws.com"
+
+
+def _field(value: str, more: str = "") -> str:
+    """Return the pattern of a cron field: values, ranges and steps, or what else the field takes."""
+    part = rf"(\*|{value})(-{value})?(/\d+)?"
+    return rf"({part}(,{part})*{more})"
+
+
+_DAY, _WEEKDAY = r"(0?[1-9]|[12]\d|3[01])", "([1-7]|SUN|MON|TUE|WED|THU|FRI|SAT)"
+_CRON = (
+    _field(r"[0-5]?\d"),
+    _field(r"([01]?\d|2[0-3])"),
+    _field(_DAY, rf"|\?|L|LW|{_DAY}W"),
+    _field("(0?[1-9]|1[0-2]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)"),
+    _field(_WEEKDAY, rf"|\?|{_WEEKDAY}?L|{_WEEKDAY}#[1-5]"),
+    _field(r"(19[7-9]\d|2[01]\d\d)"),
+)
+_OTHERS = (r"rate\([1-9]\d* (minute|hour|day)s?\)", r"at\(\d{4}(-\d\d){2}T\d\d(:\d\d){2}\)")
+
+
+def check_expression(expression: str) -> None:
+    """Raise AwsError for an expression that Scheduler refuses.
+
+    Sources: "Schedule types in EventBridge Scheduler" in its User Guide; the words in localstack/localstack#9284.
+    """
+    cron = re.fullmatch(rf"cron\({' '.join(_CRON)}\)", expression)
+    # One of the days, that of the month or that of the week, has to be "?".
+    if (cron and expression.count("?") == 1) or any(re.fullmatch(one, expression) for one in _OTHERS):
+        return
+    raise AwsError("ValidationException", f"Invalid Schedule Expression {expression}.", 400)
 
 
 class Schedules:

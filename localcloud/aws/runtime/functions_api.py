@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 from moto.awslambda.models import lambda_backends
+from moto.s3.models import FakeKey, s3_backends
+from moto.utilities.utils import get_partition
 
 from localcloud.aws.arns import Where
 from localcloud.aws.errors import AwsError
@@ -29,6 +33,7 @@ Answer = tuple[int, dict[str, str], bytes]
 CODE_BYTES = 80_530_636_800
 UNZIPPED_BYTES = 262_144_000
 ZIPPED_BYTES = 52_428_800
+LEAST_UNRESERVED = 100
 
 
 class LambdaApi:
@@ -99,9 +104,26 @@ class LambdaApi:
         """
         if operation in ("CreateFunction", "UpdateFunctionConfiguration"):
             check_variables((params.get("Environment") or {}).get("Variables") or {})
+        if operation in ("CreateFunction", "UpdateFunctionCode"):
+            _check_code(params.get("Code") or params, where)
+        if operation == "PutFunctionConcurrency":
+            self._check_reservation(str(params["FunctionName"]), int(params["ReservedConcurrentExecutions"]), where)
         if operation == "CreateFunction" or "FunctionName" not in params:
             return None
         return self._functions.find(where, str(params["FunctionName"]))
+
+    def _check_reservation(self, name: str, wanted: int, where: Where) -> None:
+        """Refuse to reserve what AWS keeps unreserved: 100 executions, or all of an account that has fewer.
+
+        Sources: "Configuring reserved concurrency" in the AWS Lambda Developer Guide; the words in
+        milliHQ/terraform-aws-next-js#251, and for an account with 10 in aws-samples/alarm-context-tool#2.
+        """
+        others = (one for one in lambda_backends[where.account][where.region].list_functions())
+        reserved = sum(int(one.reserved_concurrency or 0) for one in others if one.function_name != name)
+        least = min(LEAST_UNRESERVED, self.concurrent_executions)
+        if self.concurrent_executions - reserved - wanted < least:
+            message = "Specified ReservedConcurrentExecutions for function decreases account's "
+            raise _invalid(f"{message}UnreservedConcurrentExecution below its minimum value of [{least}].")
 
     def after(self, operation: str, function: Any) -> None:
         """Correct moto's state after it answered a request."""
@@ -143,3 +165,38 @@ class LambdaApi:
     def _arn(self, caller: Caller, params: dict[str, Any]) -> str:
         place = Where(caller.account, caller.region)
         return str(self._functions.find(place, str(params["FunctionName"])).function_arn)
+
+
+def _check_code(code: Mapping[str, Any], where: Where) -> None:
+    """Refuse code that is not in S3, or in another region, or not a zip.
+
+    Sources of the words: aws-solutions/aws-waf-security-automations#135 (key),
+    aws-solutions/dynamic-image-transformation-for-amazon-cloudfront#115 (bucket), gilt/s3-sftp-bridge#9 (region),
+    aws-samples/aws-rds-snapshot-management#4 (zip).
+    """
+    content = code.get("ZipFile")
+    if "S3Bucket" in code:
+        bucket = s3_backends[where.account][get_partition(where.region)].buckets.get(str(code["S3Bucket"]))
+        if bucket is None:
+            raise _unread("NoSuchBucket", "The specified bucket does not exist")
+        if bucket.region_name != where.region:
+            again = "Please use this region to retry the request"
+            raise _unread("PermanentRedirect", f"The bucket is in this region: {bucket.region_name}. {again}")
+        version = code.get("S3ObjectVersion")
+        key = bucket.keys.get(str(code["S3Key"]))
+        if version is not None:
+            versions = bucket.keys.getlist(str(code["S3Key"]), default=[])
+            key = next((one for one in versions if one.version_id == version), None)
+        if not isinstance(key, FakeKey):
+            raise _unread("NoSuchKey", "The specified key does not exist.")
+        content = key.value
+    if content is not None and not zipfile.is_zipfile(io.BytesIO(content)):
+        raise _invalid("Could not unzip uploaded file. Please check your file, then try to upload again.")
+
+
+def _unread(code: str, message: str) -> AwsError:
+    return _invalid(f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {message}")
+
+
+def _invalid(message: str) -> AwsError:
+    return AwsError("InvalidParameterValueException", message, 400)

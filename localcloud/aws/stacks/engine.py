@@ -12,6 +12,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -259,7 +260,13 @@ class Engine:
                         f"Resource of type '{resource.type}' with identifier '{taken}' already exists. "
                         "(HandlerErrorCode: AlreadyExists)"
                     )
-                resource.physical = kind.create(at, resource.props)
+                try:
+                    resource.physical = kind.create(at, resource.props)
+                except _FAILURES:
+                    # What was created before the refusal is the stack's, and its rollback deletes it.
+                    with suppress(*_FAILURES):
+                        resource.physical = kind.taken(at, resource.props)
+                    raise
             self._learn(kind, at, resource)
         except _FAILURES as error:
             stack.mark_resource(self._now(), resource, f"{verb}_FAILED", reason_of(error))

@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
+from tests.localcloud.aws.runtime.zips import ECHO, zipped
 
 TEMPLATE = """
 Parameters:
@@ -54,7 +55,44 @@ Outputs:
   Arn: {Value: !GetAtt Queue.Arn, Export: {Name: !Sub "${Name}-arn"}}
   Second: {Value: !Select [1, !Split [":", !GetAtt Queue.Arn]]}
 """
-SETTLED = ("_COMPLETE", "_FAILED")
+FUNCTION = """
+Parameters:
+  Name: {Type: String}
+  Bucket: {Type: String, Default: codes}
+  Key: {Type: String, Default: package.zip}
+  Reserved: {Type: Number, Default: 1}
+  Schedule: {Type: String, Default: rate(1 hour)}
+  Boundary: {Type: String, Default: "arn:aws:iam::aws:policy/PowerUserAccess"}
+Resources:
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      RoleName: !Ref Name
+      PermissionsBoundary: !Ref Boundary
+      AssumeRolePolicyDocument:
+        Version: "2012-10-17"
+        Statement:
+          Effect: Allow
+          Principal: {Service: [lambda.amazonaws.com, scheduler.amazonaws.com]}
+          Action: sts:AssumeRole
+  Function:
+    Type: AWS::Lambda::Function
+    Properties:
+      FunctionName: !Ref Name
+      Role: !GetAtt Role.Arn
+      Runtime: python3.13
+      Handler: code_of_test.handler
+      Code: {S3Bucket: !Ref Bucket, S3Key: !Ref Key}
+      ReservedConcurrentExecutions: !Ref Reserved
+  RunSchedule:
+    Type: AWS::Scheduler::Schedule
+    Properties:
+      Name: !Ref Name
+      ScheduleExpression: !Ref Schedule
+      FlexibleTimeWindow: {Mode: "OFF"}
+      Target: {Arn: !GetAtt Function.Arn, RoleArn: !GetAtt Role.Arn}
+"""
+NAMED = {"Capabilities": ["CAPABILITY_NAMED_IAM"]}
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +119,9 @@ class Stack:
         made = self.client.create_stack(StackName=self.name, TemplateBody=body, Parameters=given, **(options or {}))
         return self.settled(made["StackId"])
 
-    def update(self, body: str = TEMPLATE, **values: str) -> str:
-        self.client.update_stack(StackName=self.name, TemplateBody=body, Parameters=self.parameters(values))
+    def update(self, body: str = TEMPLATE, options: Mapping[str, Any] | None = None, **values: str) -> str:
+        given = self.parameters(values)
+        self.client.update_stack(StackName=self.name, TemplateBody=body, Parameters=given, **(options or {}))
         return self.settled(self.name)
 
     def change(
@@ -251,6 +290,68 @@ def test_failed_update_restores_what_was_before(cloud: LocalAws) -> None:
     groups = cloud.client("logs").describe_log_groups(logGroupNamePrefix="/restores")["logGroups"]
     assert groups[0]["retentionInDays"] == 7
     assert stack.update(Days="30") == "UPDATE_COMPLETE"
+
+
+REFUSED: dict[str, tuple[dict[str, str], str, str]] = {
+    "missing_package": ({"Key": "missing.zip"}, "Function", "S3 Error Code: NoSuchKey"),
+    "missing_bucket": ({"Bucket": "missing"}, "Function", "S3 Error Code: NoSuchBucket"),
+    "other_region": ({"Bucket": "elsewhere"}, "Function", "S3 Error Code: PermanentRedirect"),
+    "no_zip": ({"Key": "text.zip"}, "Function", "Could not unzip uploaded file."),
+    "reservation": ({"Reserved": "901"}, "Function", "below its minimum value of [100]."),
+    "schedule": ({"Schedule": "cron(0 9 * * * *)"}, "RunSchedule", "Invalid Schedule Expression cron(0 9 * * * *)."),
+    "boundary": ({"Boundary": "arn:aws:iam::111122223333:policy/missing"}, "Role", "policy/missing does not exist"),
+}
+
+
+@pytest.fixture(scope="module")
+def packages(cloud: LocalAws) -> None:
+    """Put a package into a bucket of the region, beside what is none, and into one of another region."""
+    here, home = cloud.client("s3"), cloud.client("s3@home")
+    here.create_bucket(Bucket="codes", CreateBucketConfiguration={"LocationConstraint": cloud.region})
+    home.create_bucket(Bucket="elsewhere")
+    for client, name in ((here, "codes"), (home, "elsewhere")):
+        client.put_object(Bucket=name, Key="package.zip", Body=zipped(ECHO))
+    here.put_object(Bucket="codes", Key="text.zip", Body=b"text")
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_value_rolls_creation_and_update_back(cloud: LocalAws, case: str) -> None:
+    """Creation leaves nothing, an update what was there before; the reason is that of the service."""
+    values, logical, why = REFUSED[case]
+    stack = Stack(cloud, case.replace("_", "-"))
+    assert stack.create(FUNCTION, NAMED, **values) == "ROLLBACK_COMPLETE"
+    assert why in stack.reason(logical, "CREATE_FAILED")
+    assert "Function not found" in refusal(lambda: live(cloud, stack.name))
+    assert "not found" in refusal(lambda: cloud.client("iam").get_role(RoleName=stack.name))
+    stack.delete()
+    assert stack.create(FUNCTION, NAMED) == "CREATE_COMPLETE"
+    before = live(cloud, stack.name)
+    assert stack.update(FUNCTION, NAMED, **values) == "UPDATE_ROLLBACK_COMPLETE"
+    assert why in stack.reason(logical, "UPDATE_FAILED")
+    assert live(cloud, stack.name) == before
+    assert stack.update(FUNCTION, NAMED, Schedule="cron(15 * * * ? *)") == "UPDATE_COMPLETE"
+
+
+@pytest.mark.usefixtures("packages")
+def test_rollback_needs_the_package_from_before(cloud: LocalAws) -> None:
+    """It fails where this package was deleted, as nothing else holds the function's former code."""
+    stack, s3 = Stack(cloud, "gone"), cloud.client("s3")
+    s3.put_object(Bucket="codes", Key="old.zip", Body=zipped(ECHO))
+    assert stack.create(FUNCTION, NAMED, Key="old.zip") == "CREATE_COMPLETE"
+    s3.delete_object(Bucket="codes", Key="old.zip")
+    assert stack.update(FUNCTION, NAMED, Key="package.zip", Schedule="hourly") == "UPDATE_ROLLBACK_FAILED"
+
+
+def live(cloud: LocalAws, name: str) -> tuple[str, Any, str]:
+    """Return the code, the reservation and the boundary of a function's stack as they are."""
+    found = cloud.client("lambda").get_function(FunctionName=name)
+    role = cloud.client("iam").get_role(RoleName=name)["Role"]
+    return (
+        found["Configuration"]["CodeSha256"],
+        found["Concurrency"]["ReservedConcurrentExecutions"],
+        role["PermissionsBoundary"]["PermissionsBoundaryArn"],
+    )
 
 
 def test_resource_that_exists_already_fails_the_stack(cloud: LocalAws) -> None:
