@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from cli.deployment.engine import HasNativeEngine
 from cli.deployment.model import CHOSEN, Deployed, OperatorError, Place, Problem
 from cli.deployment.operator import Cloud, Operator
 from cli.deployment.output import problem_documents, show_findings, show_place, show_problems, with_error
@@ -117,10 +118,11 @@ def _select(session: Session, found: Sequence[Deployed], function: str) -> tuple
     return replace(session, operator=session.operator.select(candidates[0].name)), candidates[0]
 
 
-def open_deployed(cloud: Cloud, function: str) -> Session:
+def open_deployed(cloud: Cloud, function: str, *, removing: bool = False) -> Session:
     """Open the named deployment, else the only one; if nothing is deployed or visible, only the place.
 
-    Raises OperatorError for an unknown name, and for several functions without a name.
+    Raises OperatorError for an unknown name, and for several functions without a name. With `removing`, the named
+    function may be missing from a deployment that its cloud's own service holds: its creation may have failed.
     """
     session = open_session(cloud, chosen(function))
     try:
@@ -128,7 +130,13 @@ def open_deployed(cloud: Cloud, function: str) -> Session:
     except OperatorError:
         # A caller who may not list functions may still call the one with the usual or given name.
         return session
-    return _select(session, found, function)[0]
+    try:
+        return _select(session, found, function)[0]
+    except OperatorError:
+        operator = session.operator
+        if removing and function and isinstance(operator, HasNativeEngine) and operator.held_by_native():
+            return session
+        raise
 
 
 def require_rights(session: Session) -> None:

@@ -269,6 +269,45 @@ def test_removal_of_a_deployment_without_its_app_keeps_the_data(azure: LocalAzur
     assert kept(azure) == b"cost data"
 
 
+@pytest.mark.parametrize("name", ["rich", "listed"])
+def test_unfinished_deployment_of_any_name_is_removed(azure: LocalAzure, tmp_path: Path, name: str) -> None:
+    """Its names are in the record that the template's deployment left in the resource group that it tagged."""
+    named = {"function_name": "costs", "resource_group_name": "platform-costs"}
+    azure.fault("Microsoft.Web/sites/write", "Odd", "not now", status=400, times=None)
+    failed = tailpipe(*command(name, azure, tmp_path, **named), "--yes")
+    assert (failed.exit_code, azure.world.sites) == (1, {}), failed.stderr
+    everything = ("--delete-exports", "--delete-data")
+    preview = tailpipe("destroy", "azure", "--dry-run")
+    assert (preview.exit_code, "costs-" in preview.stderr) == (2, True), preview.stderr
+    removed = tailpipe("destroy", "azure", "--confirm", azure.tenant, *everything)
+    assert removed.exit_code == 0, removed.stderr
+    assert nothing(remains(azure)), remains(azure)
+    assert (azure.subscription_ids[0], "platform-costs") not in azure.world.resource_groups
+
+
+def test_one_of_several_unfinished_deployments_is_chosen_by_name(azure: LocalAzure, tmp_path: Path) -> None:
+    """Without a name nothing is removed, and the names are shown; a name of none is refused."""
+    azure.fault("Microsoft.Web/sites/write", "Odd", "not now", status=400, times=None)
+    for one in ("costs", "trial"):
+        own = {"storage_account_name": f"{one}data", "host_storage_account_name": f"{one}host"}
+        named = {"function_name": one, "resource_group_name": one, **own}
+        assert tailpipe(*command("listed", azure, tmp_path, **named), "--yes").exit_code == 1
+    end = azure.subscription_ids[0][-6:]
+    before = remains(azure)
+    unnamed = tailpipe("destroy", "azure", "--confirm", azure.tenant)
+    said = " ".join(unnamed.stderr.split())
+    assert unnamed.exit_code == 1
+    assert f"several deployments lack their function app: costs-{end}, trial-{end} Choose one of them" in said
+    unknown = tailpipe("destroy", "azure", "--confirm", azure.tenant, "--function", f"other-{end}")
+    assert (unknown.exit_code, f"no function other-{end} is deployed here" in unknown.stderr) == (1, True)
+    assert remains(azure) == before
+    chosen = tailpipe("destroy", "azure", "--confirm", azure.tenant, "--function", f"trial-{end}")
+    assert chosen.exit_code == 0, chosen.stderr
+    assert sorted(azure.world.accounts) == ["costsdata", "costshost", "trialdata"]
+    assert tailpipe("destroy", "azure", "--confirm", azure.tenant).exit_code == 0
+    assert nothing(remains(azure), "costsdata", "trialdata"), remains(azure)
+
+
 def test_removal_that_lacks_a_right_is_continued_and_keeps_the_data(azure: LocalAzure, tmp_path: Path) -> None:
     """The app is gone by then, and with it the settings that name the accounts; a group of others stays."""
     deploy = command("defaults", azure, tmp_path)

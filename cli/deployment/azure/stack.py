@@ -29,7 +29,16 @@ from cli.deployment.azure.preflight import PROVIDERS
 from cli.deployment.azure.rights import APP_IDS
 from cli.deployment.azure.session import MANAGEMENT_GROUPS, Session
 from cli.deployment.azure.stack_input import camel, refused, require_package
-from cli.deployment.azure.stack_removal import Removed, placed, records, removals, remove
+from cli.deployment.azure.stack_removal import (
+    DEPLOYMENTS,
+    RESOURCES,
+    Removed,
+    placed,
+    records,
+    removals,
+    remove,
+    unfinished,
+)
 from cli.deployment.engine import Plan, Planning, Variable
 from cli.deployment.model import Change, Kept, OperatorError, Problem
 from cli.deployment.operator import Tell
@@ -152,9 +161,9 @@ class AzureStack:
         The record that `held` looks for is the last one.
         """
         group, function = placed(self._session, deployed(self._session))
-        start = f"{group}/providers/Microsoft.Resources/deployments/{function}"
+        start = f"{group}{DEPLOYMENTS}/{function}"
         found = [one for one in records(self._session, group, function) if one.id != start]
-        remove(self._session, sorted(found, key=lambda one: one.id == f"{start}-resources"), tell)
+        remove(self._session, sorted(found, key=lambda one: one.id == f"{start}{RESOURCES}"), tell)
 
     @property
     def _names(self) -> Names:
@@ -278,8 +287,11 @@ class AzureStack:
 
 def held(session: Session) -> bool:
     """Return whether a launch template made this deployment, from the portal or by this command."""
-    group, function = placed(session, deployed(session))
-    return session.rest.get(f"{group}/providers/Microsoft.Resources/deployments/{function}-resources", API) is not None
+    app = deployed(session)
+    if app is None:
+        return bool(unfinished(session))
+    group, function = placed(session, app)
+    return session.rest.get(f"{group}{DEPLOYMENTS}/{function}{RESOURCES}", API) is not None
 
 
 def with_template(group: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from cli.deployment.azure.app import SITES_API, TAG, TAGGED, FunctionApp
+from cli.deployment.azure.app import NAME_VARIABLE, SITES_API, TAG, TAGGED, FunctionApp
 from cli.deployment.azure.connector import Connector, connector, containers
 from cli.deployment.azure.existing import POLICY_API, custom_roles
 from cli.deployment.azure.functions import deployed
 from cli.deployment.azure.names import names
 from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
 from cli.deployment.azure.remove import DATA, IDENTITY, delete_generated
-from cli.deployment.azure.session import Session
-from cli.deployment.model import Kept
+from cli.deployment.azure.session import MANAGEMENT_GROUPS, Session
+from cli.deployment.model import Kept, OperatorError, Problem
 from cli.deployment.operator import Tell
 from cli.deployment.output import number_of
 from shared.errors import NotFound
@@ -23,6 +23,9 @@ from shared.errors import NotFound
 RESOURCES_API = "2021-04-01"
 DEPLOYMENTS_API = "2022-09-01"
 GROUP = "Microsoft.Resources/resourceGroups"
+DEPLOYMENTS = "/providers/Microsoft.Resources/deployments"
+# The template's deployment of what is in its resource group: the end of its name.
+RESOURCES = "-resources"
 # The container of the tenant registry, which other principals write to.
 REGISTRY = "blobServices/default/containers/tailpipe-registry"
 # In the order of their removal: what refers to a resource goes before it.
@@ -51,11 +54,39 @@ class Removed:
     api: str
 
 
+def unfinished(session: Session) -> list[tuple[str, str]]:
+    """Return the template's deployments that left a record, the named one only: id of the resource group, app's name.
+
+    The template tags its resource group, whatever its name is.
+    """
+    wanted = session.environment.get(NAME_VARIABLE, "").strip().lower()
+    found = []
+    for group in session.rest.listed(f"{session.path}/resourceGroups", RESOURCES_API):
+        if (group.get("tags") or {}).get(TAG) != TAGGED:
+            continue
+        for one in session.rest.listed(f"{group['id']}{DEPLOYMENTS}", DEPLOYMENTS_API):
+            function = str(one["name"]).removesuffix(RESOURCES)
+            if function != one["name"] and wanted in ("", function.lower()):
+                found.append((str(group["id"]), function))
+    return found
+
+
 def placed(session: Session, app: FunctionApp | None) -> tuple[str, str]:
-    """Return the id of a deployment's resource group and the app's name; without an app, those of the defaults."""
+    """Return the id of a deployment's resource group and the app's name.
+
+    Without an app, as its creation failed or its removal was interrupted, they are those of the template's deployment
+    that left a record, else the defaults. Raises OperatorError if several did.
+    """
     name = names(session.subscription, {})
-    group, function = (app.id.split("/")[4], app.name) if app else (name.group, name.function)
-    return f"{session.path}/resourceGroups/{group}", function
+    if app is not None:
+        return f"{session.path}/resourceGroups/{app.id.split('/')[4]}", app.name
+    left = unfinished(session)
+    if len(left) > 1:
+        several = ", ".join(sorted(function for _, function in left))
+        raise OperatorError(
+            Problem(f"several deployments lack their function app: {several}", "Choose one of them: --function NAME.")
+        )
+    return left[0] if left else (f"{session.path}/resourceGroups/{name.group}", name.function)
 
 
 def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
@@ -98,7 +129,7 @@ def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
 
 def _given(session: Session, group: str, function: str) -> Mapping[str, Any]:
     """Return the parameters of a template's deployment and the names made of them, from its record; {} without one."""
-    record = f"{group}/providers/Microsoft.Resources/deployments/{function}-resources"
+    record = f"{group}{DEPLOYMENTS}/{function}{RESOURCES}"
     found = (session.rest.get(record, DEPLOYMENTS_API) or {}).get("properties") or {}
     given: Mapping[str, Any] = ((found.get("parameters") or {}).get("deployment") or {}).get("value") or {}
     return given
@@ -111,6 +142,7 @@ def _elsewhere(given: Mapping[str, Any]) -> list[str]:
         *(given.get("destinationSubscriptions") or ()),
         *(given.get("destinationGroups") or ()),
         *(f"/subscriptions/{one}" for one in given.get("includeSubscriptions") or ()),
+        *(f"{MANAGEMENT_GROUPS}/{one}" for one in [given.get("managementGroupId")] if one),
         *(one.partition("/providers/")[0] for one in resources if one),
     ]
 
@@ -151,7 +183,7 @@ def _roles(session: Session, scope: str, function: str) -> Iterator[Removed]:
 def records(session: Session, group: str, function: str, more: Sequence[str] = ()) -> Iterator[Removed]:
     """Yield the records of a template's deployments, in its resource group, its subscription, its scopes and `more`."""
     for scope in dict.fromkeys((group, session.path, *session.scopes, *more)):
-        path = f"{scope}/providers/Microsoft.Resources/deployments"
+        path = f"{scope}{DEPLOYMENTS}"
         for one in session.rest.listed(path, DEPLOYMENTS_API):
             if str(one["name"]) == function or str(one["name"]).startswith(f"{function}-"):
                 yield Removed(f"{path}/{one['name']}", "Microsoft.Resources/deployments", DEPLOYMENTS_API)

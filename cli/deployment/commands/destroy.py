@@ -39,7 +39,7 @@ def destroy(
             raise OperatorError(
                 Problem("--delete-data alone would leave exports without a destination", "Add --delete-exports.")
             )
-        session = open_deployed(cloud, function)
+        session = open_deployed(cloud, function, removing=True)
         with ExitStack() as stack:
             engine = engine_of_deployed(stack, session, local_state)
             return _destroy(session, engine, removal, confirm, dry_run)
