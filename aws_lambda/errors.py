@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -220,17 +222,22 @@ RIGHTS_REMEDY = (
 )
 
 
-def translate(error: Exception) -> ReportedError:
+def translator(region: str) -> Callable[[Exception], ReportedError]:
+    """Return `translate` for calls in the partition of a region, whose console the steps link to."""
+    return partial(translate, region=region)
+
+
+def translate(error: Exception, region: str = "us-east-1") -> ReportedError:
     """Return the engine's error for any exception that a call raises, always with a remedy."""
-    found = _translated(error)
+    found = _translated(error, region)
     if not found.remedy:
         found.remedy = REMEDIES.get(found.code, PASSING_REMEDY if isinstance(found, Transient) else UNLISTED_REMEDY)
     return found
 
 
-def _translated(error: Exception) -> ReportedError:
+def _translated(error: Exception, region: str) -> ReportedError:
     if isinstance(error, ClientError):
-        return _answer(error)
+        return _answer(error, region)
     no_credentials = (
         NoCredentialsError,
         PartialCredentialsError,
@@ -275,7 +282,7 @@ def observed(error: CloudError, what: str) -> Observation:
     return as_bulk_observation(error, manual_step)
 
 
-def _answer(error: ClientError) -> ReportedError:
+def _answer(error: ClientError, region: str) -> ReportedError:
     answer = error.response.get("Error", {})
     code, message = str(answer.get("Code", "")), clean(str(answer.get("Message", "")))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -287,7 +294,7 @@ def _answer(error: ClientError) -> ReportedError:
     if code in CREDENTIALS:
         return RunStopped("credentials", f"{error.operation_name} answered {code}", CREDENTIALS_REMEDY)
     if code in ACCOUNT:
-        return Manual("account-refused", manual_steps.account_refused(said), said)
+        return Manual("account-refused", manual_steps.account_refused(said, region), said)
     if code.startswith(KMS) and code not in DENIALS:
         return Manual("kms-key-unusable", manual_steps.key_unusable(said), said)
     if code in DENIALS:

@@ -12,7 +12,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from aws_lambda.clients import RATES, Clients, own_account, warm_clients
 from aws_lambda.deliveries import announcer_of, delivery_documents
-from aws_lambda.errors import translate
+from aws_lambda.errors import translator
 from aws_lambda.events import MEMBERSHIP, membership
 from aws_lambda.log import SERVICE, powertools_sink
 from aws_lambda.provider import AwsCloud
@@ -147,7 +147,8 @@ def run_once(
     settings = read_settings(environment)
     request = msgspec.structs.replace(request, tenant=settings.tenant)
     own = warm_clients(settings.at_home(), environment)
-    run = RunContext("aws", settings.engine, with_tenant(sink, settings.tenant), clock, seconds, RATES, translate, seed)
+    named, translate = with_tenant(sink, settings.tenant), translator(settings.region)
+    run = RunContext("aws", settings.engine, named, clock, seconds, RATES, translate, seed)
     home = account or own_account(own, run)
     payer, clients = _payer(settings, environment, home, own)
     cloud = AwsCloud(settings, payer, clients, run)
@@ -175,7 +176,7 @@ def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tupl
     """
     settings = read_settings(environment)
     own = warm_clients(settings.at_home(), environment)
-    run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+    run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translator(settings.region))
     return S3Store(settings, own_account(own, run), own, run), run
 
 
@@ -186,7 +187,7 @@ def open_deliveries(environment: Mapping[str, str], sink: Sink, clock: Clock) ->
     """
     settings = read_settings(environment)
     own = warm_clients(settings.at_home(), environment)
-    run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+    run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translator(settings.region))
     payer, clients = _payer(settings, environment, own_account(own, run), own)
     clients.enter(run)
     return delivery_documents(settings, payer, clients, run), run

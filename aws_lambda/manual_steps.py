@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from aws_lambda.settings import partition_of
 from shared.model import ManualStep
 
-CONSOLE = "https://console.aws.amazon.com/costmanagement/home#/bcm-data-exports"
+# Below the region. Sources: "AWS Management Console endpoints and quotas", AWS General Reference; for aws-eusc, "AWS
+# service endpoints", AWS European Sovereign Cloud General Reference (docs.aws.eu), where only this form is listed.
+CONSOLES = {
+    "aws": "console.aws.amazon.com",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-eusc": "console.amazonaws-eusc.eu",
+}
 SERVICE = "bcm-data-exports.amazonaws.com"
 POLICY_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-s3-bucket.html"
 QUOTAS_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-quotas.html"
@@ -19,6 +27,15 @@ FEATURES_URL = "https://docs.aws.amazon.com/organizations/latest/userguide/orgs_
 KEYS_URL = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html"
 RETRY = "The function tries again once a day. To try now: tailpipe-exports run aws --scope {account}"
 ROLES_URL = "https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_manage.html"
+
+
+def console_url(region: str, page: str) -> str:
+    """Return the address of a page in the console of a region's partition."""
+    return f"https://{region}.{CONSOLES.get(partition_of(region), CONSOLES['aws'])}/{page}"
+
+
+def _exports_url(region: str) -> str:
+    return console_url(region, "costmanagement/home#/bcm-data-exports")
 
 
 def bucket_name_taken(bucket: str) -> ManualStep:
@@ -159,7 +176,7 @@ def export_recreate(what: str, name: str, arn: str) -> ManualStep:
             f"Delete the export: aws bcm-data-exports delete-export --export-arn {arn} --region {region}",
             f"Then run: tailpipe-exports run aws. The run creates {name} again; delivered files are kept.",
         ),
-        CONSOLE,
+        _exports_url(region),
     )
 
 
@@ -177,12 +194,15 @@ def export_contested(name: str, arn: str, fields: Sequence[str], times: int) -> 
             "Remove the second deployment (tailpipe-exports destroy aws), or remove the export from the other tool.",
             "Then run: tailpipe-exports run aws. Without that, the function tries again after a day.",
         ),
-        CONSOLE,
+        _exports_url(region),
     )
 
 
-def name_taken(name: str, said: str) -> ManualStep:
-    """Return the steps for an export name that AWS reports as taken although no such export is listed."""
+def name_taken(name: str, said: str, region: str) -> ManualStep:
+    """Return the steps for an export name that AWS reports as taken although no such export is listed.
+
+    `region` is that of the exports.
+    """
     return ManualStep(
         f"the export {name} cannot be created: AWS reports the name as taken, but lists no export with it: {said}",
         (
@@ -192,7 +212,7 @@ def name_taken(name: str, said: str) -> ManualStep:
             ),
             "If nothing on that page has this name, open an AWS Support case for Data Exports.",
         ),
-        CONSOLE,
+        _exports_url(region),
     )
 
 
@@ -209,12 +229,15 @@ def export_quota(name: str, table: str, existing: Sequence[str]) -> ManualStep:
     )
 
 
-def export_foreign(name: str, where: str) -> ManualStep:
-    """Return the step for an export that has the function's name and delivers elsewhere."""
+def export_foreign(name: str, where: str, region: str) -> ManualStep:
+    """Return the step for an export that has the function's name and delivers elsewhere.
+
+    `region` is that of the exports.
+    """
     return ManualStep(
         f"an export named {name} exists that this function did not create: it delivers to {where}. It was not changed",
         ("Delete it, or recreate it under another name; the next run then creates the export.",),
-        CONSOLE,
+        _exports_url(region),
     )
 
 
@@ -331,15 +354,15 @@ def refused(code: str, what: str, said: str) -> ManualStep:
     return ManualStep(f"{what} was denied: {why}. AWS says: {said}", (step,), ACCESS_URL)
 
 
-def account_refused(said: str) -> ManualStep:
-    """Return the steps for an account that AWS rejects as a whole."""
+def account_refused(said: str, region: str) -> ManualStep:
+    """Return the steps for an account that AWS rejects as a whole; `region` is one of its partition."""
     return ManualStep(
         f"AWS rejects requests of this account: {said}",
         (
             "Complete the account's sign-up (payment method, contact verification) in the billing console.",
             "If the sign-up is complete, open an AWS Support case of the type Account and billing.",
         ),
-        "https://console.aws.amazon.com/billing/home#/account",
+        console_url(region, "billing/home#/account"),
     )
 
 

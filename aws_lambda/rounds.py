@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from aws_lambda.clients import RATES, own_account, warm_clients
-from aws_lambda.errors import translate
+from aws_lambda.errors import translator
 from aws_lambda.resources.tenant_grants import TenantGrants
 from aws_lambda.secrets import webhook_of
 from aws_lambda.settings import read_settings
@@ -39,7 +39,7 @@ class Fleet:
         self._environment = environment
         settings = read_settings(environment)
         clients = warm_clients(settings, environment)
-        self._run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translate)
+        self._run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translator(settings.region))
         home = account or own_account(clients, self._run)
         self._sink, self._home = sink, home
         self._secret = webhook_of(settings, clients, self._run)

@@ -58,6 +58,7 @@ class Exports:
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext, bucket: Bucket) -> None:
         self._settings = settings
         self._account = account
+        self._region = EXPORT_REGIONS.get(settings.partition, settings.region)
         self._datasets = datasets_of(settings)
         self._api = ExportsApi(settings, account, clients, run)
         self._run = run
@@ -216,7 +217,7 @@ class Exports:
                 actual,
                 ownership=Ownership.FOREIGN,
                 code="export-foreign",
-                manual_step=manual_steps.export_foreign(target.key.name, address_of(export)),
+                manual_step=manual_steps.export_foreign(target.key.name, address_of(export), self._region),
                 facts=known,
             )
         if actual["table"] != dataset.table:
@@ -271,7 +272,7 @@ class Exports:
                 f"{error.message}, but no export with this name is listed yet",
                 "The next runs try again; after five tries the report has the steps to take.",
                 escalation=EscalationPolicy(tries=5),
-                manual_step=manual_steps.name_taken(target.key.name, error.message),
+                manual_step=manual_steps.name_taken(target.key.name, error.message, self._region),
             ) from error
         seen = self._present(target, answer, {})
         if not isinstance(seen, Present):

@@ -9,6 +9,7 @@ import pytest
 
 from aws_lambda.clients import RATES, Clients
 from aws_lambda.errors import translate
+from aws_lambda.manual_steps import CONSOLES
 from aws_lambda.provider import AwsCloud
 from aws_lambda.settings import read_settings
 from aws_lambda.targets import own_statements
@@ -16,6 +17,8 @@ from shared.model import Enumeration, Health, Present, Scope, Verb
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
 from shared.state.document import fresh
+from tailpipe_exports import FILES
+from tests.aws_lambda.resources.test_exports import create, definition
 from tests.aws_lambda.support import EXPORT, START, action, local_aws, run, verbs
 
 ACCOUNT = "111122223333"
@@ -61,6 +64,34 @@ def test_function_works_in_every_partition(partition: str) -> None:
         assert EXPORT in cloud.exports()
         assert len(cloud.instances()) == 2
         assert set(verbs(run(cloud))) == {"KEEP"}
+
+
+HOSTS = {
+    "aws": "console.aws.amazon.com",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-eusc": "console.amazonaws-eusc.eu",
+}
+
+
+@pytest.mark.parametrize("partition", sorted(REGIONS))
+def test_steps_link_to_the_console_of_the_partition(partition: str) -> None:
+    """An account has only its own partition's console: a foreign export and an account without sign-up link to it."""
+    with local_aws(accounts=1, kind="standalone", partition=partition) as cloud:
+        region, home, host = cloud.region, REGIONS[partition][1], HOSTS[partition]
+        create(cloud, definition(cloud, S3Prefix="finance", S3Region=region))
+        (foreign,) = run(cloud).report["manual"]
+        assert foreign["url"] == f"https://{home}.{host}/costmanagement/home#/bcm-data-exports"
+        cloud.faults.add("bcm-data-exports", "*", "OptInRequired", times=None)
+        urls = {one["code"]: one["url"] for one in run(cloud).report["manual"]}
+        assert urls["account-refused"] == f"https://{region}.{host}/billing/home#/account"
+
+
+def test_consoles_are_in_one_table() -> None:
+    """No other module names a console's host."""
+    folders = (FILES / "aws_lambda", FILES / "cli")
+    named = [path.name for folder in folders for path in folder.rglob("*.py") if HOSTS["aws"] in path.read_text()]
+    assert (named, CONSOLES) == (["manual_steps.py"], HOSTS)
 
 
 def test_bucket_may_be_in_another_region_of_the_partition() -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 
+from aws_lambda.manual_steps import console_url
 from cli.deployment.aws import template
 from cli.deployment.aws.account_kind import account_kind
 from cli.deployment.aws.parameters import parameters
@@ -25,14 +26,6 @@ STACK = "tailpipe-exports"
 TEMPLATE, HOME_TEMPLATE = "template.yaml", "home-events.yaml"
 # Parameters of the stack that forwards events from the partition's home region.
 HOME_PARAMETERS = ("AccountKind", "ConnectorRoleName", "FunctionName", "PermissionsBoundaryArn", "TailpipePrincipalArn")
-# Below the region. Sources: "AWS Management Console endpoints and quotas", AWS General Reference; for aws-eusc, "AWS
-# service endpoints", AWS European Sovereign Cloud General Reference (docs.aws.eu), where only this form is listed.
-CONSOLES = {
-    "aws": "console.aws.amazon.com",
-    "aws-us-gov": "console.amazonaws-us-gov.com",
-    "aws-cn": "console.amazonaws.cn",
-    "aws-eusc": "console.amazonaws-eusc.eu",
-}
 SUFFIXES = {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}
 _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(\S*))?")
 # Where an uploaded object says which package it is.
@@ -68,16 +61,16 @@ def upload(
     filled |= {"PackageBucket": made.bucket, "PackageKey": made.key}
     filled |= {"PackageVersion": made.version} if made.version else {}
     aws = session.aws
-    links = [("create the stack", quick_create(aws.partition, aws.region, made.templates[TEMPLATE], STACK, filled))]
+    links = [("create the stack", quick_create(aws.region, made.templates[TEMPLATE], STACK, filled))]
     if aws.region != aws.home and filled.get("Events") != "false":
         own = {name: value for name, value in filled.items() if name in HOME_PARAMETERS}
         forward = {**own, "FunctionRegion": aws.region}
-        link = quick_create(aws.partition, aws.home, made.templates[HOME_TEMPLATE], f"{STACK}-home", forward)
+        link = quick_create(aws.home, made.templates[HOME_TEMPLATE], f"{STACK}-home", forward)
         links.append((f"and in {aws.home}, the stack that forwards what AWS reports there", link))
     return links
 
 
-def quick_create(partition: str, region: str, template_url: str, stack: str, given: Mapping[str, str]) -> str:
+def quick_create(region: str, template_url: str, stack: str, given: Mapping[str, str]) -> str:
     """Return the link that opens a new stack in the console, with these parameters filled in.
 
     Source: "Create quick-create links for stacks", AWS CloudFormation User Guide.
@@ -85,8 +78,7 @@ def quick_create(partition: str, region: str, template_url: str, stack: str, giv
     query = {"templateURL": template_url, "stackName": stack} | {
         f"param_{name}": value for name, value in given.items()
     }
-    console = CONSOLES.get(partition, CONSOLES["aws"])
-    page = f"https://{region}.{console}/cloudformation/home?region={region}#/stacks/quickcreate"
+    page = console_url(region, f"cloudformation/home?region={region}#/stacks/quickcreate")
     return f"{page}?{urlencode(query, quote_via=quote)}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aws_lambda.clients import EXPORT_REGIONS, RATES, Clients, own_account, warm_clients
-from aws_lambda.errors import NOT_IN_ORGANIZATION, translate
+from aws_lambda.errors import NOT_IN_ORGANIZATION, translator
 from aws_lambda.settings import AwsSettings, read_settings
 from aws_lambda.state_store import S3Fleet
 from aws_lambda.tenants import PAYER_LABEL, RULES, TRANSFER_LABEL, is_shared, payer_of
@@ -37,7 +37,9 @@ class _Deployment:
     def __init__(self, environment: Mapping[str, str], sink: Sink, clock: Clock) -> None:
         self.settings: AwsSettings = read_settings(environment)
         self.clients: Clients = warm_clients(self.settings, environment)
-        self.run = RunContext("aws", self.settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+        self.run = RunContext(
+            "aws", self.settings.engine, sink, clock, READ_SECONDS, RATES, translator(self.settings.region)
+        )
 
     def account(self) -> str:
         """Return the account of the operator's credentials. Raises ReportedError."""
@@ -237,4 +239,4 @@ def _link(settings: AwsSettings, environment: Mapping[str, str], provider: str, 
     """Return the quick-create link. The template is read by a link that is signed here, without a call."""
     where = {"Bucket": settings.home_of(provider), "Key": TEMPLATE_KEY}
     signed = warm_clients(settings, environment).s3.generate_presigned_url("get_object", where, LINK_SECONDS)
-    return quick_create(settings.partition, settings.region, signed, "tailpipe-exports-tenant", given)
+    return quick_create(settings.region, signed, "tailpipe-exports-tenant", given)

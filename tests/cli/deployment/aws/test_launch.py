@@ -15,8 +15,9 @@ import pytest
 from botocore.exceptions import ClientError
 from click.testing import Result
 
+from aws_lambda.manual_steps import CONSOLES
 from aws_lambda.settings import read_settings
-from cli.deployment.aws.launch import CONSOLES, quick_create
+from cli.deployment.aws.launch import quick_create
 from cli.deployment.aws.parameters import ELSEWHERE, OTHERWISE, parameter_of, parameters, salted_hash
 from cli.deployment.aws.session import Aws
 from cli.deployment.model import OperatorError
@@ -237,10 +238,10 @@ def test_function_accepts_the_salted_hash() -> None:
 
 def test_console_is_that_of_the_partition() -> None:
     """A link to the wrong console would ask for other credentials."""
-    made = quick_create("aws-cn", "cn-north-1", "https://b/t.yaml", "s", {"A": "x y"})
+    made = quick_create("cn-north-1", "https://b/t.yaml", "s", {"A": "x y"})
     page = "https://cn-north-1.console.amazonaws.cn/cloudformation/home?region=cn-north-1#/stacks/quickcreate"
     assert made == f"{page}?templateURL=https%3A%2F%2Fb%2Ft.yaml&stackName=s&param_A=x%20y"
-    sovereign = quick_create("aws-eusc", "eusc-de-east-1", "https://b/t.yaml", "s", {})
+    sovereign = quick_create("eusc-de-east-1", "https://b/t.yaml", "s", {})
     assert sovereign.startswith("https://eusc-de-east-1.console.amazonaws-eusc.eu/cloudformation/home?")
 
 
