@@ -26,6 +26,8 @@ STAYING = frozenset({"create", "update", "no-op"})
 GRANTED = "granted"
 # The position of an error in our root module, a file that the operator never sees.
 FRAME = re.compile(r"on .+ line \d+|\d+: |This was checked by the validation rule at ")
+VARIABLE = re.compile(r'\d+: +"(\w+)": ')
+UNSUITABLE = re.compile(r"^The given value is not suitable for .+?: (.+) required\.$")
 
 
 def find() -> str:
@@ -276,17 +278,29 @@ def _diagnostics(text: str, verb: str) -> Iterable[Problem]:
     """Return Terraform's errors, one problem each, without frames."""
     lines = [line.strip().lstrip("│╷╵").strip() for line in text.splitlines()]
     found: list[list[str]] = []
+    names: list[str] = []
     values = False
     for line in lines:
         # The root module is ours and already deleted: its lines, and the values in them, do not help the operator.
         values = bool(line) and (values or line.startswith("├"))
+        if found and (named := VARIABLE.match(line)):
+            names[-1] = named[1]
         if values or FRAME.match(line):
             continue
         if line.startswith("Error: "):
             found.append([line.removeprefix("Error: ")])
+            names.append("")
         elif line.startswith("Warning: "):
             found.append([])
+            names.append("")
         elif found and found[-1] and line:
             found[-1].append(line)
-    problems = [Problem(" ".join(part)) for part in found if part]
+    problems = [_problem(part[0], " ".join(part[1:]), name) for part, name in zip(found, names, strict=True) if part]
     return problems or [Problem(f"terraform {verb}: " + " ".join(line for line in lines[-LINES_OF_A_FAILURE:] if line))]
+
+
+def _problem(title: str, detail: str, variable: str) -> Problem:
+    """Return an error of Terraform's; of a refused value, what to write instead is the remedy."""
+    if variable and title.startswith("Invalid value for "):
+        return Problem(f"{variable} is refused", UNSUITABLE.sub(r"Write it as a \1.", detail))
+    return Problem(f"{title}. {detail}" if detail else title)

@@ -28,6 +28,15 @@ BOXES = """
 │ environment is "prod" or "uat".
 ╵
 ╷
+│ Error: Invalid value for input variable
+│
+│   on main.tf.json line 13, in module.tailpipe:
+│   13:       "accounts": "${var.accounts}",
+│
+│ The given value is not suitable for module.tailpipe.var.accounts
+│ declared at rules/variables.tf:88,1-28: list of string required.
+╵
+╷
 │ Error: No valid credential sources found
 │
 │ Please see the documentation.
@@ -87,13 +96,15 @@ def test_versions_are_compared_as_numbers(
 
 
 def test_each_error_diagnostic_is_one_problem(double: TerraformDouble, tmp_path: Path) -> None:
-    """Frames are removed, and warnings with their details are ignored."""
+    """Frames are removed, warnings with their details are ignored, and a refused value is named with what to write."""
     double.answer("plan", err=BOXES, code=1)
     with pytest.raises(OperatorError) as caught:
         terraform(double, tmp_path).plan()
-    first, second = caught.value.problems
-    assert first.what == 'Invalid value for variable environment is "prod" or "uat".'
-    assert second.what == "No valid credential sources found Please see the documentation."
+    assert [(one.what, one.remedy) for one in caught.value.problems] == [
+        ("environment is refused", 'environment is "prod" or "uat".'),
+        ("accounts is refused", "Write it as a list of string."),
+        ("No valid credential sources found. Please see the documentation.", ""),
+    ]
 
 
 def test_failure_without_a_diagnostic_shows_the_last_lines(double: TerraformDouble, tmp_path: Path) -> None:
