@@ -10,6 +10,8 @@ from typing import Any
 CHOSEN = (
     "chosen function"  # the key, among the given values, of a deployed function's full name; no variable has this name
 )
+AGAIN = "Run the same command again. If the error recurs, check your network, and the cloud's status page."
+CORRECT = "Correct what the message names, then run the same command again."
 ANSWERS = "Find out what answers instead of the cloud: a proxy, a gateway, a sign-in page, or an endpoint override."
 
 

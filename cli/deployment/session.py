@@ -11,11 +11,12 @@ from typing import Any
 from rich.console import Console
 
 from cli.deployment.engine import HasNativeEngine
-from cli.deployment.model import CHOSEN, Deployed, OperatorError, Place, Problem
+from cli.deployment.model import CHOSEN, CORRECT, Deployed, OperatorError, Place, Problem
 from cli.deployment.operator import Cloud, Operator
 from cli.deployment.output import problem_documents, show_findings, show_place, show_problems, with_error
 from cli.terminal.console import clean, defect, err, print_document, say
 from cli.terminal.signals import unwinding
+from shared.errors import ReportedError
 
 OK, FAILED, DEGRADED = 0, 1, 3
 EXITS = {"ok": OK, "degraded": DEGRADED}
@@ -49,14 +50,16 @@ def guarded(title: str, command: Callable[[], int], *, as_json: bool = False) ->
 def attempt(title: str, command: Callable[[], int]) -> tuple[int, Sequence[Problem]]:
     """Run a command and return its exit code, without problems.
 
-    If it fails, return 1 and the problems of its OperatorError, or the problem of an unexpected exception. They are
-    shown on standard error, with their remedies.
+    If it fails, return 1 and the problems of its OperatorError, or the problem of another exception. They are shown
+    on standard error, with their remedies.
     """
     with unwinding():
         try:
             return command(), ()
         except OperatorError as error:
             problems: Sequence[Problem] = error.problems
+        except ReportedError as error:
+            problems = [Problem(error.message, CORRECT)]
         except (ModuleNotFoundError, BrokenPipeError):
             raise  # the installation is incomplete, or the reader of the output has closed it: click handles both
         except Exception as error:  # noqa: BLE001 - a trace belongs in a file, not on the terminal

@@ -43,6 +43,7 @@ class AzureOperator:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._native = False
 
     @classmethod
     def open(
@@ -67,7 +68,7 @@ class AzureOperator:
         return []
 
     def preflight(self, given: Mapping[str, Any]) -> list[model.Finding]:
-        return preflight.preflight(self._session, given)
+        return preflight.preflight(self._session, given, terraform=not self._native)
 
     def providers(self) -> dict[str, Any]:
         # Signed in as this command is; keys of storage accounts are never asked for.
@@ -129,6 +130,7 @@ class AzureOperator:
         return remove.clearing(self._session, removal)
 
     def native_engine(self) -> stack.AzureStack:
+        self._native = True
         return stack.AzureStack(self._session)
 
     def to_native(self, wanted: Planning, terraform: StateEngine) -> None:

@@ -20,7 +20,7 @@ from cli.deployment.azure.app import (
 )
 from cli.deployment.azure.names import names
 from cli.deployment.azure.rest import Rest
-from cli.deployment.azure.session import MANAGEMENT_GROUPS, NO_REGION, Session
+from cli.deployment.azure.session import MANAGEMENT_GROUPS, NO_REGION, SUBSCRIPTION_ID, Session
 from cli.deployment.model import Finding, OperatorError, Problem
 from shared.errors import NotFound
 
@@ -49,6 +49,18 @@ OLD_RUNBOOK = "Microsoft.Automation/automationAccounts"
 def detected(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the management group, unless subscriptions are listed, and the region of existing resources."""
     found: dict[str, Any] = {}
+    ids = [one for one in session.subscriptions if SUBSCRIPTION_ID.fullmatch(one)]
+    unknown = [one for one in ids if session.rest.get(f"/subscriptions/{one}", RESOURCES_API) is None]
+    if unknown:
+        raise OperatorError(
+            *(
+                Problem(
+                    f"subscription {one} of include_subscriptions does not exist, or you may not see it",
+                    "Take it out of include_subscriptions, or correct its id; `az account list --all` shows yours.",
+                )
+                for one in unknown
+            )
+        )
     if session.region != NO_REGION:
         found["location"] = session.region
     if session.subscriptions and not session.group:
@@ -67,10 +79,10 @@ def detected(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def preflight(session: Session, given: Mapping[str, Any]) -> list[Finding]:
-    """Return the checks; `ok` False stops the deployment."""
+def preflight(session: Session, given: Mapping[str, Any], terraform: bool = True) -> list[Finding]:
+    """Return the checks; `ok` False stops the deployment. `terraform`: it runs programs that publish the package."""
     looks: list[Callable[[], list[Finding]]] = [
-        lambda: [_publisher(session.rest)],
+        lambda: [_publisher(session.rest)] if terraform else [],
         lambda: _cloud(session.rest),
         lambda: _group(session, given),
         lambda: _accounts(session, given),

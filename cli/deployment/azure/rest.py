@@ -20,10 +20,10 @@ from azure.core.rest import HttpRequest
 
 from azure_function.answers import CLIENT_TYPE
 from azure_function.clients import ARM_READ, ARM_WRITE, CONNECT_S, COST, RATES, READ_S, Clients
-from azure_function.errors import translate
+from azure_function.errors import NOT_FOUND_REMEDY, REPORT_REMEDY, UNKNOWN_REMEDY, WAIT_REMEDY, translate
 from azure_function.settings import CLOUDS, CONTAINER, AzureSettings
-from cli.deployment.model import ANSWERS, OperatorError, Problem
-from shared.errors import Denied, NotFound, NotUnderstood, ReportedError, RunStopped, SettingsError
+from cli.deployment.model import AGAIN, ANSWERS, CORRECT, OperatorError, Problem
+from shared.errors import Denied, NotApplicable, NotFound, NotUnderstood, ReportedError, RunStopped, SettingsError
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.settings import Reader
@@ -36,6 +36,9 @@ GRAPH = {
 }
 SIGN_IN = "Sign in with `az login --tenant TENANT`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET."
 DOCTOR = "`tailpipe-exports doctor azure` shows which permission is missing, and the command that grants it."
+# What the function's remedies say of a later run, which a command has not.
+REMEDIES = {WAIT_REMEDY: AGAIN, UNKNOWN_REMEDY: CORRECT, REPORT_REMEDY: CORRECT, NOT_FOUND_REMEDY: CORRECT}
+GONE = "SubscriptionNotFound"  # a deleted subscription, one of another tenant, and one that never existed
 ACCEPTED, POLL_S, LONGEST_S = 202, 5.0, 60.0
 Pipe = Any  # the SDK's policies are generic in types that it does not export
 
@@ -183,6 +186,9 @@ class Rest:
             return self.run.calls(quota, function, *arguments)
         except NotFound:
             raise
+        except NotApplicable as error:
+            # To the function, a subscription that is gone is one to leave out; to a command, it does not exist.
+            raise (NotFound(GONE, error.message) if error.code == GONE else refused(error)) from error
         except ReportedError as error:
             raise refused(error) from error
 
@@ -213,7 +219,8 @@ def refused(error: ReportedError) -> OperatorError:
         return OperatorError(Problem(error.message, SIGN_IN))
     if isinstance(error, NotUnderstood):
         return OperatorError(Problem(error.message, ANSWERS))
-    return OperatorError(Problem(error.message, DOCTOR if isinstance(error, Denied) else error.remedy))
+    remedy = DOCTOR if isinstance(error, Denied) else REMEDIES.get(error.remedy, error.remedy)
+    return OperatorError(Problem(error.message, remedy))
 
 
 def _url(path: str, api: str, query: Mapping[str, str]) -> str:

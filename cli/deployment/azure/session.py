@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ SUBSCRIPTIONS_API = "2022-12-01"
 WRITABLE = ("Enabled", "Warned", "PastDue")
 MANAGEMENT_GROUPS = "/providers/Microsoft.Management/managementGroups"
 NO_REGION = "not chosen yet"
+SUBSCRIPTION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,20 @@ def _of_deployment(rest: Rest, given: Mapping[str, Any], environment: Mapping[st
 
 
 def _named_subscription(environment: Mapping[str, str]) -> str:
-    names = ("AZURE_SUBSCRIPTION_ID", "ARM_SUBSCRIPTION_ID")
-    return next((environment[name].strip().lower() for name in names if environment.get(name, "").strip()), "")
+    """Return the subscription that the environment names, "" if none. Raises OperatorError if it is not an id."""
+    for name in ("AZURE_SUBSCRIPTION_ID", "ARM_SUBSCRIPTION_ID"):
+        named = environment.get(name, "").strip().lower()
+        if named and not SUBSCRIPTION_ID.fullmatch(named):
+            raise OperatorError(
+                Problem(
+                    f"{name} = {json.dumps(named)} is not a subscription's id",
+                    "Write the id that `az account list --output table` shows, such as "
+                    "00000000-0000-0000-0000-000000000000.",
+                )
+            )
+        if named:
+            return named
+    return ""
 
 
 def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from cli.deployment.azure.functions import require
 from cli.deployment.azure.invoke import FunctionCaller
 from cli.deployment.azure.preflight import STORAGE_API
 from cli.deployment.azure.rest import Rest
+from cli.deployment.azure.rights import APP_IDS
 from cli.deployment.azure.session import Session
 from cli.deployment.model import Finding, OperatorError
 from cli.deployment.output import some
@@ -113,7 +114,10 @@ def _access(session: Session, deployed: FunctionApp) -> list[Finding]:
     seen = connector(session, deployed)
     if not seen.principal:
         what = "Tailpipe's application is in the tenant"
-        return [Finding(what, None, "it does not exist, or you may not see it", AGAIN)]
+        remedy = "Have an administrator show it: " + " or ".join(
+            f"az ad sp show --id {one}" for one in APP_IDS.values()
+        )
+        return [Finding(what, None, "it does not exist, or you may not see it", f"{remedy}.")]
     wanted = {one.lower(): one for one in containers(deployed)}
     readable = {one.scope.lower() for one in seen.held if one.role == BLOB_READER}
     lacking = [one.split("/")[8] for low, one in wanted.items() if not any(low.startswith(at) for at in readable)]

@@ -13,10 +13,11 @@ import pytest
 import requests
 
 from cli.deployment.azure.operator import AzureOperator
+from cli.deployment.azure.rest import DOCTOR
 from cli.deployment.azure.rights import ROLE, role_document
 from cli.deployment.azure.verify import TIMER
 from cli.deployment.grants import OPERATOR_FILE, grants
-from cli.deployment.model import OperatorError, Removal
+from cli.deployment.model import AGAIN, CORRECT, OperatorError, Removal
 from cli.local.azure import APP
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
@@ -94,13 +95,35 @@ def test_disabled_missing_or_ambiguous_subscription_is_refused(
         opened()
     assert "AZURE_SUBSCRIPTION_ID" in stopped.value.problems[0].remedy
     monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", made_up_id("no subscription"))
-    with pytest.raises(OperatorError):
+    with pytest.raises(OperatorError, match="does not exist, or you may not see it") as missing:
         opened()
+    assert "Set AZURE_SUBSCRIPTION_ID" in missing.value.problems[0].remedy
+    monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", "../Sandbox?x=ü")
+    with pytest.raises(OperatorError, match="is not a subscription's id") as odd:
+        opened()
+    assert "az account list" in odd.value.problems[0].remedy
     monkeypatch.delenv("AZURE_SUBSCRIPTION_ID")
     monkeypatch.delenv("DESTINATION")
     with pytest.raises(OperatorError, match="3 subscriptions could hold"):
         opened()
     azure.remove_subscription(disabled)
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        (("Busy", "not now", 503), AGAIN),
+        (("Odd", "not so", 400), CORRECT),
+        (("AuthorizationFailed", "no", 403), DOCTOR),
+    ],
+)
+def test_refused_call_has_a_remedy_for_an_operator(azure: LocalAzure, fault: tuple[str, str, int], remedy: str) -> None:
+    """The function's own remedies speak of later runs, which a command does not have."""
+    code, message, status = fault
+    azure.fault("Microsoft.Resources/subscriptions/read", code, message, status=status, times=None)
+    with pytest.raises(OperatorError, match=message) as stopped:
+        AzureOperator.open({}, clock=VirtualClock())
+    assert [one.remedy for one in stopped.value.problems] == [remedy]
 
 
 def test_foreign_tenant_and_foreign_endpoints_are_refused(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
