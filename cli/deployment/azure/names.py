@@ -34,3 +34,21 @@ def names(subscription: str, given: Mapping[str, Any]) -> Names:
         host=str(given.get("host_storage_account_name") or f"tailpipehost{suffix}"),
         accounts=(str(first), *(f"{str(stem)[:LONGEST]}{number:02d}" for number in range(2, many + 1))),
     )
+
+
+def short_name(identifier: str, resource: Mapping[str, Any] | None = None) -> str:
+    """Return what people call a resource: its title, else its name below those it lies in.
+
+    A role assignment is named by where it applies: its own name is a GUID, which what-if shows as the template's
+    expression where it needs the app's identity. `resource` is the resource as Azure shows it.
+    """
+    above, _, below = identifier.rpartition("/providers/")
+    if not above:
+        return identifier.rsplit("/", 1)[-1]
+    kind, *parts = below.split("/")
+    where = above.rsplit("/", 1)[-1]
+    if parts[0] == "roleAssignments":
+        return f"on {where}"
+    properties = (resource or {}).get("properties") or {}
+    name = str(properties.get("roleName") or properties.get("displayName") or "/".join(parts[1::2]))
+    return f"{name} on {where}" if kind == "Microsoft.Authorization" else name

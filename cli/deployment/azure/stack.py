@@ -24,11 +24,11 @@ from cli.deployment.azure.app import SITES_API, FunctionApp
 from cli.deployment.azure.connector import assignments
 from cli.deployment.azure.existing import existing_names
 from cli.deployment.azure.functions import deployed
-from cli.deployment.azure.names import Names, names
+from cli.deployment.azure.names import Names, names, short_name
 from cli.deployment.azure.preflight import PROVIDERS
 from cli.deployment.azure.rights import APP_IDS
 from cli.deployment.azure.session import MANAGEMENT_GROUPS, Session
-from cli.deployment.azure.stack_input import camel, refused, require_package
+from cli.deployment.azure.stack_input import camel, granted, refused, require_package
 from cli.deployment.azure.stack_removal import (
     DEPLOYMENTS,
     RESOURCES,
@@ -42,7 +42,7 @@ from cli.deployment.azure.stack_removal import (
 from cli.deployment.engine import Plan, Planning, Variable
 from cli.deployment.model import Change, Kept, OperatorError, Problem
 from cli.deployment.operator import Tell
-from shared.errors import ReportedError
+from shared.errors import NotFound, ReportedError
 from tailpipe_exports import FILES
 
 INFRA = FILES / "infra" / "azure"
@@ -95,6 +95,12 @@ class AzureStack:
         ]
         rules = (INFRA / "variables.tf").read_text(encoding="utf-8")
         problems += refused(values, _template("template.json")["parameters"], rules)
+        environment = str(values.get("environment"))
+        if environment in APP_IDS and not values.get("connector_object_id"):
+            try:
+                self._tailpipe(environment)
+            except OperatorError as error:
+                problems += error.problems
         if problems:
             raise OperatorError(*problems)
 
@@ -116,7 +122,7 @@ class AzureStack:
         if hashlib.sha256(package).hexdigest() != self._published():
             changes.append(Change("package", "Microsoft.Web/sites/extensions", ("update" if app else "create",), {}))
         types = [str((one.get("after") or one.get("before") or {}).get("type", "")) for one in listed]
-        return StackPlan(changes, types, None, parameters, package)
+        return StackPlan(changes, types, granted(wanted.values, session.group), parameters, package)
 
     def apply(self, plan: Plan, tell: Tell) -> None:
         if not isinstance(plan, StackPlan):
@@ -146,11 +152,11 @@ class AzureStack:
         return {name: one.get("value") for name, one in outputs.items()}
 
     def removal(self, kept: Sequence[Kept]) -> list[Change]:
-        return [Change(one.id, one.type, ("delete",), {}) for one in removals(self._session, kept)]
+        return [Change(short_name(one.id), one.type, ("delete",), {}) for one in removals(self._session, kept)]
 
     def plan_removal(self, kept: Sequence[Kept]) -> StackPlan:
         gone = list(removals(self._session, kept))
-        return StackPlan([Change(one.id, one.type, ("delete",), {}) for one in gone], removed=gone)
+        return StackPlan([Change(short_name(one.id), one.type, ("delete",), {}) for one in gone], removed=gone)
 
     def left(self) -> str:
         return ""
@@ -184,7 +190,7 @@ class AzureStack:
             if camel(name) in known
         }
         if "connectorObjectId" not in made:
-            made["connectorObjectId"] = {"value": self._tailpipe(str(values.get("environment", "prod")))}
+            made["connectorObjectId"] = {"value": self._tailpipe(str(values["environment"]))}
         if self._session.group:
             made["subscriptionId"] = {"value": self._session.subscription}
         if app is not None:
@@ -195,16 +201,23 @@ class AzureStack:
         return made | ({"existingNames": {"value": found}} if found else {})
 
     def _tailpipe(self, environment: str) -> str:
-        app = APP_IDS.get(environment, "")
+        """Return the object id of Tailpipe's application. Raises OperatorError without it."""
+        app, tenant = APP_IDS[environment], self._session.tenant
+        add = f"az ad sp create --id {app}"
         try:
             return str(self._session.rest.graph(f"/v1.0/servicePrincipals(appId='{app}')")["id"])
+        except NotFound as error:
+            lacking = Problem(
+                f"Tailpipe's application {app} is not in tenant {tenant}", f"Add it, which no template can: {add}."
+            )
+            raise OperatorError(lacking) from error
         except ReportedError as error:
-            raise OperatorError(
-                Problem(
-                    f"Tailpipe's application {app} is not in tenant {self._session.tenant}: {error.message}",
-                    f"Add it, which no template can: az ad sp create --id {app}.",
-                )
-            ) from error
+            hidden = Problem(
+                f"Tailpipe's application {app} could not be looked up in tenant {tenant}: {error.message}",
+                "Have an administrator tell you its object id, and add --var connector_object_id=ID: "
+                f"az ad sp show --id {app} --query id, or where it is not in the tenant yet, {add} --query id.",
+            )
+            raise OperatorError(hidden) from error
 
     def _body(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         document = _template("template.json")
@@ -337,7 +350,7 @@ def _change(entry: Mapping[str, Any], app: FunctionApp | None, known: set[tuple[
             actions = "update" if delta or _settings_differ(after, app) else ""
         elif not delta:
             actions = ""
-    return Change(identifier, kind, (actions,), after) if actions else None
+    return Change(short_name(identifier, after), kind, (actions,), after) if actions else None
 
 
 def _settings_differ(after: Mapping[str, Any], app: FunctionApp | None) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from cli.deployment.grants import grants
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.terraform.variables import parsed
 
@@ -43,12 +44,38 @@ def refused(values: Mapping[str, Any], parameters: Mapping[str, Any], rules: str
         if one is not None and not re.search(pattern, str(one))
     ]
     said = _messages(rules)
+    known = {one.what for one in problems}
     for name, value in values.items():
-        definition = parameters.get(camel(name))
+        definition = None if _title(name, value) in known else parameters.get(camel(name))
         remedy = "" if definition is None or value is None else _unfit(name, value, definition, said.get(name, ""))
         if remedy:
             problems.append(Problem(_title(name, value), remedy))
     return problems
+
+
+def granted(values: Mapping[str, Any], group: str) -> dict[str, list[str]]:
+    """Return the ids of the grants that a deployment makes with these values, by holder.
+
+    `group` is its management group, "" for listed subscriptions. These are the module's own conditions (identity.tf).
+    """
+    policy, identity = values.get("policy") == "deploy", bool(values.get("export_identity"))
+    holds = {
+        "management_group": bool(group),
+        "export_key": not identity,
+        "export_identity": identity,
+        "monitoring": values.get("monitoring_access") != "none",
+        "notify": bool(values.get("notify_secret")),
+        "activity_log": values.get("events", True) and bool(values.get("activity_log_workspace_id")),
+        "deliveries": bool(values.get("delivery_events")),
+        "fleet": bool(values.get("fleet")),
+        "policy_deploy": policy,
+        "policy_deploy_key": policy and not identity,
+        "policy_deploy_identity": policy and identity,
+    }
+    return {
+        holder: [one["id"] for one in listed if "when" not in one or holds[one["when"]]]
+        for holder, listed in grants("azure").items()
+    }
 
 
 def require_package(package: bytes) -> None:

@@ -10,7 +10,9 @@ from cli.deployment.azure.existing import existing_names
 from cli.deployment.azure.functions import deployed
 from cli.deployment.azure.names import names
 from cli.deployment.azure.session import open_session
+from localcloud.azure.platform.deployment import TAILPIPE_APP
 from localcloud.azure.platform.resources_api import keep
+from localcloud.azure.services.directory import made_up_id
 from shared.runtime.clock import SystemClock
 from tests.cli.support.azure import said, sign_in, tailpipe, template_variables, tenant
 from tests.cli.support.operating import terraform
@@ -31,6 +33,7 @@ def test_move_of_nothing_is_refused(
 ) -> None:
     """It names the command that deploys, and calls Terraform only to validate the values."""
     with tenant(bare=True) as cloud:
+        cloud.world.service_principals[TAILPIPE_APP] = made_up_id("Tailpipe")
         sign_in(cloud, monkeypatch)
         monkeypatch.delenv("DESTINATION", raising=False)
         monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", cloud.subscription_ids[0])

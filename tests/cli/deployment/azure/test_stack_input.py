@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.deployment.azure.names import short_name
+from cli.deployment.azure.stack_input import granted
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import TAILPIPE_APP
 from tests.cli.support.azure import sign_in, tailpipe, template_variables, tenant
@@ -45,6 +47,11 @@ CASES = {
     "webhook": ("notify_secret=https://hooks.example.com/x", "is refused", "Never write the webhook's address itself."),
     "rule": ('exports=["daily"]', "do not fit together", 'Write at least one of "actual", "focus" and "amortized"'),
     "no effect": ("delete_data_on_destroy=true", "has no effect", "tailpipe-exports destroy azure --delete-data"),
+    "subscription": (
+        f'include_subscriptions=["{TAILPIPE}"]',
+        f"subscription {TAILPIPE} of include_subscriptions does not exist, or you may not see it",
+        "Take it out of include_subscriptions, or correct its id",
+    ),
     "group": ("management_group_id=nogroup", "nogroup does not exist", "management_group_id=NAME of an existing one"),
     "no region of the plan": ("location=antarctica", "is not offered there", "Write --var location= one of"),
     "another region": (
@@ -76,3 +83,49 @@ def test_package_without_the_function_is_refused(azure: LocalAzure, tmp_path: Pa
     said = refused(azure, tmp_path, f"package={package}")
     assert "the package is not an archive of the function" in said
     assert "tailpipe-exports package azure --out dist" in said
+
+
+def test_each_value_is_refused_once(azure: LocalAzure, tmp_path: Path) -> None:
+    """A text that should be a list breaks the rule of the list's items too."""
+    assert refused(azure, tmp_path, "further_destinations=x").count("is refused") == 1
+
+
+def test_application_that_may_not_be_looked_up_is_not_called_missing(
+    azure: LocalAzure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many tenants show applications to administrators only, who can name its object id."""
+    monkeypatch.setattr(azure.world, "directory_roles", {})
+    said = refused(azure, tmp_path)
+    assert f"application {TAILPIPE_APP} could not be looked up in tenant {azure.tenant}" in said
+    assert "add --var connector_object_id=ID" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "group", "expected"),
+    [
+        ({}, "", {"ListManagementGroup": False, "PointExportsAtDestination": True, "WriteRegistry": False}),
+        ({"fleet": True, "export_identity": True}, "root", {"ListManagementGroup": True, "WriteRegistry": True}),
+        ({"policy": "deploy"}, "root", {"GiveExportsTheirRole": False, "ReadMetrics": True}),
+        ({"monitoring_access": "none"}, "", {"ReadMetrics": False}),
+    ],
+)
+def test_plan_names_the_grants_of_these_values_alone(
+    values: dict[str, object], group: str, expected: dict[str, bool]
+) -> None:
+    """A right that an unused option needs is not announced."""
+    listed = {one for some in granted(values, group).values() for one in some}
+    assert {one: one in listed for one in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("identifier", "resource", "name"),
+    [
+        ("/subscriptions/s/resourceGroups/data", {}, "data"),
+        ("/subscriptions/s/providers/A.B/accounts/one/services/default/boxes/two", {}, "one/default/two"),
+        ("/x/providers/A.B/accounts/one/providers/Microsoft.Authorization/roleAssignments/[if(a('/b'))]", {}, "on one"),
+        ("/x/providers/Microsoft.Authorization/roleDefinitions/g", {"properties": {"roleName": "Reads"}}, "Reads on x"),
+    ],
+)
+def test_resources_have_short_names(identifier: str, resource: dict[str, object], name: str) -> None:
+    """No template's expression and no subscription's path is shown in a plan."""
+    assert short_name(identifier, resource) == name
