@@ -15,7 +15,7 @@ from click.testing import Result
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
-from localcloud.azure.platform.deployment import CONTAINER
+from localcloud.azure.platform.deployment import CONTAINER, TAILPIPE_APP
 from localcloud.azure.platform.resources_api import keep
 from tests.cli.support.azure import sign_in, tailpipe
 from tests.infra.live_azure import SETS, arguments, opened
@@ -239,6 +239,18 @@ def test_removal_leaves_no_right_anywhere(azure: LocalAzure, tmp_path: Path, nam
     assert len(exported) == (len(azure.exports()) if name == "rich" else 0)
     left["rights"] = [one for one in left["rights"] if one not in exported]
     assert nothing(left, *sorted(one for one in azure.world.accounts if one != "tailpipehost")), left
+
+
+def test_removal_takes_the_rights_of_an_application_that_is_not_shown(azure: LocalAzure, tmp_path: Path) -> None:
+    """Microsoft Graph may hide it from the operator, and the app may be gone: the template's record names it."""
+    hidden = azure.world.service_principals.pop(TAILPIPE_APP)
+    made = tailpipe(*command("defaults", azure, tmp_path, connector_object_id=hidden), "--yes")
+    assert made.exit_code == 0, made.stderr
+    assert azure.world.rights.of(hidden)
+    azure.world.sites.clear()
+    removed = tailpipe("destroy", "azure", "--confirm", azure.tenant)
+    assert removed.exit_code == 0, removed.stderr
+    assert azure.world.rights.of(hidden) == ()
 
 
 def test_failure_of_the_last_resource_is_continued_by_the_same_command(

@@ -41,7 +41,12 @@ class Connector:
 
 def containers(deployed: FunctionApp) -> list[str]:
     """Return the ids of the containers that exports are delivered to."""
-    return [f"{one.id}/blobServices/default/containers/{deployed.container}" for one in deployed.destinations]
+    return [container_of(one.id, deployed.container) for one in deployed.destinations]
+
+
+def container_of(account: str, name: str) -> str:
+    """Return the id of a storage account's container."""
+    return f"{account}/blobServices/default/containers/{name}"
 
 
 def connector(session: Session, deployed: FunctionApp) -> Connector:

@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 from cli.deployment.azure.app import NAME_VARIABLE, SITES_API, TAG, TAGGED, FunctionApp
-from cli.deployment.azure.connector import Connector, connector, containers
+from cli.deployment.azure.connector import connector, container_of, containers
 from cli.deployment.azure.existing import POLICY_API, custom_roles
 from cli.deployment.azure.functions import deployed
-from cli.deployment.azure.names import names
+from cli.deployment.azure.names import names, short_name
 from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
 from cli.deployment.azure.remove import DATA, IDENTITY, delete_generated
 from cli.deployment.azure.session import MANAGEMENT_GROUPS, Session
@@ -99,8 +99,10 @@ def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
     given = _given(session, where, function)
     places = list(dict.fromkeys((*session.scopes, session.path, where, *_elsewhere(given))))
     roles = [one for scope in places for one in _roles(session, scope, function)]
-    tailpipe = None if app is None or keeps_identity else connector(session, app)
-    yield from _granted(session, app, tailpipe, places, {one.id.rsplit("/", 1)[-1].lower() for one in roles})
+    readers = set() if keeps_identity else _readers(session, app, given)
+    read = containers(app) if app else _delivered(given, where)
+    ours = {one.id.rsplit("/", 1)[-1].lower() for one in roles}
+    yield from _granted(session, app, readers, read, places, ours)
     yield from roles
     if session.group:
         for kind, policy in (
@@ -135,6 +137,19 @@ def _given(session: Session, group: str, function: str) -> Mapping[str, Any]:
     return given
 
 
+def _readers(session: Session, app: FunctionApp | None, given: Mapping[str, Any]) -> set[str]:
+    """Return the object ids of Tailpipe's application: as deployed, and as Microsoft Graph shows it, if it does."""
+    shown = connector(session, app).principal if app else ""
+    return {shown, str(given.get("connectorObjectId") or "")} - {""}
+
+
+def _delivered(given: Mapping[str, Any], group: str) -> list[str]:
+    """Return the ids of the containers that exports are delivered to, from a template's record."""
+    own = [f"{group}/providers/Microsoft.Storage/storageAccounts/{one}" for one in given.get("destinationNames") or ()]
+    accounts = [*own, *(given.get("furtherDestinations") or ())]
+    return [container_of(one, str(given.get("containerName"))) for one in accounts]
+
+
 def _elsewhere(given: Mapping[str, Any]) -> list[str]:
     """Return the scopes outside the resource group that a template gave rights in."""
     resources = [given.get(name) or "" for name in ("activityLogWorkspaceId", "notifySecret")]
@@ -148,7 +163,12 @@ def _elsewhere(given: Mapping[str, Any]) -> list[str]:
 
 
 def _granted(
-    session: Session, app: FunctionApp | None, tailpipe: Connector | None, places: Sequence[str], roles: set[str]
+    session: Session,
+    app: FunctionApp | None,
+    readers: set[str],
+    delivered: Sequence[str],
+    places: Sequence[str],
+    roles: set[str],
 ) -> Iterator[Removed]:
     """Yield the role assignments of a deployment: the function's, Tailpipe's, the registry's, and those of its roles.
 
@@ -156,7 +176,7 @@ def _granted(
     deletes no role that is assigned.
     """
     # Tailpipe's application may serve other deployments of this tenant too.
-    read = {one.lower() for one in (*(containers(app) if app else ()), *places)}
+    read = {one.lower() for one in (*delivered, *places)}
     registries = {f"{one.id}/{REGISTRY}".lower() for one in (app.destinations if app else ())}
     seen: set[str] = set()
     for place in places:
@@ -166,7 +186,7 @@ def _granted(
             ours = (
                 str(properties.get("roleDefinitionId", "")).rsplit("/", 1)[-1].lower() in roles
                 or (app is not None and who == app.principal)
-                or (tailpipe is not None and who == tailpipe.principal and scope in read)
+                or (who in readers and scope in read)
                 or scope in registries
             )
             if ours and str(one["id"]).lower() not in seen:
@@ -202,4 +222,4 @@ def remove(session: Session, gone: Sequence[Removed], tell: Tell) -> None:
             session.rest.ask("DELETE", quote(one.id, safe="/"), one.api)
         except NotFound:
             continue
-        tell(f"{one.id.rsplit('/', 1)[-1]} is deleted")
+        tell(f"{short_name(one.id)} is deleted")
