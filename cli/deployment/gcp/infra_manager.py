@@ -146,9 +146,10 @@ class InfraManager:
 
     @translated()
     def plan_removal(self, kept: Sequence[Kept]) -> InfraPlan:
+        # A removal that was interrupted goes on at Google's, and ends with the deployment.
+        self._rest.wait_until_idle(lambda _line: None)
         if self._rest.find() is None:
             return InfraPlan(())
-        self._rest.wait_until_idle(lambda _line: None)
         with self._rest.locked() as lock:
             state = lock.state()
             remaining = without(state, lambda address: _is_kept(address, kept))

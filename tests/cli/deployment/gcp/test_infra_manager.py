@@ -341,6 +341,15 @@ def test_operation_of_an_interrupted_command_is_waited_for(cloud: LocalGcp, comm
     assert "waiting: an operation on deployment tailpipe-exports is in progress (UPDATING)" in commands.lines
 
 
+def test_removal_that_ends_at_google_meanwhile_leaves_nothing_to_do(cloud: LocalGcp, commands: Commands) -> None:
+    """The command that started it was interrupted; the same command waits for its end instead of failing."""
+    commands.deploy()
+    (found,) = _deployments(cloud).values()
+    found.document["state"] = "DELETING"
+    engine = InfraManager(open_session({}), lambda _seconds: _deployments(cloud).clear(), commands.module)
+    assert engine.plan_removal(DATA).empty
+
+
 def _attempt(commands: Commands, engine: InfraManager) -> None:
     session = open_session({})
     InfraManagerRest(session).require_ready()
