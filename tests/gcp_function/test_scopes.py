@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -225,9 +225,15 @@ class Listing:
     """Cloud Billing with these accounts, or with an error; it records the calls."""
 
     def __init__(
-        self, *found: dict[str, Any], error: Exception | None = None, page: int = 100, claims: Claims | None = None
+        self,
+        *found: dict[str, Any],
+        error: Exception | None = None,
+        page: int = 100,
+        claims: Claims | None = None,
+        read_project: Callable[[], None] = lambda: None,
     ) -> None:
         self.found, self.error, self.page, self.claims = found, error, page, claims or Claims()
+        self.read_project = read_project
         self.calls: list[tuple[str, str]] = []
         self.beats = 0
         self.scopes: Scopes
@@ -253,7 +259,7 @@ class Listing:
         made = read_settings({"GOOGLE_CLOUD_PROJECT": PROJECT, "ORGANIZATION": HOME, **settings})
         work: Any = SimpleNamespace(calls=lambda _, call, *arguments: call(*arguments), heartbeat=self._beat)
         clients: Any = self
-        self.scopes = Scopes(made, clients, lambda: None, work, self.claims)
+        self.scopes = Scopes(made, clients, self.read_project, work, self.claims)
         return self.scopes.enumerate(requested)
 
     def _beat(self) -> None:
@@ -401,6 +407,18 @@ def test_invalid_credentials_end_the_run() -> None:
         Listing(error=Denied(UNAUTHORIZED, "who are you")).enumerate()
     assert (stopped.value.code, stopped.value.message) == ("credentials", "who are you")
     assert stopped.value.remedy == CREDENTIALS_REMEDY
+
+
+def test_missing_project_ends_the_run_before_accounts_are_listed() -> None:
+    """Without it there is nowhere to deliver to."""
+
+    def missing() -> None:
+        raise RunStopped("project-missing", "no such project", "Create it.")
+
+    cloud = Listing(account(ONE), read_project=missing)
+    with pytest.raises(RunStopped, match="no such project"):
+        cloud.enumerate()
+    assert cloud.calls == []
 
 
 def test_requested_account_that_is_malformed_or_unknown_is_a_problem_of_its_own() -> None:

@@ -143,7 +143,9 @@ def test_account_has_its_exports_and_an_open_one_its_copies() -> None:
     copies = [key for key in all_targets if key.scope == ONE and key.kind == "copy"]
     assert len(copies) == len(made.copy) * made.copy_days
     assert {targets.copy_parts(key)[0] for key in copies} == set(made.copy)
-    for one in (all_targets[key] for key in copies):
+    histories = [key for key in all_targets if key.scope == ONE and key.kind == "history"]
+    assert [key.name for key in histories] == list(made.copy)
+    for one in (all_targets[key] for key in (*histories, *copies)):
         assert [need.kind for need in one.needs] == ["bucket"]
         assert [need.kind for need in one.rests_on] == ["object-policy"]
 

@@ -8,6 +8,7 @@ Exit codes: 0 the score is reached and the survivors are those of the list, 1 ot
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import importlib
@@ -30,10 +31,21 @@ import pytest
 
 from tests.marks import write_between
 from tests.mutants import collected
-from tests.mutants.collected import CPU_FACTOR, HANG_SECONDS, KILLED, OPTIONS, SURVIVED, Collected, Reach
+from tests.mutants.collected import (
+    CPU_FACTOR,
+    HANG_SECONDS,
+    IMPORT_SECONDS,
+    KILLED,
+    OPTIONS,
+    SURVIVED,
+    Collected,
+    Reach,
+    own_file,
+)
 from tests.mutants.groups import GROUPS, ROOT, Group
 from tests.mutants.guards import ANSWERS, GUARDS, Guard
 from tests.mutants.mutate import Mutant, mutants_of
+from tests.mutants.uses import Uses
 
 KEPT = ROOT / "build" / "mutants"
 LIST = Path(__file__).with_name("survivors.txt")
@@ -43,7 +55,6 @@ GUARD_SECONDS = 1800  # of the clock, for the tests of one guard
 LISTS = {"guards": GUARDS, "local clouds": ANSWERS}  # of these, all have to be killed
 # Not pytest's plugins, whose assertions pytest rewrites when it imports them.
 LIBRARIES = ("msgspec", "cryptography.x509", "boto3", "flask", "requests", "azure.core", "google.api_core")
-FILES = 4  # test files that are imported for a mutant of what a module executes while it is imported
 
 
 class Results:
@@ -105,7 +116,8 @@ class Play:
         self.mutants: list[Mutant] = []
         self.modules = self.group.files()
         helpers = [one for one in tests_of(self.group) if not one.name.startswith("test_")]
-        self.shared = digest_of([*helpers, *(ROOT / one for one in self.modules)])
+        self.packages = self.group.packages()
+        self.shared = digest_of([*helpers, *(ROOT / one for one in self.packages)])
         self.originals: dict[str, CodeType] = {}
         for path in self.modules:
             source = (ROOT / path).read_text(encoding="utf-8")
@@ -121,7 +133,7 @@ class Play:
         if not self.waiting():
             return
         arguments = [*OPTIONS, *self.group.tests]
-        plugin = Collected(self._play_functions, self.group.files(), self.jobs)
+        plugin = Collected(self._play_functions, self.modules, self.packages, self.jobs)
         code = collected.in_forks(iter([lambda: int(pytest.main(arguments, plugins=[plugin]))]), 1, seconds=86_400)
         self.results = Results(self.name, self.results.tests)
         if code != [0]:
@@ -188,12 +200,14 @@ class Play:
         """Try the mutants of what is executed by an import: each imports the changed module and few test files."""
         waiting = self.waiting()
         progress = Progress(f"{self.name} (imports)", len(waiting))
+        files = {test.split("::")[0] for test in reach.seconds}
+        uses = Uses(_trees(self.packages), _trees(files))
+        chosen = [_of_users(one, reach, uses) for one in waiting]
         if waiting:
-            _require_passing(_of_few_files(waiting[0], reach)[:20])
+            _require_passing(_files(chosen[0][:20]), chosen[0][:20])
 
         def works() -> Iterator[Any]:
-            for one in waiting:
-                tests = _of_few_files(one, reach)
+            for one, tests in zip(waiting, chosen, strict=True):
                 cpu = 60 + CPU_FACTOR * reach.cost(tests)  # the longest part is to import the tests
                 yield (one, tests), self._work(one, tests), cpu, HANG_SECONDS
 
@@ -206,23 +220,23 @@ class Play:
         collected.fork_all(works(), self.jobs, done)
 
     def _work(self, mutant: Mutant, tests: Sequence[str]) -> Any:
-        return partial(_import_and_test, mutant.path, mutant.code(ROOT), tests)
+        return partial(_import_and_test, mutant.path, mutant.code(ROOT), _files(tests), chosen=tests)
 
 
 IMPORTED = 3
 _SPELLED = {name.replace(" ", "-"): name for name in LISTS}
 
 
-def _of_few_files(mutant: Mutant, reach: Reach) -> list[str]:
-    """Return tests that use a module, of few files: those of its own test file, and of those that use most of it."""
-    covered = reach.lines.get(mutant.path, {})
-    tests = reach.tests_for(mutant.path, list(covered))
-    stem = f"test_{Path(mutant.path).stem}.py"
-    uses: dict[str, int] = {}
-    for test in (one for some in covered.values() for one in some):
-        uses[test.split("::")[0]] = uses.get(test.split("::")[0], 0) + 1
-    files = sorted(uses, key=lambda one: (not one.endswith(stem), -uses[one]))[:FILES]
-    return [one for one in tests if one.split("::")[0] in files] or tests[:50]
+def _trees(paths: Iterable[str]) -> dict[str, ast.Module]:
+    return {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in sorted(paths)}
+
+
+def _of_users(mutant: Mutant, reach: Reach, uses: Uses) -> list[str]:
+    """Return the tests of what an import executes: the module's own, those that mention its name, and its users'."""
+    names = uses.names(mutant)
+    own, mentioning = own_file(mutant.path), uses.tests(names)
+    direct = {one for one in reach.seconds if own in one or one.split("[")[0] in mentioning}
+    return reach.first(direct, reach.executing(uses.lines(names)), IMPORT_SECONDS)
 
 
 class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -242,15 +256,27 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 class _Quick:
-    """A plugin for the mutants that are imported: it keeps the name of the first test that fails."""
+    """A plugin for the mutants that are imported: it keeps the name of the first test that fails.
 
-    def __init__(self) -> None:
+    If `chosen` names tests, only these run, in this order. Not all names can be passed to pytest as arguments.
+    """
+
+    def __init__(self, chosen: Sequence[str]) -> None:
         self.failed = ""
+        self.chosen = {name: place for place, name in enumerate(chosen)}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
         """Make properties repeatable."""
         collected.quick_properties()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep the chosen tests, in their order."""
+        if self.chosen:
+            items[:] = sorted(
+                (one for one in items if one.nodeid in self.chosen), key=lambda one: self.chosen[one.nodeid]
+            )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the name of a test that fails."""
@@ -263,26 +289,32 @@ class _Quick:
             self.failed = f"{report.nodeid}::import"
 
 
-def _import_and_test(path: str, code: CodeType, tests: Sequence[str], keep: Any) -> int:
-    """Run tests with a changed module until one fails; return SURVIVED if none does."""
+def _import_and_test(path: str, code: CodeType, tests: Sequence[str], keep: Any, *, chosen: Sequence[str] = ()) -> int:
+    """Run tests, or the `chosen` ones of them, with a changed module until one fails; return SURVIVED if none does."""
     if not tests:
         return SURVIVED
     collected.be_quiet()
     sys.meta_path.insert(0, _Mutated(path, code))
-    plugin = _Quick()
+    plugin = _Quick(chosen)
     failed = bool(pytest.main([*OPTIONS, "-x", *tests], plugins=[plugin]))
     keep(plugin.failed)
     return KILLED if failed else SURVIVED
 
 
-def _require_passing(tests: Sequence[str]) -> None:
+def _files(tests: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(one.split("::")[0] for one in tests))
+
+
+def _require_passing(tests: Sequence[str], chosen: Sequence[str] = ()) -> None:
     """Raise RuntimeError unless tests pass without any change: otherwise every mutant would count as killed."""
     _import_libraries()
     path = next(iter(GROUPS["engine"].files()))
     code = compile((ROOT / path).read_text(encoding="utf-8"), str(ROOT / path), "exec", dont_inherit=True)
-    work = partial(_import_and_test, path, code, tests, lambda _: None)
+    work = partial(_import_and_test, path, code, tests, lambda _: None, chosen=chosen)
     if collected.in_forks([work], 1) != [SURVIVED]:
-        raise RuntimeError(f"these tests fail without a mutant: python -m pytest {' '.join([*OPTIONS, *tests])}")
+        raise RuntimeError(
+            f"these tests fail without a mutant: python -m pytest {' '.join([*OPTIONS, *(chosen or tests)])}"
+        )
 
 
 def _import_libraries() -> None:

@@ -33,6 +33,7 @@ from tests.mutants.groups import ROOT
 from tests.mutants.mutate import Mutant, Place, place_of, replaced, with_inner
 
 MOST_SECONDS = 3.0  # of CPU, as measured without a mutant, for the tests of other files than the module's own
+IMPORT_SECONDS = 10.0  # the same for what an import executes: which tests depend on it is known less precisely
 CPU_FACTOR, CPU_SECONDS = 10, 3  # a test that takes so many times longer, plus these seconds, runs in circles
 HANG_SECONDS = 90  # of the clock, for a mutant that waits without end
 SURVIVED, KILLED = 0, 1
@@ -49,23 +50,34 @@ class Verdict(NamedTuple):
     tests: int
 
 
+def own_file(path: str) -> str:
+    """Return the end of the path of a module's own test file."""
+    return f"/test_{Path(path).stem}.py"
+
+
 class Reach(NamedTuple):
     """Which tests execute a line (by path and line), and how many CPU seconds each test takes."""
 
     lines: dict[str, dict[int, list[str]]]
     seconds: dict[str, float]
 
-    def tests_for(self, path: str, lines: Sequence[int]) -> list[str]:
+    def tests_for(self, path: str, lines: Iterable[int]) -> list[str]:
         """Return tests that execute one of the lines: all of the module's own file, then the fastest of others."""
-        covered = self.lines.get(path, {})
-        found = {test for line in lines for test in covered.get(line, ())}
-        ordered = sorted(found, key=lambda one: self.seconds.get(one, 0.0))
-        file = f"/test_{Path(path).stem}.py"
-        chosen = [one for one in ordered if file in one]
+        file = own_file(path)
+        found = self.executing((path, line) for line in lines)
+        return self.first({one for one in found if file in one}, found, MOST_SECONDS)
+
+    def executing(self, lines: Iterable[tuple[str, int]]) -> set[str]:
+        """Return all tests that execute one of the lines, each given by path and number."""
+        return {test for path, line in lines for test in self.lines.get(path, {}).get(line, ())}
+
+    def first(self, direct: set[str], others: set[str], most: float) -> list[str]:
+        """Return all `direct` tests, then others while they take at most so many seconds; the fastest come first."""
+        chosen, *more = (sorted(some, key=lambda one: (self.cost([one]), one)) for some in (direct, others - direct))
         spent = 0.0
-        for one in (one for one in ordered if file not in one):
-            spent += self.seconds.get(one, 0.0)
-            if chosen and spent > MOST_SECONDS:
+        for one in more[0]:
+            spent += self.cost([one])
+            if chosen and spent > most:
                 break
             chosen.append(one)
         return chosen
@@ -78,8 +90,10 @@ class Reach(NamedTuple):
 class Collected:
     """The plugin: `play` gets what it needs to try mutants, in the process that has imported all tests."""
 
-    def __init__(self, play: Callable[[Collected], None], files: Sequence[str], jobs: int) -> None:
-        self.play, self.files, self.jobs = play, files, jobs
+    def __init__(
+        self, play: Callable[[Collected], None], files: Sequence[str], measured: Sequence[str], jobs: int
+    ) -> None:
+        self.play, self.files, self.measured, self.jobs = play, files, measured, jobs
         self.items: dict[str, pytest.Item] = {}
         self.functions: dict[Place, list[FunctionType]] = {}
 
@@ -127,7 +141,7 @@ class Collected:
         with _quiet(self.items[names[0]].session), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that tests execute none of the modules
             measured = coverage.Coverage(
-                data_file=None, include=[str(ROOT / one) for one in self.files], config_file=False
+                data_file=None, include=[str(ROOT / one) for one in self.measured], config_file=False
             )
             measured.start()
             seconds = dict(self._run(names, measured.switch_context))

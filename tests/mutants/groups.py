@@ -22,6 +22,11 @@ class Group(NamedTuple):
             found |= set(path.rglob("*.py")) if path.is_dir() else {path}
         return sorted(str(one.relative_to(ROOT)) for one in found)
 
+    def packages(self) -> list[str]:
+        """Return all files of the packages that the modules are in, sorted: they use what the modules define."""
+        tops = {ROOT / one.split("/")[0] for one in self.modules}
+        return sorted(str(one.relative_to(ROOT)) for top in tops for one in top.rglob("*.py"))
+
 
 GROUPS = {
     "engine": Group(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from pathlib import Path
 
 import pytest
 
 from tests.mutants import __main__ as command
-from tests.mutants.collected import MOST_SECONDS, Reach, fork_all
+from tests.mutants.collected import IMPORT_SECONDS, MOST_SECONDS, Reach, fork_all
 from tests.mutants.groups import GROUPS, ROOT
 from tests.mutants.guards import ANSWERS, GUARDS, Guard
 from tests.mutants.mutate import mutants_of, replaced
+from tests.mutants.uses import Uses
 
 SOURCE = '''"""A module."""
 LIMIT = 3
@@ -114,6 +116,58 @@ def test_tests_of_the_module_itself_come_first() -> None:
     assert reach.tests_for("shared/plan.py", [1]) == []
     long = Reach(reach.lines, dict(zip(tests, (MOST_SECONDS + 1, 0.3, 9.0), strict=True)))
     assert long.tests_for("shared/plan.py", [7]) == [tests[1], tests[2]]
+
+
+CONSTANTS = """LIMITS = {"most": 3}
+LONGEST = LIMITS["most"]
+
+
+class Seen:
+    fresh: bool = False
+
+
+def due(waited: int, tries: int = 2) -> bool:
+    return waited > LONGEST
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "names", "lines"),
+    [
+        ("module: 3 → 4", {"LIMITS", "LONGEST"}, {1, 2, 10}),
+        ("Seen: False → True", {"Seen", "fresh"}, {6}),
+        ("due: 2 → 3", {"due"}, set()),
+    ],
+)
+def test_users_of_what_an_import_executes_are_found_by_name(change: str, names: set[str], lines: set[int]) -> None:
+    """A constant is used by the constants that are made of it, a default by its class and its field."""
+    (mutant,) = (one for one in mutants_of("m.py", CONSTANTS) if one.name == f"m.py {change}")
+    uses = Uses({"m.py": ast.parse(CONSTANTS)}, {})
+    assert uses.names(mutant) == names
+    assert uses.lines(names) == {("m.py", line) for line in lines}
+
+
+def test_tests_that_mention_a_name_are_found() -> None:
+    """In their body or in their parameters, as a name or as an attribute."""
+    source = """
+@pytest.mark.parametrize("limit", [LONGEST])
+def test_one(limit): ...
+def test_two(): assert module.LONGEST
+def test_three(): assert LIMIT
+def support(): return LONGEST
+"""
+    assert Uses({}, {"a.py": ast.parse(source)}).tests({"LONGEST"}) == {"a.py::test_one", "a.py::test_two"}
+
+
+def test_tests_of_an_import_are_direct_ones_and_then_fast_ones() -> None:
+    """The module's own file and the tests that mention the name are direct, whatever they take."""
+    (mutant,) = (one for one in mutants_of("m.py", CONSTANTS) if one.name == "m.py module: 3 → 4")
+    uses = Uses({"m.py": ast.parse(CONSTANTS)}, {"tests/test_a.py": ast.parse("def test_direct(): assert LIMITS")})
+    direct, own, fast, slow = "tests/test_a.py::test_direct[1]", "tests/test_m.py::own", "b::fast", "b::slow"
+    seconds = {direct: 30.0, own: 20.0, fast: 1.0, slow: IMPORT_SECONDS, "c::other": 0.1}
+    reach = Reach({"m.py": {10: [slow, fast]}}, seconds)
+    chosen = command._of_users(mutant, reach, uses)
+    assert chosen == [own, direct, fast]
 
 
 def test_processes_end_with_their_code_and_their_text() -> None:

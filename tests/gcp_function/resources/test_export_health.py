@@ -117,6 +117,7 @@ def test_access_entries_that_may_not_be_read_say_nothing() -> None:
     assert isinstance(seen, Unknown)
     assert (seen.code, seen.escalation) == ("rights", EscalationPolicy(tries=0))
     assert seen.manual_step is not None
+    assert "Grant bigquery.datasets.getIamPolicy on the dataset" in seen.manual_step.steps[0]
     assert seen.detail == seen.manual_step.what
 
 
