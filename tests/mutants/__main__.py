@@ -419,10 +419,16 @@ def row(name: str, play: Play) -> tuple[list[str], dict[str, bool], float]:
 
 
 def record(rows: Sequence[Sequence[str]], commit: str, document: Path = DOCUMENT) -> None:
-    """Write the table into the documentation, between its marks. Raises ValueError without them."""
-    head = ["| group | modules | mutants | killed | score |", "| --- | --- | --- | --- | --- |"]
-    lines = [*head, *(f"| {' | '.join(one)} |" for one in rows), "", f"Recorded at commit {commit}."]
-    write_between(document, BEGIN, END, lines)
+    """Write the rows into the documentation's table, with their commit; those of other groups stay.
+
+    Raises ValueError without the marks.
+    """
+    table = document.read_text(encoding="utf-8").partition(f"{BEGIN}\n")[2].partition(END)[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    known = {one[0]: one for one in [*cells, *([*one, commit] for one in rows)]}
+    head = ["| group | modules | mutants | killed | score | commit |", "| --- | --- | --- | --- | --- | --- |"]
+    order = [known[name] for name in (*LISTS, *GROUPS) if name in known]
+    write_between(document, BEGIN, END, [*head, *(f"| {' | '.join(one)} |" for one in order)])
 
 
 def main(arguments: list[str] | None = None) -> int:

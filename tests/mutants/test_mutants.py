@@ -188,14 +188,17 @@ def test_processes_end_with_their_code_and_their_text() -> None:
 
 
 def test_record_writes_the_table_between_its_marks(tmp_path: Path) -> None:
-    """The rest of the document stays; without the marks nothing is written."""
+    """Rows of other groups stay with their commit; without the marks nothing is written."""
     document = tmp_path / "reliability.md"
-    document.write_text(f"before\n\n{command.BEGIN}\nold\n{command.END}\nafter\n", encoding="utf-8")
-    command.record([["engine", "2", "10", "9", "90.0 %"]], "abc1234", document)
+    document.write_text(f"before\n\n{command.BEGIN}\n{command.END}\nafter\n", encoding="utf-8")
+    command.record([["gcp", "2", "10", "9", "90.0 %"], ["engine", "3", "4", "4", "100.0 %"]], "abc1234", document)
+    command.record([["gcp", "2", "11", "11", "100.0 %"], ["guards", "1", "5", "5", "100.0 %"]], "def5678", document)
     text = document.read_text(encoding="utf-8")
-    assert "| engine | 2 | 10 | 9 | 90.0 % |" in text
-    assert "Recorded at commit abc1234." in text
-    assert "old" not in text
+    assert [line for line in text.splitlines() if line.startswith("|")][2:] == [
+        "| guards | 1 | 5 | 5 | 100.0 % | def5678 |",
+        "| engine | 3 | 4 | 4 | 100.0 % | abc1234 |",
+        "| gcp | 2 | 11 | 11 | 100.0 % | def5678 |",
+    ]
     assert text.endswith("after\n")
     document.write_text("nothing", encoding="utf-8")
     with pytest.raises(ValueError, match="lacks the marks"):
