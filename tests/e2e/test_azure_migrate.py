@@ -13,12 +13,13 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 from click.testing import Result
 
+from cli.deployment.azure.rights import ROLE_NAME
 from cli.deployment.azure.stack import AzureStack
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.terraform.engine import TerraformEngine
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import CONTAINER, TAILPIPE_APP
-from tests.cli.support.azure import said, sign_in, tailpipe, template_variables, tenant
+from tests.cli.support.azure import denied, hold_shipped_role, said, sign_in, tailpipe, template_variables, tenant
 from tests.cli.support.terraform_double import TerraformDouble, change
 
 pytestmark = [pytest.mark.long, pytest.mark.slow]
@@ -72,7 +73,7 @@ def content(azure: LocalAzure) -> dict[str, Any]:
         "roles": {
             one.id: (one.name, one.actions, one.data_actions, one.scopes)
             for one in world.rights.roles.values()
-            if one.custom
+            if one.custom and one.name != ROLE_NAME
         },
         "settings": dict(azure.site.settings),
         "identity": azure.site.principal,
@@ -155,7 +156,11 @@ def planned(azure: LocalAzure) -> list[dict[str, Any]]:
 def rename_as_terraform(azure: LocalAzure) -> None:
     """Give roles, assignments and the workbook other GUIDs, as Terraform does when it creates them."""
     rights, resources = azure.world.rights, azure.world.resources
-    renamed = {one.id: str(uuid5(NAMESPACE_URL, one.id)) for one in rights.roles.values() if one.custom}
+    renamed = {
+        one.id: str(uuid5(NAMESPACE_URL, one.id))
+        for one in rights.roles.values()
+        if one.custom and one.name != ROLE_NAME
+    }
     held = list(rights.assignments.values())
     for one in held:
         rights.remove(one.id)
@@ -181,6 +186,7 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
     with tenant(bare=True) as azure, pytest.MonkeyPatch.context() as patch:
         azure.world.service_principals[TAILPIPE_APP] = TAILPIPE
         sign_in(azure, patch)
+        hold_shipped_role(azure)
         patch.delenv("DESTINATION", raising=False)
         patch.setenv("AZURE_SUBSCRIPTION_ID", azure.subscription_ids[0])
         patch.setenv("PATH", double.path)
@@ -346,3 +352,8 @@ def test_moved_deployment_is_updated_checked_called_and_removed(scenario: Scenar
         assert scenario.steps[step].exit_code == 0, scenario.steps[step].stderr
     assert "nothing to change" in said(scenario.steps["deploy native"])
     assert scenario.facts["left"] == ({}, [], (), len(scenario.azure.subscription_ids))
+
+
+def test_operator_needs_no_right_beyond_the_shipped_role(scenario: Scenario) -> None:
+    """The whole story is played with it alone, and Azure refuses no call."""
+    assert denied(scenario.azure) == []

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from cli.deployment.azure.rights import ROLE_NAME
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
 from localcloud.azure.platform.deployment import CONTAINER, TAILPIPE_APP
 from localcloud.azure.platform.resources_api import keep
-from tests.cli.support.azure import sign_in, tailpipe
+from tests.cli.support.azure import hold_shipped_role, sign_in, tailpipe
 from tests.infra.live_azure import SETS, arguments, opened
 
 pytestmark = pytest.mark.slow
@@ -46,8 +47,9 @@ def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
 
 
 def signed_in(cloud: LocalAzure, patch: pytest.MonkeyPatch) -> None:
-    """Sign this process in as the operator, who chose the first subscription."""
+    """Sign this process in as the operator with the shipped role alone, who chose the first subscription."""
     sign_in(cloud, patch)
+    hold_shipped_role(cloud)
     patch.delenv("DESTINATION", raising=False)
     patch.setenv("AZURE_SUBSCRIPTION_ID", cloud.subscription_ids[0])
 
@@ -72,7 +74,7 @@ def remains(cloud: LocalAzure) -> dict[str, Any]:
         "resources": sorted(world.resources),
         "apps": sorted(world.sites),
         "accounts": sorted(world.accounts),
-        "roles": sorted(one.name for one in world.rights.roles.values() if one.custom),
+        "roles": sorted(one.name for one in world.rights.roles.values() if one.custom and one.name != ROLE_NAME),
         "rights": sorted(
             f"{world.rights.roles[one.role].name} at {one.scope}"
             for one in world.rights.assignments.values()

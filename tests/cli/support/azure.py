@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from cli.deployment.azure.rights import ROLE, ROLE_NAME
 from cli.local.azure import _start
 from cli.main import main
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.iam.identity import OPERATOR
+from localcloud.azure.iam.rights import Role
 from localcloud.azure.quotas import UNLIMITED
+from localcloud.azure.services.directory import made_up_id
 
 
 @contextmanager
@@ -31,6 +36,23 @@ def sign_in(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name, value in azure.environment().items():
         monkeypatch.setenv(name, value)
+
+
+def hold_shipped_role(azure: LocalAzure) -> None:
+    """Replace the operator's ownership by the custom role that is shipped, at the root management group."""
+    actions = tuple(json.loads(ROLE.read_text(encoding="utf-8"))["Actions"])
+    shipped = Role(made_up_id("shipped role"), ROLE_NAME, actions, custom=True)
+    rights = azure.world.rights
+    rights.roles[shipped.id] = shipped
+    for one in rights.of(OPERATOR):
+        rights.remove(one.id)
+    root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
+    rights.assign(root, OPERATOR, shipped.id, made_up_id("shipped role's assignment"))
+
+
+def denied(azure: LocalAzure) -> list[str]:
+    """Return the calls of the operator that Azure refused for want of a right."""
+    return [f"{one.action} at {one.resource}" for one in azure.calls if one.app == OPERATOR and one.status == 403]
 
 
 def tailpipe(*arguments: str) -> Result:

@@ -13,16 +13,15 @@ from azure.storage.blob import BlobServiceClient
 
 from azure_function.targets import DESCRIPTION
 from cli.deployment.azure.preflight import PROVIDERS
-from cli.deployment.azure.rights import ROLE
 from cli.deployment.azure.verify import TIMER
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
-from localcloud.azure.iam.rights import BLOB_DATA_READER, MONITORING_READER, Role, role_id
+from localcloud.azure.iam.rights import BLOB_DATA_READER, MONITORING_READER, role_id
 from localcloud.azure.platform.deployment import CONTAINER, TAGS
 from localcloud.azure.platform.resources_api import keep
 from localcloud.azure.services.directory import made_up_id
 from localcloud.azure.services.storage import StorageAccount
-from tests.cli.support.azure import sign_in, tailpipe, tenant
+from tests.cli.support.azure import denied, hold_shipped_role, sign_in, tailpipe, tenant
 from tests.cli.support.operating import package, terraform
 from tests.cli.support.terraform_double import MODULE, TerraformDouble, change
 
@@ -365,14 +364,7 @@ def test_shipped_role_is_sufficient_for_every_command(
     azure: LocalAzure, terraform: TerraformDouble, package: str, tmp_path: Path
 ) -> None:
     """The custom role at the management group replaces Owner."""
-    actions = tuple(json.loads(ROLE.read_text(encoding="utf-8"))["Actions"])
-    shipped = Role(made_up_id("shipped role"), "Tailpipe Exports Operator", actions, custom=True)
-    rights = azure.world.rights
-    rights.roles[shipped.id] = shipped
-    for one in rights.of(OPERATOR):
-        rights.remove(one.id)
-    root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
-    rights.assign(root, OPERATOR, shipped.id, made_up_id("shipped role's assignment"))
+    hold_shipped_role(azure)
     terraform.plan(deployed_plan(azure))
     given = ("--var", "environment=prod", "--var", package)
     names = ("--var", f"storage_account_name={azure.destinations[0].name}")
@@ -387,7 +379,7 @@ def test_shipped_role_is_sufficient_for_every_command(
         result = tailpipe(*command)
         assert result.exit_code == 0, f"{command[0]}: {result.stderr}"
         assert "could not be" not in result.stderr, f"{command[0]}: {result.stderr}"
-    assert (azure.exports(), [one for one in azure.calls if one.app == OPERATOR and one.status == 403]) == ([], [])
+    assert (azure.exports(), denied(azure)) == ([], [])
 
 
 def _make_export_of_another_deployment(azure: LocalAzure, subscription: str) -> None:
