@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from click.testing import Result
 
 from cli.deployment.aws import stack, template
 from cli.deployment.aws.rights import PURPOSES
+from cli.packaging import Package
 from localcloud.aws.cloud import LocalAws
 from tests.canaries import EXTERNAL_ID
 from tests.cli.support.aws import assume, built, sign_in, stderr_of, tailpipe
@@ -90,6 +92,62 @@ def drifted(cloud: LocalAws, name: str = NAME) -> dict[str, str]:
         StackName=name, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], MaxResults=100
     )
     return {one["LogicalResourceId"]: one["StackResourceDriftStatus"] for one in answer["StackResourceDrifts"]}
+
+
+def link_in(result: Result) -> dict[str, str]:
+    """Return the query of the first link that `package --upload` printed."""
+    assert result.exit_code == 0, result.stderr
+    query = parse_qs(urlsplit(result.stdout.splitlines()[0]).fragment.partition("?")[2], keep_blank_values=True)
+    return {name: one for name, [one] in query.items()}
+
+
+def open_link(cloud: LocalAws, query: Mapping[str, str]) -> Mapping[str, Any]:
+    """Create the stack of a link, as its page in the console does, and return it once it is settled."""
+    given = {name.removeprefix("param_"): one for name, one in query.items() if name.startswith("param_")}
+    made = cloud.client("cloudformation").create_stack(
+        StackName=query["stackName"],
+        TemplateURL=query["templateURL"],
+        Parameters=[
+            {"ParameterKey": key, "ParameterValue": value}
+            for key, value in {**given, "ExternalId": EXTERNAL_ID}.items()
+        ],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+    )
+    return settled(cloud, made["StackId"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fast")
+def test_bucket_of_a_deleted_link_is_imported_by_a_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second stack from the link stops at it; the command that the upload names imports it with its data."""
+    package = tmp_path / "package.zip"
+    package.write_bytes(built())
+    monkeypatch.setattr("cli.package.build", lambda *_arguments: Package(package, "", ()))
+    remedy = "create it with tailpipe-exports deploy aws --with native, which imports the bucket"
+    with signed_in_organization(tmp_path, 1) as (cloud, _patch):
+        stacks, s3 = cloud.client("cloudformation"), cloud.client("s3")
+        stacks.activate_organizations_access()
+        s3.create_bucket(Bucket="packages", CreateBucketConfiguration={"LocationConstraint": cloud.region})
+        upload = ("package", "aws", "--upload", "s3://packages/", "--var", "environment=prod", "--var", "events=false")
+        first = tailpipe(*upload)
+        assert remedy not in stderr_of(first)
+        assert open_link(cloud, link_in(first))["StackStatus"] == "CREATE_COMPLETE"
+        assert remedy not in stderr_of(tailpipe(*upload))
+        bucket = f"tailpipe-dataexport-{cloud.account}"
+        s3.put_object(Bucket=bucket, Key="dataexport/kept", Body=b"cost data")
+        identity = stacks.describe_stacks(StackName=NAME)["Stacks"][0]["StackId"]
+        stacks.delete_stack(StackName=NAME)
+        assert settled(cloud, identity)["StackStatus"] == "DELETE_COMPLETE"
+        second = tailpipe(*upload)
+        assert f"bucket {bucket} exists and belongs to no stack" in stderr_of(second)
+        assert remedy in stderr_of(second)
+        assert open_link(cloud, link_in(second))["StackStatus"] == "ROLLBACK_COMPLETE"
+        taken = tailpipe(*NATIVE, "--var", f"package={package}", "--var", "events=false", "--yes")
+        assert taken.exit_code == 0, taken.stderr
+        assert "ExportBucket: import complete" in stderr_of(taken)
+        assert stack_status(cloud) == "UPDATE_COMPLETE"
+        assert drifted(cloud) == {}
+        assert s3.get_object(Bucket=bucket, Key="dataexport/kept")["Body"].read() == b"cost data"
 
 
 def test_template_is_created_in_sync_and_deleted_with_its_data_retained() -> None:

@@ -61,6 +61,11 @@ def upload(
     filled |= {"PackageBucket": made.bucket, "PackageKey": made.key}
     filled |= {"PackageVersion": made.version} if made.version else {}
     aws = session.aws
+    if bucket := _retained(session, filled):
+        tell(
+            f"bucket {bucket} exists and belongs to no stack, so a new stack stops there: create it with "
+            "tailpipe-exports deploy aws --with native, which imports the bucket"
+        )
     links = [("create the stack", quick_create(aws.region, made.templates[TEMPLATE], STACK, filled))]
     if aws.region != aws.home and filled.get("Events") != "false":
         own = {name: value for name, value in filled.items() if name in HOME_PARAMETERS}
@@ -68,6 +73,21 @@ def upload(
         link = quick_create(aws.home, made.templates[HOME_TEMPLATE], f"{STACK}-home", forward)
         links.append((f"and in {aws.home}, the stack that forwards what AWS reports there", link))
     return links
+
+
+def _retained(session: Session, given: Mapping[str, str]) -> str:
+    """Return the export bucket's name if it exists without a stack, as a deleted one leaves it; "" if not, or unseen.
+
+    CloudFormation imports by itself only what has its name written out in the template, which this bucket has not.
+    Source: "Import AWS resources into a CloudFormation stack automatically", AWS CloudFormation User Guide.
+    """
+    bucket = given.get("BucketName") or f"tailpipe-dataexport-{session.place.id}"
+    try:
+        session.aws.client("s3").head_bucket(**session.owned(bucket))
+        session.aws.client("cloudformation").describe_stack_resources(PhysicalResourceId=bucket)
+    except ClientError as error:
+        return bucket if error.operation_name == "DescribeStackResources" and not refused(error) else ""
+    return ""
 
 
 def quick_create(region: str, template_url: str, stack: str, given: Mapping[str, str]) -> str:

@@ -109,6 +109,21 @@ def test_package_and_templates_lie_where_the_link_says(cloud: LocalAws) -> None:
         assert body.read() == (INFRA / "template.yaml").read_bytes()
 
 
+def test_bucket_of_a_deleted_stack_is_named_before_the_link_is_opened(cloud: LocalAws) -> None:
+    """A stack from the link would stop at it; one of a stack, or one that cannot be seen, is not named."""
+    bucket = f"tailpipe-dataexport-{cloud.account}"
+    assert "exists and belongs to no stack" not in stderr_of(uploaded("s3://mine/"))
+    make_bucket(cloud, bucket)
+    said = stderr_of(uploaded("s3://mine/"))
+    assert f"bucket {bucket} exists and belongs to no stack" in said
+    assert "create it with tailpipe-exports deploy aws --with native, which imports the bucket" in said
+    assert "exists and belongs to no stack" not in stderr_of(uploaded("s3://mine/", "--var", "bucket_name=another"))
+    for action in ("cloudformation:DescribeStackResources", "s3:ListBucket"):
+        cloud.deny(action)
+        assert "exists and belongs to no stack" not in stderr_of(uploaded("s3://mine/"))
+        cloud.allow(action)
+
+
 def test_second_link_forwards_the_home_regions_events(cloud: LocalAws) -> None:
     """Outside us-east-1; where the function takes no events, there is one stack."""
     page, query = link(uploaded("s3://mine/", "--var", "function_name=costs"), 1)
