@@ -380,14 +380,16 @@ def package(
 @click.argument("cloud", type=CloudName())
 @click.option("--name", default="", metavar="NAME", help="Which one, if the cloud has several; default: the first.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="Write it to this file; on gcp, folder.")
-@click.option("--link", default="", metavar="URL", help="Print the console's link to it, published below this address.")
+@click.option("--link", default="", metavar="URL", help="Print the console's link to it, published at this address.")
 @click.pass_context
 def template(ctx: click.Context, cloud: Cloud, name: str, out: Path | None, link: str) -> None:
     """Print the template that deploys without Terraform.
 
     The cloud's own service deploys it, from its console or command line: CloudFormation, Azure Resource Manager, or
     Infrastructure Manager, whose template is a folder with the function's package: --out names it.
-    Azure has one for a subscription and one for a management group. Exits with 1 without a template.
+    Azure has one for a subscription and one for a management group. --link takes the address below which Azure's
+    templates are published, or that of your copy of this repository for the tutorial in Cloud Shell. On aws,
+    package --upload publishes them and prints the links. Exits with 1 without a template.
     """
     from cli.template import write
 

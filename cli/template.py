@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 
@@ -15,12 +16,20 @@ from cli.packaging import PackagingError, build
 from tailpipe_exports import FILES
 
 _PORTAL = "https://portal.azure.com/#create/Microsoft.Template"
+_SHELL, _TUTORIAL = "https://shell.cloud.google.com/cloudshell/editor", "infra/gcp/tutorial.md"
+_ADDRESS = re.compile(r"https://[^\s/?#]+(/[^\s?#]*)?")
 
 
 def _azure_link(base: str, template: str, form: str) -> str:
     # "Use a deployment button to deploy remote templates", Microsoft Learn.
     where, asked = (quote(f"{base.rstrip('/')}/{name}", safe="") for name in (template, form))
     return f"{_PORTAL}/uri/{where}/createUIDefinitionUri/{asked}"
+
+
+def _shell_link(repository: str) -> str:
+    # "Open in Cloud Shell", Google Cloud documentation.
+    query = {"cloudshell_git_repo": repository.rstrip("/"), "cloudshell_tutorial": _TUTORIAL}
+    return f"{_SHELL}?{urlencode(query, safe='/:')}"
 
 
 @dataclass(frozen=True)
@@ -51,12 +60,20 @@ def _write_blueprint(folder: Path, package: bytes) -> None:
 
 # By cloud: what writes a template that is a folder with the function's package inside. Raises OSError.
 FOLDERS: Mapping[str, Callable[[Path, bytes], None]] = {"gcp": _write_blueprint}
+# What makes the link to their tutorial, from the address of the repository.
+TUTORIALS: Mapping[str, Callable[[str], str]] = {"gcp": _shell_link}
 
 
 def write(cloud: Cloud, name: str, out: Path | None, link: str) -> int:
     """Print or write a template, or print its link; returns the exit code."""
-    if cloud.name in FOLDERS and not name and not link:
-        return _write_folder(cloud, out)
+    if link and not _ADDRESS.fullmatch(link):
+        click.echo(f"--link {link[:100]!r} is not an https address. Write --link https://HOST/PATH.", err=True)
+        return 1
+    if cloud.name in FOLDERS and not name:
+        if not link:
+            return _write_folder(cloud, out)
+        click.echo(TUTORIALS[cloud.name](link))
+        return 0
     known = TEMPLATES.get(cloud.name, {})
     chosen = known.get(name or next(iter(known), ""))
     if chosen is None:

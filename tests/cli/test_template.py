@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -45,6 +45,20 @@ def test_link_opens_template_and_form_in_the_portal(name: str) -> None:
         assert "/" not in one
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+def test_link_opens_the_tutorial_of_a_copy_in_cloud_shell(end: str) -> None:
+    """The address of the copy is given once, and nothing is left to fill in."""
+    code, link, _ = run("gcp", "--link", f"https://git.example.com/platform/exports.git{end}")
+    parts = urlsplit(link.strip())
+    assert (code, f"{parts.netloc}{parts.path}") == (0, "shell.cloud.google.com/cloudshell/editor")
+    query = parse_qs(parts.query, strict_parsing=True)
+    assert query == {
+        "cloudshell_git_repo": ["https://git.example.com/platform/exports.git"],
+        "cloudshell_tutorial": ["infra/gcp/tutorial.md"],
+    }
+    assert (REPOSITORY / "infra/gcp/tutorial.md").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -52,6 +66,8 @@ def test_link_opens_template_and_form_in_the_portal(name: str) -> None:
         (("gcp", "--name", "other"), "has no launch template other. Use: tailpipe-exports deploy gcp."),
         (("azure", "--name", "tenant"), "Name one of subscription, management-group."),
         (("aws", "--link", "https://example.com"), "Use package aws --upload ADDRESS."),
+        (("azure", "--link", "HOST/infra/azure"), "is not an https address. Write --link https://HOST/PATH."),
+        (("gcp", "--link", "http://example.com/copy"), "is not an https address. Write --link https://HOST/PATH."),
         (("azure", "--out", "/no/such/folder/one"), "cannot be written: No such file or directory."),
     ],
 )

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from cli.deployment.gcp import rights
 from cli.deployment.gcp.infra_manager_rest import ACCOUNT
@@ -162,10 +163,12 @@ def test_apis_are_those_that_an_apply_needs_first() -> None:
     assert enabled - {"config"} <= set(APIS)
 
 
-def test_guide_links_to_the_tutorial() -> None:
-    """The link opens this file of the repository in Cloud Shell."""
+def test_guide_prints_the_link_to_the_tutorial() -> None:
+    """Its command takes the address of a copy of the repository, and the link opens this file of it in Cloud Shell."""
     guide = (REPOSITORY / "docs" / "gcp.md").read_text(encoding="utf-8")
-    (link,) = re.findall(r"https://shell\.cloud\.google\.com/\S+", guide)
+    (command,) = re.findall(r"tailpipe-exports (template gcp --link \S+)", guide)
+    link = CliRunner().invoke(main, command.split()).stdout.strip()
     query = parse_qs(urlsplit(link).query)
     assert set(query) == {"cloudshell_git_repo", "cloudshell_tutorial"}
+    assert query["cloudshell_git_repo"] == [command.split()[-1]]
     assert REPOSITORY / query["cloudshell_tutorial"][0] == TUTORIAL
