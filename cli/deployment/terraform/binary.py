@@ -27,7 +27,7 @@ GRANTED = "granted"
 # The position of an error in our root module, a file that the operator never sees.
 FRAME = re.compile(r"on .+ line \d+|\d+: |This was checked by the validation rule at ")
 VARIABLE = re.compile(r'\d+: +"(\w+)": ')
-UNSUITABLE = re.compile(r"^The given value is not suitable for .+?: (.+) required\.$")
+UNSUITABLE = re.compile(r"^The given value is not suitable for .+?: (?:an? )?(.+?)(?: is)? required\.$")
 
 
 def find() -> str:
@@ -109,8 +109,9 @@ class Terraform:
                 *error.problems,
                 Problem(
                     "terraform init did not succeed",
-                    "It fetches the providers: see that the registry or your mirror can be reached; "
-                    "TF_CLI_ARGS_init and a CLI configuration file are honored.",
+                    "It fetches the providers and opens the state: see that the registry or your mirror can be "
+                    "reached, and that you may read the state; TF_CLI_ARGS_init and a CLI configuration file are "
+                    "honored.",
                 ),
             ) from error
 

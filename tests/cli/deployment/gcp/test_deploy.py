@@ -258,8 +258,7 @@ def test_values_are_validated_by_the_modules_rules_first(gcp: LocalGcp, package:
     assert "Write tailpipe_tenant as Tailpipe's onboarding page shows it" in told
     assert "Write tailpipe_issuer as Tailpipe's onboarding page shows it" in told
     assert "Write tailpipe_audience as Tailpipe's onboarding page shows it" in told
-    assert "memory_mb declared" in told
-    assert "a number is required" in told
+    assert "memory_mb is refused Write it as a number." in told
     assert "main.tf.json" not in told
     assert not [call.method for call in gcp.calls.select(identity=OPERATOR) if "storage" in call.method]
 

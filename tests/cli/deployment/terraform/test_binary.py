@@ -37,6 +37,15 @@ BOXES = """
 │ declared at rules/variables.tf:88,1-28: list of string required.
 ╵
 ╷
+│ Error: Invalid value for input variable
+│
+│   on main.tf.json line 14, in module.tailpipe:
+│   14:       "memory_mb": "${var.memory_mb}",
+│
+│ The given value is not suitable for module.tailpipe.var.memory_mb
+│ declared at rules/variables.tf:99,1-28: a number is required.
+╵
+╷
 │ Error: No valid credential sources found
 │
 │ Please see the documentation.
@@ -103,6 +112,7 @@ def test_each_error_diagnostic_is_one_problem(double: TerraformDouble, tmp_path:
     assert [(one.what, one.remedy) for one in caught.value.problems] == [
         ("environment is refused", 'environment is "prod" or "uat".'),
         ("accounts is refused", "Write it as a list of string."),
+        ("memory_mb is refused", "Write it as a number."),
         ("No valid credential sources found. Please see the documentation.", ""),
     ]
 
