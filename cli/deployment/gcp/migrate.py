@@ -67,6 +67,9 @@ def to_terraform(session: Session, engine: InfraManager, tell: Tell) -> None:
     Raises OperatorError if Terraform's state holds other resources.
     """
     if not engine.held():
+        if backend.holds_resources(session):
+            tell("the deployment is managed by Terraform already")
+            return
         raise OperatorError(
             Problem(
                 f"Infrastructure Manager has no deployment {session.function} in project {session.project}",

@@ -224,6 +224,15 @@ def test_state_moves_to_terraform_and_back_without_a_change(cloud: LocalGcp, com
     assert "the deployment is managed by Infrastructure Manager already" in commands.lines
 
 
+def test_move_that_ended_after_its_interruption_is_done(cloud: LocalGcp, commands: Commands) -> None:
+    """Google deletes the deployment without the command that asked for it; the same command finds nothing to do."""
+    _moved_to_terraform(cloud, commands)
+    before = _terraforms(cloud)
+    migrate.to_terraform(open_session({}), commands.engine(), commands.lines.append)
+    assert "the deployment is managed by Terraform already" in commands.lines
+    assert _terraforms(cloud) == before
+
+
 def test_move_of_nothing_is_refused(cloud: LocalGcp, commands: Commands) -> None:
     """The operator's methods say what is missing, in either direction; an empty state of Terraform is nothing."""
     del cloud
