@@ -55,6 +55,7 @@ UNAUTHORIZED_REMEDY = (
     "Nothing at first: Google accepts the credentials for other calls. If it persists, check that the function's "
     "service account has its roles (the deployment grants them), and whether a proxy answers in Google's place."
 )
+GONE_REMEDY = "Check whether it was deleted, and the setting that names it."
 UNKNOWN_REMEDY = "Look the reason up in Google's documentation of the call, and see 'Codes of GCP' in docs/runbook.md."
 # The projects of gcloud's own OAuth clients, which are charged for calls with user credentials unless a quota project
 # is set (source: "Troubleshoot your ADC setup", Google Cloud authentication).
@@ -150,7 +151,7 @@ def _unavailable(response: ErrorResponse) -> ReportedError:
 
 def _not_found(response: ErrorResponse) -> ReportedError:
     code = WRONG_LOCATION if "was not found in location" in response.message else "not-found"
-    return NotFound(code, response.message, "Check whether it was deleted, and the setting that names it.")
+    return NotFound(code, response.message, GONE_REMEDY)
 
 
 def _denied(response: ErrorResponse) -> ReportedError:

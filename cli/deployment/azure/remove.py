@@ -11,7 +11,7 @@ from azure_function.settings import AzureSettings
 from cli.deployment.azure.app import RESOURCES_API, SITES_API, FunctionApp
 from cli.deployment.azure.functions import deployed
 from cli.deployment.azure.preflight import STORAGE_API
-from cli.deployment.azure.rest import Rest
+from cli.deployment.azure.rest import Rest, remedy_of
 from cli.deployment.azure.scopes import exports_of, path_of, scopes, settings_of
 from cli.deployment.azure.session import Session
 from cli.deployment.azure.verify import TIMER
@@ -122,7 +122,9 @@ def delete_exports(session: Session, settings: AzureSettings, tell: Tell) -> Non
             except NotFound:
                 continue
             except ReportedError as error:
-                problems.append(Problem(f"{scope.id}: {export['name']} was not deleted: {error.message}", error.remedy))
+                problems.append(
+                    Problem(f"{scope.id}: {export['name']} was not deleted: {error.message}", remedy_of(error))
+                )
             else:
                 deleted += 1
         if number % SHOWN_EVERY == 0:

@@ -36,7 +36,6 @@ GRAPH = {
 }
 SIGN_IN = "Sign in with `az login --tenant TENANT`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET."
 DOCTOR = "`tailpipe-exports doctor azure` shows which permission is missing, and the command that grants it."
-# What the function's remedies say of a later run, which a command has not.
 REMEDIES = {WAIT_REMEDY: AGAIN, UNKNOWN_REMEDY: CORRECT, REPORT_REMEDY: CORRECT, NOT_FOUND_REMEDY: CORRECT}
 GONE = "SubscriptionNotFound"  # a deleted subscription, one of another tenant, and one that never existed
 ACCEPTED, POLL_S, LONGEST_S = 202, 5.0, 60.0
@@ -215,12 +214,16 @@ class Rest:
 
 def refused(error: ReportedError) -> OperatorError:
     """Return a failed call as an OperatorError."""
+    return OperatorError(Problem(error.message, remedy_of(error)))
+
+
+def remedy_of(error: ReportedError) -> str:
+    """Return what the operator can do: the function's remedies speak of its identity, and of a later run."""
     if isinstance(error, RunStopped):
-        return OperatorError(Problem(error.message, SIGN_IN))
+        return SIGN_IN
     if isinstance(error, NotUnderstood):
-        return OperatorError(Problem(error.message, ANSWERS))
-    remedy = DOCTOR if isinstance(error, Denied) else REMEDIES.get(error.remedy, error.remedy)
-    return OperatorError(Problem(error.message, remedy))
+        return ANSWERS
+    return DOCTOR if isinstance(error, Denied) else REMEDIES.get(error.remedy, error.remedy)
 
 
 def _url(path: str, api: str, query: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cli.deployment.gcp.adopt import lives
+from cli.deployment.gcp.rest import remedy_of
 from cli.deployment.gcp.session import Session
 from cli.deployment.model import Finding
 from gcp_function.targets import EXPORT_LOCATIONS, MANAGED_BY, MANAGER
@@ -58,7 +59,7 @@ def preflight(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
         except ReportedError as error:
             # A disabled API has no resources yet; Terraform enables it.
             if error.code != "api-disabled":
-                yield Finding(look.__name__.strip("_").replace("_", " "), None, error.message, error.remedy)
+                yield Finding(look.__name__.strip("_").replace("_", " "), None, error.message, remedy_of(error))
     yield _apis(session, on, given)
 
 

@@ -18,8 +18,16 @@ from google.oauth2.credentials import Credentials
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
-from cli.deployment.model import ANSWERS, OperatorError, Problem
+from cli.deployment.model import AGAIN, ANSWERS, CORRECT, OperatorError, Problem
 from gcp_function.errors import translate
+from gcp_function.refusals import (
+    ACCESS_DENIED,
+    CREDENTIALS_REMEDY,
+    GONE_REMEDY,
+    PASSING_REMEDY,
+    UNAUTHORIZED,
+    UNKNOWN_REMEDY,
+)
 from shared.errors import NotFound, NotUnderstood, ReportedError, Throttled, Transient
 from shared.parsing import is_html, require
 from shared.settings import is_loopback
@@ -54,6 +62,8 @@ CONNECTIONS = 32
 TRIES = 4
 WAIT_S = 2.0
 LOGIN = "Run: gcloud auth application-default login"
+DOCTOR = "`tailpipe-exports doctor gcp` shows which permission is missing, and the command that grants it."
+REMEDIES = {PASSING_REMEDY: AGAIN, UNKNOWN_REMEDY: CORRECT, GONE_REMEDY: CORRECT, CREDENTIALS_REMEDY: f"{LOGIN}."}
 
 
 class Google:
@@ -208,12 +218,19 @@ def hosts(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def refused(error: ReportedError, remedy: str = "") -> OperatorError:
-    """Return a cloud's error as an OperatorError."""
-    if isinstance(error, NotUnderstood):
-        remedy = ANSWERS
+    """Return a cloud's error as an OperatorError; `remedy`: another one than that of `remedy_of`."""
     return OperatorError(
-        Problem(error.message, remedy or error.remedy or "tailpipe-exports doctor gcp shows your permissions.")
+        Problem(error.message, ANSWERS if isinstance(error, NotUnderstood) else remedy or remedy_of(error))
     )
+
+
+def remedy_of(error: ReportedError) -> str:
+    """Return what the operator can do: the function's remedies speak of its account, and of a next run."""
+    if isinstance(error, NotUnderstood):
+        return ANSWERS
+    if error.code in (ACCESS_DENIED, UNAUTHORIZED):
+        return DOCTOR
+    return REMEDIES.get(error.remedy, error.remedy) or DOCTOR
 
 
 def project_of_environment() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from cli.deployment.gcp.rest import Google
+from cli.deployment.gcp.rest import Google, remedy_of
 from cli.deployment.gcp.session import Session
 from cli.deployment.grants import OPERATOR_FILE, grants
 from cli.deployment.model import Finding, OperatorError, Problem
@@ -75,7 +75,7 @@ def native_rights(session: Session) -> Iterator[Finding]:
     try:
         answers = list(_native_held(session))
     except ReportedError as error:
-        yield Finding(f"rights for Infrastructure Manager on {where}", None, error.message, error.remedy)
+        yield Finding(f"rights for Infrastructure Manager on {where}", None, error.message, remedy_of(error))
         return
     for name, held in answers:
         yield Finding(f"{name} on {where}", held, "" if held else "missing", _native_command(session))
@@ -127,7 +127,7 @@ def _held(session: Session, scope: str, resource: str, where: str) -> Iterator[F
     try:
         answers = dict(_asked(session.google, service, f"{version}/{resource}:testIamPermissions", actions(scope)))
     except ReportedError as error:
-        yield Finding(f"rights on {where}", None, error.message, error.remedy)
+        yield Finding(f"rights on {where}", None, error.message, remedy_of(error))
         return
     words = {True: "", False: "missing", None: "Google does not evaluate it here"}
     for name in actions(scope):

@@ -7,7 +7,7 @@ from typing import Any
 
 from cli.deployment.gcp.issuer import issuer_finding
 from cli.deployment.gcp.preflight import apis
-from cli.deployment.gcp.rest import Google
+from cli.deployment.gcp.rest import Google, remedy_of
 from cli.deployment.gcp.session import Session
 from cli.deployment.gcp.verify import PROVIDER, accounts
 from cli.deployment.model import Finding
@@ -211,7 +211,7 @@ def console_step(session: Session) -> Iterator[Finding]:
             "cloudresourcemanager", f"v3/{session.parent}:testIamPermissions", {"permissions": list(PROJECT_RIGHTS)}
         ).get("permissions", ())
     except ReportedError as error:
-        yield Finding("who can take the console step", None, error.message, error.remedy)
+        yield Finding("who can take the console step", None, error.message, remedy_of(error))
         return
     if may:
         yield Finding(f"you can switch exports on for {len(may)} of {len(found)} billing accounts", True)

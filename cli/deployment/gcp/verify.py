@@ -10,6 +10,7 @@ from typing import Any
 from cli.deployment.gcp.adopt import lives
 from cli.deployment.gcp.functions import missing
 from cli.deployment.gcp.invoke import memory
+from cli.deployment.gcp.rest import remedy_of
 from cli.deployment.gcp.session import Session
 from cli.deployment.grants import grants
 from cli.deployment.model import Finding
@@ -51,7 +52,7 @@ def verify(session: Session) -> Iterator[Finding]:
         try:
             yield from look(session)
         except ReportedError as error:
-            yield Finding(what, None, error.message, error.remedy)
+            yield Finding(what, None, error.message, remedy_of(error))
 
 
 def _function(session: Session) -> Iterator[Finding]:

@@ -6,11 +6,13 @@ from contextlib import closing
 
 import pytest
 
-from cli.deployment.gcp.rest import Google
+from cli.deployment.gcp.rest import DOCTOR, LOGIN, Google, refused
+from cli.deployment.model import AGAIN, ANSWERS, CORRECT
+from gcp_function import refusals
 from localcloud.common.http_server import Response
 from localcloud.common.wire_faults import WireFault
 from localcloud.gcp.cloud import LocalGcp
-from shared.errors import NotUnderstood
+from shared.errors import Denied, NotFound, NotUnderstood, Permanent, ReportedError, RunStopped, Transient
 
 PAGE = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
 
@@ -32,3 +34,21 @@ def test_page_in_place_of_a_deletion_deletes_nothing(monkeypatch: pytest.MonkeyP
             google.delete("bigquery", path)
             google.delete("bigquery", path)  # it is gone, as asked
         assert cloud.tables() == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (Denied(refusals.ACCESS_DENIED, "no", refusals.RIGHTS_REMEDY), DOCTOR),
+        (Denied(refusals.UNAUTHORIZED, "no", refusals.UNAUTHORIZED_REMEDY), DOCTOR),
+        (Denied("vpc-service-controls", "no", "Admit the caller."), "Admit the caller."),
+        (NotFound("notFound", "no", refusals.GONE_REMEDY), CORRECT),
+        (Transient("connection", "no", refusals.PASSING_REMEDY), AGAIN),
+        (Permanent("failedPrecondition", "no", refusals.UNKNOWN_REMEDY), CORRECT),
+        (RunStopped("credentials", "no", refusals.CREDENTIALS_REMEDY), f"{LOGIN}."),
+        (NotUnderstood("a call", "an HTML page"), ANSWERS),
+    ],
+)
+def test_refused_call_has_a_remedy_for_an_operator(error: ReportedError, remedy: str) -> None:
+    """The function's own remedies speak of its service account, and of a next run."""
+    assert [one.remedy for one in refused(error).problems] == [remedy]
