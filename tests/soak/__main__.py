@@ -9,29 +9,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.limits import HANG_S
+from tests.localcloud.common.serving import serving
 from tests.marks import write_between
 from tests.soak.worker import FUNCTIONS, Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT, BEGIN, END = ROOT / "docs" / "reliability.md", "<!-- soak -->", "<!-- end of soak -->"
+# Azure's quotas would make a thousand calls take hours.
 SMALL: Mapping[str, Sequence[str]] = {
-    "aws": ("--accounts", "3"),
-    "azure": ("--subscriptions", "3"),
-    "gcp": ("--accounts", "2"),
+    "aws": ("aws.cloud.LocalAws(accounts=3)",),
+    "azure": ("azure.cloud.LocalAzure(3, limits=UNLIMITED)", "from localcloud.azure.quotas import UNLIMITED"),
+    "gcp": ("gcp.cloud.LocalGcp(accounts=2, done=2, history_days=2)",),
 }
 WARM = 0.3  # the first part of the samples, in which caches fill and pools grow to their size
 MOST_BYTES = 4096  # by which the memory may grow with each call; a kept report, connection or client is larger
@@ -76,33 +74,9 @@ def judge(samples: Sequence[Sample]) -> Grown:
     return Grown(samples[-1].calls, memory, statistics.median(slopes), of["threads"], of["sockets"], of["files"])
 
 
-@contextmanager
-def local_cloud(cloud: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Yield the environment of a function that is deployed in a local cloud, which is a process of its own."""
-    file = folder / f"{cloud}.env"
-    command = [sys.executable, "-m", "cli.main", "local", cloud, *SMALL[cloud], "--env-file", str(file)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
-        try:
-            assert running.stdout is not None
-            shown = []
-            for line in running.stdout:
-                shown.append(line)
-                if line.startswith("ready"):
-                    break
-            else:
-                raise RuntimeError(f"the local cloud did not start: {''.join(shown)}")
-            pairs = (
-                line.removeprefix("export ").split("=", 1) for line in file.read_text().splitlines() if "=" in line
-            )
-            yield {name: shlex.split(value)[0] if value else "" for name, value in pairs}
-        finally:
-            running.send_signal(signal.SIGINT)
-            running.wait(HANG_S)
-
-
 def soak(cloud: str, calls: int) -> Grown:
     """Return how the cloud's function grew over so many calls. Raises RuntimeError if it failed."""
-    with tempfile.TemporaryDirectory() as name, local_cloud(cloud, Path(name)) as environment:
+    with tempfile.TemporaryDirectory() as name, serving(*SMALL[cloud]) as (_, environment):
         file = Path(name) / "samples.jsonl"
         command = [sys.executable, "-m", "tests.soak.worker", cloud, str(calls), str(file)]
         log = Path(name) / "log"

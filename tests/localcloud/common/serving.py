@@ -16,12 +16,16 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @contextmanager
-def serving(cloud: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Serve a cloud such as `aws.cloud.LocalAws(accounts=3)`; yield its process and its printed variables."""
+def serving(cloud: str, first: str = "pass") -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """Serve a cloud such as `aws.cloud.LocalAws(accounts=3)`; yield its process and its printed variables.
+
+    `first` is a statement that imports what its arguments need.
+    """
     module, _, made = cloud.rpartition(".")
     name = made.partition("(")[0]
     code = (
-        f"from localcloud.{module} import {name}; from localcloud.common.local_cloud import serve; exit(serve({made}))"
+        f"{first}; from localcloud.{module} import {name}; "
+        f"from localcloud.common.local_cloud import serve; exit(serve({made}))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
