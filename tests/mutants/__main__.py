@@ -260,7 +260,7 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 class _Quick:
     """A plugin for the mutants that are imported: it keeps the name of the first test that fails.
 
-    If `chosen` names tests, only these run, in this order. Not all names can be passed to pytest as arguments.
+    If `chosen` names tests, only these run, in this order.
     """
 
     def __init__(self, chosen: Sequence[str]) -> None:
