@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from aws_lambda.clients import RATES
-from aws_lambda.errors import translate
-from aws_lambda.scopes import Scopes, scope_of
+from aws_lambda.errors import NOT_IN_ORGANIZATION, translate
+from aws_lambda.scopes import ASK_ONE_BY_ONE, REOPENABLE, Scopes, scope_of
 from aws_lambda.settings import read_settings
 from localcloud.aws.cloud import LocalAws
-from shared.errors import Permanent
-from shared.model import Verb
+from shared.errors import Denied, NotFound, Permanent, RunStopped
+from shared.model import Enumeration, ScopeState, Verb
 from shared.reconcile import RunResult
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
@@ -281,3 +283,223 @@ def test_listing_without_any_account_proves_nothing() -> None:
         scopes.enumerate(())
     assert raised.value.code == "no-accounts"
     assert raised.value.remedy
+
+
+# --- enumeration alone ---------------------------------------------------------------------------
+
+ONE, TWO, THREE = "210000000001", "210000000002", "210000000003"
+ORGANIZATION = "o-abcdefghij"
+
+
+def account(identifier: str, **fields: str) -> dict[str, str]:
+    """Return an account as Organizations does: active, below the management account."""
+    arn = f"arn:aws:organizations::{MANAGEMENT}:account/{ORGANIZATION}/{identifier}"
+    return {"Id": identifier, "Arn": arn, "Name": f"name {identifier}", "State": "ACTIVE", **fields}
+
+
+class Organization:
+    """Organizations with these accounts, in pages of one; `units` are OUs below an OU, `below` accounts in one."""
+
+    def __init__(self, *accounts: dict[str, str], error: Exception | None = None, own: str = MANAGEMENT) -> None:
+        self.accounts, self.error, self.own = list(accounts), error, own
+        self.units: dict[str, list[str]] = {}
+        self.below: dict[str, list[str]] = {}
+        self.organization: dict[str, str] | Exception = {"Id": ORGANIZATION, "MasterAccountId": MANAGEMENT}
+        self.described: Exception = NotFound("AccountNotFoundException", "no such account")
+        self.calls: list[str] = []
+        self.beats = 0
+        self.scopes: Scopes
+
+    def _page(self, name: str, all_of: Sequence[Any], MaxResults: int, NextToken: str = "0") -> dict[str, Any]:
+        self.calls.append(name)
+        if self.error:
+            raise self.error
+        assert MaxResults == 20
+        place = int(NextToken)
+        more = {"NextToken": str(place + 1)} if place + 1 < len(all_of) else {}
+        return {name: list(all_of[place : place + 1]), **more} if all_of else {}
+
+    def list_accounts(self, **page: Any) -> dict[str, Any]:
+        """Return a page of all accounts."""
+        return self._page("Accounts", self.accounts, **page)
+
+    def list_accounts_for_parent(self, ParentId: str, **page: Any) -> dict[str, Any]:
+        """Return a page of the accounts in an OU."""
+        if ParentId not in self.below:
+            raise NotFound("ParentNotFoundException", "no such parent")
+        return self._page("Accounts", [account(one) for one in self.below[ParentId]], **page)
+
+    def list_organizational_units_for_parent(self, ParentId: str, **page: Any) -> dict[str, Any]:
+        """Return a page of the OUs in an OU."""
+        return self._page("OrganizationalUnits", [{"Id": one} for one in self.units.get(ParentId, [])], **page)
+
+    def describe_account(self, AccountId: str) -> dict[str, Any]:
+        """Return an account."""
+        self.calls.append(AccountId)
+        if self.error:
+            raise self.error
+        for one in self.accounts:
+            if one["Id"] == AccountId:
+                return {"Account": one}
+        raise self.described
+
+    def describe_organization(self) -> dict[str, Any]:
+        """Return the organization."""
+        if isinstance(self.organization, Exception):
+            raise self.organization
+        return {"Organization": self.organization}
+
+    def enumerate(self, *requested: str, **settings: str) -> Enumeration:
+        """Enumerate with these settings."""
+        work: Any = SimpleNamespace(calls=lambda _, call, **arguments: call(**arguments), heartbeat=self._beat)
+        made = read_settings({"AWS_REGION": "eu-west-1", **settings})
+        clients: Any = SimpleNamespace(organizations=self)
+        self.scopes = Scopes(made, self.own, clients, work)
+        return self.scopes.enumerate(requested)
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+
+def standings(found: Enumeration) -> dict[str, str]:
+    """Return the standing of each scope."""
+    return {one.id: one.traits["standing"] for one in found.scopes}
+
+
+def codes(found: Enumeration) -> list[tuple[str, str]]:
+    """Return code and scope of each problem."""
+    return [(one.code, one.scope) for one in found.problems]
+
+
+def test_organization_has_its_accounts_in_order_with_their_standing() -> None:
+    """Its id was the owner of the state in earlier versions."""
+    cloud = Organization(account(TWO), account(MANAGEMENT), account(ONE, State="SUSPENDED"))
+    found = cloud.enumerate()
+    assert standings(found) == {MANAGEMENT: "management", ONE: "member", TWO: "member"}
+    assert [one.id for one in found.scopes] == sorted(one.id for one in found.scopes)
+    assert (found.owner, found.formerly, found.complete, found.problems) == (MANAGEMENT, (ORGANIZATION,), True, ())
+    assert (cloud.scopes.management, cloud.scopes.delegated, cloud.scopes.requested) == (MANAGEMENT, False, frozenset())
+    states = {one.id: (one.name, one.state, one.reason, one.restorable) for one in found.scopes}
+    assert states[ONE] == (f"name {ONE}", ScopeState.INACTIVE, "SUSPENDED", REOPENABLE)
+    assert states[TWO] == (f"name {TWO}", ScopeState.ACTIVE, "", None)
+    assert timedelta(days=90) == REOPENABLE
+    assert (cloud.calls, cloud.beats) == (["Accounts"] * 3, 3)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_delegated_administrator_is_a_scope_even_if_it_is_not_listed(listed: bool) -> None:
+    """Members depend on its resources, and it is active, since the function runs in it."""
+    cloud = Organization(account(MANAGEMENT), account(TWO), *([account(ONE)] if listed else []), own=ONE)
+    found = cloud.enumerate(INCLUDE_ACCOUNTS=TWO)
+    assert standings(found) == {MANAGEMENT: "management", ONE: "delegated", TWO: "member"}
+    assert cloud.scopes.delegated
+    assert found.owner == ONE
+
+
+@pytest.mark.parametrize("state", ["SUSPENDED", "PENDING_CLOSURE", "CLOSED", "PENDING_ACTIVATION"])
+def test_only_a_closed_account_may_be_reopened(state: str) -> None:
+    """Source: "Closing an AWS account": it is kept for 90 days."""
+    scope = scope_of(account(ONE, State=state), MANAGEMENT, MANAGEMENT)
+    assert scope.restorable == (None if state == "PENDING_ACTIVATION" else REOPENABLE)
+    assert scope_of({"Id": ONE}, MANAGEMENT, MANAGEMENT).name == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [ONE, TWO, THREE]),
+        ({"INCLUDE_ACCOUNTS": ONE}, [ONE]),
+        ({"EXCLUDE_ACCOUNTS": f"{ONE},{MANAGEMENT}"}, [TWO, THREE]),
+        ({"INCLUDE_OUS": "ou-abcd-aaaaaaaa"}, [ONE, TWO]),
+        ({"INCLUDE_OUS": "ou-abcd-aaaaaaaa", "INCLUDE_ACCOUNTS": THREE}, [ONE, TWO, THREE]),
+        ({"INCLUDE_OUS": "ou-abcd-aaaaaaaa", "EXCLUDE_ACCOUNTS": ONE}, [TWO]),
+    ],
+)
+def test_members_are_selected_and_the_management_account_stays(settings: dict[str, str], expected: list[str]) -> None:
+    """It has the export of all costs; accounts of OUs below a selected one count too."""
+    cloud = Organization(account(MANAGEMENT), account(ONE), account(TWO), account(THREE))
+    cloud.below = {"ou-abcd-aaaaaaaa": [ONE], "ou-abcd-bbbbbbbb": [], "ou-abcd-cccccccc": [TWO]}
+    cloud.units = {"ou-abcd-aaaaaaaa": ["ou-abcd-bbbbbbbb", "ou-abcd-cccccccc"]}
+    found = cloud.enumerate(**settings)
+    assert [one.id for one in found.scopes] == [MANAGEMENT, *expected]
+    assert (found.complete, codes(found)) == (True, [])
+
+
+def test_unlisted_ou_makes_the_listing_incomplete() -> None:
+    """Its members must not be forgotten; the accounts of the others are still scopes."""
+    cloud = Organization(account(MANAGEMENT), account(ONE), account(TWO))
+    cloud.below = {"ou-abcd-bbbbbbbb": [TWO]}
+    found = cloud.enumerate(INCLUDE_OUS="ou-abcd-aaaaaaaa,ou-abcd-bbbbbbbb")
+    assert [one.id for one in found.scopes] == [MANAGEMENT, TWO]
+    assert (found.complete, codes(found)) == (False, [("ou-not-listed", "")])
+    assert "ou-abcd-aaaaaaaa (INCLUDE_OUS) could not be listed: no such parent" in found.problems[0].message
+
+
+def test_included_account_of_another_organization_is_named_and_ignored() -> None:
+    """The listing is complete all the same; a request for other accounts does not repeat it."""
+    cloud = Organization(account(MANAGEMENT), account(ONE))
+    found = cloud.enumerate(INCLUDE_ACCOUNTS=f"{ONE},{THREE}")
+    assert (found.complete, codes(found)) == (True, [("account-outside", THREE)])
+    assert f"account {THREE} in INCLUDE_ACCOUNTS is not in organization {ORGANIZATION}" in found.problems[0].message
+    assert codes(cloud.enumerate(ONE, INCLUDE_ACCOUNTS=f"{ONE},{THREE}")) == []
+
+
+@pytest.mark.parametrize("number", [1, ASK_ONE_BY_ONE, ASK_ONE_BY_ONE + 1])
+def test_few_requested_accounts_are_read_one_by_one(number: int) -> None:
+    """For more, the listing takes no more calls; the own account stays, since members depend on it."""
+    members = [account(f"{210000000000 + one}") for one in range(30)]
+    cloud = Organization(account(MANAGEMENT), *members)
+    requested = [one["Id"] for one in members[:number]]
+    found = cloud.enumerate(*requested)
+    assert [one.id for one in found.scopes] == [MANAGEMENT, *requested]
+    assert (found.complete, cloud.scopes.requested) == (False, frozenset(requested))
+    assert len(cloud.calls) == cloud.beats == (number if number <= ASK_ONE_BY_ONE else 31)
+
+
+@pytest.mark.parametrize("code", ["AccountNotFoundException", "InvalidInputException"])
+def test_requested_account_that_does_not_exist_is_a_problem_of_its_own(code: str) -> None:
+    """The others are still read; if there is none, nothing is enumerated."""
+    cloud = Organization(account(ONE), account(MANAGEMENT))
+    cloud.described = (NotFound if code.startswith("Account") else Permanent)(code, "no")
+    assert codes(found := cloud.enumerate("x" * 50, ONE)) == [("account-not-found", "x" * 50)]
+    assert f"account {'x' * 40} was not found" in found.problems[0].message
+    assert standings(found) == {MANAGEMENT: "management", ONE: "member"}
+    none = cloud.enumerate(THREE)
+    assert (none.scopes, none.complete, codes(none)) == ((), False, [("account-not-found", THREE)])
+    cloud.described = Permanent("ServiceException", "no")
+    with pytest.raises(Permanent, match="no"):
+        cloud.enumerate(THREE)
+
+
+def test_account_without_an_organization_is_alone() -> None:
+    """Other accounts that are requested are not there."""
+    cloud = Organization(error=Permanent(NOT_IN_ORGANIZATION, "none"))
+    found = cloud.enumerate()
+    assert (standings(found), found.complete, found.owner) == ({MANAGEMENT: "standalone"}, True, MANAGEMENT)
+    found = cloud.enumerate(MANAGEMENT, ONE)
+    assert (standings(found), found.complete) == ({MANAGEMENT: "standalone"}, False)
+    assert codes(found) == [("account-not-found", ONE)]
+    with pytest.raises(Permanent, match="other"):
+        Organization(error=Permanent("OtherException", "other")).enumerate()
+
+
+def test_refused_listing_is_judged_by_the_organization() -> None:
+    """The management account lacks a permission; a member account is the wrong place; otherwise there is none."""
+    cloud = Organization(error=Denied("denied", "may not list"))
+    found = cloud.enumerate()
+    assert (standings(found), found.complete) == ({MANAGEMENT: "management"}, False)
+    assert (codes(found), found.formerly) == ([("accounts-not-listed", "")], (ORGANIZATION,))
+    assert found.problems[0].message.endswith("may not list")
+    cloud.own = ONE
+    with pytest.raises(RunStopped, match=f"account {ONE} is a member of organization {ORGANIZATION}") as member:
+        cloud.enumerate()
+    assert (member.value.code, MANAGEMENT in member.value.message) == ("member-account", True)
+    cloud.organization = Permanent(NOT_IN_ORGANIZATION, "none")
+    assert standings(cloud.enumerate()) == {ONE: "standalone"}
+    cloud.organization = Permanent("OtherException", "other")
+    with pytest.raises(Permanent, match="other"):
+        cloud.enumerate()
+    cloud.organization = Denied("denied", "may not read")
+    with pytest.raises(RunStopped, match="neither the accounts nor the organization can be read: may not read") as both:
+        cloud.enumerate()
+    assert (both.value.code, bool(both.value.remedy)) == ("organization-unreadable", True)
