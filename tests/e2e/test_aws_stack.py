@@ -534,6 +534,25 @@ def test_refused_update_is_rolled_back_with_a_remedy(tmp_path: Path, monkeypatch
         assert tailpipe(*deploy).exit_code == 0
 
 
+@slow
+@pytest.mark.usefixtures("fast")
+def test_stack_without_its_function_is_removed_by_name(tmp_path: Path) -> None:
+    """A first creation under another name was rolled back; another name is refused, and then nothing is removed."""
+    package = tmp_path / "package.zip"
+    package.write_bytes(built())
+    named = ("--var", "function_name=costs", "--var", "schedule=cron(15 * * * * *)")
+    with signed_in_organization(tmp_path, 1) as (cloud, _patch):
+        assert tailpipe(*NATIVE, "--var", f"package={package}", *named, "--yes").exit_code == 1
+        assert stack_status(cloud, "costs") == "ROLLBACK_COMPLETE"
+        destroy = ("destroy", "aws", "--confirm", cloud.account, "--function")
+        unknown = tailpipe(*destroy, "other")
+        assert (unknown.exit_code, "no function other is deployed here" in stderr_of(unknown)) == (1, True)
+        assert stack_status(cloud, "costs") == "ROLLBACK_COMPLETE"
+        removed = tailpipe(*destroy, "costs")
+        assert removed.exit_code == 0, removed.stderr
+        assert stack_status(cloud, "costs") == ""
+
+
 def rolled_back(cloud: LocalAws, arguments: tuple[str, ...], remedy: str) -> None:
     """Expect that a deployment fails with a remedy, and that its update is rolled back."""
     result = tailpipe(*arguments)
