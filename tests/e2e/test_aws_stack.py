@@ -23,6 +23,7 @@ from localcloud.aws.cloud import LocalAws
 from tests.canaries import EXTERNAL_ID
 from tests.cli.support.aws import assume, built, sign_in, stderr_of, tailpipe
 from tests.e2e.aws_deployment import OPERATOR, REPOSITORY, organization, signed_in_organization
+from tests.e2e.earlier_scripts import earlier_scripts, resources
 from tests.e2e.live_aws import live
 from tests.localcloud.aws.iam.sessions import document
 
@@ -532,6 +533,38 @@ def test_refused_update_is_rolled_back_with_a_remedy(tmp_path: Path, monkeypatch
             rolled_back(cloud, deploy, "it uploads the package first")
         assert live(cloud, "tailpipe-artifacts-.*") == before
         assert tailpipe(*deploy).exit_code == 0
+
+
+@slow
+def test_resources_of_the_earlier_scripts_are_imported(tmp_path: Path) -> None:
+    """Bucket, data, export, roles, StackSet and instances stay the same ones, and statements of others stay too.
+
+    The import changes neither bucket nor policy: the function adds what exports need, and the rest is shown as drift.
+    """
+    package = tmp_path / "package.zip"
+    package.write_bytes(built())
+    kept = ("data", "exports", "connector", "stack sets", "instances", "member roles")
+    with signed_in_organization(tmp_path, MEMBERS) as (cloud, patch):
+        earlier_scripts(cloud)
+        assume(cloud, operator(cloud), patch)
+        before = resources(cloud)
+        deploy = (*NATIVE, "--var", f"package={package}")
+        preview = tailpipe(*deploy, "--dry-run")
+        assert preview.exit_code == 0, preview.stderr
+        assert "adopt 1 AWS::S3::Bucket: ExportBucket" in stderr_of(preview)
+        assert resources(cloud) == before
+        taken = tailpipe(*deploy, "--yes")
+        assert taken.exit_code == 0, taken.stderr
+        after = resources(cloud)
+        assert before["data"].items() <= after["data"].items()
+        assert {name: after[name] for name in kept[1:]} == {name: before[name] for name in kept[1:]}
+        bucket = cloud.deployment.bucket
+        assert after["buckets"][bucket] == before["buckets"][bucket]
+        policy = json.loads(cloud.client("s3").get_bucket_policy(Bucket=bucket)["Policy"])
+        statements = {one["Sid"] for one in policy["Statement"]}
+        assert statements == {"TailpipeTlsOnly", "TailpipeDataExports", "EnableDataExports"}
+        assert drifted(cloud) == {"ExportBucket": "MODIFIED", "ExportBucketPolicy": "MODIFIED"}
+        assert "nothing to change" in stderr_of(tailpipe(*deploy, "--yes"))
 
 
 @slow
