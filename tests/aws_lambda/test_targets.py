@@ -161,6 +161,13 @@ def test_lifecycle_moves_exports_and_expires_reports() -> None:
     )
 
 
+def test_bucket_of_a_tenant_expires_no_reports() -> None:
+    """Its reports are in the bucket of the function's own account."""
+    assert set(targets.lifecycle_rules(msgspec.structs.replace(settings(), tenant="acme"))) == {
+        "exports-to-cheaper-tiers"
+    }
+
+
 def test_own_statements_are_those_of_the_user_guide() -> None:
     """Source: "Setting up an Amazon S3 bucket for data exports", AWS Data Exports User Guide."""
     made = settings()
@@ -238,12 +245,41 @@ def test_export_of_a_billing_view_is_named_after_the_view() -> None:
     assert one.properties["TIME_GRANULARITY"] == "HOURLY"
 
 
+def test_export_of_a_billing_view_needs_the_view() -> None:
+    """Without one, the export needs the bucket alone."""
+    view = msgspec.structs.replace(settings(EXPORTS="cur2"), billing_view=f"arn:aws:billing::{OWN}:billingview/c-1")
+    scopes = Enumeration("o-1", (Scope(OWN, traits={STANDING: MANAGEMENT}),))
+    (export,) = (one for one in targets_of(scopes, view, OWN) if one.key.kind == "export")
+    assert [(need.kind, need.name) for need in export.needs][1:] == [("billing-view", "c-1")]
+    (export,) = (one for one in found(MANAGEMENT, EXPORTS="cur2").values() if one.key.kind == "export")
+    assert [need.kind for need in export.needs] == ["bucket"]
+
+
+def test_manual_steps_link_to_the_documentation() -> None:
+    """The pages of what a person has to set up."""
+    pages = "https://docs.aws.amazon.com"
+    shared = msgspec.structs.replace(settings(), shared_bucket=True)
+    made = [*found(MANAGEMENT).values(), *found(DELEGATED, MANAGEMENT).values()]
+    made += targets_of(Enumeration("o-1", (Scope(OWN, traits={STANDING: MANAGEMENT}),)), shared, OWN)
+    assert {one.manual_step.url.removeprefix(pages) for one in made if one.manual_step and one.manual_step.url} == {
+        "/cur/latest/userguide/dataexports-s3-bucket.html",
+        "/cur/latest/userguide/dataexports-organizations.html",
+        "/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html",
+        "/AWSCloudFormation/latest/UserGuide/stacksets-orgs-associate-stackset-with-org.html",
+    }
+
+
 def test_roles_are_skipped_without_a_principal() -> None:
     """The reason names the setting, and the exports are made all the same."""
     china = {"AWS_REGION": "cn-north-1", "TAILPIPE_PRINCIPAL_ARN": ""}
     skipped = {key.kind: one.skip for key, one in found(MANAGEMENT, **china).items() if one.skip}
     assert sorted(skipped) == ["connector-role", "member-role", "organizations-access", "stackset"]
-    assert all("TAILPIPE_PRINCIPAL_ARN" in why for why in skipped.values())
+    assert all("TAILPIPE_PRINCIPAL_ARN is not set, and a role in partition aws-cn" in why for why in skipped.values())
+    tenant = msgspec.structs.replace(settings(), principal="", tenant="acme")
+    made = targets_of(Enumeration("o-1", (Scope(OWN, traits={STANDING: MANAGEMENT}),)), tenant, OWN)
+    assert {one.skip for one in made if one.key.kind == "stackset"} == {
+        "the entry of tenant acme sets no TAILPIPE_PRINCIPAL_ARN, so that its accounts get no roles"
+    }
 
 
 def test_connector_role_trusts_the_principal_with_the_external_id() -> None:

@@ -75,11 +75,11 @@ def test_drift_of_a_live_export_is_named() -> None:
     live = written()
     live["DataQuery"]["QueryStatement"] = "SELECT bill_bill_type FROM T WHERE a = 1"
     destination = live["DestinationConfigurations"]["S3Destination"]
-    destination |= {"S3BucketOwner": "444455556666", "S3Prefix": "/exports/"}
+    destination |= {"S3BucketOwner": "444455556666", "S3Prefix": "/exports~/"}
     del destination["S3OutputConfigurations"]["Format"]
     fields = managed_fields(live, CUR, (*COLUMNS, "more"), ACCOUNT)
     assert fields["columns"] == "missing: line_item_usage_type, more"
-    assert (fields["filter"], fields["table"], fields["prefix"]) == ("WHERE a = 1", "T", "exports")
+    assert (fields["filter"], fields["table"], fields["prefix"]) == ("WHERE a = 1", "T", "exports~")
     assert fields["bucket-owner"] == "444455556666"
     assert "None" in fields["output"]
     del destination["S3BucketOwner"]

@@ -115,6 +115,7 @@ def test_delivery_is_overdue_after_creation_change_or_the_last_one(
     code: str,
 ) -> None:
     """Sources: up to 24 hours for the first delivery, and at least one refresh a day, Data Exports User Guide."""
+    assert timedelta(hours=24) == FIRST_DELIVERY
     times = {"CreatedAt": created, "LastUpdatedAt": updated}
     status = {name: ago(age) for name, age in times.items() if age is not None}
     at = START - delivered if delivered is not None else None
@@ -194,6 +195,7 @@ def test_lost_files_are_waited_for_and_then_reported(delivered: dict[str, Any], 
     assert seen.manual_step is not None
     assert seen.manual_step.what == seen.detail
     assert ARN in seen.manual_step.steps[1]
+    assert seen.manual_step.url == "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-troubleshooting.html"
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,14 @@ def seen_of(
     known = TargetState(at=START, remembered=facts, **(state or {})) if state or facts else None
     target = Target(Key("210000000000", MEMBER_ROLE.name, ROLE), MEMBER_ROLE, state=known)
     evaluator = RoleHealthEvaluator(settings, START, lambda operation: ended and operation == "op-2")
-    return evaluator.evaluate(target, [instance], requested=requested)
+    return evaluator.evaluate(target, [instance], **({"requested": True} if requested else {}))
+
+
+def test_canceled_operation_counts_as_a_failed_one() -> None:
+    """StackSets cancels the rest of an operation once too many accounts failed."""
+    seen = seen_of({**FAILED, "StackInstanceStatus": {"DetailedStatus": "CANCELLED"}})
+    assert (seen.health, seen.code) == (Health.BROKEN, "instance-cancelled")
+    assert seen.facts == {"failures": 1, "failed_operation": "op-2"}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +200,7 @@ def test_drifted_instance_is_a_manual_step() -> None:
     assert (seen.health, seen.code) == (Health.MANUAL, "instance-drifted")
     assert seen.manual_step is not None
     assert seen.detail == seen.manual_step.what
+    assert "--regions eu-west-1 " in seen.manual_step.steps[0]
     assert seen_of({"Status": "CURRENT", "DriftStatus": "IN_SYNC"}) == Present()
     outdated = seen_of({"Status": "OUTDATED"})
     assert (outdated.health, outdated.code) == (Health.BROKEN, "instance-outdated")
@@ -212,8 +220,8 @@ def test_healthy_role_forgets_its_failures() -> None:
 )
 def test_inoperable_instance_names_its_reason(instance: dict[str, Any]) -> None:
     """A person has to delete it."""
-    seen = seen_of({**instance, "StatusReason": "why " * 100})
+    seen = seen_of({**instance, "StatusReason": "x" * 400, "Region": "eu-west-1"})
     assert (seen.health, seen.code) == (Health.MANUAL, "instance-inoperable")
-    assert seen.detail.startswith("why why")
-    assert "more characters" in seen.detail
+    assert seen.detail == f"{'x' * 300}… (100 more characters)"
     assert seen.manual_step is not None
+    assert "--regions eu-west-1 " in seen.manual_step.steps[0]
