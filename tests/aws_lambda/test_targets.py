@@ -48,6 +48,12 @@ def test_kinds_keep_their_names_stages_and_rights() -> None:
     assert targets.MEMBER_ROLE.batch_size == 500
 
 
+def test_what_the_function_created_bears_its_tag() -> None:
+    """Earlier versions wrote the same one: an export without it is not the function's."""
+    assert (targets.MANAGED_BY, targets.MANAGER) == ("tailpipe:managed-by", "tailpipe-exports")
+    assert targets.ACCESS_NAME == "stacksets"
+
+
 def test_facts_keep_their_names() -> None:
     """State documents of earlier versions hold them."""
     assert set(FACTS) == {
