@@ -233,4 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Other processes cannot import what they are given of a package's `__main__`, only of the module by its name.
+    from tests.crash.__main__ import main as command
+
+    sys.exit(command())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from tests.hostile import __main__ as command
 from tests.hostile.readers import READERS, read
-from tests.limits import examples
+from tests.limits import HANG_S, examples
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -51,3 +53,27 @@ def test_record_writes_the_table_between_its_marks(tmp_path: Path) -> None:
     document.write_text(f"before\n{command.BEGIN}\nold\n{command.END}\nafter\n", encoding="utf-8")
     command.record(["| a |"], document)
     assert document.read_text(encoding="utf-8") == f"before\n{command.BEGIN}\n| a |\n{command.END}\nafter\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("tests.hostile", ("--count", "60", "--readers", "requests;hints")),
+        # Ways that do not exist: two processes rehearse the story, and play no case.
+        ("tests.crash", ("--clouds", "aws", "--stories", "steady", "--ways", "a;b;c;d;e", "--json", "lines.jsonl")),
+    ],
+)
+def test_command_divides_its_work_among_processes(module: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """The processes can import what they are given; otherwise each of them ends, and the command never does."""
+    root = Path(__file__).resolve().parents[2]
+    line = [sys.executable, "-m", module, "--jobs", "2", *arguments]
+    ended = subprocess.run(
+        [str(tmp_path / one) if one.endswith(".jsonl") else one for one in line],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
