@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -43,6 +44,14 @@ def test_link_opens_template_and_form_in_the_portal(name: str) -> None:
         base, _, file = unquote(one).rpartition("/")
         assert (base, (REPOSITORY / "infra/azure" / file).is_file()) == ("https://example.com/v1/infra/azure", True)
         assert "/" not in one
+
+
+def test_guide_of_azure_prints_a_link() -> None:
+    """Its command takes the address of the templates, and the link reads them there."""
+    guide = (REPOSITORY / "docs" / "azure.md").read_text(encoding="utf-8")
+    (arguments,) = re.findall(r"tailpipe-exports template (azure --link \S+)", guide)
+    code, link, _ = run(*arguments.split())
+    assert (code, f"/uri/{quote(arguments.split()[-1], safe='')}%2Ftemplate.json/" in link) == (0, True)
 
 
 @pytest.mark.parametrize("end", ["", "/"])

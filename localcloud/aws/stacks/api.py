@@ -51,8 +51,25 @@ def refuse(message: str) -> AwsError:
     return AwsError("ValidationError", message, 400)
 
 
+_TEMPLATE = ("StackName", "TemplateBody", "TemplateURL", "Parameters", "Capabilities", "RoleARN", "Tags")
+# The parameters that each change takes into account, beside the tokens of repeated requests; others are refused.
+_TAKEN = {
+    "CreateStack": (*_TEMPLATE, "DisableRollback", "OnFailure", "TimeoutInMinutes", "EnableTerminationProtection"),
+    "UpdateStack": (*_TEMPLATE, "UsePreviousTemplate"),
+    "DeleteStack": ("StackName", "RetainResources", "RoleARN"),
+    "CreateChangeSet": (
+        *(*_TEMPLATE, "UsePreviousTemplate", "ChangeSetName", "ChangeSetType", "Description", "OnStackFailure"),
+        "ResourcesToImport",
+    ),
+    "ExecuteChangeSet": ("StackName", "ChangeSetName", "DisableRollback"),
+    "DeleteChangeSet": ("StackName", "ChangeSetName"),
+    "DetectStackDrift": ("StackName", "LogicalResourceIds"),
+}
+_TOKENS = ("ClientRequestToken", "ClientToken")
+
+
 def _checked(operation: str, handler: Handler) -> Handler:
-    """Return a handler that refuses a name which no stack can have, as AWS does.
+    """Return a handler that refuses a name which no stack can have, as AWS does, and parameters that it would ignore.
 
     Sources: CreateStack in the CloudFormation API Reference; the words in hashicorp/terraform-provider-aws#42668
     (creation) and aws/aws-toolkit-vscode#1427 (the operations that also take an id).
@@ -60,6 +77,9 @@ def _checked(operation: str, handler: Handler) -> Handler:
     pattern = _NAME if operation == "CreateStack" else f"{_NAME}|arn:[-a-zA-Z0-9:/._+]*"
 
     def handle(caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        ignored = [one for one in params if params[one] and one not in (*_TAKEN.get(operation, params), *_TOKENS)]
+        if ignored:
+            raise AwsError("NotImplemented", f"the local cloud does not offer {ignored[0]} of {operation}", 501)
         name = str(params.get("StackName", ""))
         if not name:
             return handler(caller, params)

@@ -417,6 +417,18 @@ def test_invalid_request_creates_no_stack(cloud: LocalAws, body: str, values: di
 
 
 @pytest.mark.parametrize(
+    "option", [{"DeploymentMode": "REVERT_DRIFT"}, {"ImportExistingResources": True}, {"IncludeNestedStacks": True}]
+)
+def test_option_that_is_not_offered_is_refused(cloud: LocalAws, option: dict[str, Any]) -> None:
+    """It is never ignored, since the change set would do something else."""
+    stack = Stack(cloud, "options")
+    assert f"does not offer {next(iter(option))} of CreateChangeSet" in refusal(
+        lambda: stack.change(kind="CREATE", options=option)
+    )
+    assert "does not exist" in refusal(lambda: stack.status("options"))
+
+
+@pytest.mark.parametrize(
     ("name", "why"),
     [
         ("with_underscore", "regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"),
