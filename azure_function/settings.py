@@ -380,6 +380,9 @@ def _state_url(reader: Reader, environment: Mapping[str, str], cloud: Sovereign)
     )
     if account.startswith("http://") and not reader.endpoint("STATE_ACCOUNT"):
         return ""
+    blobs = environment.get("BLOB_ENDPOINT", "").strip()  # of all accounts on a local cloud; validated as a setting
+    if blobs and account and "://" not in account:
+        return f"{blobs.rstrip('/')}/{account}"
     return account.rstrip("/") if not account or "://" in account else f"https://{account}.blob.{cloud.storage_suffix}"
 
 

@@ -80,6 +80,12 @@ def test_state_account_defaults_to_the_storage_of_the_function_app() -> None:
     assert read_settings(by_url).state_url == "https://hosttwo.blob.core.windows.net"
 
 
+def test_state_of_a_local_cloud_is_at_its_endpoint() -> None:
+    """So that commands read what a function stored that was deployed there with the name of its account."""
+    settings = read_settings({**GOOD, "BLOB_ENDPOINT": "http://127.0.0.1:10000/"})
+    assert settings.state_url == settings.blob_url("hoststorage") == "http://127.0.0.1:10000/hoststorage"
+
+
 @pytest.mark.parametrize(
     ("cloud", "authority", "arm", "suffix"),
     [
