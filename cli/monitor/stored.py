@@ -15,12 +15,12 @@ from typing import Any
 
 from cli.clouds import Cloud
 from cli.demo.kept import Kept, kept
-from cli.deployment.model import OperatorError, Problem
+from cli.deployment.model import AGAIN, OperatorError, Problem
 from cli.settings_source import Choice
 from cli.tenants.fleet import Fleet
 from cli.tenants.source import environment_in, tenant_source
 from cli.terminal.console import clean, err, say
-from shared.errors import ReportedError, SettingsError
+from shared.errors import Denied, ReportedError, SettingsError, Transient
 from shared.monitor.overview import overview
 from shared.monitor.page import data_of
 from shared.monitor.stored import Documents, StoredReport, read_reports
@@ -204,4 +204,12 @@ def explained(cloud: Cloud) -> Iterator[None]:
         remedy = f"See {NAME} status --help, and docs/settings.md."
         raise OperatorError(*(Problem(fault, remedy) for fault in error.problems)) from error
     except ReportedError as error:
-        raise OperatorError(Problem(f"{cloud.title}: {error.code}: {error.message}", error.remedy)) from error
+        raise OperatorError(Problem(f"{cloud.title}: {error.code}: {error.message}", _remedy(error))) from error
+
+
+def _remedy(error: ReportedError) -> str:
+    """Return what a reader of stored documents can do: the function's remedies speak of its own identity and runs."""
+    cause = error.__cause__ if error.code in ("state-forbidden", "state-unreachable") else error
+    if isinstance(cause, Denied):
+        return "Have the permission granted to you; docs/operating.md lists what reading needs."
+    return AGAIN if isinstance(cause, Transient) else error.remedy

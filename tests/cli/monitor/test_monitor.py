@@ -16,8 +16,10 @@ from click.testing import CliRunner, Result
 
 from cli import clouds
 from cli.demo import kept
+from cli.deployment.model import AGAIN
 from cli.main import main
 from cli.monitor import status
+from shared.errors import Denied, Transient
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
@@ -174,6 +176,28 @@ def test_unreadable_state_is_not_reported_as_missing(store: InMemoryStore) -> No
     assert history.exit_code == 0
     assert run_id(0.5) in history.stdout
     assert "the state of AWS is unreadable" in history.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (Transient("busy", "later", "Nothing: a later run retries."), AGAIN),
+        (Denied("denied", "no", "Grant the function's identity its role."), "Have the permission granted to you"),
+    ],
+)
+def test_failed_read_has_a_remedy_for_its_reader(
+    store: InMemoryStore, monkeypatch: pytest.MonkeyPatch, error: Exception, remedy: str
+) -> None:
+    """The function's own remedies speak of its identity, and of a next run."""
+
+    def load(_limit: int) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "load", load)
+    done = called("status", "aws", "--json")
+    assert done.exit_code == 1
+    (problem,) = json.loads(done.stdout)["error"]["problems"]
+    assert problem["remedy"].startswith(remedy)
 
 
 def test_state_with_future_times_is_reported(store: InMemoryStore) -> None:
