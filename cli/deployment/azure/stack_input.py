@@ -6,8 +6,9 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from operator import ge, le
 from typing import Any
 
 from cli.deployment.grants import grants
@@ -42,6 +43,11 @@ def refused(values: Mapping[str, Any], parameters: Mapping[str, Any], rules: str
         for name, pattern, message in _patterns(rules)
         for one in (values[name] if isinstance(values.get(name), list) else [values.get(name)])
         if one is not None and not re.search(pattern, str(one))
+    ]
+    problems += [
+        Problem(_title(name, values[name]), message)
+        for name, fits, message in _lengths(rules)
+        if isinstance(values.get(name), str | list | dict) and not fits(len(values[name]))
     ]
     said = _messages(rules)
     known = {one.what for one in problems}
@@ -127,6 +133,16 @@ def _patterns(rules: str) -> tuple[tuple[str, str, str], ...]:
         (name, json.loads(f'"{found[1]}"'), str(rule["error_message"]))
         for name, rule in _validations(rules)
         if (found := _PATTERN.search(str(rule["condition"])))
+    )
+
+
+@cache
+def _lengths(rules: str) -> tuple[tuple[str, Callable[[int], bool], str], ...]:
+    """Return the limits of lengths among the module's rules: name, whether a length is within the limit, message."""
+    return tuple(
+        (name, partial(ge if found[1] == "<=" else le, int(found[2])), str(rule["error_message"]))
+        for name, rule in _validations(rules)
+        for found in re.finditer(rf"(?<![\w(])length\(var\.{name}\) (<=|>=) (\d+)", str(rule["condition"]))
     )
 
 

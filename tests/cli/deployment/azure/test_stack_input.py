@@ -44,6 +44,7 @@ CASES = {
     "truth": ("fleet=maybe", 'fleet = "maybe" is refused', "Write fleet as true or false."),
     "choice": ("environment=dev", 'environment = "dev" is refused', 'Write environment = "prod" for Tailpipe'),
     "pattern": ("storage_account_name=Bad_Name", "is refused", "Write a storage account name of 3 to 24 small letters"),
+    "length": (f"container_name={'x' * 300}", "is refused", "Write a container name of 3 to 63 small letters"),
     "webhook": ("notify_secret=https://hooks.example.com/x", "is refused", "Never write the webhook's address itself."),
     "rule": ('exports=["daily"]', "do not fit together", 'Write at least one of "actual", "focus" and "amortized"'),
     "no effect": ("delete_data_on_destroy=true", "has no effect", "tailpipe-exports destroy azure --delete-data"),
