@@ -38,6 +38,7 @@ from cli.deployment.azure.stack_removal import (
     removals,
     remove,
     unfinished,
+    wait_until_idle,
 )
 from cli.deployment.engine import Plan, Planning, Variable
 from cli.deployment.model import Change, Kept, OperatorError, Problem
@@ -109,6 +110,8 @@ class AzureStack:
         self._given = wanted.values
         package = (wanted.folder / str(wanted.values["package"])).read_bytes()
         require_package(package)
+        group = f"{session.path}/resourceGroups/{self._names.group}"
+        wait_until_idle(session, group, self._names.function, wanted.tell)
         app = deployed(session)
         parameters = self._parameters(wanted.values, app)
         body = self._body(parameters)
@@ -155,6 +158,7 @@ class AzureStack:
         return [Change(short_name(one.id), one.type, ("delete",), {}) for one in removals(self._session, kept)]
 
     def plan_removal(self, kept: Sequence[Kept]) -> StackPlan:
+        wait_until_idle(self._session, *placed(self._session, deployed(self._session)), lambda _line: None)
         gone = list(removals(self._session, kept))
         return StackPlan([Change(short_name(one.id), one.type, ("delete",), {}) for one in gone], removed=gone)
 

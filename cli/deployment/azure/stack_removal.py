@@ -26,6 +26,9 @@ GROUP = "Microsoft.Resources/resourceGroups"
 DEPLOYMENTS = "/providers/Microsoft.Resources/deployments"
 # The template's deployment of what is in its resource group: the end of its name.
 RESOURCES = "-resources"
+# A deployment in any other state goes on, also when the command that began it was interrupted.
+ENDED = frozenset({"Succeeded", "Failed", "Canceled"})
+POLL_S = 5.0
 # The container of the tenant registry, which other principals write to.
 REGISTRY = "blobServices/default/containers/tailpipe-registry"
 # In the order of their removal: what refers to a resource goes before it.
@@ -87,6 +90,24 @@ def placed(session: Session, app: FunctionApp | None) -> tuple[str, str]:
             Problem(f"several deployments lack their function app: {several}", "Choose one of them: --function NAME.")
         )
     return left[0] if left else (f"{session.path}/resourceGroups/{name.group}", name.function)
+
+
+def wait_until_idle(session: Session, group: str, function: str, tell: Tell) -> None:
+    """Wait for the template's deployments that another command began.
+
+    Azure refuses a second deployment of the name (DeploymentActive), and the first one would create again what a
+    removal deletes. Source: "Detect active deployments before provisioning", github.com/Azure/azure-dev/pull/7251.
+    """
+    announced = False
+    while active := [one for one in _records(session, group, function) if _state(one) not in ENDED]:
+        if not announced:
+            tell(f"waiting: Azure carries out deployment {active[0]['name']} of another command")
+            announced = True
+        session.rest.clock.wait_until(session.rest.clock.monotonic() + POLL_S)
+
+
+def _state(record: Mapping[str, Any]) -> str:
+    return str((record.get("properties") or {}).get("provisioningState", ""))
 
 
 def removals(session: Session, kept: Sequence[Kept]) -> Iterator[Removed]:
@@ -202,11 +223,17 @@ def _roles(session: Session, scope: str, function: str) -> Iterator[Removed]:
 
 def records(session: Session, group: str, function: str, more: Sequence[str] = ()) -> Iterator[Removed]:
     """Yield the records of a template's deployments, in its resource group, its subscription, its scopes and `more`."""
+    for one in _records(session, group, function, more):
+        yield Removed(one["path"], "Microsoft.Resources/deployments", DEPLOYMENTS_API)
+
+
+def _records(session: Session, group: str, function: str, more: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield these records as Azure shows them, each with its `path`."""
     for scope in dict.fromkeys((group, session.path, *session.scopes, *more)):
         path = f"{scope}{DEPLOYMENTS}"
         for one in session.rest.listed(path, DEPLOYMENTS_API):
             if str(one["name"]) == function or str(one["name"]).startswith(f"{function}-"):
-                yield Removed(f"{path}/{one['name']}", "Microsoft.Resources/deployments", DEPLOYMENTS_API)
+                yield one | {"path": f"{path}/{one['name']}"}
 
 
 def remove(session: Session, gone: Sequence[Removed], tell: Tell) -> None:

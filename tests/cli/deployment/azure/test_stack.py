@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.deployment.azure.stack import is_noise
+from cli.deployment.azure.names import names
+from cli.deployment.azure.session import open_session
+from cli.deployment.azure.stack import AzureStack, is_noise
+from cli.deployment.azure.stack_removal import POLL_S
+from cli.deployment.engine import Planning
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
 from localcloud.azure.platform.deployment import CONTAINER, TAILPIPE_APP
+from localcloud.azure.platform.resources_api import keep
+from shared.runtime.clock import SystemClock
 from tests.cli.support.azure import said, sign_in, tailpipe, template_variables, tenant
 
 TAILPIPE = "00000000-0000-0000-0000-00000000c0de"
@@ -155,6 +162,41 @@ def test_failure_of_the_last_resource_leaves_a_deployment_that_continues(
     assert "Run the same command again" in said(failed) or "run the same command again" in said(failed)
     again = tailpipe("deploy", "azure", *NATIVE, *variables)
     assert again.exit_code == 0, again.output
+
+
+class Ending(SystemClock):
+    """A clock whose first long wait lasts until the deployments of templates end."""
+
+    def __init__(self, azure: LocalAzure) -> None:
+        super().__init__()
+        self._azure = azure
+
+    def wait_until(self, moment: float) -> None:
+        if moment - self.monotonic() < POLL_S / 2:
+            return  # of a quota
+        for one in deployments(self._azure).values():
+            one["properties"]["provisioningState"] = "Failed"
+
+
+@pytest.mark.parametrize("verb", ["plan", "plan_removal"])
+def test_deployment_of_an_interrupted_command_is_waited_for(
+    azure: LocalAzure, variables: list[str], tmp_path: Path, verb: str
+) -> None:
+    """Azure goes on with it: it refuses a second one, and a removal meanwhile would leave what is created after it."""
+    session = open_session({"location": "westeurope"}, os.environ, Ending(azure))
+    engine = AzureStack(session)
+    name = names(session.subscription, {}).function
+    path = f"/subscriptions/{session.subscription}/providers/Microsoft.Resources/deployments/{name}"
+    running = {"type": "Microsoft.Resources/deployments", "properties": {"provisioningState": "Running"}}
+    keep(azure.world, path, running)
+    lines: list[str] = []
+    if verb == "plan":
+        given = dict(one.split("=", 1) for one in variables[1::2]) | {"package": "given.zip", "settings": {}}
+        engine.plan(Planning(tmp_path, {}, given, True, False, lines.append, lines.append))
+        assert f"waiting: Azure carries out deployment {name} of another command" in lines
+    else:
+        engine.plan_removal(())
+    assert deployments(azure)[name]["properties"]["provisioningState"] == "Failed"
 
 
 @pytest.mark.parametrize(
