@@ -257,6 +257,9 @@ def test_export_of_a_billing_view_needs_the_view() -> None:
     scopes = Enumeration("o-1", (Scope(OWN, traits={STANDING: MANAGEMENT}),))
     (export,) = (one for one in targets_of(scopes, view, OWN) if one.key.kind == "export")
     assert [(need.kind, need.name) for need in export.needs][1:] == [("billing-view", "c-1")]
+    (missing,) = (one for one in targets_of(scopes, view, OWN) if one.key.kind == "billing-view")
+    assert missing.manual_step is not None
+    assert missing.manual_step.url == "https://docs.aws.amazon.com/cost-management/latest/userguide/billing-view.html"
     (export,) = (one for one in found(MANAGEMENT, EXPORTS="cur2").values() if one.key.kind == "export")
     assert [need.kind for need in export.needs] == ["bucket"]
 
