@@ -172,7 +172,8 @@ def ownership(
     scripts. An export that delivers elsewhere and is not scheduled was stopped on purpose or created for one run, so it
     is not adopted. FOREIGN: any other export.
     """
-    resource = str(((live.get("properties") or {}).get("deliveryInfo") or {}).get("destination", {}).get("resourceId"))
+    target = ((live.get("properties") or {}).get("deliveryInfo") or {}).get("destination") or {}
+    resource = str(target.get("resourceId"))
     ours, folder = actual["destination"] == OURS, actual["folder"] == placement.folder
     if is_marked(live) or facts.get("ours") or (ours and folder):
         return Ownership.OURS

@@ -9,10 +9,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from azure_function.resources.export_document import PARTS, ExportVariant, document, validated
-from azure_function.targets import placement_of
+from azure_function.resources.export_document import (
+    PARTS,
+    ExportVariant,
+    account_in,
+    document,
+    normal_form,
+    ownership,
+    validated,
+)
+from azure_function.targets import OURS, placement_of
 from shared.errors import NotUnderstood
-from shared.model import Key
+from shared.model import Key, Ownership
 from tests.azure_function.support import account_settings
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -127,3 +135,89 @@ def test_malformed_run_history_is_rejected(runs: Any) -> None:
 def test_run_history_may_be_empty(runs: Any) -> None:
     """A new export has no runs."""
     assert validated(with_value("properties.runHistory", {"value": runs}), "the read")
+
+
+def written() -> dict[str, Any]:
+    """Return the document of a new export."""
+    made = account_settings()
+    return document(placement_of(KEY), ExportVariant("ActualCost"), made.destination[0], made, NOW, None)
+
+
+def test_written_export_is_in_the_desired_form() -> None:
+    """What Azure returns of it, whatever case and slashes it changes, is no drift."""
+    live, made = written(), account_settings()
+    form = normal_form(live, made, NOW)
+    assert form["destination"] == OURS
+    assert (form["schedule"], form["format"], form["timeframe"]) == ("Active Daily", "Csv gzip", "MonthToDate")
+    assert (form["type"], form["granularity"], form["version"], form["identity"]) == ("ActualCost", "Daily", "", "None")
+    assert (form["partitioned"], form["overwrite"]) == (True, "OverwritePreviousReport")
+    assert (form["container"], form["folder"]) == (made.container, placement_of(KEY).folder)
+    target = live["properties"]["deliveryInfo"]["destination"]
+    target |= {"resourceId": target["resourceId"].upper(), "rootFolderPath": f"/{target['rootFolderPath']}/"}
+    live["properties"]["compressionMode"] = "GZIP"
+    assert normal_form(live, made, NOW) == form
+    assert account_in(live, made) == made.destination[0]
+
+
+@pytest.mark.parametrize("live", [{}, {"properties": None}, {"properties": {"deliveryInfo": {"destination": None}}}])
+def test_fields_that_azure_omits_have_their_defaults(live: dict[str, Any]) -> None:
+    """Such an export delivers nowhere, and is not the function's."""
+    form = normal_form(live, account_settings(), NOW)
+    assert form == {
+        "type": "",
+        "schedule": "Active",
+        "timeframe": "",
+        "granularity": "",
+        "format": "Csv none",
+        "partitioned": False,
+        "overwrite": "CreateNewReport",
+        "destination": "",
+        "container": "",
+        "folder": "",
+        "until": form["until"],
+        "version": "",
+        "identity": "None",
+    }
+    assert account_in(live, account_settings()) is None
+    assert ownership(live, form, placement_of(KEY), {}) is Ownership.FOREIGN
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts", "owner"),
+    [
+        ({}, {}, Ownership.OURS),
+        ({"folder": "elsewhere"}, {}, Ownership.UNMARKED),
+        ({"folder": "elsewhere"}, {"ours": True}, Ownership.OURS),
+        ({"destination": "other"}, {}, Ownership.UNMARKED),
+        ({"destination": "other", "schedule": "Inactive Daily"}, {}, Ownership.FOREIGN),
+        ({"destination": "other", "folder": "elsewhere"}, {}, Ownership.FOREIGN),
+    ],
+)
+def test_export_with_our_name_is_ours_by_mark_state_or_destination(
+    changes: dict[str, str], facts: dict[str, bool], owner: Ownership
+) -> None:
+    """One that runs into our account or our folder is adopted; one that was stopped elsewhere is not."""
+    live = written()
+    live["properties"]["exportDescription"] = "theirs"
+    form = {**normal_form(live, account_settings(), NOW), **changes}
+    assert ownership(live, form, placement_of(KEY), facts) is owner
+    assert (
+        ownership(written(), {**form, "destination": "other", "folder": "x"}, placement_of(KEY), {}) is Ownership.OURS
+    )
+
+
+def test_repair_removes_a_period_and_sends_format_version_and_identity() -> None:
+    """A custom period would export the same days forever; an identity that the export has is kept."""
+    made = account_settings()
+    live = written()
+    live["properties"]["definition"]["timePeriod"] = {"from": "2026-01-01", "to": "2026-01-31"}
+    live |= {"identity": {"type": "SystemAssigned"}, "location": "westeurope"}
+    body = document(placement_of(KEY), ExportVariant("FocusCost", "1.0"), made.destination[0], made, NOW, live)
+    assert body["properties"]["definition"] == {
+        "type": "FocusCost",
+        "timeframe": "MonthToDate",
+        "dataSet": {"granularity": "Daily", "configuration": {"dataVersion": "1.0"}},
+    }
+    assert (body["identity"], body["location"]) == ({"type": "SystemAssigned"}, "westeurope")
+    assert normal_form(body, made, NOW)["version"] == "1.0"
+    assert normal_form(body, made, NOW)["identity"] == "SystemAssigned"
