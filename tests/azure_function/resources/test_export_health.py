@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from azure_function.resources.export_health import SILENT, ExportSnapshot, evaluate_health, runs_of
+from azure_function.resources.export_health import SILENT, ExportSnapshot, evaluate_health, news, runs_of
+from azure_function.resources.manifests import ManifestContent
 from shared.model import Health
 from shared.parsing import parse_time
 
@@ -109,3 +110,69 @@ def test_stopped_data_has_a_manual_step_and_no_delivery_time() -> None:
     assert stopped.manual_step is not None
     assert "Delete the export" in " ".join(stopped.manual_step.steps)
     assert evaluate_health(snapshot(delivered=20 * HOUR), NOW).delivered_at == NOW - 20 * HOUR
+
+
+@pytest.mark.parametrize(("age", "health"), [(SILENT - HOUR / 60, Health.HEALTHY), (SILENT, Health.BROKEN)])
+def test_run_without_new_data_explains_two_days_without_a_delivery(age: timedelta, health: Health) -> None:
+    """Later, runs have stopped; when a run ended counts before when it was submitted."""
+    for name, other in (("submittedTime", {}), ("processingEndTime", {"submittedTime": (NOW - 90 * HOUR).isoformat()})):
+        run = {"status": "NewDataNotAvailable", name: (NOW - age).isoformat(), **other}
+        seen = ExportSnapshot("export", [run], {}, NOW - 90 * HOUR, NOW, NOW - 99 * HOUR, NOW - 90 * HOUR)
+        assert evaluate_health(seen, NOW).health is health
+
+
+def test_execution_is_remembered_until_a_delivery() -> None:
+    """A later incident then gets its own execution."""
+    executed = {"executed_at": NOW.isoformat()}
+    assert evaluate_health(snapshot(since=HOUR, facts=executed), NOW).facts == {}
+    assert evaluate_health(snapshot("Completed", delivered=HOUR), NOW).facts == {}
+
+
+def test_months_that_lost_files_are_a_manual_step() -> None:
+    """Azure does not deliver earlier months again by itself."""
+    lost = {f"2026-0{month}": f"part {month} is missing" for month in range(8, 0, -1)}
+    seen = evaluate_health(snapshot("Completed", delivered=HOUR, facts={"lost": lost}), NOW)
+    assert (seen.health, seen.code) == (Health.MANUAL, "period-incomplete")
+    assert seen.manual_step is not None
+    assert seen.detail == seen.manual_step.what
+    assert "the files of 2026-01, 2026-02, 2026-03, 2026-04, 2026-05, 2026-06 are missing" in seen.detail
+    assert seen.detail.endswith("2026-01: part 1 is missing")
+    assert any("backfill azure --missing" in one for one in seen.manual_step.steps)
+
+
+@pytest.mark.parametrize(
+    ("content", "facts", "changes"),
+    [
+        (ManifestContent(False, "", False), {}, {}),
+        (ManifestContent(True, "", False), {}, {"empty_since": NOW.isoformat()}),
+        (ManifestContent(True, "", False), {"empty_since": "before"}, {}),
+        (ManifestContent(False, "", False), {"empty_since": "before"}, {"empty_since": ""}),
+        (ManifestContent(False, "a is missing", False), {}, {"incomplete": "a is missing"}),
+        (ManifestContent(False, "a is missing", False), {"incomplete": "a is missing"}, {}),
+        (ManifestContent(False, "", False), {"incomplete": "a is missing"}, {"incomplete": ""}),
+        (ManifestContent(False, "", True), {}, {"sized": True}),
+        (ManifestContent(False, "", True), {"sized": True}, {}),
+        (ManifestContent(False, "", False), {"sized": True}, {}),
+    ],
+)
+def test_what_a_manifest_changes_is_remembered(
+    content: ManifestContent, facts: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    """And when it was written, so that it is read once."""
+    assert news(NOW, content, facts) == {"manifest": NOW.isoformat(), **changes}
+
+
+@pytest.mark.parametrize(
+    ("run", "shown"),
+    [
+        ({}, "; it has not run yet"),
+        ({"status": "Failed"}, "; last run Failed"),
+        ({"status": "Failed", "error": {"code": "E1", "message": "no room"}}, "; last run Failed: E1 no room"),
+        ({"status": "Failed", "error": {"message": "no room"}}, "; last run Failed: no room"),
+    ],
+)
+def test_missing_delivery_names_the_last_run(run: dict[str, Any], shown: str) -> None:
+    """With its error, as far as Azure shows one."""
+    seen = ExportSnapshot("export", [run] if run else [], {}, None, NOW, NOW - 90 * HOUR)
+    found = evaluate_health(seen, NOW)
+    assert (found.code, found.detail) == ("nothing-delivered", f"it delivered nothing for two days{shown}")
