@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoRegionError, ProfileNotFound
+from botocore.exceptions import ConnectionError as NoConnection
 
 from aws_lambda.clients import EXPORT_REGIONS
 from aws_lambda.settings import partition_of
@@ -25,7 +26,7 @@ from cli.deployment.aws.account_kind import (
     ORGANIZATION,
     STANDALONE,
 )
-from cli.deployment.model import ANSWERS, OperatorError, Place, Problem
+from cli.deployment.model import AGAIN, ANSWERS, OperatorError, Place, Problem
 from shared.errors import clean
 from shared.parsing import is_html
 
@@ -169,6 +170,8 @@ def _identified(region: str) -> tuple[Aws, Place]:
         raise OperatorError(Problem(message_of(error), "Set AWS_REGION.")) from error
     except ProfileNotFound as error:
         raise OperatorError(Problem(message_of(error), PROFILE)) from error
+    except (HTTPClientError, NoConnection) as error:
+        raise OperatorError(Problem(f"AWS could not be reached: {message_of(error)}", AGAIN)) from error
     # The SDK raises ValueError for an AWS_ENDPOINT_URL that is not an address.
     except (BotoCoreError, ClientError, ValueError) as error:
         raise OperatorError(Problem(f"AWS did not accept these credentials: {message_of(error)}", SIGN_IN)) from error

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from cli.deployment.aws.operator import AwsOperator
-from cli.deployment.model import OperatorError
+from cli.deployment.model import AGAIN, OperatorError
 from localcloud.aws.cloud import LocalAws
 from tests.canaries import EXTERNAL_ID
 from tests.cli.support.aws import GIVEN, account, assume, at, sign_in, stderr_of, tailpipe, writes
@@ -131,6 +131,18 @@ def test_invalid_credentials_are_reported_without_other_checks(bare: LocalAws, t
     result = refused(bare, terraform)
     assert "AWS did not accept these credentials" in stderr_of(result)
     assert "aws sso login" in stderr_of(result)
+
+
+def test_missing_network_is_not_called_a_refused_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The credentials were not looked at, so that another login would not help."""
+    for name, value in (("ACCESS_KEY_ID", "AKIAEXAMPLE"), ("SECRET_ACCESS_KEY", "none"), ("REGION", "eu-west-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    result = tailpipe("doctor", "aws")
+    assert result.exit_code == 1
+    assert "AWS could not be reached" in stderr_of(result)
+    assert AGAIN in stderr_of(result)
 
 
 @pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_ENDPOINT_URL"])
