@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from azure_function.billing_scopes import BillingScopes
 from localcloud.azure.cloud import LocalAzure
 from shared.model import Result
 from tests.azure_function.support import (
     DAY,
     HOUR,
     WRITE,
+    account_settings,
     action,
     advance,
     messages,
@@ -128,3 +136,61 @@ def test_401_of_a_billing_scope_falls_back_to_its_subscriptions(azure: LocalAzur
     finished = run(azure, BILLING_SCOPES=path)
     assert len(azure.exports()) == 6
     assert outcome(finished, path).result is Result.DEFERRED
+
+
+class Pages(list[Any]):
+    """A listing with one item on each page."""
+
+    def by_page(self) -> Iterator[list[Any]]:
+        """Yield the pages."""
+        return ([one] for one in self)
+
+
+ACCOUNT = "/providers/Microsoft.Billing/billingAccounts/8611537"
+
+
+@pytest.mark.parametrize(
+    ("below", "listing", "names"),
+    [
+        ("", "list_by_billing_account", ()),
+        ("/enrollmentAccounts/a", "list_by_enrollment_account", ("a",)),
+        ("/billingProfiles/a", "list_by_billing_profile", ("a",)),
+        ("/billingProfiles/a/invoiceSections/b", "list_by_invoice_section", ("a", "b")),
+        ("/billingProfiles/a/customers/b", "list_by_customer", ("a", "b")),
+        ("/customers/b", "list_by_customer_at_billing_account", ("b",)),
+    ],
+)
+def test_each_kind_of_billing_scope_has_its_own_list_of_subscriptions(
+    below: str, listing: str, names: tuple[str, ...]
+) -> None:
+    """The subscriptions on it get no export of their own, so that no cost is exported twice."""
+    asked: list[tuple[str, ...]] = []
+
+    def listed(*given: str) -> Pages:
+        asked.append(given)
+        return Pages([{"properties": {"subscriptionId": "ABC"}}, {"properties": {"subscriptionId": "def"}}])
+
+    clients: Any = SimpleNamespace(
+        cost=SimpleNamespace(exports=SimpleNamespace(list=lambda _path: None)),
+        billing=SimpleNamespace(billing_subscriptions=Listings(listing, listed)),
+    )
+    beats: list[None] = []
+    work: Any = SimpleNamespace(calls=lambda _, call, *given: call(*given), heartbeat=lambda: beats.append(None))
+    settings = account_settings(1, BILLING_SCOPES=f"{ACCOUNT}{below}")
+    ((found, problem),) = BillingScopes(settings, clients, work).usable()
+    assert problem is None
+    assert found is not None
+    assert (sorted(found.subscriptions), found.unseen) == (["abc", "def"], "")
+    assert asked == [("8611537", *names)]
+    assert len(beats) == 2
+
+
+class Listings:
+    """Billing subscriptions, of which only one listing may be called."""
+
+    def __init__(self, name: str, listing: Any) -> None:
+        self._name, self._listing = name, listing
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the listing, or one that must not be called."""
+        return self._listing if name == self._name else None
