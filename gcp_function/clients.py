@@ -6,8 +6,10 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -199,9 +201,7 @@ class Clients:
 
     @cached_property
     def _bigquery(self) -> Any:
-        from google.cloud.bigquery import Client
-
-        return Client(
+        return import_apart("google.cloud.bigquery").Client(
             project=self._settings.project,
             credentials=self._credentials,
             _http=self._session,
@@ -210,17 +210,25 @@ class Clients:
 
     @cached_property
     def _storage(self) -> Any:
-        from google.cloud.storage import Client
-
         # For traces, which the function does not use, the client would read each bucket from its own threads: outside
         # the rate limits and the deadline, and without the permission to read the state's bucket.
         os.environ.setdefault(NO_BUCKET_READS, "true")
-        return Client(
+        return import_apart("google.cloud.storage").Client(
             project=self._settings.project,
             credentials=self._credentials,
             _http=self._session,
             client_options={"api_endpoint": self._host("storage")},
         )
+
+
+def import_apart(module: str) -> Any:
+    """Return a module, imported in a thread of its own, as first use is in the middle of a run.
+
+    google.cloud.bigquery keeps the ImportError of each optional package that is missing (``_pandas_helpers.py``). Its
+    traceback holds the variables of all functions that led to the import: those of the first run, for good.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(import_module, module).result()
 
 
 def _default_credentials(project: str) -> Any:
