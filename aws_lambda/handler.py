@@ -98,14 +98,14 @@ def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -
                 # Waiting here keeps the only concurrent execution, so events meanwhile wait in Lambda's queue.
                 clock.wait_until(clock.monotonic() + early.wait_s)
                 finished = run(request)
-            emit_metrics(finished.metrics, finished.report["calls"])
+            emit_metrics(finished.metrics, finished.summary["calls"])
     except AnotherRun:
         raise
     except ReportedError as error:
         # Not chained: the Lambda runtime prints the cause, whose text comes from outside and may contain secrets.
         raise RunFailed(f"{error.code}: {error.message}. {error.remedy}") from None
-    if finished.report["status"] == "failed":
-        raise RunFailed(failure_message(finished.report))
+    if finished.summary["status"] == "failed":
+        raise RunFailed(failure_message(finished.summary))
     return finished.answer()
 
 

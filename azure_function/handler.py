@@ -54,9 +54,9 @@ def on_tick(clock: Clock) -> None:
 
 def _end_of_timer(result: RunResult) -> None:
     """Write the metrics of a timer's run. Raises RunFailed if its report's status is ``failed``."""
-    log_metrics(logging_sink, result.report, result.metrics)
-    if result.report["status"] == "failed":
-        raise RunFailed(failure_message(result.report))
+    log_metrics(logging_sink, result.summary, result.metrics)
+    if result.summary["status"] == "failed":
+        raise RunFailed(failure_message(result.summary))
 
 
 def changes_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
@@ -132,8 +132,8 @@ def _reconcile(body: bytes, clock: Clock) -> HttpAnswer:
         return HttpAnswer(200, row)
     result = run_once(request, os.environ, logging_sink, clock, HTTP_SECONDS)
     if not request.tenant:  # the alarms are about the deployment's own cloud; a round has metrics of its own
-        log_metrics(logging_sink, result.report, result.metrics)
-    return HttpAnswer(500 if result.report["status"] == FAILED else 200, result.answer())
+        log_metrics(logging_sink, result.summary, result.metrics)
+    return HttpAnswer(500 if result.summary["status"] == FAILED else 200, result.answer())
 
 
 @app.function_name("status")

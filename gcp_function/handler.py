@@ -71,7 +71,7 @@ def reconcile(request: Request, *, clock: Clock | None = None) -> Answer:
 
     def run(asked: RunRequest, calls: Mapping[str, int] = NO_CALLS) -> RunResult:
         result = run_once(asked, os.environ, sink, own_clock, calls=calls)
-        log_metrics(sink, result.report, result.metrics)
+        log_metrics(sink, result.summary, result.metrics)
         return result
 
     body = request.get_data(cache=True)
@@ -123,7 +123,7 @@ def run_for_tenants(
 
     if not request.round:
         result = fleet.run_alone(request, work)
-        return HttpAnswer(500 if result.report["status"] == FAILED else 200, result.answer())
+        return HttpAnswer(500 if result.summary["status"] == FAILED else 200, result.answer())
     row = fleet.run_in_round(request, work)
     if row is None:
         return HttpAnswer(200, {"tenant": request.tenant, "round": request.round, "skipped": "the round is over"})
@@ -174,7 +174,7 @@ def run_for_events(
         queue.release(messages)
         raise
     context.deadline.use_reserve()
-    failed = finished.report["status"] == FAILED
+    failed = finished.summary["status"] == FAILED
     (queue.release if failed else queue.acknowledge)(messages)
     clients.event_run_at, clients.pulled_at = began, began if complete and not failed else None
     return HttpAnswer(500 if failed else 200, finished.answer())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
 from typing import Annotated, Any
@@ -120,8 +121,8 @@ LINKED_DATASET = re.compile(r"gcp_billing_immutable_([0-9A-F]{6}_[0-9A-F]{6}_[0-
 
 
 def copy_key(account: str, kind: str, day: str) -> Key:
-    """Return the key of one partition's copy; `day` is ``YYYY-MM-DD``."""
-    return Key(account, COPY.name, f"{kind}/{day}")
+    """Return the key of one partition's copy; `day` is ``YYYY-MM-DD``. All accounts share the texts of its name."""
+    return Key(account, COPY.name, sys.intern(f"{kind}/{day}"))
 
 
 def copy_parts(key: Key) -> tuple[str, str]:

@@ -60,7 +60,7 @@ def answer_run(body: bytes, trigger: Trigger, run: Callable[[RunRequest], RunRes
     def work() -> HttpAnswer:
         request = msgspec.structs.replace(parse_request(parse_body(body)), trigger=trigger)
         result = run(request)
-        return HttpAnswer(500 if result.report["status"] == FAILED else 200, result.answer())
+        return HttpAnswer(500 if result.summary["status"] == FAILED else 200, result.answer())
 
     return answer(work, sink)
 

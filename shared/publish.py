@@ -14,7 +14,7 @@ from shared.deliveries.announce import Announcer
 from shared.errors import ReportedError, defect
 from shared.metrics import Unpublished
 from shared.monitor.months import Reach, columns, rows
-from shared.monitor.stored import StoredReport
+from shared.monitor.stored import stored_of
 from shared.notify.changes import Wording, find_expiries, record_changes, record_digest
 from shared.notify.delivery import Secret, deliver
 from shared.notify.webhook import Sender, send
@@ -80,7 +80,7 @@ class Publishing(msgspec.Struct, frozen=True):
         from shared.monitor.overview import overview, page_data
         from shared.monitor.page import render
 
-        newest = msgspec.convert(report, StoredReport)
+        newest = stored_of(report)
         found = overview(session.document, (newest,), run.clock.now(), run.settings.docs_url)
         # The changes of each run are in the reports below runs/, which the function may write but not read.
         found["runs"] = [{**one, "changes": []} for one in found["runs"]]

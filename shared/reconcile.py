@@ -22,7 +22,7 @@ from shared.plan import Plan, make_plan
 from shared.provider import Provider
 from shared.publish import Publishing
 from shared.redaction import printable
-from shared.report import FAILED, PLANNED, RunProgress, cut_lists, make_report
+from shared.report import FAILED, PLANNED, RunProgress, cut_lists, pieces, plain, summarize
 from shared.request import RunRequest, Trigger
 from shared.runtime.context import RunContext
 from shared.state.document import RunNote, StateDocument
@@ -35,20 +35,26 @@ from shared.state.update import has_new_delivery, record_coverage, record_outcom
 class RunResult(msgspec.Struct, frozen=True):
     """A run that has ended.
 
-    `report` is the whole report and `stored_as` its location; `plan` is None if the run ended before planning;
-    `problems` are those of the run as a whole; `metrics` are empty for a dry run.
+    `summary` is the whole report, whose actions are made when they are read (see `shared.report.summarize`), and
+    `stored_as` its location; `plan` is None if the run ended before planning; `problems` are those of the run as a
+    whole; `metrics` are empty for a dry run.
     """
 
-    report: dict[str, Any]
+    summary: dict[str, Any]
     plan: Plan | None
     outcomes: tuple[Outcome, ...]
     problems: tuple[Problem, ...]
     stored_as: str = ""
     metrics: tuple[Metric, ...] = ()
 
+    @property
+    def report(self) -> dict[str, Any]:
+        """Return the whole report as plain JSON: of many targets it is large."""
+        return plain(self.summary)
+
     def answer(self) -> dict[str, Any]:
         """Return the report as the response to a trigger, whose size is limited: long lists are cut."""
-        return cut_lists(self.report, self.stored_as)
+        return cut_lists(self.summary, self.stored_as)
 
 
 def reconcile(
@@ -90,6 +96,7 @@ def reconcile(
         seen = observe(provider, active, document, run, budget, requested, session.deliveries.note)
         session.deliveries.note(seen)
         proposed = make_plan(targets, scopes, seen, run.clock.now(), requested)
+        del seen  # the plan holds what it needs of it
         guarded = guard(proposed, run.settings, run.clock.now(), force=request.force)
         plan = guarded.plan
         progress.plan_hash = plan.hash
@@ -113,6 +120,10 @@ def reconcile(
         progress.stop(error)
     except Exception as error:  # noqa: BLE001 - a defect ends the run with a report and gives the lock back
         progress.stop(defect(error))
+    finally:
+        # Nothing may hold what the run listed while its report and its state are made, nor the run once it has ended.
+        del provider
+        run.heartbeat = lambda: None
     return _finish(plan, progress, session, run, request, publishing)
 
 
@@ -241,8 +252,12 @@ def _planned(action: Action) -> Outcome:
 
 
 def _apply(plan: Plan, provider: Provider, session: StateSession, run: RunContext, progress: RunProgress) -> None:
+    begun = run.clock.now()
+
     def on_outcome(outcome: Outcome) -> None:
-        record_outcome(session.document, outcome, run.clock.now(), run.rng, refused=progress.stopped)
+        # One time for all that is not written: a time each would take more memory than what it dates.
+        now = run.clock.now() if outcome.action.verb in WRITES else begun
+        record_outcome(session.document, outcome, now, run.rng, refused=progress.stopped)
         _log_outcome(outcome, run)
 
     applied = apply(plan, provider, run, on_outcome)
@@ -304,7 +319,7 @@ def _finish(
         except ReportedError as error:
             progress.problems.append(Problem("state-unsaved", error.message, error.remedy or SAVE_REMEDY))
             report = _report(progress, run, document)
-    stored_as = session.store_report(report)
+    stored_as = session.store_report(pieces(report))
     status = report["status"]
     level = "error" if status == FAILED else "info"
     run.log(level, "run-finished", code=status, duration_ms=round(run.elapsed() * 1000))
@@ -327,7 +342,7 @@ def _record_coverage(progress: RunProgress, document: StateDocument, run: RunCon
 
 def _report(progress: RunProgress, run: RunContext, document: StateDocument) -> dict[str, Any]:
     progress.duration_s, progress.calls = run.elapsed(), run.calls.counts
-    return make_report(progress, document, run.settings)
+    return summarize(progress, document, run.settings)
 
 
 def _note(report: dict[str, Any], request: RunRequest, run: RunContext, lag: timedelta | None) -> RunNote:
@@ -344,6 +359,6 @@ def _note(report: dict[str, Any], request: RunRequest, run: RunContext, lag: tim
         calls=dict(report["calls"]),
         log_lines=run.log.lines,
         log_bytes=run.log.bytes,
-        report_bytes=len(msgspec.json.encode(report)),
+        report_bytes=sum(map(len, pieces(report))),
         limited=bool(request.scopes) or request.trigger is Trigger.EVENT,
     )

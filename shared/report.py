@@ -13,10 +13,11 @@ remedy, and `runbook`, the address of its code's entry, if DOCS_URL names the do
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
@@ -71,12 +72,69 @@ class RunProgress(msgspec.Struct, kw_only=True):
         self.problems.append(Problem(error.code, error.message, error.remedy))
 
 
+class Actions(Sequence[dict[str, str]]):
+    """The entries of `actions`, one for each outcome, made when they are read: all at once would take much memory."""
+
+    def __init__(self, outcomes: Sequence[Outcome], names: Mapping[str, str]) -> None:
+        self._outcomes = outcomes
+        self._names = names  # of scopes, by id
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, str]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[dict[str, str]]: ...
+
+    def __getitem__(self, place: int | slice) -> dict[str, str] | list[dict[str, str]]:
+        found = self._outcomes[place]
+        return self._entry(found) if isinstance(found, Outcome) else [self._entry(one) for one in found]
+
+    def _entry(self, one: Outcome) -> dict[str, str]:
+        return {
+            "scope": one.key.scope,
+            "scope_name": self._names.get(one.key.scope, ""),
+            "kind": one.key.kind,
+            "name": one.key.name,
+            "verb": one.action.verb.value,
+            "reason": one.action.reason,
+            "result": one.result.value,
+            "message": one.message or one.action.detail,
+            **({"code": one.code} if one.result is Result.EXCLUDED and one.code else {}),
+        }
+
+
 def make_report(progress: RunProgress, document: StateDocument, settings: EngineSettings) -> dict[str, Any]:
-    """Return the whole report with uncut lists.
+    """Return the whole report as plain JSON, with uncut lists; see `summarize`."""
+    return plain(summarize(progress, document, settings))
+
+
+def plain(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report of `summarize` as plain JSON."""
+    return {**report, "actions": list(report["actions"])}
+
+
+def pieces(report: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the JSON of a report of `summarize` in pieces: each key, and each entry of a list, on a line of its own."""
+    for number, (name, value) in enumerate(report.items()):
+        yield b"%s %s: " % (b",\n" if number else b"{\n", msgspec.json.encode(name))
+        if isinstance(value, list | Actions):
+            for place, one in enumerate(value):
+                yield (b",\n  " if place else b"[\n  ") + msgspec.json.encode(one)
+            yield b"\n ]" if value else b"[]"
+        else:
+            yield msgspec.json.encode(value)
+    yield b"\n}"
+
+
+def summarize(progress: RunProgress, document: StateDocument, settings: EngineSettings) -> dict[str, Any]:
+    """Return the whole report with uncut lists, whose `actions` are made when they are read.
 
     A run for events also has the key `events`, a tenant's run `tenant`, and `round` if it is part of one.
     """
-    outcomes = progress.outcomes
+    outcomes, scopes = progress.outcomes, progress.enumeration.scopes if progress.enumeration else ()
     deferred = [one for one in outcomes if one.result is Result.DEFERRED]
     overdue = [one for one in deferred if is_overdue(one, document.state_of(one.key), progress.started_at)]
     silence = find_silence(outcomes, document, settings, progress.started_at)
@@ -92,7 +150,7 @@ def make_report(progress: RunProgress, document: StateDocument, settings: Engine
         "duration_s": round(progress.duration_s, 3),
         "plan_hash": progress.plan_hash,
         "scopes": count_scopes(progress.enumeration, progress.verdicts),
-        "actions": _actions(progress),
+        "actions": Actions(outcomes, {one.id: one.name for one in scopes}),
         "outcomes": count_outcomes(outcomes),
         "calls": dict(sorted(progress.calls.items())),
         "manual": [_manual(one) for one in outcomes if one.result is Result.MANUAL],
@@ -137,6 +195,8 @@ def cut_lists(report: Mapping[str, Any], whole: str) -> dict[str, Any]:
             text = {"actions": "message", "manual": "what", "failures": "message"}[name]
             message = more if text not in last else f"{more}. {rest}"
             short[name] = [*_first(items), {**last, text: message}]
+        else:
+            short[name] = list(items)
     return short
 
 
@@ -146,7 +206,7 @@ def was_cut(report: Mapping[str, Any]) -> bool:
 
 
 def _first(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted(items, key=lambda one: one.get("result") == Result.UNCHANGED)[:LONGEST_LIST]
+    return heapq.nsmallest(LONGEST_LIST, items, key=lambda one: one.get("result") == Result.UNCHANGED)
 
 
 def failure_message(report: Mapping[str, Any]) -> str:
@@ -195,24 +255,6 @@ def _failed(progress: RunProgress, overdue: Sequence[Outcome]) -> list[Outcome]:
     failed = [one for one in progress.outcomes if one.result is Result.FAILED]
     blocked = [one for one in progress.outcomes if one.result is Result.BLOCKED and one.code not in reported]
     return [*failed, *blocked, *overdue]
-
-
-def _actions(progress: RunProgress) -> list[dict[str, str]]:
-    names = {scope.id: scope.name for scope in progress.enumeration.scopes} if progress.enumeration else {}
-    return [
-        {
-            "scope": one.key.scope,
-            "scope_name": names.get(one.key.scope, ""),
-            "kind": one.key.kind,
-            "name": one.key.name,
-            "verb": one.action.verb.value,
-            "reason": one.action.reason,
-            "result": one.result.value,
-            "message": one.message or one.action.detail,
-            **({"code": one.code} if one.result is Result.EXCLUDED and one.code else {}),
-        }
-        for one in progress.outcomes
-    ]
 
 
 def _excluded(verdicts: Mapping[str, Verdict]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -238,11 +239,11 @@ def _raise_for(answer: Mapping[str, Any]) -> None:
 def _period(partition: str) -> str:
     """Return the day or month of a partition id as ``YYYY-MM-DD`` or ``YYYY-MM``.
 
-    Any other id gives "", such as ``__UNPARTITIONED__``, which is the streaming buffer.
+    Any other id gives "", such as ``__UNPARTITIONED__``, which is the streaming buffer. All tables share the texts.
     """
     if len(partition) not in (6, 8) or not partition.isdigit():
         return ""
-    return f"{partition[:4]}-{partition[4:6]}-{partition[6:]}".rstrip("-")
+    return sys.intern(f"{partition[:4]}-{partition[4:6]}-{partition[6:]}".rstrip("-"))
 
 
 def _slices(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

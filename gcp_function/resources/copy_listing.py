@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from gcp_function.resources.copy_manifest import MANIFEST, Copy, Folder
@@ -34,25 +35,26 @@ class CopyListing:
         only = f"{{{','.join(sorted(accounts))}}}" if 1 < len(accounts) <= NAMED else "*"
         prefix = f"{next(iter(accounts))}/" if len(accounts) == 1 else ""
         glob = f"{prefix or only + '/'}{{{','.join(day_globs(days))}}}/{{{','.join(kinds)}}}/**"
-        found = self._collected(self._objects.below(prefix, glob), heartbeat)
-        return {place: copy for place, copy in found.items() if place[0] in accounts}
+        return self._collected(self._objects.below(prefix, glob), accounts, heartbeat)
 
     def whole(
         self, account: str, kind: str, heartbeat: Callable[[], None] = lambda: None
     ) -> dict[tuple[str, str, str], Copy]:
         """Return all copies of one account and kind by (account, day, kind). Raises CloudError."""
-        return self._collected(self._objects.below(f"{account}/", f"{account}/*/{kind}/**"), heartbeat)
+        return self._collected(self._objects.below(f"{account}/", f"{account}/*/{kind}/**"), (account,), heartbeat)
 
-    def _collected(self, stored: Iterable[Stored], heartbeat: Callable[[], None]) -> dict[tuple[str, str, str], Copy]:
+    def _collected(
+        self, stored: Iterable[Stored], accounts: Collection[str], heartbeat: Callable[[], None]
+    ) -> dict[tuple[str, str, str], Copy]:
         found: dict[tuple[str, str, str], Copy] = {}
         folder = Folder()
         for number, one in enumerate(stored):
             if number % PAGE == 0:
                 heartbeat()
             parts = one.name.split("/", 3)
-            if len(parts) < 4:
+            if len(parts) < 4 or parts[0] not in accounts:
                 continue
-            place = (parts[0], parts[1], parts[2])
+            place = (sys.intern(parts[0]), sys.intern(parts[1]), sys.intern(parts[2]))  # many copies share each
             if place != folder.place:
                 folder = Folder(place)
             if parts[3] == MANIFEST:

@@ -18,7 +18,7 @@ FORMAT = "tailpipe-billing-copy"
 FILE = re.compile(r"(?P<watermark>[^/]+)/(?P<attempt>\d{1,10})-\d{12}\.parquet")
 
 
-class Watermark(msgspec.Struct, frozen=True, order=True):
+class Watermark(msgspec.Struct, frozen=True, order=True, gc=False):
     """The version of a partition: its number of rows, and its newest export_time in microseconds since 1970.
 
     The number also shows rows that left the streaming buffer with an older export_time.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import msgspec
 
@@ -69,6 +69,12 @@ class StoredReport(msgspec.Struct, frozen=True, gc=False):
     actions: tuple[ReportAction, ...] = ()
     failures: tuple[ReportFailure, ...] = ()
     manual: tuple[ReportStep, ...] = ()
+
+
+def stored_of(report: Mapping[str, Any]) -> StoredReport:
+    """Return a report of `shared.report.summarize` as it is read once it is stored."""
+    actions = tuple(msgspec.convert(one, ReportAction) for one in report["actions"])
+    return msgspec.structs.replace(msgspec.convert({**report, "actions": ()}, StoredReport), actions=actions)
 
 
 _DECODER = msgspec.json.Decoder(StoredReport)

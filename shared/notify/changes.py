@@ -17,7 +17,7 @@ import msgspec
 from shared.errors import clean
 from shared.model import Enumeration, Outcome, Present, Result, ScopeState
 from shared.monitor.history import FAILURE, MANUAL, judged_in, open_in
-from shared.monitor.stored import StoredReport
+from shared.monitor.stored import StoredReport, stored_of
 from shared.redaction import printable
 from shared.report import RUNBOOK, remedy_for
 from shared.state.document import StateDocument
@@ -82,7 +82,7 @@ def record_changes(
     Without any notices yet, everything that is open now counts as a change: the first message says where things stand.
     """
     before = document.notices or Notices(now)
-    stored = msgspec.convert(report, StoredReport)
+    stored = stored_of(report)
     current = {**_open(report, stored), **expiries}
     reported = {
         (what, scope, code)

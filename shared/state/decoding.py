@@ -18,6 +18,7 @@ FACTS_DEPTH = 16  # levels of nesting in the facts of a target
 LONGEST_NUMBER = 19  # digits and sign; a longer number is damage
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 TOO_DEEP = "it is nested too deeply"
+_REPEATED = ("state", *(one.name for one in msgspec.structs.fields(TargetState) if one.type in (Moment, Moment | None)))
 S = TypeVar("S", bound=msgspec.Struct)
 C = TypeVar("C", bound=Collection[Any])
 
@@ -133,10 +134,17 @@ def _converted(value: Any, kind: Any) -> Any:
 def _sound(document: StateDocument, facts: Mapping[str, Any]) -> StateDocument:
     """Return the document without facts that no adapter could read: of another type, or nested too deeply.
 
-    `facts` gives the type of each fact by name; others are kept as they are.
+    `facts` gives the type of each fact by name; others are kept as they are. Equal names, times and codes, which the
+    decoder makes anew for each target, become one object.
     """
+    known: dict[Any, Any] = {}
     for scope in document.scopes.values():
+        scope.targets = {known.setdefault(name, name): entry for name, entry in scope.targets.items()}
         for name, entry in scope.targets.items():
+            for field in _REPEATED:
+                value = getattr(entry, field)
+                if value is not None:
+                    msgspec.structs.force_setattr(entry, field, known.setdefault(value, value))
             wrong = [
                 fact
                 for fact, value in entry.facts.items()

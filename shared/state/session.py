@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
+from io import BytesIO
 from typing import Any
-
-import msgspec
 
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, ReportedError, RunStopped, Transient
 from shared.runtime.context import RunContext
@@ -224,14 +223,16 @@ class StateSession:
             raise RunStopped("state-forbidden", error.message, remedy) from error
         self._saved_at = self._run.clock.monotonic()
 
-    def store_report(self, report: Mapping[str, Any]) -> str:
-        """Store a run's whole report, and return its location or why it has none."""
+    def store_report(self, pieces: Iterable[bytes]) -> str:
+        """Store a run's whole report, given in pieces, and return its location or why it has none."""
         if self.read_only:
             return "a dry run stores none, the plan itself shows all"
         if not self.may_write:
             return "it was not stored, since the run ended before it held the lock"
         try:
-            return self._store.put_report(self._run.run_id, msgspec.json.format(msgspec.json.encode(report), indent=1))
+            document = BytesIO()  # unlike a list of the pieces, it holds little more than the whole
+            document.writelines(pieces)
+            return self._store.put_report(self._run.run_id, document.getvalue())
         except ReportedError as error:
             self._run.log("warning", "report-lost", code=error.code, reason=error.message)
             return "it could not be stored"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
@@ -53,7 +54,7 @@ def record_outcome(
     scope = document.scopes.get(key.scope)
     if scope is None:
         scope = document.scopes[key.scope] = ScopeRecord(at=now, first_seen=now, targets={})
-    name = f"{key.kind}/{key.name}"
+    name = sys.intern(f"{key.kind}/{key.name}")  # often equal in many scopes
     before = scope.targets.get(name)
     unseen = outcome.action.observation is NOT_LOOKED_AT and not outcome.attempted
     if before is None and unseen and outcome.result is not Result.DEFERRED:

@@ -140,7 +140,7 @@ def _attempt(
     ended: RunResult | Exception
     try:
         ended = work(request)
-        row = _row_of_report(ended.report, request)
+        row = _row_of_report(ended.summary, request)
     except Exception as error:  # noqa: BLE001 - a defect must not cost the tenant its row, nor the round its tenants
         ended, row = error, _row_of_error(error, request)
     same_round = known is not None and known.round == request.round != ""

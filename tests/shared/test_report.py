@@ -18,6 +18,7 @@ from shared.report import (
     failure_message,
     is_overdue,
     make_report,
+    pieces,
     remedy_for,
 )
 from shared.settings import EngineSettings
@@ -94,6 +95,14 @@ def test_report_has_exactly_the_keys_of_the_contract() -> None:
     assert report["calls"] == {"a": 1, "b": 2}
     assert list(report["calls"]) == ["a", "b"]
     assert (report["enumeration_complete"], report["run_complete"]) == (True, True)
+
+
+def test_stored_report_has_a_line_for_each_entry() -> None:
+    """People read it and search it by lines; it is the same document."""
+    report = report_of(UNCHANGED, outcome(Result.UNCHANGED, scope="s2", verb=Verb.KEEP, observation=Present()))
+    stored = b"".join(pieces(report))
+    assert msgspec.json.decode(stored) == report
+    assert [line.count(b'"verb"') for line in stored.splitlines() if b'"verb"' in line] == [1, 1]
 
 
 def test_run_without_an_enumeration_reports_zero_counts() -> None:

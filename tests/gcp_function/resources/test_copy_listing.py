@@ -85,6 +85,14 @@ def test_listing_names_few_accounts_and_uses_a_wildcard_for_many(accounts: set[s
     assert bucket.listed[0] == (prefix, f"{first}{{2026-11-*}}/{{standard,detailed}}/**")
 
 
+def test_copies_share_the_texts_of_their_places() -> None:
+    """Each name of a listing is a text of its own; of many copies, three more each would take much memory."""
+    bucket = ShortPages([f"{account}/2026-11-01/standard/manifest.json" for account in ("A1", "B1")])
+    one, other = CopyListing(bucket).of({"A1", "B1"}, ["2026-11-01"], ["standard"])
+    assert one[1] is other[1]
+    assert one[2] is other[2]
+
+
 class Named(Objects):
     """A bucket with these objects."""
 
