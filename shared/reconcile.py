@@ -84,7 +84,7 @@ def reconcile(
         if request.hints is not None:
             # Only now: taking the lock may have replaced the document with another run's.
             document.event_run_at = run.started_at
-        run.heartbeat = session.heartbeat
+        run.on_heartbeat = session.heartbeat
         record_scopes(document, enumeration, run.clock.now(), run.log)
         scopes = {scope.id: scope for scope in enumeration.scopes}
         progress.targets = document.pair(provider.targets(enumeration, document))
@@ -123,7 +123,7 @@ def reconcile(
     finally:
         # Nothing may hold what the run listed while its report and its state are made, nor the run once it has ended.
         del provider
-        run.heartbeat = lambda: None
+        run.on_heartbeat = lambda: None
     return _finish(plan, progress, session, run, request, publishing)
 
 

@@ -43,9 +43,13 @@ class RunContext:
         self.deadline = Deadline(clock, seconds, min(SAVE_RESERVE_S, seconds / 5))
         self.log = Log(sink, self.run_id, cloud)
         self.calls = Calls(rates, translate, clock, self.deadline, self.log, self.rng)
-        self.heartbeat: Callable[[], None] = lambda: None
+        self.on_heartbeat: Callable[[], None] = lambda: None
         self.cut_short = False  # true once a read was skipped because time was up
         self._began = clock.monotonic()
+
+    def heartbeat(self) -> None:
+        """Save the state and renew the lock if that is due; nothing before the run has taken the lock."""
+        self.on_heartbeat()
 
     def elapsed(self) -> float:
         """Return the seconds since the run began."""

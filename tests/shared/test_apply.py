@@ -419,7 +419,7 @@ def test_outcomes_are_reported_immediately_with_a_heartbeat() -> None:
     """Each stage is reported before the next one starts; each batch and each stage calls the heartbeat."""
     cloud, recorder = ScriptedCloud(), Recorder(workers=1)
     beats: list[int] = []
-    recorder.run.heartbeat = lambda: beats.append(1)
+    recorder.run.on_heartbeat = lambda: beats.append(1)
     reported: list[tuple[str, int]] = []
 
     def note(outcome: Outcome) -> None:

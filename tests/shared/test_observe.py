@@ -193,7 +193,7 @@ def test_run_ending_error_is_raised(where: str) -> None:
 def test_heartbeat_is_called_after_the_bulk_observation_and_each_read() -> None:
     """A long observation therefore saves the state and keeps the lock."""
     recorder, beats = Recorder(), []
-    recorder.run.heartbeat = lambda: beats.append(1)
+    recorder.run.on_heartbeat = lambda: beats.append(1)
     observe(ScriptedCloud(), targets(5), fresh("memory"), recorder.run, 0)
     assert len(beats) == 6
 
