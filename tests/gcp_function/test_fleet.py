@@ -93,7 +93,7 @@ def test_a_tenant_that_is_not_done_is_continued_until_its_share_is_used(
     def cut_short(asked: RunRequest, *given: Any, **more: Any) -> Any:
         done = real(asked, *given, **more)
         if asked.tenant == "acme":
-            done.report["run_complete"] = False
+            done.summary["run_complete"] = False
         return done
 
     monkeypatch.setattr("gcp_function.handler.run_once", cut_short)
