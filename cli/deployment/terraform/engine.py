@@ -115,9 +115,11 @@ class TerraformEngine:
         backend = self._backend = state_of(self._operator, self._local_state, make=False)
         place = self._operator.place
         if self._local_state is None and not self._operator.backend_exists():
+            gone = self._operator.deployed() is None
             raise OperatorError(
                 Problem(
-                    f"Terraform's state is not in {backend.title}",
+                    f"{'nothing is deployed here, and ' * gone}Terraform's state is not in {backend.title}",
+                    f"{'If the deployment has been removed, nothing is left to do. ' * gone}"
                     f"Is this the right {place.kind}? "
                     f"If the state was lost, `tailpipe-exports deploy {place.cloud}` adopts existing resources; "
                     "after it this command works.",

@@ -267,6 +267,19 @@ def test_dry_run_of_a_removal_exits_with_0_if_nothing_is_left(
     assert "nothing to remove" in stderr_of(result)
 
 
+@pytest.mark.usefixtures("terraform")
+def test_removal_without_a_deployment_says_so(aws: LocalAws) -> None:
+    """Without a state, nothing tells a second removal from one in the wrong account; only the first needs no more."""
+    removal = ("destroy", "aws", "--confirm", aws.account)
+    lost = tailpipe(*removal)
+    aws.client("lambda").delete_function(FunctionName=FUNCTION)
+    gone = tailpipe(*removal)
+    assert (lost.exit_code, gone.exit_code) == (1, 1)
+    assert "nothing is left to do" not in stderr_of(lost)
+    assert "nothing is deployed here, and Terraform's state is not in" in stderr_of(gone)
+    assert "If the deployment has been removed, nothing is left to do. Is this the right" in stderr_of(gone)
+
+
 def test_partly_deleted_deployment_can_be_removed(aws: LocalAws, terraform: TerraformDouble, tmp_path: Path) -> None:
     """Schedule, function, bucket and StackSet were deleted by hand."""
     aws.client("scheduler").delete_schedule(Name=FUNCTION, GroupName=FUNCTION)
