@@ -316,9 +316,9 @@ def test_terraform_holds_every_resource_that_the_template_made(scenario: Scenari
 def test_move_to_the_template_is_refused_for_a_foreign_or_partial_deployment(scenario: Scenario) -> None:
     """Other settings, other names, and a missing alarm: nothing is deployed, and what would change is named."""
     for step, touched in (
-        ("other settings", "Microsoft.Web/sites/"),
+        ("other settings", "Microsoft.Web/sites tailpipe-exports-"),
         ("other names", "another-"),
-        ("partial terraform", "-no-success"),
+        ("partial terraform", "Microsoft.Insights/scheduledQueryRules Tailpipe Exports: no run"),
     ):
         result = scenario.steps[step]
         assert (result.exit_code, touched in said(result)) == (1, True), result.stderr

@@ -95,7 +95,9 @@ def _fixed(change: Change) -> bool:
 def _refuse(changes: list[Change], healing: str) -> None:
     """Raise OperatorError with the changes that a move may not make."""
     if changes:
-        touched = [one.address.removeprefix(ADDRESS) for one in changes]
+        # An address of Terraform has the type, a short name of the template's resources has not.
+        named = [(one.type, one.address.removeprefix(ADDRESS)) for one in changes]
+        touched = [name if name.startswith(kind) else f"{kind} {name}" for kind, name in named]
         raise OperatorError(
             Problem(
                 f"these values would create, delete or change {number_of(touched, 'resource')}, so nothing was moved: "
