@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.config import Config
 
 from aws_lambda.answers import prove
+from aws_lambda.errors import translate
 from aws_lambda.settings import AwsSettings, new_session
 from shared.errors import NotUnderstood
 from shared.parsing import digits
 from shared.redaction import remember_secret
+from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
+from shared.runtime.log import Sink
 from shared.runtime.rate_limit import Rate
 from shared.runtime.warm_clients import WarmClients
 
@@ -171,6 +175,12 @@ def _note_credentials(request: Any, **_: Any) -> None:
 def _disable_redirects(context: dict[str, Any], **_: Any) -> None:
     """Keep botocore from redirecting to another region: the settings define the bucket's region."""
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def new_run(settings: AwsSettings, sink: Sink, clock: Clock, seconds: float, seed: int | None = None) -> RunContext:
+    """Return the context of a run with these settings, whose steps link to the console of their partition."""
+    to_error = partial(translate, region=settings.region)
+    return RunContext("aws", settings.engine, sink, clock, seconds, RATES, to_error, seed)
 
 
 def own_account(clients: Clients, run: RunContext) -> str:

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from aws_lambda.clients import RATES, Clients, warm_clients
+from aws_lambda.clients import Clients, new_run, warm_clients
 from aws_lambda.deliveries import announcer_of
-from aws_lambda.errors import translator
 from aws_lambda.events import Own, own_of, read_event
 from aws_lambda.log import powertools_sink
 from aws_lambda.object_events import read_object_event
@@ -31,7 +30,6 @@ from shared.hints import Hint, Hints, as_document, describe, merge, read_all
 from shared.parsing import mapping
 from shared.redaction import printable
 from shared.runtime.clock import Clock, SystemClock
-from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
 from shared.settings import Reader
 
@@ -98,7 +96,7 @@ def announce(
         return read_object_event(_body_of(record), own, settings.prefix)
 
     named, refused = read_all(_records_of(event), read, sink, "aws")
-    run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translator(settings.region))
+    run = new_run(settings, sink, clock, seconds)
     announcer = announcer_of(settings, account, clients, run, webhook_of(settings, clients, run), clients)
     if announcer is not None and (failed := announcer.announce_named(named)):
         raise NotAnnounced(f"{failed} of {len(set(named))} periods could not be announced; the log says why")

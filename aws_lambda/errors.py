@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -222,13 +220,11 @@ RIGHTS_REMEDY = (
 )
 
 
-def translator(region: str) -> Callable[[Exception], ReportedError]:
-    """Return `translate` for calls in the partition of a region, whose console the steps link to."""
-    return partial(translate, region=region)
-
-
 def translate(error: Exception, region: str = "us-east-1") -> ReportedError:
-    """Return the engine's error for any exception that a call raises, always with a remedy."""
+    """Return the engine's error for any exception that a call raises, always with a remedy.
+
+    Steps link to the console of the region's partition.
+    """
     found = _translated(error, region)
     if not found.remedy:
         found.remedy = REMEDIES.get(found.code, PASSING_REMEDY if isinstance(found, Transient) else UNLISTED_REMEDY)

@@ -10,9 +10,8 @@ import msgspec
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from aws_lambda.clients import RATES, Clients, own_account, warm_clients
+from aws_lambda.clients import Clients, new_run, own_account, warm_clients
 from aws_lambda.deliveries import announcer_of, delivery_documents
-from aws_lambda.errors import translator
 from aws_lambda.events import MEMBERSHIP, membership
 from aws_lambda.log import SERVICE, powertools_sink
 from aws_lambda.provider import AwsCloud
@@ -147,8 +146,7 @@ def run_once(
     settings = read_settings(environment)
     request = msgspec.structs.replace(request, tenant=settings.tenant)
     own = warm_clients(settings.at_home(), environment)
-    named, translate = with_tenant(sink, settings.tenant), translator(settings.region)
-    run = RunContext("aws", settings.engine, named, clock, seconds, RATES, translate, seed)
+    run = new_run(settings, with_tenant(sink, settings.tenant), clock, seconds, seed)
     home = account or own_account(own, run)
     payer, clients = _payer(settings, environment, home, own)
     cloud = AwsCloud(settings, payer, clients, run)
@@ -176,7 +174,7 @@ def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tupl
     """
     settings = read_settings(environment)
     own = warm_clients(settings.at_home(), environment)
-    run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translator(settings.region))
+    run = new_run(settings, sink, clock, READ_SECONDS)
     return S3Store(settings, own_account(own, run), own, run), run
 
 
@@ -187,7 +185,7 @@ def open_deliveries(environment: Mapping[str, str], sink: Sink, clock: Clock) ->
     """
     settings = read_settings(environment)
     own = warm_clients(settings.at_home(), environment)
-    run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translator(settings.region))
+    run = new_run(settings, sink, clock, READ_SECONDS)
     payer, clients = _payer(settings, environment, own_account(own, run), own)
     clients.enter(run)
     return delivery_documents(settings, payer, clients, run), run

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from aws_lambda.clients import RATES, own_account, warm_clients
-from aws_lambda.errors import translator
+from aws_lambda.clients import new_run, own_account, warm_clients
 from aws_lambda.resources.tenant_grants import TenantGrants
 from aws_lambda.secrets import webhook_of
 from aws_lambda.settings import read_settings
@@ -18,7 +17,6 @@ from shared.errors import ReportedError
 from shared.reconcile import RunResult
 from shared.request import RunRequest
 from shared.runtime.clock import Clock
-from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
 from shared.tenants.messages import announce_round
 from shared.tenants.registry import TenantRegistry, environment_of
@@ -39,7 +37,7 @@ class Fleet:
         self._environment = environment
         settings = read_settings(environment)
         clients = warm_clients(settings, environment)
-        self._run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translator(settings.region))
+        self._run = new_run(settings, sink, clock, seconds)
         home = account or own_account(clients, self._run)
         self._sink, self._home = sink, home
         self._secret = webhook_of(settings, clients, self._run)

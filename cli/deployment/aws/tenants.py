@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from aws_lambda.clients import EXPORT_REGIONS, RATES, Clients, own_account, warm_clients
-from aws_lambda.errors import NOT_IN_ORGANIZATION, translator
+from aws_lambda.clients import EXPORT_REGIONS, Clients, new_run, own_account, warm_clients
+from aws_lambda.errors import NOT_IN_ORGANIZATION
 from aws_lambda.settings import AwsSettings, read_settings
 from aws_lambda.state_store import S3Fleet
 from aws_lambda.tenants import PAYER_LABEL, RULES, TRANSFER_LABEL, is_shared, payer_of
@@ -18,7 +18,6 @@ from cli.deployment.tenants import Invitation
 from shared.errors import Permanent
 from shared.parsing import is_tenant_id
 from shared.runtime.clock import Clock
-from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
 from shared.state.store import Blob
 from shared.tenants.registry import MAX_BYTES, Tenant
@@ -37,9 +36,7 @@ class _Deployment:
     def __init__(self, environment: Mapping[str, str], sink: Sink, clock: Clock) -> None:
         self.settings: AwsSettings = read_settings(environment)
         self.clients: Clients = warm_clients(self.settings, environment)
-        self.run = RunContext(
-            "aws", self.settings.engine, sink, clock, READ_SECONDS, RATES, translator(self.settings.region)
-        )
+        self.run = new_run(self.settings, sink, clock, READ_SECONDS)
 
     def account(self) -> str:
         """Return the account of the operator's credentials. Raises ReportedError."""
