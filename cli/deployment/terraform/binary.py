@@ -278,25 +278,22 @@ def _show_line(line: str, tell: Callable[[str], None]) -> Iterator[Problem]:
 def _diagnostics(text: str, verb: str) -> Iterable[Problem]:
     """Return Terraform's errors, one problem each, without frames."""
     lines = [line.strip().lstrip("│╷╵").strip() for line in text.splitlines()]
-    found: list[list[str]] = []
-    names: list[str] = []
+    found: list[list[str]] = []  # the variable that is refused or "", and the lines; none of a warning
     values = False
     for line in lines:
         # The root module is ours and already deleted: its lines, and the values in them, do not help the operator.
         values = bool(line) and (values or line.startswith("├"))
         if found and (named := VARIABLE.match(line)):
-            names[-1] = named[1]
+            found[-1][0] = named[1]
         if values or FRAME.match(line):
             continue
         if line.startswith("Error: "):
-            found.append([line.removeprefix("Error: ")])
-            names.append("")
+            found.append(["", line.removeprefix("Error: ")])
         elif line.startswith("Warning: "):
-            found.append([])
-            names.append("")
-        elif found and found[-1] and line:
+            found.append([""])
+        elif found and found[-1][1:] and line:
             found[-1].append(line)
-    problems = [_problem(part[0], " ".join(part[1:]), name) for part, name in zip(found, names, strict=True) if part]
+    problems = [_problem(title, " ".join(detail), name) for name, title, *detail in (one for one in found if one[1:])]
     return problems or [Problem(f"terraform {verb}: " + " ".join(line for line in lines[-LINES_OF_A_FAILURE:] if line))]
 
 
