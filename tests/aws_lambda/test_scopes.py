@@ -458,7 +458,7 @@ def test_few_requested_accounts_are_read_one_by_one(number: int) -> None:
 
 @pytest.mark.parametrize("code", ["AccountNotFoundException", "InvalidInputException"])
 def test_requested_account_that_does_not_exist_is_a_problem_of_its_own(code: str) -> None:
-    """The others are still read; if there is none, nothing is enumerated."""
+    """The other accounts are read all the same; without any, the enumeration is empty."""
     cloud = Organization(account(ONE), account(MANAGEMENT))
     cloud.described = (NotFound if code.startswith("Account") else Permanent)(code, "no")
     assert codes(found := cloud.enumerate("x" * 50, ONE)) == [("account-not-found", "x" * 50)]
@@ -484,7 +484,7 @@ def test_account_without_an_organization_is_alone() -> None:
 
 
 def test_refused_listing_is_judged_by_the_organization() -> None:
-    """The management account lacks a permission; a member account is the wrong place; otherwise there is none."""
+    """In the management account a permission is missing, a member account is refused, others are standalone."""
     cloud = Organization(error=Denied("denied", "may not list"))
     found = cloud.enumerate()
     assert (standings(found), found.complete) == ({MANAGEMENT: "management"}, False)

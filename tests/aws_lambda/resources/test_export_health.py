@@ -247,8 +247,8 @@ def test_earlier_period_that_lost_files_stays_reported_until_a_check_finds_them(
     kept = evaluated(snapshot(**seen.facts))
     assert (kept.health, kept.code) == (Health.MANUAL, "period-incomplete")
     assert "earlier" not in kept.facts
-    mended = evaluated(snapshot(**seen.facts), Delivered(at=DELIVERED.at, older={later: ""}))
-    assert (mended.health, mended.facts["earlier"]) == (Health.HEALTHY, {})
+    complete = evaluated(snapshot(**seen.facts), Delivered(at=DELIVERED.at, older={later: ""}))
+    assert (complete.health, complete.facts["earlier"]) == (Health.HEALTHY, {})
 
 
 # --- unhealthy by its status ---------------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_partition_without_a_copy_of_ours_has_none(copy: Copy | None) -> None:
 def test_copy_is_healthy_with_all_files_and_the_watermark_of_its_partition(
     now: Watermark, intact: bool, expected: tuple[Health, str]
 ) -> None:
-    """A partition that lost rows is told apart, since what was copied may be lost with them."""
+    """A partition that lost rows has a code of its own: the new copy would lose them too."""
     assert said(evaluate_copy(Copy(generation=7, watermark=MARK, intact=intact), now, "2026-12-19", 5)) == expected
 
 

@@ -182,7 +182,7 @@ class Ending(SystemClock):
 def test_deployment_of_an_interrupted_command_is_waited_for(
     azure: LocalAzure, variables: list[str], tmp_path: Path, verb: str
 ) -> None:
-    """Azure goes on with it: it refuses a second one, and a removal meanwhile would leave what is created after it."""
+    """Azure continues it: it would refuse a second deployment, and create resources after their removal."""
     session = open_session({"location": "westeurope"}, os.environ, Ending(azure))
     engine = AzureStack(session)
     name = names(session.subscription, {}).function

@@ -305,7 +305,7 @@ REFUSED: dict[str, tuple[dict[str, str], str, str]] = {
 
 @pytest.fixture(scope="module")
 def packages(cloud: LocalAws) -> None:
-    """Put a package into a bucket of the region, beside what is none, and into one of another region."""
+    """Put a package into buckets of this region and of another one, and a text file beside the first."""
     here, home = cloud.client("s3"), cloud.client("s3@home")
     here.create_bucket(Bucket="codes", CreateBucketConfiguration={"LocationConstraint": cloud.region})
     home.create_bucket(Bucket="elsewhere")
